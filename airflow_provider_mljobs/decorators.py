@@ -1,0 +1,90 @@
+"""``@task.mljob``: the operator whose payload is the decorated function."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+
+from airflow_provider_mljobs.jobs.functions import SESSION
+from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.operators import MLJobOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.sdk import Context
+
+
+class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
+    custom_operator_name = "@task.mljob"
+    # The source is the function itself; there is nothing to render in it.
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(field for field in MLJobOperator.template_fields if field not in {"source", "entrypoint", "args"}),
+    )
+    template_fields_renderers = {  # noqa: RUF012 (Airflow's)
+        **DecoratedOperator.template_fields_renderers,
+        **MLJobOperator.template_fields_renderers,
+    }
+    shallow_copy_attrs: Sequence[str] = ("python_callable", "function")
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Sequence[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        op_args, op_kwargs = list(op_args or ()), dict(op_kwargs or {})
+        # The job passes the session; Airflow wants to see every argument when the DAG is parsed.
+        parameters = list(inspect.signature(python_callable).parameters)
+        if SESSION in parameters[len(op_args) :]:
+            op_kwargs.setdefault(SESSION, None)
+        super().__init__(
+            python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, source=python_callable, **kwargs
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        # Airflow handles the outputs of execute() only.
+        return self._handle_output(super().execute_complete(context, event))
+
+    def _payload(self, context: Context) -> Payload:
+        kwargs = dict(self.op_kwargs)
+        if kwargs.get(SESSION, ...) is None:
+            del kwargs[SESSION]
+        taken = list(inspect.signature(self.python_callable).parameters)[len(self.op_args) :]
+        # As in any task function, an argument named after a context variable gets that variable.
+        kwargs |= {name: context[name] for name in taken if name in context and name not in kwargs}  # type: ignore[literal-required]
+        return Payload.of_function(
+            self.python_callable, list(self.op_args), kwargs, pip_requirements=self.pip_requirements
+        )
+
+
+def mljob_task(
+    python_callable: Callable[..., Any] | None = None,
+    multiple_outputs: bool | None = None,  # noqa: FBT001 (Airflow passes it by position)
+    **kwargs: Any,
+) -> TaskDecorator:
+    """Turn a function into a task that runs it as a Snowflake ML Job: ``@task.mljob``.
+
+    The function runs inside the job: import what it needs in its body. An argument called ``session`` that the caller
+    leaves out is the job's Snowpark session. Example::
+
+        @task.mljob(compute_pool="ML_POOL", stage_name="@ml.payloads")
+        def evaluate(model_path: str, session) -> dict:
+            ...
+
+    :param python_callable: the function.
+    :param multiple_outputs: whether a returned dict becomes one XCom a key; by default if it is annotated as a dict.
+    :param kwargs: the arguments of :class:`~airflow_provider_mljobs.operators.MLJobOperator` but source, entrypoint and
+        args, and those of any task.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_MLJobDecoratedOperator,
+        **kwargs,
+    )

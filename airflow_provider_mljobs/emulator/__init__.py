@@ -1,0 +1,36 @@
+"""An embedded Snowflake for laptops and tests: the connector's protocol on 127.0.0.1, in this process.
+
+It runs the code of submitted jobs as the current user and is no sandbox.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_mljobs.emulator.server.server import Server
+
+
+def serve(root: str | Path | None = None, **settings: Any) -> Server:
+    """Start an embedded Snowflake; use it in a ``with`` statement, or call its ``stop``.
+
+    .. code-block:: python
+
+        with serve() as snowflake:
+            connection = snowflake.connector.connect(**snowflake.connection_kwargs)
+
+    :param root: the directory of all state, which survives the server; without it a temporary one is used and removed.
+    :param settings: any field of :class:`~airflow_provider_mljobs.emulator.settings.Settings`.
+    """
+    if find_spec("fakesnow") is None:
+        raise ModuleNotFoundError(
+            "The embedded Snowflake needs the SQL engine of the 'local' extra: "
+            "pip install 'airflow-provider-mljobs[local]'",
+            name="fakesnow",
+        )
+    from airflow_provider_mljobs.emulator.server.server import Server  # the engine is an optional extra
+
+    return Server.start(root=root, **settings)

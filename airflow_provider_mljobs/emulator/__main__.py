@@ -1,0 +1,124 @@
+"""``python -m airflow_provider_mljobs.emulator``: an embedded Snowflake in the foreground, or around a command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_mljobs.emulator.server.server import Server
+
+_COMMAND_NOT_FOUND = 127
+_KILLED = 128
+_DESCRIPTION = """Run an embedded Snowflake on 127.0.0.1.
+
+Without a command it serves until Ctrl-C and prints how to connect.
+With a command it starts, runs the command with the connection in its environment, stops, and exits with its code:
+
+    python -m airflow_provider_mljobs.emulator -- airflow dags test my_dag
+"""
+_WARNING = "It runs the code of submitted jobs as you, with your files and network: it is no sandbox."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    own, command = _split(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(own)
+    settings: dict[str, Any] = {"port": options.port}
+    if options.python is not None:
+        settings["python"] = options.python
+    root = options.root
+    if root is None and not command:
+        root = _default_root()
+    # From here on a SIGTERM must go through the context manager below: it stops the jobs and removes a temporary root.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(_KILLED + number))
+    try:
+        server = serve(root, **settings)
+    except (ModuleNotFoundError, OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    with server:
+        return _run(server, command) if command else _wait(server)
+
+
+def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    if "--" not in argv:
+        return argv, ()
+    border = list(argv).index("--")
+    return argv[:border], argv[border + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_mljobs.emulator",
+        usage="%(prog)s [--root DIR] [--port N] [--python PATH] [-- COMMAND ...]",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help=f"where tables, stages and jobs are kept (default: {_default_root()}; with a command: a temporary one)",
+    )
+    parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
+    parser.add_argument("--python", type=Path, help="interpreter that runs the jobs (default: this one)")
+    return parser
+
+
+def _default_root() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "airflow-provider-mljobs" / "emulator"
+
+
+def _wait(server: Server) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    print(f"Embedded Snowflake on http://127.0.0.1:{server.port}, data in {server.root}")
+    print(_WARNING)
+    print("Paste this where Airflow or your program runs; Airflow finds it as connection snowflake_default:\n")
+    for name, value in server.environment.items():
+        print(f"export {name}={shlex.quote(value)}")
+    print("\nCtrl-C stops it.", flush=True)
+    stop.wait()
+    return 0
+
+
+def _run(server: Server, command: Sequence[str]) -> int:
+    try:
+        process = subprocess.Popen(command, env=os.environ | server.environment)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        return _COMMAND_NOT_FOUND
+
+    def forward(number: int, _: object) -> None:
+        # A terminal has sent its Ctrl-C to the command too.
+        if number != signal.SIGINT or not _at_terminal():
+            process.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, forward)
+    code = process.wait()
+    return _KILLED - code if code < 0 else code
+
+
+def _at_terminal() -> bool:
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

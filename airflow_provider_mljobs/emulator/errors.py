@@ -1,0 +1,100 @@
+"""Errors in the shape of Snowflake's: a number, an SQLSTATE and a text.
+
+Numbers and texts are those that clients see from a real account. Where no public source names a number, the comment
+beside it says so and ``docs/emulator.md`` lists it as a deviation.
+"""
+
+from __future__ import annotations
+
+NOT_SUPPORTED = "not supported by the embedded Snowflake"
+
+
+class SnowflakeError(Exception):
+    """Raised when a statement or a request fails; the server turns it into Snowflake's error answer.
+
+    :param errno: Snowflake's error number, e.g. 2003.
+    :param sqlstate: SQLSTATE, five characters.
+    :param message: the text without number and query id, which the client adds.
+    """
+
+    def __init__(self, errno: int, sqlstate: str, message: str) -> None:
+        super().__init__(errno, sqlstate, message)
+        self.errno = errno
+        self.sqlstate = sqlstate
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.errno:06d} ({self.sqlstate}): {self.message}"
+
+
+def not_supported(what: str) -> SnowflakeError:
+    """Build the error for what a real account can do and this emulator can't."""
+    return SnowflakeError(2, "0A000", f"Unsupported feature: {what} is {NOT_SUPPORTED}.")
+
+
+def syntax_error(text: str, position: int) -> SnowflakeError:
+    """Build the error for text that doesn't parse; ``position`` counts characters from 0."""
+    line = text.count("\n", 0, position) + 1
+    column = position - (text.rfind("\n", 0, position) + 1)
+    rest = text[position:].split(None, 1)
+    unexpected = rest[0][:40] if rest else "<EOF>"
+    return SnowflakeError(
+        1003,
+        "42000",
+        f"SQL compilation error:\nsyntax error line {line} at position {column} unexpected '{unexpected}'.",
+    )
+
+
+def invalid_property(name: str, statement: str) -> SnowflakeError:
+    """Build the error for a property that a statement doesn't have."""
+    return SnowflakeError(1420, "22023", f"SQL compilation error:\ninvalid property '{name}' for '{statement}'")
+
+
+def does_not_exist(kind: str, name: str) -> SnowflakeError:
+    """Build the error for an object that isn't there or that the role may not see: Snowflake doesn't tell which."""
+    return SnowflakeError(2003, "02000", f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized.")
+
+
+def already_exists(name: str) -> SnowflakeError:
+    """Build the error for a name that is taken."""
+    return SnowflakeError(2002, "42710", f"SQL compilation error:\nObject '{name}' already exists.")
+
+
+def no_current_database(command: str) -> SnowflakeError:
+    """Build the error for an unqualified name in a session without a database."""
+    return SnowflakeError(
+        90105,
+        "22000",
+        f"Cannot perform {command}. This session does not have a current database. "
+        "Call 'USE DATABASE', or use a qualified name.",
+    )
+
+
+def no_current_schema(command: str) -> SnowflakeError:
+    """Build the error for an unqualified name in a session without a schema."""
+    return SnowflakeError(
+        90106,
+        "22000",
+        f"Cannot perform {command}. This session does not have a current schema. "
+        "Call 'USE SCHEMA', or use a qualified name.",
+    )
+
+
+def invalid_spec(detail: str) -> SnowflakeError:
+    """Build the error for a service specification that doesn't validate."""
+    return SnowflakeError(395018, "22023", f"Invalid spec: {detail}")
+
+
+def unknown_function(name: str) -> SnowflakeError:
+    """Build the error for a scalar function that doesn't exist."""
+    return SnowflakeError(2140, "42601", f"SQL compilation error:\nUnknown function {name}")
+
+
+def unknown_table_function(name: str) -> SnowflakeError:
+    """Build the error for a table function that doesn't exist; clients fall back when they see 2143."""
+    return SnowflakeError(2143, "42601", f"SQL compilation error:\nUnknown user-defined table function {name}")
+
+
+def cancelled() -> SnowflakeError:
+    """Build the error of a statement that its user cancelled."""
+    return SnowflakeError(604, "57014", "SQL execution canceled")

@@ -1,0 +1,55 @@
+"""Directories that a container sees: where they are in the container and where on the host."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A directory of a stage, or a scratch directory, visible in the container.
+
+    :param source: directory on the host.
+    :param path: absolute path in the container, e.g. ``/mnt/job_stage``.
+    :param read_only: whether the container may not write; enforced in namespaces only.
+    """
+
+    source: Path
+    path: str
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no container runtime accepts."""
+        if not self.path.startswith("/") or not self.path.strip("/"):
+            msg = f"A mount path is absolute and not the root directory; got {self.path!r}"
+            raise ValueError(msg)
+
+
+def host_path(path: str, mounts: Sequence[Mount]) -> Path:
+    """Find the file on the host that the container sees at ``path``; what isn't mounted is the host's."""
+    wanted = PurePosixPath(path)
+    for mount in sorted(mounts, key=lambda mount: len(mount.path.rstrip("/")), reverse=True):
+        if wanted.is_relative_to(mount.path):
+            return mount.source / wanted.relative_to(mount.path)
+    return Path(path)
+
+
+def rewriter(mounts: Sequence[Mount]) -> Callable[[str], str]:
+    """Make a function that replaces mount paths in a text by the directories on the host.
+
+    Only whole paths: ``/mnt/app`` is replaced in ``--out=/mnt/app/x`` and ``file:///mnt/app``, but neither in
+    ``/mnt/application`` nor in ``@stage/mnt/app``.
+    """
+    sources = {mount.path.rstrip("/"): str(mount.source) for mount in mounts}
+    if not sources:
+        return lambda text: text
+    # Longest first, in one pass: a directory that was filled in isn't looked at again.
+    paths = "|".join(re.escape(path) for path in sorted(sources, key=len, reverse=True))
+    pattern = re.compile(rf"(?:(?<![\w./~@-])|(?<=file://))(?:{paths})(?![\w.-])")
+    return lambda text: pattern.sub(lambda match: sources[match[0]], text)

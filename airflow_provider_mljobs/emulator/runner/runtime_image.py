@@ -1,0 +1,101 @@
+"""What images do before they run a program: here, the ML container runtime's entrypoint and start script."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.emulator.errors import NOT_SUPPORTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
+# What the file does when a job runs it by itself, e.g. from a shell.
+ENTRYPOINT_SCRIPT = '#!/bin/sh\nexec "$@"\n'
+
+_START_SCRIPT = "startup.sh"
+_LAUNCHER = "mljob_launcher.py"
+
+
+class ImageError(Exception):
+    """Raised when there is nothing to run in an image."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What runs in a container: its arguments, the first of which is the program, and its working directory."""
+
+    argv: tuple[str, ...]
+    directory: str | None = None
+
+
+def is_ml_runtime(image: str) -> bool:
+    """Tell whether an image is Snowflake's ML container runtime."""
+    return "/runtime_image/" in image
+
+
+def program(
+    image: str,
+    command: Sequence[str],
+    args: Sequence[str],
+    env: Mapping[str, str],
+    find: Callable[[str], Path],
+) -> Program:
+    """Decide what runs in a container.
+
+    :param image: name of the image.
+    :param command: the command of the specification.
+    :param args: its arguments.
+    :param env: environment of the container.
+    :param find: turns a path of the container into one on the host.
+    """
+    if not command and not is_ml_runtime(image):
+        raise ImageError(
+            f"Running an image's own entrypoint is {NOT_SUPPORTED}: "
+            f"image {image} has no command in the specification, only ML runtime images may do without"
+        )
+    argv = (*command, *args)
+    if argv[:1] == (ENTRYPOINT,):
+        argv = argv[1:]
+    if not argv:
+        raise ImageError(f"Image {image} has neither command nor arguments in the specification: nothing to run")
+    script = argv[1] if posixpath.basename(argv[0]) in {"bash", "sh"} and len(argv) > 1 else argv[0]
+    if not posixpath.isabs(script) or posixpath.basename(script) != _START_SCRIPT:
+        return Program(argv)
+    system = posixpath.dirname(script)
+    if not is_ml_runtime(image) and not find(f"{system}/{_LAUNCHER}").exists():
+        return Program(argv)
+    return _start_job(system, argv[argv.index(script) + 1 :], env, find)
+
+
+def _start_job(system: str, args: Sequence[str], env: Mapping[str, str], find: Callable[[str], Path]) -> Program:
+    """Do what the ML client's start script does, which installs cron jobs and starts Ray and must not run on a host."""
+    directory = None
+    if env.get("MLRS_PAYLOAD_DIR"):
+        directory = posixpath.join(env.get("MLRS_STAGE_MOUNT_PATH", "/mnt/job_stage"), env["MLRS_PAYLOAD_DIR"])
+    index = env.get("SNOWFLAKE_JOB_INDEX", "0")
+    is_worker = int(env.get("SNOWFLAKE_JOBS_COUNT") or 1) > 1 and int(index or 0) > 0
+    if is_worker and env.get("MLRS_LAUNCH_BACKEND") != "passthrough":
+        return Program(("echo", f"Worker instance {index}: no Ray in the embedded Snowflake, see the head's log"))
+    launch = ("python", f"{system}/{_LAUNCHER}", *args)
+    requirements = posixpath.join(directory or system, env.get("MLRS_REQUIREMENTS_FILE", "requirements.txt"))
+    if not _asks_for_packages(find(requirements)):
+        return Program(launch, directory)
+    # The interpreter's own words are no help when it has no pip, as in environments made by uv.
+    install = (
+        'if ! python -c "import pip" 2>/dev/null; then '
+        'echo "Cannot install $0: the interpreter of the embedded Snowflake has no pip" >&2; exit 1; fi; '
+        'echo "Installing packages from $0"; python -m pip install -r "$0" || exit 1; exec "$@"'
+    )
+    return Program(("/bin/sh", "-c", install, requirements, *launch), directory)
+
+
+def _asks_for_packages(requirements: Path) -> bool:
+    try:
+        text = requirements.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(line.strip() and not line.strip().startswith("#") for line in text.splitlines())

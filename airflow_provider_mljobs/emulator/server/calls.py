@@ -1,0 +1,272 @@
+"""Calls of our functions and table functions, as whole statements and within statements of the SQL engine."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.results import Column, Result, Type
+from airflow_provider_mljobs.emulator.server.array_binds import has_arrays, select_from_arrays
+from airflow_provider_mljobs.emulator.server.arrow import engine_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
+    from airflow_provider_mljobs.emulator.registry import Context, Extension, Function, TableFunction
+
+_CONSTANTS = {"TRUE": True, "FALSE": False, "NULL": None}
+_TIMESTAMPS = frozenset({"TO_TIMESTAMP", "TO_TIMESTAMP_LTZ", "TO_TIMESTAMP_NTZ", "TO_TIMESTAMP_TZ"})
+_TYPES: dict[type, Type] = {bool: "boolean", int: "fixed", float: "real"}
+
+
+@dataclass
+class _Replacements:
+    """What stands in for our calls in the text that the SQL engine gets."""
+
+    texts: list[tuple[int, int, str]] = field(default_factory=list)
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+
+    def apply(self, parser: Parser, binds: Sequence[object]) -> tuple[str, list[object]]:
+        """Return the statement with the replacements, and the binds that it still has."""
+        pieces: list[str] = []
+        position = 0
+        for start, end, text in self.texts:
+            pieces += [parser.text[position:start], text]
+            position = end
+        pieces.append(parser.text[position:])
+        marks = [token.start for token in parser.tokens if token.kind == "bind" and token.text == "?"]
+        gone = {index for index, mark in enumerate(marks) if any(start <= mark < end for start, end, _ in self.texts)}
+        return "".join(pieces), [bind for index, bind in enumerate(binds) if index not in gone]
+
+
+class Calls:
+    """Our functions and table functions.
+
+    :param extensions: the parts of the emulator.
+    """
+
+    def __init__(self, extensions: Iterable[Extension]) -> None:
+        self._functions: dict[str, Function] = {}
+        self._tables: dict[str, TableFunction] = {}
+        self._service_tables: dict[str, TableFunction] = {}
+        for extension in extensions:
+            self._functions.update({function.name: function for function in extension.functions})
+            for table in extension.table_functions:
+                tables = self._service_tables if table.of_service else self._tables
+                tables[table.name.rpartition(".")[2]] = table
+        names = "|".join(re.escape(name) for name in self._functions)
+        self._occurrence = re.compile(rf"\btable\s*\(|\b(?:{names or 'table'})\s*\(", re.IGNORECASE)
+
+    def may_occur(self, sql: str) -> bool:
+        """Tell cheaply whether a text may hold a call of ours; strings and comments count too."""
+        return self._occurrence.search(sql) is not None
+
+    def run(self, context: Context, parser: Parser, binds: Sequence[object], *, describe_only: bool) -> Result:
+        """Run a statement that may hold calls of ours."""
+        whole = self._whole(context, parser, describe_only=describe_only)
+        if whole is not None:
+            return whole
+        found = _Replacements()
+        while parser.current.kind != "end":
+            self._replace_next(context, parser, found, describe_only=describe_only)
+        sql, left = found.apply(parser, binds)
+        return run_in_engine(context, sql, left, describe_only=describe_only, tables=found.tables)
+
+    def _whole(self, context: Context, parser: Parser, *, describe_only: bool) -> Result | None:
+        """Answer ``SELECT F(…)``, ``CALL F(…)`` and ``SELECT * FROM TABLE(F(…))`` without the SQL engine."""
+        is_call = parser.looking_at("CALL")
+        if parser.accept("SELECT", "*", "FROM"):
+            result = self._table(context, parser, describe_only=describe_only)
+            if result is not None and parser.at_end():
+                return replace(result, statement="select", extra={})
+        elif is_call or parser.looking_at("SELECT"):
+            parser.next()
+            function = self._function(parser)
+            if function is not None:
+                args, _ = self.arguments(context, parser)
+                name = _alias(parser) or function.name
+                if parser.at_end():
+                    return _run_function(context, function, args, name, is_call=is_call, describe_only=describe_only)
+        parser.position = 0
+        return None
+
+    def _replace_next(self, context: Context, parser: Parser, found: _Replacements, *, describe_only: bool) -> None:
+        start = parser.current.start
+        position = parser.position
+        table = self._table(context, parser, describe_only=describe_only)
+        if table is not None:
+            name = f"TABLE_FUNCTION_{secrets.token_hex(8)}".upper()
+            found.tables[name] = engine_table(table)
+            found.texts.append((start, parser.tokens[parser.position - 1].end, name))
+            return
+        function = self._function(parser)
+        if function is None:
+            parser.position = position + 1
+            return
+        args, _ = self.arguments(context, parser)
+        value = None if describe_only else function.handler(context, args)
+        found.texts.append((start, parser.tokens[parser.position - 1].end, _literal(value)))
+
+    def _function(self, parser: Parser) -> Function | None:
+        """Step over the name of a function of ours that is called here."""
+        function = self._functions.get(parser.current.keyword)
+        if function is None or parser.peek(1).text != "(":
+            return None
+        # a.f( is a method or a function of somebody else
+        if parser.position and parser.peek(-1).text in {".", "!"}:
+            return None
+        parser.next()
+        return function
+
+    def _table(self, context: Context, parser: Parser, *, describe_only: bool) -> Result | None:
+        """Evaluate ``TABLE(F(…))`` under the cursor if F is ours; otherwise leave the cursor where it was."""
+        position = parser.position
+        if not parser.accept("TABLE", "(") or parser.current.kind not in {"word", "quoted"}:
+            parser.position = position
+            return None
+        name = parser.qualified_name()
+        service: QualifiedName | None = None
+        if parser.accept("!"):
+            service, word = name, parser.identifier()
+            table = self._service_tables.get(word)
+            if table is None:
+                raise errors.unknown_table_function(f"{name}!{word}")
+        else:
+            table = self._tables.get(name.name)
+            if table is None and name.database == "SNOWFLAKE":
+                raise errors.unknown_table_function(str(name))
+        if table is None:
+            parser.position = position
+            return None
+        args, named = self.arguments(context, parser)
+        parser.expect(")")
+        if describe_only and table.columns:
+            return Result(table.columns)
+        return table.handler(context, service, args, named)
+
+    def arguments(self, context: Context, parser: Parser) -> tuple[list[Any], dict[str, Any]]:
+        """Read ``(value, …, name => value)``."""
+        parser.expect("(")
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        while not parser.accept(")"):
+            if positional or named:
+                parser.expect(",")
+            if parser.peek(1).text == "=>":
+                name = parser.identifier()
+                parser.expect("=>")
+                named[name] = self._value(context, parser)
+            else:
+                positional.append(self._value(context, parser))
+        return positional, named
+
+    def _value(self, context: Context, parser: Parser) -> Any:
+        value = self._plain_value(context, parser)
+        while parser.accept("::"):
+            kind = parser.identifier()
+            value = _timestamp(value) if kind.startswith("TIMESTAMP") else value
+        return value
+
+    def _plain_value(self, context: Context, parser: Parser) -> Any:
+        token = parser.current
+        if token.kind == "bind":
+            return parser.bind()
+        if token.kind == "string":
+            return parser.string()
+        if token.keyword in _CONSTANTS:
+            parser.next()
+            return _CONSTANTS[token.keyword]
+        if token.keyword in _TIMESTAMPS:
+            parser.next()
+            (value, *_), _ = self.arguments(context, parser)
+            return _timestamp(value)
+        function = self._function(parser)
+        if function is not None:
+            args, _ = self.arguments(context, parser)
+            return function.handler(context, args)
+        return _number(parser)
+
+
+def _number(parser: Parser) -> int | float:
+    sign = -1 if parser.accept("-") else 1
+    token = parser.current
+    if token.kind != "number":
+        raise parser.error()
+    parser.next()
+    return sign * (int(token.text) if token.text.isdigit() else float(token.text))
+
+
+def _timestamp(value: Any) -> Any:
+    """Return a timestamp with a zone; a text without one is taken as UTC."""
+    if value is None:
+        return None
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _alias(parser: Parser) -> str | None:
+    if parser.accept("AS") or parser.current.kind in {"word", "quoted"}:
+        return parser.identifier()
+    return None
+
+
+def _run_function(
+    context: Context, function: Function, args: Sequence[Any], name: str, *, is_call: bool, describe_only: bool
+) -> Result:
+    result = Result((Column(name),)) if describe_only else scalar(name, function.handler(context, args))
+    return replace(result, statement="other" if is_call else "select")
+
+
+def scalar(name: str, value: object) -> Result:
+    """Build the one-row answer of a function."""
+    kind = _TYPES.get(type(value), "text")
+    return Result((Column(name, kind),), [(value if kind != "text" or value is None else str(value),)])
+
+
+def _literal(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool | int | float | Decimal):
+        return str(value)
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def run_in_engine(
+    context: Context,
+    sql: str,
+    binds: Sequence[object],
+    *,
+    describe_only: bool,
+    tables: Mapping[str, pa.Table] | None = None,
+) -> Result:
+    """Let the SQL engine run a statement.
+
+    :param tables: what the statement can select from beside the session's tables, by name.
+    """
+    engine = context.session.engine
+    tables = dict(tables or {})
+    if not describe_only and has_arrays(binds):
+        sql, name, tables[name] = select_from_arrays(sql, binds)
+        binds = ()
+    with context.session.running(context.query_id, context.cancelled):
+        registered: list[str] = []
+        try:
+            for name, table in tables.items():
+                engine.register(name, table)
+                registered.append(name)
+            return context.account.engine.execute(context, sql, binds, describe_only=describe_only)
+        finally:
+            for name in registered:
+                engine.unregister(name)

@@ -1,0 +1,85 @@
+"""What goes wrong on purpose: which statement meets which fault."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_provider_mljobs.emulator.settings import Fault
+
+
+class InjectedError(Exception):
+    """Raised when a fault takes the place of an answer."""
+
+
+class ConnectionCutError(InjectedError):
+    """Raised when a fault cuts the connection."""
+
+
+class UnavailableError(InjectedError):
+    """Raised when a fault answers HTTP 503."""
+
+
+@dataclass(eq=False)
+class _Armed:
+    """A fault with its pattern, its count of matching statements and its dice."""
+
+    fault: Fault
+    pattern: re.Pattern[str] = field(init=False)
+    dice: random.Random = field(init=False)
+    seen: int = 0
+
+    def __post_init__(self) -> None:
+        self.pattern = re.compile(self.fault.matching, re.IGNORECASE)
+        self.dice = random.Random(self.fault.seed)  # noqa: S311  # repeatable on purpose
+
+    def strikes(self, sql: str) -> bool:
+        """Count the statement if it matches, and tell whether the fault hits it."""
+        if self.pattern.search(sql) is None:
+            return False
+        self.seen += 1
+        fault = self.fault
+        if fault.share is not None:
+            return self.dice.random() < fault.share
+        if fault.nth is None:
+            return True
+        return fault.nth <= self.seen < fault.nth + fault.times
+
+
+class Faults:
+    """The faults of a server; they can be changed while it runs.
+
+    :param faults: those to start with.
+    """
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._lock = threading.Lock()
+        self._armed = [_Armed(fault) for fault in faults]
+
+    def add(self, *faults: Fault) -> None:
+        """Add faults; each counts the statements from now on."""
+        armed = [_Armed(fault) for fault in faults]
+        with self._lock:
+            self._armed.extend(armed)
+
+    def clear(self) -> None:
+        """Let everything go well again."""
+        with self._lock:
+            self._armed.clear()
+
+    def decide(self, sql: str) -> Fault | None:
+        """Return the first fault that hits this statement; every fault that matches counts it.
+
+        A request that a client repeats is counted again only if it had not been executed.
+        """
+        if not self._armed:
+            return None
+        with self._lock:
+            struck = [armed.fault for armed in self._armed if armed.strikes(sql)]
+        return struck[0] if struck else None

@@ -1,0 +1,344 @@
+"""The connector's protocol without HTTP: what each endpoint answers."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator import sessions as auth
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.parsing import parse_name
+from airflow_provider_mljobs.emulator.server import encoding as wire, parameters
+from airflow_provider_mljobs.emulator.server.executor import Executor
+from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, Faults, UnavailableError
+from airflow_provider_mljobs.emulator.server.recorder import Recorder
+from airflow_provider_mljobs.emulator.sessions import Session, Sessions
+from airflow_provider_mljobs.emulator.tokens import JobIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_provider_mljobs.emulator.account import Account
+    from airflow_provider_mljobs.emulator.server.queries import Query
+    from airflow_provider_mljobs.emulator.settings import Fault
+
+Answer = dict[str, Any]
+
+SERVER_VERSION = "9.0.0"
+_IN_PROGRESS = "333333"
+_IN_PROGRESS_ASYNC = "333334"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, decoded.
+
+    :param path: without the query.
+    :param query: the query's parameters.
+    :param token: what stands in ``Authorization: Snowflake Token="…"``.
+    :param body: the JSON object that was posted.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    token: str = ""
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+def success(data: object = None, code: str | None = None) -> Answer:
+    """Build an answer that is no error."""
+    return {"data": data, "code": code, "message": None, "success": True}
+
+
+def failure(error: SnowflakeError, query_id: str | None = None) -> Answer:
+    """Build the answer for an error; it goes out with HTTP status 200."""
+    code = f"{error.errno:06d}"
+    data = {"internalError": error.sqlstate == "XX000", "errorCode": code, "sqlState": error.sqlstate}
+    return {
+        "data": data | ({"queryId": query_id} if query_id is not None else {}),
+        "code": code,
+        "message": error.message,
+        "success": False,
+    }
+
+
+class Protocol:
+    """The endpoints.
+
+    :param account: the account.
+    :param password: the password of the account's user.
+    """
+
+    def __init__(self, account: Account, password: str) -> None:
+        self._account = account
+        self._password = password
+        self._stopped = threading.Event()
+        self._executor = Executor(account)
+        self.queries = self._executor.queries
+        self.sessions = Sessions(account.tokens, account.settings.session_lifetime)
+        self.faults = Faults(account.settings.faults)
+        self.statements = Recorder()
+        self._endpoints: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
+            ("POST", "/session/v1/login-request"): self._login,
+            ("POST", "/session/token-request"): self._renew,
+            ("POST", "/session/heartbeat"): self._heartbeat,
+            ("POST", "/session/authenticator-request"): self._authenticator,
+            ("POST", "/session"): self._end_session,
+            ("POST", "/queries/v1/query-request"): self._query,
+            ("POST", "/queries/v1/abort-request"): self._abort_request,
+            ("POST", "/telemetry/send"): lambda _: success("Log Received"),
+        }
+        self._by_query_id: Mapping[tuple[str, str, str], Callable[[Request, str], Answer]] = {
+            ("GET", "queries", "result"): self._result,
+            ("POST", "queries", "abort-request"): self._abort,
+        }
+
+    def answer(self, request: Request) -> Answer | None:
+        """Answer a request; ``None`` for an endpoint that doesn't exist."""
+        endpoint = self._endpoints.get((request.method, request.path))
+        if endpoint is not None:
+            return endpoint(request)
+        parts = request.path.strip("/").split("/")
+        if request.method == "GET" and parts[:-1] == ["monitoring", "queries"]:
+            return self._monitoring(request, parts[-1])
+        if len(parts) == 3:  # noqa: PLR2004  # queries/<id>/<what>
+            handler = self._by_query_id.get((request.method, parts[0], parts[2]))
+            return handler(request, parts[1]) if handler else None
+        return None
+
+    def close(self) -> None:
+        """Stop what runs and end all sessions."""
+        self._stopped.set()
+        for session in self.sessions.all():
+            self.sessions.remove(session)
+            self._executor.end(session)
+        self._executor.close()
+
+    # Sessions
+
+    def _login(self, request: Request) -> Answer:
+        data = request.body.get("data") or {}
+        identity, job_token = self._identify(data)
+        for dead in self.sessions.remove_expired():
+            self._executor.end(dead)
+        session = self._open(request.query, identity, job_token)
+        session.parameters.update(parameters.at_login(data.get("SESSION_PARAMETERS") or {}))
+        self.statements.add_login()
+        grant = self.sessions.add(session)
+        return success(
+            {
+                "token": grant.token,
+                "masterToken": grant.master,
+                "validityInSeconds": grant.lifetime,
+                "masterValidityInSeconds": grant.master_lifetime,
+                "sessionId": session.id,
+                "displayUserName": session.user,
+                "serverVersion": SERVER_VERSION,
+                "firstLogin": False,
+                "parameters": parameters.for_login(session.parameters),
+                "sessionInfo": {
+                    "databaseName": session.database,
+                    "schemaName": session.schema,
+                    "warehouseName": session.warehouse,
+                    "roleName": session.role,
+                },
+            }
+        )
+
+    def _identify(self, data: Mapping[str, Any]) -> tuple[JobIdentity, str | None]:
+        settings = self._account.settings
+        authenticator = str(data.get("AUTHENTICATOR") or "SNOWFLAKE").upper()
+        if authenticator == "OAUTH":
+            token = str(data.get("TOKEN") or "")
+            identity = self._account.tokens.identity(token)
+            if identity is None:
+                raise auth.invalid_oauth_token()
+            return identity, token
+        if authenticator != "SNOWFLAKE":
+            raise SnowflakeError(
+                390190, "08001", f"Authenticator {authenticator} is not supported by the embedded Snowflake."
+            )
+        user = str(data.get("LOGIN_NAME") or "")
+        password = str(data.get("PASSWORD") or "")
+        right = secrets.compare_digest(password.encode(), self._password.encode())
+        if not right or user.upper() != self._account.user:
+            raise auth.wrong_password()
+        return JobIdentity(
+            self._account.user, self._account.role, settings.database, settings.schema, settings.warehouse
+        ), None
+
+    def _open(self, query: Mapping[str, str], identity: JobIdentity, job_token: str | None) -> Session:
+        """Open a session where the client wants it, without a database or schema that doesn't exist."""
+        engine = self._account.engine
+        database: str | None = _stored(query.get("databaseName")) or identity.database
+        schema: str | None = _stored(query.get("schemaName"))
+        if schema is None:
+            schema = identity.schema if database == identity.database else "PUBLIC"
+        if database is not None and not engine.database_exists(database):
+            database = None
+        if database is None or not engine.schema_exists(database, schema):
+            schema = None
+        return Session(
+            id=self.sessions.next_id(),
+            user=identity.user,
+            role=_stored(query.get("roleName")) or identity.role,
+            engine=engine.open(database, schema),
+            database=database,
+            schema=schema,
+            warehouse=_stored(query.get("warehouse")) or identity.warehouse,
+            job_token=job_token,
+        )
+
+    def _renew(self, request: Request) -> Answer:
+        session, grant = self.sessions.renew(request.token)
+        return success(
+            {
+                "sessionToken": grant.token,
+                "validityInSecondsST": grant.lifetime,
+                "masterToken": grant.master,
+                "validityInSecondsMT": grant.master_lifetime,
+                "masterValidityInSeconds": grant.master_lifetime,
+                "sessionId": session.id,
+            }
+        )
+
+    def _heartbeat(self, request: Request) -> Answer:
+        self.sessions.extend(self.sessions.authenticate(request.token))
+        return success()
+
+    def _authenticator(self, request: Request) -> Answer:
+        del request
+        raise SnowflakeError(390190, "08001", "Single sign-on is not supported by the embedded Snowflake.")
+
+    def _end_session(self, request: Request) -> Answer:
+        session = self.sessions.authenticate(request.token)
+        if request.query.get("delete") == "true":
+            self.sessions.remove(session)
+            self._executor.end(session)
+        return success()
+
+    # Statements
+
+    def _query(self, request: Request) -> Answer:
+        session = self.sessions.authenticate(request.token)
+        request_id = request.query.get("requestId") or secrets.token_hex(16)
+        fault: Fault | None = None
+        query = self.queries.requested(session, request_id)
+        if query is None:
+            fault = self._meet_fault(session, str(request.body.get("sqlText", "")))
+            query = self._begin(session, request_id, request.body, fault)
+        asynchronous = bool(request.body.get("asyncExec"))
+        answer = _in_progress(query, _IN_PROGRESS_ASYNC) if asynchronous else self._await(query)
+        if fault is not None and fault.effect == "delay":
+            self._stopped.wait(fault.seconds)
+        if fault is not None and fault.effect == "reset_after":
+            raise ConnectionCutError
+        return answer
+
+    def _meet_fault(self, session: Session, sql: str) -> Fault | None:
+        fault = self.faults.decide(sql)
+        effect = fault.effect if fault is not None else None
+        if effect == "reset":
+            raise ConnectionCutError
+        if effect == "http_503":
+            raise UnavailableError
+        if effect == "master_expired":
+            self.sessions.expire_master(session)
+        if effect in {"session_expired", "master_expired"}:
+            raise auth.session_expired()
+        return fault
+
+    def _begin(self, session: Session, request_id: str, body: Mapping[str, Any], fault: Fault | None) -> Query:
+        binds = wire.decode_binds(body.get("bindings"))
+        sql = str(body.get("sqlText") or "")
+        describe_only = bool(body.get("describeOnly"))
+        query, is_new = self.queries.begin(session, sql, request_id, describe_only=describe_only)
+        if is_new:
+            if not describe_only:
+                self.statements.add(sql)
+            given = (body.get("parameters") or {}).get("MULTI_STATEMENT_COUNT")
+            count = int(
+                given if given is not None else parameters.value_of(session.parameters, "MULTI_STATEMENT_COUNT")
+            )
+            self._executor.start(query, binds, count, fault)
+        return query
+
+    def _await(self, query: Query) -> Answer:
+        if not query.done.wait(self._account.settings.long_statement):
+            return _in_progress(query, _IN_PROGRESS)
+        if query.error is not None:
+            return failure(query.error, query.id)
+        session, result = query.session, query.outcome()
+        return success(
+            {
+                "parameters": parameters.for_answer(session.parameters),
+                "queryId": query.id,
+                "databaseProvider": None,
+                "finalDatabaseName": session.database,
+                "finalSchemaName": session.schema,
+                "finalWarehouseName": session.warehouse,
+                "finalRoleName": session.role,
+                "arrayBindSupported": result.statement == "insert",
+                "sendResultTime": int(time.time() * 1000),
+                "version": 1,
+                **wire.encode(result),
+                **result.extra,
+            }
+        )
+
+    def _result(self, request: Request, query_id: str) -> Answer:
+        self.sessions.authenticate(request.token)
+        return self._await(self.queries.find(query_id))
+
+    def _monitoring(self, request: Request, query_id: str) -> Answer:
+        self.sessions.authenticate(request.token)
+        try:
+            query = self.queries.find(query_id)
+        except SnowflakeError:
+            return success({"queries": []})
+        error = query.error
+        return success(
+            {
+                "queries": [
+                    {
+                        "id": query.id,
+                        "status": query.status,
+                        "sqlText": query.sql,
+                        "sessionId": query.session.id,
+                        "startTime": int(query.started * 1000),
+                        "endTime": int(query.ended * 1000) if query.ended is not None else 0,
+                        "errorCode": f"{error.errno:06d}" if error is not None else None,
+                        "errorMessage": error.message if error is not None else None,
+                    }
+                ],
+                "sqlState": error.sqlstate if error is not None else None,
+            }
+        )
+
+    def _abort_request(self, request: Request) -> Answer:
+        session = self.sessions.authenticate(request.token)
+        return self._cancel(self.queries.requested(session, str(request.body.get("requestId"))))
+
+    def _abort(self, request: Request, query_id: str) -> Answer:
+        self.sessions.authenticate(request.token)
+        return self._cancel(self.queries.find(query_id))
+
+    def _cancel(self, query: Query | None) -> Answer:
+        if query is None or query.done.is_set():
+            raise SnowflakeError(605, "57014", "Identified SQL statement is not currently executing.")
+        self.queries.cancel(query)
+        return success()
+
+
+def _in_progress(query: Query, code: str) -> Answer:
+    data = {"queryId": query.id, "getResultUrl": f"/queries/{query.id}/result", "queryAbortsAfterSecs": 300}
+    return success(data, code) | {"message": "Query execution in progress."}
+
+
+def _stored(name: str | None) -> str | None:
+    """Return the stored spelling of a name that a client gives at login."""
+    return parse_name(name).name if name else None

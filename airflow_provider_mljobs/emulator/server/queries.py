@@ -1,0 +1,164 @@
+"""Statements that clients sent: one execution per request, the outcome by query id, cancelling."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_mljobs.emulator.results import Result
+    from airflow_provider_mljobs.emulator.sessions import Session
+
+MOST_QUERIES = 10_000
+MOST_BYTES = 512 * 1024 * 1024
+# What a Python value of a row costs, about; exact sizes would cost more than they tell.
+_CELL_BYTES = 64
+
+
+@dataclass(eq=False)
+class Query:
+    """One execution of a statement.
+
+    :param id: the query id.
+    :param request_id: the id of the client's request, ``None`` for a part of a multi-statement request.
+    :param children: the queries of a multi-statement request; they share its ``cancelled``.
+    """
+
+    id: str
+    sql: str
+    session: Session
+    request_id: str | None = None
+    describe_only: bool = False
+    started: float = field(default_factory=time.time)
+    ended: float | None = None
+    result: Result | None = None
+    error: SnowflakeError | None = None
+    children: list[Query] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def status(self) -> str:
+        """The state as the monitoring endpoint names it."""
+        if not self.done.is_set():
+            return "RUNNING"
+        return "SUCCESS" if self.error is None else "FAILED_WITH_ERROR"
+
+    @property
+    def size(self) -> int:
+        """About how many bytes the outcome takes."""
+        if self.result is None:
+            return len(self.sql)
+        rows = len(self.result.rows) * len(self.result.columns) * _CELL_BYTES
+        return len(self.sql) + rows + (self.result.arrow.nbytes if self.result.arrow is not None else 0)
+
+    def finish(self, outcome: Result | SnowflakeError) -> None:
+        """Record the outcome and wake who waits for it."""
+        self.ended = time.time()
+        if not self.describe_only:
+            self.session.last_query_id = self.id
+        if isinstance(outcome, SnowflakeError):
+            self.error = errors.cancelled() if self.cancelled.is_set() else outcome
+        else:
+            self.result = outcome
+        self.done.set()
+
+    def outcome(self) -> Result:
+        """Return the result of a finished query or raise its error."""
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise SnowflakeError(709, "02000", f"Statement {self.id} has not finished.")
+        return self.result
+
+
+class Queries:
+    """The queries of a server: all that run and the latest that are done.
+
+    :param interrupt: stops the SQL engine in the midst of a query.
+    :param most: how many queries are kept.
+    :param most_bytes: how many bytes their results may take; the newest result is always kept.
+    """
+
+    def __init__(
+        self, interrupt: Callable[[Query], None], *, most: int = MOST_QUERIES, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self._interrupt = interrupt
+        self._most = most
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._by_id: OrderedDict[str, Query] = OrderedDict()
+        self._by_request: dict[tuple[int, str], Query] = {}
+        self._running: dict[str, Query] = {}
+
+    def begin(
+        self, session: Session, sql: str, request_id: str | None = None, *, describe_only: bool = False
+    ) -> tuple[Query, bool]:
+        """Register a query; returns the earlier one and ``False`` if this request has been sent before."""
+        query = Query(str(uuid.uuid4()), sql, session, request_id, describe_only)
+        with self._lock:
+            if request_id is not None:
+                earlier = self._by_request.setdefault((session.id, request_id), query)
+                if earlier is not query:
+                    return earlier, False
+            self._by_id[query.id] = self._running[query.id] = query
+        return query, True
+
+    def requested(self, session: Session, request_id: str) -> Query | None:
+        """Return the query that this request has already started, if any."""
+        with self._lock:
+            return self._by_request.get((session.id, request_id))
+
+    def finish(self, query: Query, outcome: Result | SnowflakeError) -> None:
+        """Record a query's outcome and forget the oldest outcomes that there is no room for."""
+        query.finish(outcome)
+        with self._lock:
+            self._running.pop(query.id, None)
+            self._bytes += query.size
+            self._by_id.move_to_end(query.id)
+            for old in list(self._superfluous(query)):
+                self._forget(old)
+
+    def _superfluous(self, newest: Query) -> Iterator[Query]:
+        count, size = len(self._by_id), self._bytes
+        for old in self._by_id.values():
+            if count <= self._most and size <= self._most_bytes:
+                return
+            if old is not newest and old.done.is_set():
+                count, size = count - 1, size - old.size
+                yield old
+
+    def _forget(self, query: Query) -> None:
+        del self._by_id[query.id]
+        self._bytes -= query.size
+        if query.request_id is not None:
+            self._by_request.pop((query.session.id, query.request_id), None)
+
+    def find(self, query_id: str) -> Query:
+        """Return a query by id, whoever's session it ran in; raises 709 if it is unknown or forgotten."""
+        with self._lock:
+            query = self._by_id.get(query_id)
+        if query is None:
+            raise SnowflakeError(709, "02000", f"Statement {query_id} not found")
+        return query
+
+    def running(self, session: Session | None = None) -> list[Query]:
+        """Return what runs now, in one session or in all."""
+        with self._lock:
+            return [query for query in self._running.values() if session is None or query.session is session]
+
+    def cancel(self, query: Query) -> None:
+        """Ask a query to stop; its waiting client gets error 604."""
+        query.cancelled.set()
+        if not query.done.is_set():
+            self._interrupt(query)

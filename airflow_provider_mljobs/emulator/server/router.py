@@ -1,0 +1,89 @@
+"""From a statement's text to who answers it: one of our handlers or the SQL engine."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.parsing import Parser
+from airflow_provider_mljobs.emulator.results import Column, Result
+from airflow_provider_mljobs.emulator.server.calls import Calls, run_in_engine, scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow_provider_mljobs.emulator.registry import Context, Extension, Method, Statement
+
+# Comments and parentheses may stand before the first word; what is in a comment is no word, hence no backtracking.
+_FIRST_WORD = re.compile(r"(?>\s+|\(|--[^\n]*|//[^\n]*|/\*.*?\*/)*+([A-Za-z_]+)", re.DOTALL)
+
+
+class Router:
+    """Finds the handler of a statement.
+
+    :param extensions: what the parts of the emulator answer themselves; all else is the SQL engine's.
+    :param of_engine: what the SQL engine adds; a session runs one of these at a time.
+    """
+
+    def __init__(self, extensions: Iterable[Extension], of_engine: Extension) -> None:
+        self._of_engine = frozenset(id(statement) for statement in of_engine.statements)
+        self._statements: defaultdict[str, list[Statement]] = defaultdict(list)
+        self._methods: dict[str, Method] = {}
+        extensions = (*extensions, of_engine)
+        for extension in extensions:
+            for statement in extension.statements:
+                self._statements[statement.keywords[0]].append(statement)
+            self._methods.update({method.name: method for method in extension.methods})
+        for statements in self._statements.values():
+            statements.sort(key=lambda statement: len(statement.keywords), reverse=True)
+        self._calls = Calls(extensions)
+
+    def run(self, context: Context, sql: str, binds: Sequence[object], *, describe_only: bool = False) -> Result:
+        """Run one statement, or only describe its answer, which changes nothing."""
+        first = _FIRST_WORD.match(sql)
+        if first is None:
+            return self._without_word(context, sql, binds, describe_only=describe_only)
+        word = first.group(1).upper()
+        if word != "CALL" and word not in self._statements and not self._calls.may_occur(sql):
+            return run_in_engine(context, sql, binds, describe_only=describe_only)
+        # A client that describes a statement may leave the binds out.
+        parser = Parser(sql, binds or (None if describe_only else ()))
+        for statement in self._statements.get(word, ()):
+            if parser.accept(*statement.keywords):
+                if describe_only:
+                    return Result(statement.columns, statement="show")
+                return self._handle(context, statement, parser)
+        if parser.looking_at("CALL"):
+            return self._call(context, parser, binds, describe_only=describe_only)
+        return self._calls.run(context, parser, binds, describe_only=describe_only)
+
+    def _handle(self, context: Context, statement: Statement, parser: Parser) -> Result:
+        if id(statement) not in self._of_engine:
+            return statement.handler(context, parser)
+        with context.session.running(context.query_id, context.cancelled):
+            return statement.handler(context, parser)
+
+    @staticmethod
+    def _without_word(context: Context, sql: str, binds: Sequence[object], *, describe_only: bool) -> Result:
+        if Parser(sql).at_end():
+            raise SnowflakeError(900, "42601", "SQL compilation error:\nEmpty SQL statement.")
+        return run_in_engine(context, sql, binds, describe_only=describe_only)
+
+    def _call(self, context: Context, parser: Parser, binds: Sequence[object], *, describe_only: bool) -> Result:
+        parser.expect("CALL")
+        name = parser.qualified_name()
+        if parser.accept("!"):
+            method = self._methods.get(word := parser.identifier())
+            if method is None:
+                raise errors.unknown_function(f"{name}!{word}")
+            args, _ = self._calls.arguments(context, parser)
+            parser.expect_end()
+            if describe_only:
+                return Result((Column(method.name),))
+            return replace(scalar(method.name, method.handler(context, name, args)), statement="other")
+        parser.position = 0
+        return self._calls.run(context, parser, binds, describe_only=describe_only)

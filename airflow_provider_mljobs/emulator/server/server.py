@@ -1,0 +1,300 @@
+"""The HTTP server of the embedded Snowflake, and its life from start to stop."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from airflow_provider_mljobs.emulator.account import Account
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.server.executor import attempt
+from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, UnavailableError
+from airflow_provider_mljobs.emulator.server.protocol import Answer, Protocol, Request, failure
+from airflow_provider_mljobs.emulator.server.roots import Root
+from airflow_provider_mljobs.emulator.settings import Settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from airflow_provider_mljobs.emulator.server.faults import Faults
+    from airflow_provider_mljobs.emulator.server.recorder import Recorder
+
+HOST = "127.0.0.1"
+# Binds of a large executemany; a real account refuses requests far smaller.
+LARGEST_BODY = 1 << 30
+logger = logging.getLogger(__name__)
+
+
+class _Listener(ThreadingHTTPServer):
+    """The listening socket, and the connections that came in through it."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 512
+
+    def __init__(self, port: int) -> None:
+        super().__init__((HOST, port), _Handler)
+        self.protocol: Protocol | None = None
+        self.hosts = frozenset({f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"})
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+
+    def serve(self) -> None:
+        """Accept connections until :meth:`stop`; unlike ``serve_forever`` this doesn't wake up to look around."""
+        while True:
+            try:
+                request, address = self.get_request()
+            except OSError:
+                return
+            with self._lock:
+                self._open.add(request)
+            self.process_request(request, address)
+
+    def stop(self) -> None:
+        """Close the socket and all connections."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            _quietly_shut(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection that ended."""
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what a connection's thread raised; clients that went away are no error."""
+        del request
+        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
+        logger.log(level, "Connection of %s ended", client_address, exc_info=True)
+
+
+def _quietly_shut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        logger.debug("Connection was closed already")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection: reads requests and writes answers."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    # The answer goes out in one piece.
+    wbufsize = -1
+    server: _Listener
+
+    def do_GET(self) -> None:
+        """Answer a GET request."""
+        self._respond()
+
+    def do_POST(self) -> None:
+        """Answer a POST request."""
+        self._respond()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is http.server's
+        """Log a request, for who wants to see it."""
+        logger.debug(format, *args)
+
+    def _respond(self) -> None:
+        body = self._read_body()
+        if self.headers.get("Host") not in self.server.hosts:
+            # A web page whose name resolves to 127.0.0.1 must not get through.
+            self._send(_refusal("Wrong Host header"), HTTPStatus.FORBIDDEN)
+            return
+        try:
+            answer = attempt(lambda: self._answer(body), self.path)
+        except ConnectionCutError:
+            self._cut()
+        except UnavailableError:
+            self._send(_refusal("Service unavailable"), HTTPStatus.SERVICE_UNAVAILABLE)
+        else:
+            self._send(_encode(failure(answer)) if isinstance(answer, SnowflakeError) else answer)
+
+    def _read_body(self) -> bytes:
+        length = int(self.headers.get("Content-Length") or 0)
+        if not 0 <= length <= LARGEST_BODY:
+            self.close_connection = True
+            return b""
+        return self.rfile.read(length)
+
+    def _answer(self, body: bytes) -> bytes:
+        if self.server.protocol is None:
+            raise UnavailableError
+        if body and self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        url = urlsplit(self.path)
+        token = (self.headers.get("Authorization") or "").removeprefix('Snowflake Token="').removesuffix('"')
+        decoded = json.loads(body) if body else {}
+        answer = self.server.protocol.answer(
+            Request(
+                self.command,
+                url.path,
+                dict(parse_qsl(url.query)),
+                token,
+                decoded if isinstance(decoded, dict) else {},
+            )
+        )
+        if answer is None:
+            raise SnowflakeError(390404, "08001", f"The embedded Snowflake has no endpoint {url.path}.")
+        return _encode(answer)
+
+    def _send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
+        # Not compressed: on the loopback interface that costs more time than it saves.
+        self.send_response_only(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def _cut(self) -> None:
+        self.close_connection = True
+        # Lingering for no time makes the kernel send a reset instead of an orderly end.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+
+def _encode(answer: Answer) -> bytes:
+    return json.dumps(answer, separators=(",", ":")).encode()
+
+
+def _refusal(message: str) -> bytes:
+    return _encode({"data": None, "code": None, "message": message, "success": False})
+
+
+class Server:
+    """A running embedded Snowflake; a context manager that stops it.
+
+    :param settings: its settings.
+    :param temporary: whether the root is removed on stop.
+    """
+
+    def __init__(self, settings: Settings, *, temporary: bool = False) -> None:
+        self.settings = settings
+        self._temporary = temporary
+        with ExitStack() as undo:
+            self._root = Root.claim(settings.root)
+            undo.callback(self._root.release)
+            self._listener = _Listener(settings.port)
+            undo.callback(self._listener.server_close)
+            self.port = self._listener.server_port
+            self._root.announce(self.port)
+            self.account = Account(settings)
+            self.account.port = self.port
+            self._protocol = Protocol(self.account, self._root.password)
+            undo.pop_all()
+        self._listener.protocol = self._protocol
+        self._stopping = threading.Lock()
+        threading.Thread(target=self._listener.serve, name="snowflake-server", daemon=True).start()
+
+    @classmethod
+    def start(cls, settings: Settings | None = None, **changes: Any) -> Self:
+        """Start a server.
+
+        :param settings: the settings; without them and without a ``root`` the root is a temporary directory.
+        :param changes: settings by name.
+        """
+        if settings is not None:
+            return cls(replace(settings, **changes))
+        root = changes.pop("root", None)
+        if root is not None:
+            return cls(Settings(root=Path(root).absolute(), **changes))
+        root = Path(tempfile.mkdtemp(prefix="embedded-snowflake-"))
+        try:
+            return cls(Settings(root=root, **changes), temporary=True)
+        except BaseException:
+            shutil.rmtree(root, ignore_errors=True)
+            raise
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong; can be changed at any time."""
+        return self._protocol.faults
+
+    @property
+    def statements(self) -> Recorder:
+        """The statements and logins that the server has seen."""
+        return self._protocol.statements
+
+    @property
+    def root(self) -> Path:
+        """The directory in which the server keeps everything."""
+        return self.settings.root
+
+    @property
+    def password(self) -> str:
+        """The password of this start."""
+        return self._root.password
+
+    @property
+    def connection_kwargs(self) -> dict[str, Any]:
+        """What ``snowflake.connector.connect`` and ``Session.builder.configs`` take."""
+        return {
+            "host": HOST,
+            "port": self.port,
+            "protocol": "http",
+            "account": self.account.locator,
+            "user": self.account.user,
+            "password": self.password,
+            "database": self.settings.database,
+            "schema": self.settings.schema,
+            "warehouse": self.settings.warehouse,
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables for Airflow and for what reads ``SNOWFLAKE_…``."""
+        values = {name: str(value) for name, value in self.connection_kwargs.items()}
+        extra = {name: values[name] for name in ("account", "database", "warehouse", "host", "port", "protocol")}
+        connection = {
+            "conn_type": "snowflake",
+            "login": values["user"],
+            "password": values["password"],
+            "schema": values["schema"],
+            "extra": extra | {"port": self.port},
+        }
+        variables = {f"SNOWFLAKE_{name.upper()}": value for name, value in values.items()}
+        # The connector looks for cloud metadata servers when it connects; here there are none, and it waits for them.
+        variables["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
+        return {"AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(connection), **variables}
+
+    def stop(self) -> None:
+        """Stop the jobs, close the databases and the connections; a second call does nothing."""
+        if not self._stopping.acquire(blocking=False):
+            return
+        with ExitStack() as steps:
+            # In reverse order, and each even if one before it fails.
+            if self._temporary:
+                steps.callback(shutil.rmtree, self.root, ignore_errors=True)
+            steps.callback(self._root.release)
+            steps.callback(self.account.close)
+            steps.callback(self._listener.stop)
+            steps.callback(self._protocol.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,229 @@
+"""Statements and functions about the session: USE, ALTER SESSION, SHOW PARAMETERS, results of earlier queries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.listing import like
+from airflow_provider_mljobs.emulator.registry import Context, Extension, Function, Statement, TableFunction
+from airflow_provider_mljobs.emulator.results import Column, Result
+from airflow_provider_mljobs.emulator.server import parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
+    from airflow_provider_mljobs.emulator.server.queries import Queries
+
+_STATUS = (Column("status"),)
+_PARAMETER_COLUMNS = tuple(Column(name) for name in ("key", "value", "default", "level", "description", "type"))
+_SECONDS = {"SECONDS": 1.0, "MILLISECONDS": 0.001, "MINUTES": 60.0, "HOURS": 3600.0}
+_DONE = "Statement executed successfully."
+
+
+def extension(queries: Queries) -> Extension:
+    """Return what sessions add to SQL.
+
+    :param queries: the queries of the server, for results by id and for cancelling.
+    """
+    ours = _OfQueries(queries)
+    return Extension(
+        statements=(
+            Statement(("USE",), _use_database, _STATUS, "USE [DATABASE] name"),
+            Statement(("USE", "DATABASE"), _use_database, _STATUS, "USE DATABASE name"),
+            Statement(("USE", "SCHEMA"), _use_schema, _STATUS, "USE SCHEMA [db.]name"),
+            Statement(("USE", "WAREHOUSE"), _use_warehouse, _STATUS, "USE WAREHOUSE name"),
+            Statement(("USE", "ROLE"), _use_role, _STATUS, "USE ROLE name"),
+            Statement(("USE", "SECONDARY", "ROLES"), _use_secondary, _STATUS, "USE SECONDARY ROLES {ALL | NONE}"),
+            Statement(("ALTER", "SESSION", "SET"), _alter_set, _STATUS, "ALTER SESSION SET name = value [...]"),
+            Statement(("ALTER", "SESSION", "UNSET"), _alter_unset, _STATUS, "ALTER SESSION UNSET name [, ...]"),
+            Statement(
+                ("SHOW", "PARAMETERS"),
+                _show_parameters,
+                _PARAMETER_COLUMNS,
+                "SHOW PARAMETERS [LIKE 'pattern'] [{IN | FOR} {SESSION | ACCOUNT | USER}]",
+            ),
+        ),
+        functions=(
+            Function("SYSTEM$CANCEL_ALL_QUERIES", ours.cancel_all, "SYSTEM$CANCEL_ALL_QUERIES(session_id)"),
+            Function("SYSTEM$CANCEL_QUERY", ours.cancel, "SYSTEM$CANCEL_QUERY('query_id')"),
+            Function("SYSTEM$WAIT", _wait, "SYSTEM$WAIT(amount [, 'SECONDS' | 'MILLISECONDS' | 'MINUTES' | 'HOURS'])"),
+            Function("LAST_QUERY_ID", _last_query_id, "LAST_QUERY_ID()"),
+        ),
+        table_functions=(
+            TableFunction("RESULT_SCAN", ours.result_scan, (), "RESULT_SCAN({'query_id' | LAST_QUERY_ID()})"),
+        ),
+    )
+
+
+class _OfQueries:
+    """The functions that look at other queries."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+
+    def cancel_all(self, context: Context, args: Sequence[Any]) -> str:
+        wanted = int(args[0]) if args else context.session.id
+        others = [
+            query
+            for query in self._queries.running()
+            if query.session.id == wanted and query.id != context.query_id and not query.describe_only
+        ]
+        for query in others:
+            self._queries.cancel(query)
+        return f"{len(others)} queries cancelled."
+
+    def cancel(self, context: Context, args: Sequence[Any]) -> str:
+        del context
+        query = self._queries.find(str(args[0]))
+        if query.done.is_set():
+            return "Identified SQL statement is not currently executing."
+        self._queries.cancel(query)
+        return f"query [{query.id}] terminated."
+
+    def result_scan(
+        self, context: Context, service: QualifiedName | None, args: Sequence[Any], named: Mapping[str, Any]
+    ) -> Result:
+        del service, named
+        query_id = str(args[0]) if args else context.session.last_query_id
+        if query_id is None:
+            raise SnowflakeError(709, "02000", "Statement not found")
+        return replace(self._queries.find(query_id).outcome(), statement="select", extra={})
+
+
+def _last_query_id(context: Context, args: Sequence[Any]) -> str | None:
+    if args and int(args[0]) != -1:
+        raise errors.not_supported("LAST_QUERY_ID of an earlier query")
+    return context.session.last_query_id
+
+
+def _wait(context: Context, args: Sequence[Any]) -> str:
+    unit = str(args[1]).upper() if len(args) > 1 else "SECONDS"
+    if unit not in _SECONDS:
+        raise SnowflakeError(100037, "22018", f"Invalid time unit '{unit}' for SYSTEM$WAIT.")
+    if context.cancelled.wait(float(args[0]) * _SECONDS[unit]):
+        raise errors.cancelled()
+    return f"waited {args[0]} {unit.lower()}"
+
+
+def _missing() -> SnowflakeError:
+    return SnowflakeError(
+        2043, "02000", "SQL compilation error:\nObject does not exist, or operation cannot be performed."
+    )
+
+
+def _use_database(context: Context, parser: Parser) -> Result:
+    name = parser.qualified_name()
+    parser.expect_end()
+    if name.schema is not None:
+        return _enter_schema(context, name)
+    engine = context.account.engine
+    if not engine.database_exists(name.name):
+        raise _missing()
+    return _enter(context, name.name, "PUBLIC" if engine.schema_exists(name.name, "PUBLIC") else None)
+
+
+def _use_schema(context: Context, parser: Parser) -> Result:
+    name = parser.qualified_name()
+    parser.expect_end()
+    return _enter_schema(context, name)
+
+
+def _enter_schema(context: Context, name: QualifiedName) -> Result:
+    session = context.session
+    database = name.schema or session.database
+    if database is None:
+        raise errors.no_current_database("USE SCHEMA")
+    if not context.account.engine.schema_exists(database, name.name):
+        raise _missing()
+    return _enter(context, database, name.name)
+
+
+def _enter(context: Context, database: str, schema: str | None) -> Result:
+    session = context.session
+    with session.running(context.query_id, context.cancelled):
+        session.engine.use(database, schema)
+        session.database, session.schema = database, schema
+    return Result.status(_DONE)
+
+
+def _use_warehouse(context: Context, parser: Parser) -> Result:
+    context.session.warehouse = parser.qualified_name().name
+    parser.expect_end()
+    return Result.status(_DONE)
+
+
+def _use_role(context: Context, parser: Parser) -> Result:
+    context.session.role = parser.qualified_name().name
+    parser.expect_end()
+    return Result.status(_DONE)
+
+
+def _use_secondary(context: Context, parser: Parser) -> Result:
+    del context
+    if not (parser.accept("ALL") or parser.accept("NONE")):
+        raise parser.error()
+    parser.expect_end()
+    return Result.status(_DONE)
+
+
+def _alter_set(context: Context, parser: Parser) -> Result:
+    changes: dict[str, parameters.Value] = {}
+    while not parser.at_end():
+        name = parser.identifier()
+        parser.expect("=")
+        changes[name] = parameters.parse_value(name, _setting(parser))
+        parser.accept(",")
+    if not changes:
+        raise parser.error()
+    context.session.parameters.update(changes)
+    return Result.status(_DONE)
+
+
+def _setting(parser: Parser) -> object:
+    if parser.current.kind in {"string", "bind"}:
+        return parser.string()
+    sign = "-" if parser.accept("-") else ""
+    return sign + parser.next().text
+
+
+def _alter_unset(context: Context, parser: Parser) -> Result:
+    names = [parser.identifier()]
+    while parser.accept(","):
+        names.append(parser.identifier())
+    parser.expect_end()
+    for name in names:
+        parameters.parse_value(name, parameters.PARAMETERS[name].default if name in parameters.PARAMETERS else "")
+        context.session.parameters.pop(name, None)
+    return Result.status(_DONE)
+
+
+def _show_parameters(context: Context, parser: Parser) -> Result:
+    pattern = like(parser.string() if parser.accept("LIKE") else "%")
+    if parser.accept("IN") or parser.accept("FOR"):
+        if not any(parser.accept(scope) for scope in ("SESSION", "ACCOUNT", "USER")):
+            raise parser.error()
+        if not parser.at_end():
+            parser.qualified_name()
+    parser.expect_end()
+    changed = context.session.parameters
+    known = {name: parameter for name, parameter in parameters.PARAMETERS.items() if pattern.fullmatch(name)}
+    rows = [
+        (
+            name,
+            _shown(parameters.value_of(changed, name)),
+            _shown(parameter.default),
+            "SESSION" if name in changed else "",
+            parameter.description,
+            parameter.kind,
+        )
+        for name, parameter in known.items()
+    ]
+    return Result(_PARAMETER_COLUMNS, rows, statement="show")
+
+
+def _shown(value: parameters.Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,370 @@
+"""Functions about job services: status, logs, events, waiting, cancelling, history."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator.errors import SnowflakeError, cancelled
+from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
+from airflow_provider_mljobs.emulator.registry import Function, Method, TableFunction
+from airflow_provider_mljobs.emulator.results import Column, Result
+from airflow_provider_mljobs.emulator.runner.joblog import LogLine
+from airflow_provider_mljobs.emulator.services.errors import (
+    container_not_started,
+    no_such_container,
+    no_such_instance,
+    wait_failed,
+)
+from airflow_provider_mljobs.emulator.services.job_statements import service_name
+from airflow_provider_mljobs.emulator.services.jobs import JOB_MESSAGES
+from airflow_provider_mljobs.emulator.services.listings import iso, looked_at
+from airflow_provider_mljobs.emulator.services.pools import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.services.jobs import InstanceRun, Job
+
+_LOG_BYTES = 100 * 1024
+_DEFAULT_HISTORY = 100
+_MOST_HISTORY = 10_000
+_DAYS_OF_HISTORY = 30
+_LOG_COLUMNS = (
+    Column("TIMESTAMP", "timestamp_ntz"),
+    Column("INSTANCE_ID", "fixed"),
+    Column("CONTAINER_NAME"),
+    Column("LOG"),
+    Column("RECORD_ATTRIBUTES", "object"),
+)
+_EVENT_COLUMNS = (
+    Column("TIMESTAMP", "timestamp_ntz"),
+    Column("SEVERITY"),
+    Column("EVENT_NAME"),
+    Column("EVENT_DETAILS", "object"),
+    Column("INSTANCE_ID", "fixed"),
+    Column("CONTAINER_NAME"),
+    Column("RECORD", "object"),
+    Column("RECORD_ATTRIBUTES", "object"),
+)
+_HISTORY_COLUMNS = (
+    Column("QUERY_ID"),
+    Column("ID"),
+    Column("NAME"),
+    Column("DATABASE_NAME"),
+    Column("SCHEMA_NAME"),
+    Column("CREATED_TIME", "timestamp_ltz"),
+    Column("COMPLETED_TIME", "timestamp_ltz"),
+    Column("DELETED_TIME", "timestamp_ltz"),
+    Column("STATUS"),
+    Column("MESSAGE"),
+    Column("INSTANCE_STATUSES", "object"),
+    Column("COMPUTE_POOL_NAME"),
+    Column("OWNER"),
+    Column("OWNER_ROLE_TYPE"),
+    Column("PARAMETERS", "object"),
+    Column("MANAGING_OBJECT", "object"),
+)
+_COUNTED = {"pendingInstances": "PENDING", "runningInstances": "READY", "succeededInstances": "SUCCEEDED"}
+
+
+def _wrong_arguments(function: str) -> SnowflakeError:
+    return SnowflakeError(939, "22023", f"SQL compilation error:\ninvalid number or type of arguments for {function}")
+
+
+def _whole(value: Any, function: str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise _wrong_arguments(function) from None
+
+
+@dataclass(frozen=True)
+class _LogRequest:
+    """The arguments of SYSTEM$GET_SERVICE_LOGS."""
+
+    service: QualifiedName
+    instance: int
+    container: str
+    lines: int | None
+    since: datetime | None
+    timestamps: bool
+
+    @classmethod
+    def of(cls, args: Sequence[Any]) -> _LogRequest:
+        """Read three to seven arguments; the logs of an earlier run of a container, the fifth, jobs never have."""
+        function = "SYSTEM$GET_SERVICE_LOGS"
+        least, most = 3, 7
+        if not least <= len(args) <= most:
+            raise _wrong_arguments(function)
+        padded = [*args, *[None] * (most - len(args))]
+        service, instance, container, lines, _, since, timestamps = padded
+        return cls(
+            parse_name(str(service)),
+            _whole(instance, function),
+            str(container),
+            None if lines is None else _whole(lines, function),
+            _time(since),
+            str(timestamps).upper() == "TRUE",
+        )
+
+
+def _get_logs(context: Context, args: Sequence[Any]) -> str:
+    request = _LogRequest.of(args)
+    job = context.account.services.job(service_name(context, request.service, "SYSTEM$GET_SERVICE_LOGS"))
+    with context.account.services.scheduler.lock:
+        _check_container(job, request)
+    if job.virtual is not None or request.since is not None:
+        lines = list(_lines(context, job, request.instance, request.container))
+        if request.since is not None:
+            lines = [line for line in lines if line.at >= request.since]
+        return _tail(lines, request)
+    log = context.account.services.files.log(job.request.id, request.instance, request.container)
+    return log.tail(request.lines, _LOG_BYTES, timestamps=request.timestamps)
+
+
+def _check_container(job: Job, request: _LogRequest) -> None:
+    names = [container.name for container in job.request.specification.containers]
+    if request.container not in names:
+        raise no_such_container(request.container, ", ".join(names))
+    runs = job.view()
+    if not 0 <= request.instance < len(runs):
+        raise no_such_instance(request.instance, ", ".join(str(run.index) for run in runs))
+    container = runs[request.instance].containers[names.index(request.container)]
+    if container.started is None:
+        raise container_not_started(container.status)
+
+
+def _tail(lines: list[LogLine], request: _LogRequest) -> str:
+    if request.lines is not None:
+        lines = lines[max(0, len(lines) - request.lines) :]
+    text = "".join(
+        f"{line.at.isoformat(timespec='microseconds')} {line.line}\n" if request.timestamps else f"{line.line}\n"
+        for line in lines
+    )
+    return text.encode()[-_LOG_BYTES:].decode(errors="ignore")
+
+
+def _lines(context: Context, job: Job, instance: int, container: str) -> Iterator[LogLine]:
+    if job.virtual is None:
+        yield from context.account.services.files.log(job.request.id, instance, container).records()
+        return
+    if job.started is None:
+        return
+    until = job.completed if job.completed is not None else context.account.now()
+    count = job.virtual.log_lines
+    for index in range(count):
+        at = job.started + job.virtual.seconds * (index + 1) / count
+        if at > until + 1e-6:
+            return
+        yield LogLine(datetime.fromtimestamp(at, UTC), "stdout", f"line {index + 1} of {count}")
+
+
+def _get_status(context: Context, args: Sequence[Any]) -> str:
+    if not 1 <= len(args) <= 2:  # noqa: PLR2004
+        raise _wrong_arguments("SYSTEM$GET_SERVICE_STATUS")
+    job = looked_at(context, parse_name(str(args[0])), "SYSTEM$GET_SERVICE_STATUS")
+    scheduler = context.account.services.scheduler
+    timeout = float(args[1] or 0) if len(args) > 1 else 0.0
+    if timeout > 0:
+        scheduler.wait(job, lambda: job.status not in {"PENDING", "CANCELLING"}, timeout, context.cancelled)
+    with scheduler.lock:
+        images = [container.image for container in job.request.specification.containers]
+        statuses = [
+            {
+                "status": container.status,
+                "message": container.message,
+                "containerName": container.name,
+                "instanceId": str(run.index),
+                "serviceName": job.name.name,
+                "image": image,
+                "restartCount": 0,
+                "startTime": iso(container.started),
+            }
+            for run in job.view()
+            for container, image in zip(run.containers, images, strict=True)
+        ]
+    return json.dumps(statuses)
+
+
+def _wait_for(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
+    if len(args) != 2:  # noqa: PLR2004
+        raise _wrong_arguments("SPCS_WAIT_FOR")
+    wanted, timeout = str(args[0]).upper(), float(args[1])
+    if wanted not in JOB_MESSAGES:
+        raise _wrong_arguments("SPCS_WAIT_FOR")
+    job = looked_at(context, name, "SPCS_WAIT_FOR")
+    scheduler = context.account.services.scheduler
+    reached = scheduler.wait(job, lambda: job.status == wanted or job.terminal, timeout, context.cancelled)
+    if context.cancelled.is_set():
+        raise cancelled()
+    if job.status == wanted:
+        return f"Service {job.name.name} reached status {wanted}."
+    why = "the status can't be reached any more" if reached else f"timed out after {timeout:g} seconds"
+    raise wait_failed(job.name.name, wanted, job.status, why)
+
+
+def _cancel(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
+    if args:
+        raise _wrong_arguments("SPCS_CANCEL_JOB")
+    services = context.account.services
+    job = services.job(service_name(context, name, "SPCS_CANCEL_JOB"))
+    services.scheduler.cancel(job)
+    services.flush()
+    return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
+
+
+def _time(value: Any) -> datetime | None:
+    """Return an argument as a time; what has no zone is UTC."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        time = value
+    elif str(value).replace(".", "", 1).isdigit():
+        time = datetime.fromtimestamp(float(value), UTC)
+    else:
+        try:
+            time = datetime.fromisoformat(str(value))
+        except ValueError:
+            raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _window(context: Context, named: Mapping[str, Any], names: tuple[str, str], days: int) -> tuple[float, float]:
+    now = context.account.now()
+    start, end = (_time(named.get(name)) for name in names)
+    begin = start.timestamp() if start is not None else now - timedelta(days=days).total_seconds()
+    # Events of this very moment belong to it.
+    return begin, end.timestamp() if end is not None else now + 1
+
+
+def _log_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
+    job = _past_job(context, name)
+    begin, end = _window(context, named, ("START_TIME", "END_TIME"), 1)
+    level = job.request.specification.log_level
+    streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
+    rows = [
+        (line.at.replace(tzinfo=None), instance, container.name, line.line, json.dumps({"log.iostream": line.stream}))
+        for instance in range(job.request.instance_count)
+        for container in job.request.specification.containers
+        for line in _lines(context, job, instance, container.name)
+        if line.stream in streams and begin <= line.at.timestamp() <= end
+    ]
+    return Result(_LOG_COLUMNS, sorted(rows, key=lambda row: row[0]), statement="select")
+
+
+def _event_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
+    job = _past_job(context, name)
+    begin, end = _window(context, named, ("START_TIME", "END_TIME"), 1)
+    changes: list[tuple[float | None, str, str]] = [
+        (job.request.created, "PENDING", "Job is pending"),
+        (job.started, "RUNNING", "Job is running"),
+        (job.completed, job.status, JOB_MESSAGES[job.status].rstrip(".")),
+    ]
+    rows = []
+    for at, status, message in changes:
+        if at is not None and begin <= at <= end:
+            severity = "ERROR" if status in {"FAILED", "INTERNAL_ERROR"} else "INFO"
+            record = json.dumps({"name": "SERVICE.STATUS_CHANGE", "severity_text": severity})
+            details = json.dumps({"message": message, "status": status})
+            time = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
+            rows.append((time, severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
+    return Result(_EVENT_COLUMNS, rows, statement="select")
+
+
+def _past_job(context: Context, name: QualifiedName | None) -> Job:
+    full = service_name(context, name or QualifiedName(""), "SPCS_GET_LOGS")
+    job = context.account.services.latest(full)
+    if not job.dropped:
+        context.account.services.scheduler.look([job])
+    return job
+
+
+def _history(context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]) -> Result:
+    begin, end = _window(context, named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
+    limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
+    if not 1 <= limit <= _MOST_HISTORY:
+        raise _wrong_arguments("GET_JOB_HISTORY")
+    services = context.account.services
+    jobs = [job for job in services.past() if begin <= job.request.created <= end][:limit]
+    services.scheduler.pass_time(jobs)
+    with services.scheduler.lock:
+        return Result(_HISTORY_COLUMNS, [_history_row(job) for job in jobs], statement="select")
+
+
+def _history_row(job: Job) -> tuple[Any, ...]:
+    request = job.request
+    parameters: dict[str, Any] = {"ASYNC": request.asynchronous}
+    if request.replicas is not None:
+        parameters["REPLICAS"] = request.replicas
+    return (
+        request.query_id, request.id, job.name.name, job.name.database, job.name.schema, moment(request.created),
+        moment(job.completed), moment(job.deleted), job.status, job.message, json.dumps(_instance_statuses(job)),
+        request.pool, request.owner, "ROLE", json.dumps(parameters), None,
+    )  # fmt: skip
+
+
+def _instance_statuses(job: Job) -> dict[str, Any]:
+    runs = job.view()
+    counts = {key: sum(run.status == status for run in runs) for key, status in _COUNTED.items()}
+    failed = sum(run.status == "FAILED" for run in runs)
+    instances = [{"instanceId": run.index, "containers": _container_statuses(job, run)} for run in runs]
+    return {"totalInstances": len(runs), **counts, "failedInstances": failed, "instances": instances}
+
+
+def _container_statuses(job: Job, run: InstanceRun) -> list[dict[str, Any]]:
+    return [
+        {
+            "containerName": container.name,
+            "status": container.status,
+            "message": container.message,
+            "image": described.image,
+            "imageSha256": described.sha256.removeprefix("@"),
+            "lastExitCode": container.exit_code,
+            "restartCount": 0,
+            "startTime": iso(container.started),
+        }
+        for container, described in zip(run.containers, job.request.specification.containers, strict=True)
+    ]
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Function(
+        "SYSTEM$GET_SERVICE_LOGS",
+        _get_logs,
+        "SYSTEM$GET_SERVICE_LOGS(<service>, <instance>, <container> [, <lines> [, <previous> [, <since> "
+        "[, <timestamps>]]]])",
+    ),
+    Function("SYSTEM$GET_SERVICE_STATUS", _get_status, "SYSTEM$GET_SERVICE_STATUS(<service> [, <timeout>])"),
+)
+METHODS: tuple[Method, ...] = (
+    Method("SPCS_WAIT_FOR", _wait_for, "CALL <service>!SPCS_WAIT_FOR('<status>', <seconds>)"),
+    Method("SPCS_CANCEL_JOB", _cancel, "CALL <service>!SPCS_CANCEL_JOB()"),
+)
+_WINDOW_SYNTAX = "[START_TIME => <time>] [, END_TIME => <time>]"
+TABLE_FUNCTIONS: tuple[TableFunction, ...] = (
+    TableFunction(
+        "SPCS_GET_LOGS",
+        _log_rows,
+        _LOG_COLUMNS,
+        f"TABLE(<service>!SPCS_GET_LOGS({_WINDOW_SYNTAX}))",
+        of_service=True,
+    ),
+    TableFunction(
+        "SPCS_GET_EVENTS",
+        _event_rows,
+        _EVENT_COLUMNS,
+        f"TABLE(<service>!SPCS_GET_EVENTS({_WINDOW_SYNTAX}))",
+        of_service=True,
+    ),
+    TableFunction(
+        "SNOWFLAKE.SPCS.GET_JOB_HISTORY",
+        _history,
+        _HISTORY_COLUMNS,
+        "TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY([CREATED_TIME_START => <time>] [, CREATED_TIME_END => <time>] "
+        "[, RESULT_LIMIT => <n>]))",
+    ),
+)

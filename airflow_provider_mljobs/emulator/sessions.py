@@ -1,0 +1,213 @@
+"""Sessions: who is logged in, with which current database, schema and parameters, and until when."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.parsing import QualifiedName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_mljobs.emulator.sql.engine import EngineSession
+    from airflow_provider_mljobs.emulator.tokens import Tokens
+
+# A master token outlives four session tokens, as on a real account (four hours and one).
+_MASTER_LIFETIMES = 4
+
+
+@dataclass(eq=False)
+class Session:
+    """One login.
+
+    :param id: the number that clients see.
+    :param job_token: the token of the job that logged in; ``None`` for the account's user.
+    :param engine: the session's connection to the SQL engine.
+    :param last_query_id: the latest statement, for ``LAST_QUERY_ID()``.
+    :param active_query_id: the statement that the SQL engine runs now.
+    :param lock: held while the SQL engine runs a statement: one at a time, since a session has one cursor. Waiting for
+        a job doesn't hold it.
+    """
+
+    id: int
+    user: str
+    role: str
+    engine: EngineSession
+    database: str | None = None
+    schema: str | None = None
+    warehouse: str | None = None
+    job_token: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    last_query_id: str | None = None
+    active_query_id: str | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @contextmanager
+    def running(self, query_id: str, cancelled: threading.Event) -> Iterator[None]:
+        """Wait until the SQL engine is free for a statement of this session, and keep it while the statement runs."""
+        with self.lock:
+            if cancelled.is_set():
+                raise errors.cancelled()
+            self.active_query_id = query_id
+            try:
+                yield
+            finally:
+                self.active_query_id = None
+
+    def resolve(self, name: QualifiedName, command: str) -> QualifiedName:
+        """Fill in the current database and schema; raises 90105 or 90106 where the session has none."""
+        database = name.database or self.database
+        if database is None:
+            raise errors.no_current_database(command)
+        schema = name.schema or self.schema
+        if schema is None:
+            raise errors.no_current_schema(command)
+        return QualifiedName(name.name, schema, database)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The two tokens of a session: one for requests, one to get the next of those."""
+
+    token: str
+    master: str
+    lifetime: float
+    master_lifetime: float
+
+
+@dataclass(slots=True)
+class _Held:
+    session: Session
+    expires: float
+
+
+class Sessions:
+    """The sessions that are logged in.
+
+    :param tokens: the job tokens, which end the sessions that they opened.
+    :param lifetime: seconds until a session token expires.
+    """
+
+    def __init__(self, tokens: Tokens, lifetime: float) -> None:
+        self._tokens = tokens
+        self._lifetime = lifetime
+        self._lock = threading.Lock()
+        self._by_token: dict[str, _Held] = {}
+        self._by_master: dict[str, _Held] = {}
+        self._ids = itertools.count(int(time.time() * 1000))
+
+    def next_id(self) -> int:
+        """Return a number for a new session, unlike any earlier one, those before a restart included."""
+        return next(self._ids)
+
+    def add(self, session: Session) -> Grant:
+        """Log a session in."""
+        return self._grant(session, secrets.token_urlsafe(32))
+
+    def _grant(self, session: Session, master: str) -> Grant:
+        grant = Grant(secrets.token_urlsafe(32), master, self._lifetime, self._lifetime * _MASTER_LIFETIMES)
+        now = time.monotonic()
+        with self._lock:
+            self._by_token[grant.token] = _Held(session, now + grant.lifetime)
+            # Threads that share a connection may renew at once, so renewal keeps the master token.
+            self._by_master[master] = _Held(session, now + grant.master_lifetime)
+        return grant
+
+    def authenticate(self, token: str) -> Session:
+        """Return the session that a token belongs to; raises the error that tells the client what to do."""
+        with self._lock:
+            held = self._by_token.get(token)
+        if held is None:
+            raise session_gone()
+        self._check_job(held.session)
+        if held.expires < time.monotonic():
+            raise session_expired()
+        return held.session
+
+    def _check_job(self, session: Session) -> None:
+        if session.job_token is not None and self._tokens.identity(session.job_token) is None:
+            raise invalid_oauth_token()
+
+    def renew(self, master: str) -> tuple[Session, Grant]:
+        """Exchange a master token for a new session token; raises 390114 if it is unknown or expired."""
+        now = time.monotonic()
+        with self._lock:
+            held = self._by_master.get(master)
+        # Expired tokens stay known: a thread that still sends one must be told to renew, not to log in.
+        if held is None or held.expires < now:
+            raise master_expired()
+        self._check_job(held.session)
+        return held.session, self._grant(held.session, master)
+
+    def extend(self, session: Session) -> None:
+        """Move the end of a session's tokens: its client is alive."""
+        now = time.monotonic()
+        with self._lock:
+            for tokens, lifetime in ((self._by_token, 1), (self._by_master, _MASTER_LIFETIMES)):
+                for held in tokens.values():
+                    if held.session is session:
+                        held.expires = now + self._lifetime * lifetime
+
+    def expire_master(self, session: Session) -> None:
+        """Let the session's tokens expire for good."""
+        with self._lock:
+            for held in (*self._by_token.values(), *self._by_master.values()):
+                if held.session is session:
+                    held.expires = 0.0
+
+    def remove(self, session: Session) -> None:
+        """Log a session out."""
+        with self._lock:
+            self._remove({session})
+
+    def remove_expired(self) -> list[Session]:
+        """Log out the sessions that no client can renew any more, and return them."""
+        now = time.monotonic()
+        with self._lock:
+            dead = {held.session for held in self._by_master.values() if held.expires < now}
+            self._remove(dead)
+        return list(dead)
+
+    def _remove(self, sessions: set[Session]) -> None:
+        for tokens in (self._by_token, self._by_master):
+            for token in [token for token, held in tokens.items() if held.session in sessions]:
+                del tokens[token]
+
+    def all(self) -> list[Session]:
+        """Return the sessions that are logged in."""
+        with self._lock:
+            return [held.session for held in self._by_master.values()]
+
+
+def session_expired() -> SnowflakeError:
+    """Build the answer that makes a client renew its session token and repeat the request."""
+    return SnowflakeError(390112, "08001", "Your session has expired. Please login again.")
+
+
+def master_expired() -> SnowflakeError:
+    """Build the answer that makes a client log in again or give up."""
+    return SnowflakeError(390114, "08001", "Authentication token has expired. The user must authenticate again.")
+
+
+def session_gone() -> SnowflakeError:
+    """Build the answer for a session that was closed or that this server never had."""
+    return SnowflakeError(390111, "08001", "Session no longer exists. New login required to access the service.")
+
+
+def invalid_oauth_token() -> SnowflakeError:
+    """Build the answer for the token of a job that has ended."""
+    return SnowflakeError(390303, "08001", "Invalid OAuth access token.")
+
+
+def wrong_password() -> SnowflakeError:
+    """Build the answer for credentials that aren't the account's."""
+    return SnowflakeError(390100, "08001", "Incorrect username or password was specified.")

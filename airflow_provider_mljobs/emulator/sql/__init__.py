@@ -1,0 +1,3 @@
+"""Ordinary SQL: Snowflake's dialect on DuckDB, by way of fakesnow."""
+
+from __future__ import annotations

@@ -1,0 +1,300 @@
+"""The only code that knows fakesnow and DuckDB: databases in files, and one connection per session.
+
+fakesnow translates Snowflake's SQL to DuckDB's and runs it. We use its transformations, not its server, and replace
+what is wrong for us: the arrow output (whose warning is an error under pytest), the cache of results that it never
+empties, and its own bookkeeping database, which we keep in a file.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlglot import ErrorLevel, exp, parse_one
+from sqlglot.errors import ParseError, UnsupportedError
+
+from airflow_provider_mljobs.emulator.errors import not_supported, syntax_error
+from airflow_provider_mljobs.emulator.sql.rewrites import MACROS, after_translation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import duckdb
+    import pyarrow as pa
+
+BOOKKEEPING = "_fs_global"
+_INTERNAL = {"MEMORY", "SYSTEM", "TEMP", "_FS_GLOBAL"}
+_DATABASE_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_QUERY = re.compile(r"\s*(?:SELECT|WITH|FROM|VALUES|DESCRIBE|SHOW|\()", re.IGNORECASE)
+_NO_TRANSACTION = "no transaction is active"
+_OBJECTS = f"""
+    CREATE TABLE IF NOT EXISTS {BOOKKEEPING}.main.objects (
+        kind VARCHAR, database_name VARCHAR, schema_name VARCHAR, name VARCHAR, created_on TIMESTAMPTZ, comment VARCHAR,
+        PRIMARY KEY (kind, database_name, schema_name, name)
+    )
+"""
+
+
+def parse(sql: str) -> exp.Expr:
+    """Parse Snowflake's SQL; raises 1003 with the place that doesn't fit."""
+    try:
+        return parse_one(sql, read="snowflake")
+    except ParseError as problem:
+        found = problem.errors[0] if problem.errors else {}
+        lines = sql.splitlines(keepends=True)
+        line = int(found.get("line") or 1)
+        highlight = str(found.get("highlight") or "")
+        start = sum(len(text) for text in lines[: line - 1])
+        position = sql.find(highlight, start) if highlight else len(sql)
+        raise syntax_error(sql, max(position, 0)) from problem
+    except Exception as problem:
+        # sqlglot's tokenizer raises various errors for text that is no SQL at all.
+        raise syntax_error(sql, 0) from problem
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What DuckDB answered: names, types as DuckDB writes them, rows, and how many rows a DML statement changed."""
+
+    names: Sequence[str]
+    types: Sequence[str]
+    table: pa.Table
+    affected: int | None = None
+
+
+class _Connection:
+    """A DuckDB connection whose queries stay relations, from which arrow comes without a copy and a warning."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self.relation: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, parameters: Any = None) -> Any:
+        """Run a statement; a query only when its rows are asked for."""
+        self.relation = None
+        if _QUERY.match(sql):
+            self.relation = self._connection.sql(sql, params=parameters)
+            if self.relation is not None:
+                return self.relation
+        self._connection.execute(sql, parameters)
+        return self
+
+    def fetchall(self) -> list[Any]:
+        relation = self.relation
+        return relation.fetchall() if relation is not None else self._connection.fetchall()
+
+    def fetchone(self) -> Any:
+        relation = self.relation
+        return relation.fetchone() if relation is not None else self._connection.fetchone()
+
+    def to_arrow_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        return self.relation.to_arrow_table() if self.relation is not None else pa.table({})
+
+    def close(self) -> None:
+        self.relation = None
+        self._connection.close()
+
+
+class Link:
+    """One session's connection to DuckDB through fakesnow."""
+
+    def __init__(self, fakesnow: Any) -> None:
+        self._fake = fakesnow.connect()
+        self._duck = _Connection(self._fake._duck_conn)  # noqa: SLF001 fakesnow has no public way to replace it
+        self._fake._duck_conn = self._duck  # noqa: SLF001
+        self._fake.table_stages._duck_conn = self._duck  # noqa: SLF001
+        self._results = fakesnow.results_cache
+        for macro in MACROS:
+            self._duck.execute(macro)
+
+    def use(self, database: str | None, schema: str | None) -> None:
+        """Set the current database and schema."""
+        fake = self._fake
+        place = f'"{database}"."{schema or "main"}"'.replace("'", "''") if database else "memory.main"
+        self._duck.execute(f"SET schema = '{place}'")
+        fake.database, fake._schema = database, schema  # noqa: SLF001
+        fake.database_set, fake.schema_set = database is not None, schema is not None
+
+    def interrupt(self) -> None:
+        """Stop what runs."""
+        self._duck.interrupt()
+
+    def query(self, sql: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Run DuckDB's SQL, ours and not the user's, and return its rows."""
+        self._duck.execute(sql, list(parameters) if parameters else None)
+        return [tuple(row) for row in self._duck.fetchall()]
+
+    def table(self, sql: str) -> Answer:
+        """Run a query in DuckDB's SQL, ours and not the user's, and return typed rows."""
+        self._duck.execute(sql)
+        return self._answer()
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Make a table of memory readable under a name."""
+        self._duck.register(name, table)
+
+    def unregister(self, name: str) -> None:
+        """Forget what ``register`` made readable."""
+        self._duck.unregister(name)
+
+    def translate(self, expression: exp.Expr) -> list[exp.Expr]:
+        """Return DuckDB's statements for one of Snowflake's; raises where the translation would lose something."""
+        cursor = self._fake.cursor()
+        cursor.check_db_and_schema(expression)
+        found = []
+        # DuckDB knows MERGE; fakesnow's own form of it loses columns that aren't written with the source's name.
+        whole = isinstance(expression, exp.Merge)
+        for part in [expression] if whole else cursor._transform_explode(expression):  # noqa: SLF001
+            translated = after_translation(cursor._transform(part, None))  # noqa: SLF001
+            try:
+                translated.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE)
+            except UnsupportedError as problem:
+                raise not_supported(" ".join(str(problem).split())) from problem
+            found.append(translated)
+        return found
+
+    def run(self, expression: exp.Expr, binds: Mapping[str, object], *, atomic: bool = False) -> Answer:
+        """Translate a statement and run it.
+
+        :param atomic: run all of it or nothing, for one that becomes several, such as INSERT OVERWRITE.
+        """
+        cursor = self._fake.cursor()
+        statements = self.translate(expression)
+        with self.transaction() if atomic and len(statements) > 1 else nullcontext():
+            for statement in statements:
+                names = {found.name for found in statement.find_all(exp.Placeholder)}
+                cursor._execute(statement, {name: binds[name] for name in names} or None)  # noqa: SLF001
+                self._results.clear()
+        return self._answer(cursor._arrow_table, cursor.rowcount)  # noqa: SLF001
+
+    def merge(self, expression: exp.Expr, binds: Mapping[str, object]) -> Counter[str]:
+        """Run a MERGE; returns how many rows it did INSERT, UPDATE and DELETE."""
+        cursor = self._fake.cursor()
+        cursor.check_db_and_schema(expression)
+        translated = self.translate(expression)[0]
+        used = {found.name: binds[found.name] for found in translated.find_all(exp.Placeholder)}
+        self._duck.execute(f"{translated.sql(dialect='duckdb')} RETURNING merge_action", used or None)
+        return Counter(str(row[0]) for row in self._duck.fetchall())
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep all that is done, or nothing if it fails."""
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            self.commit(keep=False)
+            raise
+        # An open result would keep the connection busy.
+        relation, self._duck.relation = self._duck.relation, None
+        self.commit()
+        self._duck.relation = relation
+
+    def describe(self, expression: exp.Expr) -> Answer:
+        """Return the columns of a query without running it."""
+        translated = self.translate(expression)[-1]
+        relation = self._duck.sql(translated.sql(dialect="duckdb"))
+        return Answer(list(relation.columns), [str(kind) for kind in relation.types], None)
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._duck.execute("BEGIN")
+
+    def commit(self, *, keep: bool = True) -> None:
+        """End a transaction, if there is one."""
+        import duckdb
+
+        try:
+            self._duck.execute("COMMIT" if keep else "ROLLBACK")
+        except duckdb.TransactionException as problem:
+            if _NO_TRANSACTION not in str(problem):
+                raise
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        self._fake.close()
+
+    def _answer(self, table: pa.Table | None = None, affected: int | None = None) -> Answer:
+        relation = self._duck.relation
+        if relation is None:
+            return Answer([], [], table, affected)
+        rows = relation.to_arrow_table() if table is None else table
+        return Answer(list(relation.columns), [str(kind) for kind in relation.types], rows, affected)
+
+
+class Databases:
+    """The databases of the account: one DuckDB file each, all attached to one DuckDB process.
+
+    :param root: the directory that DuckDB may read and write; nothing outside of it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        from fakesnow import info_schema, macros
+        from fakesnow.instance import FakeSnow
+        from fakesnow.transforms import show
+
+        # What sqlglot can't translate is raised by us; its warnings would only repeat it on the server's stderr.
+        logging.getLogger("sqlglot").setLevel(logging.ERROR)
+        self._directory = root / "databases"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._fake = FakeSnow(create_database_on_connect=False, create_schema_on_connect=False)
+        self._main = self._fake.duck_conn
+        self._main.execute("SET python_enable_replacements = false")
+        file = str(self._directory / "_bookkeeping.duckdb").replace("'", "''")
+        self._main.execute(f"DETACH {BOOKKEEPING}; ATTACH '{file}' AS {BOOKKEEPING}")
+        self._main.execute(info_schema.fs_global_creation_sql())
+        self._main.execute(show.fs_global_creation_sql())
+        self._main.execute(_OBJECTS)
+        # For sessions without a current database.
+        self._main.execute(macros.creation_sql("memory"))
+        for database in sorted(self._directory.glob("*.db")):
+            self._attach(database.stem)
+        self._lock_down(root)
+
+    def _lock_down(self, root: Path) -> None:
+        """Close the ways that SQL has to the machine: files outside the root, extensions, other databases."""
+        allowed = str(root).replace("'", "''")
+        self._main.execute(f"SET GLOBAL allowed_directories = ['{allowed}']")
+        self._main.execute("SET GLOBAL autoinstall_known_extensions = false")
+        self._main.execute("SET GLOBAL enable_external_access = false")
+        self._main.execute("SET GLOBAL lock_configuration = true")
+
+    def link(self) -> Link:
+        """Open a connection for a session."""
+        return Link(self._fake)
+
+    def create(self, name: str) -> None:
+        """Make a database and attach it."""
+        if not _DATABASE_NAME.fullmatch(name) or name in _INTERNAL:
+            raise not_supported(f"a database with the name {name!r}: letters, digits and underscores only; it")
+        self._attach(name)
+
+    def _attach(self, name: str) -> None:
+        from fakesnow import info_schema, macros
+
+        file = str(self._directory / f"{name}.db").replace("'", "''")
+        with self._main.cursor() as connection:
+            connection.execute(f"ATTACH '{file}' AS {name}")
+            connection.execute(info_schema.per_db_creation_sql(name))
+            connection.execute(macros.creation_sql(name))
+
+    def drop(self, name: str) -> None:
+        """Detach a database and delete its file."""
+        with self._main.cursor() as connection:
+            connection.execute(f'DETACH "{name}"')
+        for file in self._directory.glob(f"{name}.db*"):
+            file.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Write everything out and close."""
+        self._main.close()

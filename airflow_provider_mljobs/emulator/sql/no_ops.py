@@ -1,0 +1,177 @@
+"""Statements that do nothing here and say so in Snowflake's words: rights, roles, and warehouses, which are names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
+from airflow_provider_mljobs.emulator.listing import parse_listing
+from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.results import Column, Result
+
+if TYPE_CHECKING:
+    from airflow_provider_mljobs.emulator.parsing import Parser
+    from airflow_provider_mljobs.emulator.registry import Context
+
+_STATUS = (Column("status"),)
+_DONE = "Statement executed successfully."
+
+
+def _text(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name) for name in names)
+
+
+def _number(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, "fixed", precision=38, scale=0) for name in names)
+
+
+def _time(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, "timestamp_ltz") for name in names)
+
+
+_WAREHOUSES = (
+    *_text("name", "state", "type", "size"),
+    *_number("min_cluster_count", "max_cluster_count", "started_clusters", "running", "queued"),
+    *_text("is_default", "is_current"),
+    *_number("auto_suspend"),
+    *_text("auto_resume", "available", "provisioning", "quiescing", "other"),
+    *_time("created_on", "resumed_on", "updated_on"),
+    *_text("owner", "comment", "enable_query_acceleration"),
+    *_number("query_acceleration_max_scale_factor"),
+    *_text("resource_monitor"),
+    *_number("actives", "pendings", "failed", "suspended"),
+    *_text("uuid", "scaling_policy", "budget", "owner_role_type", "resource_constraint"),
+)
+_ROLES = (
+    *_time("created_on"),
+    *_text("name", "is_default", "is_current", "is_inherited"),
+    *_number("assigned_to_users", "granted_to_roles", "granted_roles"),
+    *_text("owner", "comment"),
+)
+
+
+def done(context: Context, parser: Parser) -> Result:
+    """Accept a statement whose effect nobody can see here, such as GRANT."""
+    del context, parser
+    return Result.status(_DONE)
+
+
+def create_role(context: Context, parser: Parser) -> Result:
+    """Accept ``CREATE ROLE``; every session may do everything, so roles are not kept."""
+    del context
+    parser.accept("IF", "NOT", "EXISTS")
+    return Result.status(f"Role {parser.qualified_name().name} successfully created.")
+
+
+def drop_role(context: Context, parser: Parser) -> Result:
+    """Accept ``DROP ROLE``."""
+    del context
+    parser.accept("IF", "EXISTS")
+    return Result.status(f"{parser.qualified_name().name} successfully dropped.")
+
+
+def show_roles(context: Context, parser: Parser) -> Result:
+    """Run ``SHOW ROLES``: the one role that there is, and the session's."""
+    listing = parse_listing(context, parser, levels=0)
+    current = context.session.role
+    rows = [
+        (
+            None,
+            name,
+            "Y" if name == context.account.role else "N",
+            "Y" if name == current else "N",
+            "N",
+            1,
+            0,
+            0,
+            "",
+            "",
+        )
+        for name in listing.names({context.account.role, current})
+    ]
+    return Result(_ROLES, rows, statement="show")
+
+
+def _warehouses(context: Context) -> dict[str, tuple[object, object]]:
+    return {str(name): (created, comment) for name, created, comment in context.account.engine.catalog.warehouses()}
+
+
+def create_warehouse(context: Context, parser: Parser) -> Result:
+    """Run ``CREATE WAREHOUSE``: keep its name; properties change nothing."""
+    or_replace = parser.tokens[1].keyword == "OR"
+    if_not_exists = parser.accept("IF", "NOT", "EXISTS")
+    name = parser.qualified_name().name
+    if name in _warehouses(context) and not or_replace:
+        if not if_not_exists:
+            raise already_exists(name)
+        return Result.status(f"{name} already exists, statement succeeded.")
+    context.account.engine.catalog.remember("WAREHOUSE", "", "", name, again=True)
+    context.session.warehouse = name
+    return Result.status(f"Warehouse {name} successfully created.")
+
+
+def alter_warehouse(context: Context, parser: Parser) -> Result:
+    """Accept ``ALTER WAREHOUSE`` of one that exists."""
+    if_exists = parser.accept("IF", "EXISTS")
+    if parser.current.keyword in {"SUSPEND", "RESUME", "SET", "UNSET"}:
+        name = context.session.warehouse or ""
+    else:
+        name = parser.qualified_name().name
+    if name not in _warehouses(context) and not if_exists:
+        raise does_not_exist("Warehouse", name)
+    return Result.status(_DONE)
+
+
+def drop_warehouse(context: Context, parser: Parser) -> Result:
+    """Run ``DROP WAREHOUSE``."""
+    if_exists = parser.accept("IF", "EXISTS")
+    name = parser.qualified_name().name
+    parser.expect_end()
+    if name in _warehouses(context):
+        context.account.engine.catalog.forget("WAREHOUSE", "", "", name)
+        return Result.status(f"{name} successfully dropped.")
+    if not if_exists:
+        raise does_not_exist("Warehouse", name)
+    return Result.status(f"Drop statement executed successfully ({name} already dropped).")
+
+
+def show_warehouses(context: Context, parser: Parser) -> Result:
+    """Run ``SHOW WAREHOUSES``: all are started, none does anything."""
+    listing = parse_listing(context, parser, levels=0)
+    found = _warehouses(context)
+    rows = [_warehouse(context, name, *found[name]) for name in listing.names(found)]
+    return Result(_WAREHOUSES, rows, statement="show")
+
+
+def _warehouse(context: Context, name: str, created: object, comment: object) -> tuple[object, ...]:
+    default = "Y" if name == context.account.settings.warehouse else "N"
+    current = "Y" if name == context.session.warehouse else "N"
+    return (
+        name, "STARTED", "STANDARD", "X-Small", 1, 1, 1, 0, 0, default, current, 600, "true", "100", "0", "0", "0",
+        created, created, created, context.account.role, comment, "false", 8, "null", 0, 0, 0, 0, "0", "STANDARD",
+        None, "ROLE", None,
+    )  # fmt: skip
+
+
+STATEMENTS = (
+    Statement(("GRANT",), done, _STATUS, "GRANT … TO …  (no effect: every session may do everything)"),
+    Statement(("REVOKE",), done, _STATUS, "REVOKE … FROM …  (no effect)"),
+    *(
+        Statement(("CREATE", *replace, "ROLE"), create_role, _STATUS, "CREATE [ OR REPLACE ] ROLE <name>  (not kept)")
+        for replace in ((), ("OR", "REPLACE"))
+    ),
+    Statement(("DROP", "ROLE"), drop_role, _STATUS, "DROP ROLE [ IF EXISTS ] <name>  (no effect)"),
+    Statement(("SHOW", "ROLES"), show_roles, _ROLES, "SHOW ROLES [ LIKE '…' ]"),
+    *(
+        Statement(
+            ("CREATE", *replace, "WAREHOUSE"),
+            create_warehouse,
+            _STATUS,
+            "CREATE [ OR REPLACE ] WAREHOUSE [ IF NOT EXISTS ] <name> [ <property> = <value> … ]  (a name only)",
+        )
+        for replace in ((), ("OR", "REPLACE"))
+    ),
+    Statement(("ALTER", "WAREHOUSE"), alter_warehouse, _STATUS, "ALTER WAREHOUSE [ IF EXISTS ] <name> …  (no effect)"),
+    Statement(("DROP", "WAREHOUSE"), drop_warehouse, _STATUS, "DROP WAREHOUSE [ IF EXISTS ] <name>"),
+    Statement(("SHOW", "WAREHOUSES"), show_warehouses, _WAREHOUSES, "SHOW WAREHOUSES [ LIKE '…' ]"),
+)

@@ -1,0 +1,89 @@
+"""What is refused because DuckDB would do something else than Snowflake, or what Snowflake's SQL has no way to do."""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+
+from airflow_provider_mljobs.emulator.errors import not_supported, syntax_error, unknown_function
+
+_STATEMENTS = (
+    exp.Query, exp.Values, exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter,
+    exp.TruncateTable, exp.Show, exp.Describe, exp.Commit, exp.Rollback, exp.Transaction, exp.Comment,
+)  # fmt: skip
+_KINDS = {"TABLE", "VIEW", "SEQUENCE"}
+_SHOWN = {"PRIMARY KEYS", "UNIQUE KEYS", "IMPORTED KEYS", "SEQUENCES", "FUNCTIONS", "PROCEDURES", "USERS"}
+_DESCRIBED = {"TABLE", "VIEW"}
+# DuckDB's functions that reach files, settings or other SQL; none of them exists in Snowflake.
+_FORBIDDEN = re.compile(
+    r"READ_\w+|DUCKDB_\w+|PRAGMA_\w+|\w+_SCAN|GLOB|SNIFF_CSV|QUERY|QUERY_TABLE|GETENV|CURRENT_SETTING|SUMMARY|"
+    r"PARQUET_\w+|WHICH_SECRET|MLJ_\w+|_FS_\w+|SETSEED|REPEAT_ROW|CHECKPOINT|FORCE_CHECKPOINT|ICEBERG_\w+|DELTA_\w+"
+)
+_REFUSED_PROPERTIES = {
+    exp.DynamicProperty: "a dynamic table",
+    exp.ExternalProperty: "an external table",
+    exp.IcebergProperty: "an Iceberg table",
+    exp.MaterializedProperty: "a materialized view",
+}
+
+
+def refuse(expression: exp.Expr, sql: str) -> None:
+    """Raise if a statement is not for the SQL engine."""
+    if isinstance(expression, (exp.Alias, exp.Column)):
+        # sqlglot reads text that starts with no known word as an expression.
+        raise syntax_error(sql, len(sql) - len(sql.lstrip()))
+    if not isinstance(expression, _STATEMENTS):
+        raise not_supported(_what(expression, sql))
+    _refuse_kind(expression)
+    for node in expression.walk():
+        _refuse_node(node)
+
+
+def _what(expression: exp.Expr, sql: str) -> str:
+    words = re.findall(r"[A-Za-z_]+", sql)
+    return " ".join(words[:2]).upper() if isinstance(expression, exp.Command) else expression.key.upper()
+
+
+def _refuse_kind(expression: exp.Expr) -> None:
+    kind = str(expression.args.get("kind") or "").upper()
+    if isinstance(expression, (exp.Create, exp.Drop, exp.Alter)) and kind not in _KINDS:
+        raise not_supported(f"{expression.key.upper()} {kind}")
+    if isinstance(expression, exp.Describe) and kind not in _DESCRIBED:
+        raise not_supported(f"DESCRIBE {kind}".strip())
+    if isinstance(expression, exp.Show) and expression.name.upper() not in _SHOWN:
+        raise not_supported(f"SHOW {expression.name.upper()}")
+    if isinstance(expression, exp.Transaction) and any(
+        "name" not in mode for mode in expression.args.get("modes") or ()
+    ):
+        raise not_supported("Snowflake Scripting")
+    if isinstance(expression, exp.Alter):
+        _refuse_alteration(expression)
+
+
+def _refuse_alteration(expression: exp.Alter) -> None:
+    for action in expression.args.get("actions") or ():
+        if isinstance(action, (exp.Command, exp.SwapTable)):
+            raise not_supported(f"ALTER {expression.args.get('kind')} … {action.sql(dialect='snowflake')}")
+
+
+def _refuse_node(node: exp.Expr) -> None:
+    if isinstance(node, exp.Property) and type(node) in _REFUSED_PROPERTIES:
+        raise not_supported(_REFUSED_PROPERTIES[type(node)])
+    if isinstance(node, exp.Table):
+        _refuse_table(node)
+    elif isinstance(node, exp.Anonymous) and _FORBIDDEN.fullmatch(str(node.this).upper()):
+        raise unknown_function(str(node.this).upper())
+    elif isinstance(node, (exp.ReadCSV, exp.ReadParquet)):
+        raise unknown_function(node.key.upper())
+
+
+def _refuse_table(table: exp.Table) -> None:
+    if table.args.get("when") is not None:
+        raise not_supported("Time Travel")
+    if table.args.get("changes") is not None:
+        raise not_supported("CHANGES")
+    if isinstance(table.this, exp.Literal):
+        raise not_supported(f"reading {table.this.this!r} as a table")
+    if isinstance(table.this, exp.Var):
+        raise not_supported("reading a stage in a query")

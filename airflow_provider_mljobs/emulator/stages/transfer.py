@@ -1,0 +1,166 @@
+"""PUT and GET: the answer tells the client what to copy where, and the client, which shares our disk, does it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.emulator.options import flag, parse_options
+from airflow_provider_mljobs.emulator.parsing import Parser, parse_stage, unescape
+from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.results import Column, Result
+from airflow_provider_mljobs.emulator.stages.files import files, inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_provider_mljobs.emulator.registry import Context
+
+_PUT = (
+    Column("source"),
+    Column("target"),
+    Column("source_size", "fixed", precision=38, scale=0),
+    Column("target_size", "fixed", precision=38, scale=0),
+    Column("source_compression"),
+    Column("target_compression"),
+    Column("status"),
+    Column("message"),
+)
+_GET = (Column("file"), Column("size", "fixed", precision=38, scale=0), Column("status"), Column("message"))
+_PUT_OPTIONS = {"PARALLEL", "AUTO_COMPRESS", "SOURCE_COMPRESSION", "OVERWRITE"}
+_GET_OPTIONS = {"PARALLEL", "PATTERN"}
+_MOST_PARALLEL = 99
+_UPLOAD_TAKES_AT_MOST = 24 * 3600.0
+# A file URL without quotes: `//` would start a comment and `/*` too, so it is cut out before the rest is parsed.
+_BARE_URL = re.compile(r"\s+(file://[^\s;]+)", re.IGNORECASE)
+_QUOTED_URL = re.compile(r"\s+('(?:[^'\\]|\\.|'')*')", re.DOTALL)
+_PLAIN_STAGE = re.compile(r"""\s*(@(?:"(?:[^"]|"")*"|[^\s'"(),;])+)""")
+
+
+def _local(url: str) -> str:
+    """Return the path of a file URL; a stream's made-up name stays as it is."""
+    return url[len("file://") :] if url.lower().startswith("file://") else url
+
+
+def _url(text: str, position: int) -> tuple[str, int]:
+    """Return the local path at a position and where it ends."""
+    match = _QUOTED_URL.match(text, position)
+    if match:
+        return _local(unescape(match[1])), match.end()
+    match = _BARE_URL.match(text, position)
+    if match:
+        return _local(match[1]), match.end()
+    raise Parser(text[position:]).error()
+
+
+def _location(directory: str) -> dict[str, object]:
+    return {"locationType": "LOCAL_FS", "location": directory, "creds": {}}
+
+
+def put(context: Context, parser: Parser) -> Result:
+    """Run ``PUT``: tell the client the directory to copy its files into."""
+    # The parser has dropped what it took for a comment; the text still has it.
+    source, end = _url(parser.text, parser.tokens[0].end)
+    rest = Parser(parser.text[end:], parser.binds)
+    location = context.account.stages.locate(context, rest.stage())
+    options = parse_options(rest, _PUT_OPTIONS, "PUT")
+    rest.expect_end()
+    target = inside(location.directory, location.path)
+    overwrite = flag(options, "OVERWRITE", default=False)
+    compress = flag(options, "AUTO_COMPRESS", default=True)
+    if not overwrite:
+        target = _keeping(context.account.stages.scratch, target, list(_names(source, compress=compress)))
+    extra = {
+        "command": "UPLOAD",
+        "src_locations": [source],
+        "parallel": min(int(str(options.get("PARALLEL", 4))), _MOST_PARALLEL),
+        "autoCompress": compress,
+        "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
+        "overwrite": overwrite,
+        "stageInfo": _location(f"{target}/"),
+    }
+    return Result(_PUT, statement="other", extra=extra)
+
+
+def _names(source: str, *, compress: bool) -> Iterator[str]:
+    """Yield the names under which a PUT may store its files; the client decides by content what it compresses."""
+    for path in glob.glob(os.path.expanduser(source)) or [source]:  # noqa: PTH111, PTH207 as the client does it
+        name = os.path.basename(path)  # noqa: PTH119 a stream's name is no path
+        yield name
+        if compress:
+            yield f"{name}.gz"
+
+
+def _keeping(scratch: Path, target: Path, names: list[str]) -> Path:
+    """Return a directory to write into that leaves the existing files of the target alone.
+
+    Over LOCAL_FS the connector overwrites whatever the server asks for, so a file that a real stage would skip is
+    written into a throw-away directory, and links lead the others to the target.
+    """
+    if not any((target / name).exists() for name in names):
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(exist_ok=True)
+    for old in scratch.iterdir():
+        if old.stat().st_mtime < time.time() - _UPLOAD_TAKES_AT_MOST:
+            shutil.rmtree(old, ignore_errors=True)
+    room = scratch / uuid.uuid4().hex
+    room.mkdir()
+    for name in names:
+        if not (target / name).exists():
+            (room / name).symlink_to(target / name)
+    return room
+
+
+def get(context: Context, parser: Parser) -> Result:
+    """Run ``GET``: tell the client which files to copy; with none, the client raises 253006."""
+    text, position = parser.text, parser.tokens[0].end
+    quoted = _QUOTED_URL.match(text, position)
+    bare = _PLAIN_STAGE.match(text, position)
+    if quoted:
+        reference, end = parse_stage(unescape(quoted[1])), quoted.end()
+    elif bare:
+        reference, end = parse_stage(bare[1]), bare.end()
+    else:
+        reference = parser.stage()
+        end = parser.tokens[parser.position - 1].end
+    local, end = _url(text, end)
+    rest = Parser(text[end:], parser.binds)
+    options = parse_options(rest, _GET_OPTIONS, "GET")
+    rest.expect_end()
+    location = context.account.stages.locate(context, reference)
+    pattern = str(options["PATTERN"]) if "PATTERN" in options else None
+    found = files(location.directory, location.path, pattern)
+    extra = {
+        "command": "DOWNLOAD",
+        # Absolute, with "/" as the location: the client stats relative names against its own working directory.
+        "src_locations": [str(file.file) for file in found],
+        "localLocation": local,
+        "parallel": min(int(str(options.get("PARALLEL", 10))), _MOST_PARALLEL),
+        "encryptionMaterial": [None] * len(found),
+        "stageInfo": _location("/"),
+    }
+    return Result(_GET, statement="other", extra=extra)
+
+
+STATEMENTS = (
+    Statement(
+        ("PUT",),
+        put,
+        _PUT,
+        "PUT { 'file://<path>' | file://<path> } @<stage>[/<path>] [ PARALLEL = <n> ] "
+        "[ AUTO_COMPRESS = { TRUE | FALSE } ] [ SOURCE_COMPRESSION = … ] [ OVERWRITE = { TRUE | FALSE } ]",
+    ),
+    Statement(
+        ("GET",),
+        get,
+        _GET,
+        "GET @<stage>[/<path>] { 'file://<directory>' | file://<directory> } [ PARALLEL = <n> ] [ PATTERN = '…' ]",
+    ),
+)

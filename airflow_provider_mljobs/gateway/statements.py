@@ -1,0 +1,130 @@
+"""Every SQL text of the provider: functions of typed values, nothing else.
+
+Names come as :class:`~airflow_provider_mljobs.jobs.identifiers.Identifier`,
+:class:`~airflow_provider_mljobs.jobs.identifiers.QualifiedName` or
+:class:`~airflow_provider_mljobs.jobs.identifiers.StagePath`, which write themselves quoted; text goes through
+:func:`~airflow_provider_mljobs.jobs.identifiers.literal`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.jobs.identifiers import literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.spec import JobSpec
+
+
+def show_compute_pools(pool: Identifier) -> str:
+    """List pools; LIKE takes ``_`` for any character, so the caller picks the row of the very name."""
+    return f"SHOW COMPUTE POOLS LIKE {literal(pool.value)}"
+
+
+def show_instance_families() -> str:
+    """List what the nodes of each instance family have."""
+    return "SHOW COMPUTE POOL INSTANCE FAMILIES"
+
+
+def get_ml_job_runtime(pool: Identifier, python: str) -> str:
+    """Ask for the ML runtime image that fits a pool and a Python version."""
+    wanted = literal(json.dumps({"pythonVersion": python}))
+    return f"CALL SYSTEM$GET_ML_JOB_RUNTIME({literal(str(pool))}, {wanted})"
+
+
+def describe_stage(stage: QualifiedName) -> str:
+    """Describe a stage; fails if it isn't there."""
+    return f"DESCRIBE STAGE {stage}"
+
+
+def put(file: Path, directory: StagePath) -> str:
+    """Upload one file as it is."""
+    source, target = literal(file.as_uri()), literal(str(directory))
+    return f"PUT {source} {target} AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE"
+
+
+def get(file: StagePath, directory: Path) -> str:
+    """Download one file."""
+    return f"GET {literal(str(file))} {literal(directory.as_uri() + '/')}"
+
+
+def list_files(path: StagePath) -> str:
+    """List the files of which the path is a prefix."""
+    return f"LIST {literal(str(path))}"
+
+
+def remove(path: StagePath) -> str:
+    """Remove the files of which the path is a prefix."""
+    return f"REMOVE {literal(str(path))}"
+
+
+def execute_job_service(spec: JobSpec, specification: str) -> str:
+    """Start a job without waiting for it. The specification is the last clause: some accounts insist on it."""
+    clauses = [
+        "EXECUTE JOB SERVICE",
+        f"IN COMPUTE POOL {spec.compute_pool}",
+        f"NAME = {spec.name}",
+        "ASYNC = TRUE",
+    ]
+    if spec.query_warehouse is not None:
+        clauses.append(f"QUERY_WAREHOUSE = {spec.query_warehouse}")
+    if spec.comment:
+        clauses.append(f"COMMENT = {literal(spec.comment)}")
+    if spec.external_access_integrations:
+        integrations = ", ".join(str(integration) for integration in spec.external_access_integrations)
+        clauses.append(f"EXTERNAL_ACCESS_INTEGRATIONS = ({integrations})")
+    clauses.append(f"FROM SPECIFICATION $${specification}$$")
+    return "\n".join(clauses)
+
+
+def describe_service(job: QualifiedName) -> str:
+    """Describe a job; fails once it is dropped."""
+    return f"DESCRIBE SERVICE {job}"
+
+
+def show_job_services(schema: QualifiedName | None, prefix: str) -> str:
+    """List jobs by the beginning of their names."""
+    scope = "ACCOUNT" if schema is None else f"SCHEMA {schema.database}.{schema.schema}"
+    return f"SHOW JOB SERVICES LIKE {literal(prefix + '%')} IN {scope}"
+
+
+def show_service_containers(job: QualifiedName) -> str:
+    """List the containers of a job with their messages and exit codes."""
+    return f"SHOW SERVICE CONTAINERS IN SERVICE {job}"
+
+
+def get_job_history(job: QualifiedName) -> str:
+    """Look a job up that may have been dropped."""
+    name, schema, database = (literal(part.value) for part in (job.name, job.schema, job.database))
+    return (
+        "SELECT STATUS, MESSAGE FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+        f"WHERE NAME = {name} AND SCHEMA_NAME = {schema} AND DATABASE_NAME = {database} "
+        "ORDER BY CREATED_TIME DESC LIMIT 1"
+    )
+
+
+def get_service_logs(job: QualifiedName, instance: int, container: str) -> str:
+    """Read the last 100 KB of a container's log."""
+    return f"SELECT SYSTEM$GET_SERVICE_LOGS({literal(str(job))}, {instance:d}, {literal(container)})"
+
+
+def spcs_get_logs(job: QualifiedName, instance: int, container: str) -> str:
+    """Read a container's log from the event table, which keeps it longer and whole."""
+    return (
+        f"SELECT LOG FROM TABLE({job}!SPCS_GET_LOGS()) "
+        f"WHERE INSTANCE_ID = {instance:d} AND CONTAINER_NAME = {literal(container)} ORDER BY TIMESTAMP ASC"
+    )
+
+
+def cancel_job(job: QualifiedName) -> str:
+    """Stop a job and keep its service."""
+    return f"CALL {job}!SPCS_CANCEL_JOB()"
+
+
+def drop_service(job: QualifiedName) -> str:
+    """Drop a job; FORCE is needed for block volumes and harmless otherwise."""
+    return f"DROP SERVICE IF EXISTS {job} FORCE"

@@ -1,0 +1,114 @@
+"""An Airflow connection to Snowflake that knows jobs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+
+from airflow_provider_mljobs.gateway.client import MLJobClient
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+
+if TYPE_CHECKING:
+    from airflow_provider_mljobs.jobs.payload import Payload
+    from airflow_provider_mljobs.jobs.results import JobResult
+    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.status import JobStatus
+
+# The connector would go on trying for ever; whoever waits for a job wants to know, and counts for how long.
+_NETWORK_TIMEOUT_SECONDS = 60
+
+
+class MLJobHook(SnowflakeHook):
+    """A :class:`~airflow.providers.snowflake.hooks.snowflake.SnowflakeHook` that also submits and watches ML jobs.
+
+    It uses connections of type ``snowflake`` as they are, and passes the extra ``protocol`` on to the connector (next
+    to ``host`` and ``port``, which the base class passes). One connection is opened when it is first needed and kept
+    for all that follows; close it with :meth:`close`, or use the hook as a context manager::
+
+        with MLJobHook("snowflake_default") as hook:
+            hook.status(hook.job("MLJOB_TRAIN_1A2B3C4D5E6F_0_1"))
+
+    :param snowflake_conn_id: the Airflow connection.
+    :param database: database for unqualified names; the connection's by default.
+    :param schema: schema for unqualified names; the connection's by default.
+    :param visibility_lag: for how many seconds a result may be missing after its job has ended.
+
+    All other parameters are those of the base class (``role``, ``warehouse``, ``session_parameters`` …).
+    """
+
+    def __init__(
+        self, snowflake_conn_id: str = "snowflake_default", *, visibility_lag: float = 10.0, **kwargs: Any
+    ) -> None:
+        super().__init__(snowflake_conn_id=snowflake_conn_id, **kwargs)
+        self._visibility_lag = visibility_lag
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def client(self) -> MLJobClient:
+        """The jobs behind this connection."""
+        return MLJobClient(self.get_conn, visibility_lag=self._visibility_lag)
+
+    def close(self) -> None:
+        """Close the kept-open connection, if one was opened."""
+        self.client.close()
+
+    def job(self, job_id: str) -> QualifiedName:
+        """Read a job's name; what it lacks comes from the connection."""
+        return QualifiedName.parse(job_id, "job", *self.default_schema)
+
+    def stage(self, stage_name: str) -> StagePath:
+        """Read a stage's name with its path; what it lacks comes from the connection."""
+        return StagePath.parse(stage_name, "stage_name", *self.default_schema)
+
+    @cached_property
+    def default_schema(self) -> tuple[Identifier | None, Identifier | None]:
+        """Database and schema of this hook, or of its connection."""
+        static = self._get_static_conn_params
+        database, schema = static.get("database"), static.get("schema")
+        return (
+            Identifier.parse(database, "database") if database else None,
+            Identifier.parse(schema, "schema") if schema else None,
+        )
+
+    def submit(self, spec: JobSpec, payload: Payload) -> str:
+        """Upload a payload, start its job, and return the job's id. See :meth:`MLJobClient.submit`."""
+        self.client.submit(spec, payload)
+        return str(spec.name)
+
+    def status(self, job: QualifiedName) -> JobStatus:
+        """Return where a job stands."""
+        return self.client.status(job)
+
+    def logs(self, job: QualifiedName, instance: int = 0) -> str:
+        """Return the log of one instance of a job."""
+        return self.client.logs(job, instance)
+
+    def result(self, job: QualifiedName, directory: StagePath) -> JobResult | None:
+        """Return what a job's launcher wrote about its run."""
+        return self.client.result(job, directory)
+
+    def cancel(self, job: QualifiedName) -> None:
+        """Stop a job; its service stays until it is dropped."""
+        self.client.cancel(job)
+
+    def drop(self, job: QualifiedName) -> None:
+        """Drop a job's service."""
+        self.client.drop(job)
+
+    def list(self, prefix: str = "MLJOB_") -> list[dict[str, Any]]:
+        """Return the rows of SHOW JOB SERVICES for the account, by the beginning of the name."""
+        return self.client.list(prefix=prefix)
+
+    def _get_conn_params(self) -> dict[str, str | None]:
+        params: dict[str, Any] = super()._get_conn_params()
+        protocol = self.get_connection(self.get_conn_id()).extra_dejson.get("protocol")
+        if protocol:
+            params["protocol"] = protocol
+        return {"network_timeout": _NETWORK_TIMEOUT_SECONDS, "login_timeout": _NETWORK_TIMEOUT_SECONDS, **params}

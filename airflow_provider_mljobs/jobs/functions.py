@@ -1,0 +1,252 @@
+"""A function as a payload: its source where it stands alone, else a pickle by value."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import functools
+import inspect
+import math
+import sys
+import types
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.exceptions import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+FILE = "mljob_function.py"
+# Injected inside the job, unless the caller passes something.
+SESSION = "session"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedFunction:
+    """A function on its way: exactly one of ``source`` and ``pickle`` is given.
+
+    :param name: its name in the source.
+    :param source: the text of a module that defines it.
+    :param pickle: the function, pickled by value.
+    """
+
+    name: str
+    source: str | None = None
+    pickle: bytes | None = None
+
+
+def pack(function: Callable[..., Any]) -> PackedFunction:
+    """Pack a function as source if it can stand alone, else as a pickle.
+
+    :raises PayloadError: if the function has an empty body, or can be packed in neither way.
+    """
+    definition = _definition(function)
+    if definition is not None:
+        text, node = definition
+        if _is_empty(node):
+            raise PayloadError(f"Function {_called(function)!r} has nothing to run: its body is empty.")
+        header = _imports(function)
+        if header is not None and _stands_alone(node):
+            return PackedFunction(name=node.name, source=_module(header, text, node))
+    return PackedFunction(name=_called(function), pickle=_pickle(function))
+
+
+def wants_session(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether the job has to pass its Snowpark session: an argument of that name that the caller left out."""
+    parameters = inspect.signature(function).parameters
+    if SESSION not in parameters or kwargs.get(SESSION) is not None:
+        return False
+    by_name_only = parameters[SESSION].kind is inspect.Parameter.KEYWORD_ONLY
+    return by_name_only or list(parameters).index(SESSION) >= len(args)
+
+
+def pickle_arguments(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bytes | None:
+    """Return the pickled arguments, or ``None`` where all of them mean the same as JSON.
+
+    :raises PayloadError: naming the argument that can't be pickled either.
+    """
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind in by_position]
+    names += [f"args[{index}]" for index in range(len(names), len(args))]
+    named = [*zip(names, args, strict=False), *kwargs.items()]
+    if all(_is_json(value) for _, value in named):
+        return None
+    import cloudpickle
+
+    with _by_value(function):
+        for name, value in named:
+            try:
+                cloudpickle.dumps(value)
+            except Exception as error:
+                raise PayloadError(
+                    f"Argument {name!r} of {_called(function)!r}, of type {type(value).__name__}, can't be sent to "
+                    f"the job: {error}. Pass what it is made of: a table name, a stage path, numbers and text."
+                ) from error
+        return bytes(cloudpickle.dumps({"args": tuple(args), "kwargs": kwargs}))
+
+
+def _is_json(value: Any) -> bool:
+    """Tell whether JSON gives back the very same value: no tuple that becomes a list, no key that becomes text."""
+    if value is None or type(value) in {bool, int, str}:
+        return True
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is list:
+        return all(_is_json(item) for item in value)
+    if type(value) is dict:
+        return all(type(key) is str and _is_json(item) for key, item in value.items())
+    return False
+
+
+def _definition(function: Callable[..., Any]) -> tuple[str, ast.FunctionDef | ast.AsyncFunctionDef] | None:
+    """Return the function's source as an own block and its node in it; ``None`` if there is no source to be had."""
+    if not isinstance(function, types.FunctionType) or hasattr(function, "__wrapped__"):
+        # What inspect would show is a method without its object, or the function below another decorator.
+        return None
+    try:
+        lines, _ = inspect.getsourcelines(function)
+    except (OSError, TypeError):
+        return None
+    text = "".join(lines)
+    # An indented function is put under an "if", so that no text within its strings moves.
+    text = f"if True:\n{text}" if text[:1].isspace() else text
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        # A lambda in the middle of an expression, for one.
+        return None
+    block = tree.body[0].body if isinstance(tree.body[0], ast.If) else tree.body
+    node = block[0]
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name != function.__code__.co_name:
+        # A lambda among the defaults of another function, for one.
+        return None
+    return text, node
+
+
+def _is_empty(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return all(
+        isinstance(statement, ast.Pass)
+        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        for statement in node.body
+    )
+
+
+def _imports(function: Callable[..., Any]) -> list[str] | None:
+    """Return the import statements that the function needs from its module; ``None`` if it needs more than that."""
+    code = function.__code__
+    if code.co_freevars:
+        return None
+    statements: list[str] = []
+    used = set(_attribute_names(code))
+    for name in sorted(set(_global_names(code))):
+        # Every module has a __name__; a class that is defined inside looks it up.
+        if name in {function.__name__, "__name__"} or (hasattr(builtins, name) and name not in function.__globals__):
+            continue
+        value = function.__globals__.get(name)
+        statement = _import_of(name, value, function.__module__)
+        if statement is None:
+            return None
+        statements += [*_imports_below(value, used), statement]
+    return statements
+
+
+def _import_of(name: str, value: Any, own_module: str) -> str | None:
+    """Return the statement that gives the job the same object under the same name, if there is one."""
+    if isinstance(value, types.ModuleType):
+        return f"import {value.__name__} as {name}" if sys.modules.get(value.__name__) is value else None
+    module, attribute = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if (
+        module in {None, own_module, "__main__"}
+        or getattr(sys.modules.get(str(module)), str(attribute), None) is not value
+    ):
+        return None
+    return f"from {module} import {attribute} as {name}"
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the global names that a function and what it defines inside look up."""
+    import dis
+
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}:
+            yield str(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
+
+
+def _imports_below(value: Any, used: set[str]) -> list[str]:
+    """Return the imports of the modules in a package that the function reaches as its attributes."""
+    if not isinstance(value, types.ModuleType):
+        return []
+    prefix = f"{value.__name__}."
+    below = sorted(module for module in sys.modules if module.startswith(prefix))
+    return [f"import {module}" for module in below if used.issuperset(module.removeprefix(prefix).split("."))]
+
+
+def _attribute_names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _attribute_names(constant)
+
+
+def _stands_alone(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Tell whether the defaults, which are evaluated where the function is defined, are plain values."""
+    defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
+    try:
+        for default in defaults:
+            ast.literal_eval(default)
+    except ValueError:
+        return False
+    return True
+
+
+def _module(header: list[str], text: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Write a module that defines the function, without its decorators and with its comments."""
+    # Not splitlines(): only a line feed ends a line of Python.
+    body = "\n".join(text.split("\n")[node.lineno - 1 : node.end_lineno])
+    # Annotations stay text: what they name need not exist in the job.
+    top = ["from __future__ import annotations", *header, ""]
+    if node.col_offset:
+        top.append("if True:")
+    return "\n".join(top) + "\n" + body.rstrip("\n") + "\n"
+
+
+def _pickle(function: Callable[..., Any]) -> bytes:
+    import cloudpickle
+
+    with _by_value(function):
+        try:
+            return bytes(cloudpickle.dumps(function))
+        except Exception as error:
+            raise PayloadError(
+                f"Function {_called(function)!r} can't be sent to the job: {error}. It closes over something that "
+                "can't be pickled; import or build that inside the function."
+            ) from error
+
+
+@contextlib.contextmanager
+def _by_value(function: Callable[..., Any]) -> Iterator[None]:
+    """Let what a function's module defines be pickled by value: the job has no module of the DAG file's name."""
+    import cloudpickle
+
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    if module is None or module.__name__ in cloudpickle.list_registry_pickle_by_value():
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """Return what a callable is called in messages; not everything callable has a name."""
+    return str(getattr(function, "__qualname__", None) or repr(function))

@@ -1,0 +1,149 @@
+"""Names and literals, quoted by type: the only place that makes SQL-safe text of somebody's words."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([A-Za-z_][A-Za-z0-9_$]*))\s*')
+_BARE = re.compile(r"[A-Z_][A-Z0-9_$]*")
+_STAGE_PATH = re.compile(r"[^\x00-\x1f\x7f'\\]*")
+_MAX_NAME_LENGTH = 255
+# A DNS label: the job's host name is made of its name, and instances of a job find each other by it.
+_MAX_JOB_NAME_LENGTH = 63
+JOB_NAME_PREFIX = "MLJOB_"
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """One name as Snowflake stores it: upper case unless it was written in double quotes.
+
+    :param value: the stored spelling.
+    """
+
+    value: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no object can be called."""
+        if not self.value or len(self.value) > _MAX_NAME_LENGTH or "\0" in self.value:
+            raise InvalidJobSpecError(
+                f"{self.value!r} can't be a name in Snowflake: 1 to {_MAX_NAME_LENGTH} characters."
+            )
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> Self:
+        """Read one name as a user writes it, e.g. ``ml_pool`` or ``"my pool"``; ``what`` names it in the error."""
+        (identifier,) = cls.parse_path(text, what, most=1)
+        return identifier
+
+    @classmethod
+    def parse_path(cls, text: str, what: str, *, most: int) -> tuple[Self, ...]:
+        """Read ``a.b.c``, at most ``most`` parts."""
+        parts: list[Self] = []
+        position = 0
+        while (match := _PART.match(text, position)) is not None:
+            quoted, bare = match.groups()
+            parts.append(cls(quoted.replace('""', '"') if quoted is not None else bare.upper()))
+            position = match.end()
+            if position == len(text) and len(parts) <= most:
+                return tuple(parts)
+            if text[position : position + 1] != ".":
+                break
+            position += 1
+        shape = "a name" if most == 1 else f"a name of at most {most} parts"
+        raise InvalidJobSpecError(
+            f'{what} {text!r} is not {shape}. Write letters, digits, "_" and "$", or put the name in double quotes.'
+        )
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the name needs no quotes."""
+        return _BARE.fullmatch(self.value) is not None
+
+    def __str__(self) -> str:
+        return self.value if self.is_bare else '"' + self.value.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True)
+class QualifiedName:
+    """A schema-level object, always with database and schema: nothing depends on what a session's current one is."""
+
+    database: Identifier
+    schema: Identifier
+    name: Identifier
+
+    @classmethod
+    def parse(cls, text: str, what: str, database: Identifier | None, schema: Identifier | None) -> Self:
+        """Read ``[[db.]schema.]name`` and fill in what is missing."""
+        parts = Identifier.parse_path(text, what, most=3)
+        head: list[Identifier | None] = [database, schema]
+        head[len(head) - len(parts) + 1 :] = parts[:-1]
+        missing = [label for label, part in zip(("database", "schema"), head, strict=True) if part is None]
+        if head[0] is None or head[1] is None:
+            raise InvalidJobSpecError(
+                f"{what} {text!r} has no {' and '.join(missing)}. Write it as DATABASE.SCHEMA.NAME, pass "
+                f"{' and '.join(missing)} to the task, or set them on the Snowflake connection."
+            )
+        return cls(head[0], head[1], parts[-1])
+
+    def __str__(self) -> str:
+        return f"{self.database}.{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class StagePath:
+    """A stage and a path in it: ``@db.schema.stage/some/path``. The path keeps its case."""
+
+    stage: QualifiedName
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse paths that could end the literal or leave the stage."""
+        if not _STAGE_PATH.fullmatch(self.path) or ".." in self.path.split("/"):
+            raise InvalidJobSpecError(
+                f"{self.path!r} can't be a path on a stage: no quotes, backslashes, control characters or '..'."
+            )
+
+    @classmethod
+    def parse(cls, text: str, what: str, database: Identifier | None, schema: Identifier | None) -> Self:
+        """Read ``[@][[db.]schema.]stage[/path]``."""
+        head, _, path = text.strip().removeprefix("@").partition("/")
+        return cls(QualifiedName.parse(head, what, database, schema), path.strip("/"))
+
+    def __truediv__(self, name: str) -> Self:
+        return type(self)(self.stage, f"{self.path}/{name}" if self.path else name)
+
+    def __str__(self) -> str:
+        return f"@{self.stage}/{self.path}" if self.path else f"@{self.stage}"
+
+
+def literal(value: str) -> str:
+    """Write a text as an SQL string literal that means exactly that text."""
+    escaped = value.replace("\\", "\\\\").replace("'", "''")
+    return "'" + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t").replace("\0", "\\0") + "'"
+
+
+def job_name(*, dag_id: str, run_id: str, task_id: str, map_index: int, attempt: str) -> Identifier:
+    """Choose the name of a task instance's job before the job is submitted.
+
+    The first part is for people, the hash finds all jobs of a task instance, the attempt tells its tries apart: a
+    kill that arrives late for an older try must not hit the newer one's job.
+
+    :param attempt: what distinguishes this try; letters, digits and ``_``.
+    """
+    digest = hashlib.sha256("\0".join((dag_id, run_id, task_id, str(map_index))).encode()).hexdigest()[:12]
+    tail = f"_{digest}_{attempt}".upper()
+    slug = "_".join(_words(task_id)) or "TASK"
+    room = _MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail)
+    return Identifier(f"{JOB_NAME_PREFIX}{slug[:room].rstrip('_')}{tail}")
+
+
+def _words(text: str) -> Iterator[str]:
+    yield from re.findall(r"[A-Z0-9]+", text.upper())

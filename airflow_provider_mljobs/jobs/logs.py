@@ -1,0 +1,46 @@
+"""A job's log as text: what of it the payload printed, its tail, and blocks that a task log takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BANNER = "-" * 32
+_STARTED = f"{BANNER}\nML job started\n{BANNER}\n"
+_FINISHED = f"{BANNER}\nML job finished\n{BANNER}"
+# One record a line would cost Airflow as much as the job; one record for all may be too large for a log store.
+_BLOCK_BYTES = 64 * 1024
+_TAIL_BYTES = 8 * 1024
+
+
+def between_banners(log: str) -> str:
+    """Return what the payload printed: the lines between the first start banner and the last end banner."""
+    _, started, rest = log.partition(_STARTED)
+    text = rest if started else log
+    head, finished, _ = text.rpartition(_FINISHED)
+    return (head if finished else text).strip("\n")
+
+
+def tail(log: str) -> str:
+    """Return the last whole lines of a log, at most 8 KB."""
+    if len(log.encode()) <= _TAIL_BYTES:
+        return log
+    cut = log.encode()[-_TAIL_BYTES:].decode(errors="ignore")
+    return cut.partition("\n")[2] or cut
+
+
+def blocks(log: str) -> Iterator[str]:
+    """Yield a log in blocks of whole lines of at most 64 KB; a longer line makes a block of its own."""
+    block: list[str] = []
+    size = 0
+    for line in log.splitlines():
+        length = len(line.encode(errors="replace")) + 1
+        if block and size + length > _BLOCK_BYTES:
+            yield "\n".join(block)
+            block, size = [], 0
+        block.append(line)
+        size += length
+    if block:
+        yield "\n".join(block)

@@ -1,0 +1,149 @@
+"""The wait for a job, deferred."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_mljobs.gateway.watching import look
+from airflow_provider_mljobs.jobs.watch import JobWatch, to_event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from airflow_provider_mljobs.hooks import MLJobHook
+
+T = TypeVar("T")
+
+# The loop's default pool has a handful of threads for all triggers of the process; a slow Snowflake must not take them.
+_THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mljobs")
+# A task that nobody refers to may be collected before it is done.
+_CANCELLATIONS: set[asyncio.Task[None]] = set()
+_JITTER = 0.1
+
+
+class MLJobTrigger(BaseTrigger):
+    """Waits until a job is over, on one kept-open connection, and survives what is transient.
+
+    It always ends with one event that resumes the task; the task decides what the end means. The arguments hold no
+    secret: Airflow stores them as they are.
+
+    :param job_id: fully qualified name of the job.
+    :param snowflake_conn_id: the Airflow connection.
+    :param poll_interval: seconds between two looks at the job.
+    :param deadline: when the job has to be over, in seconds since the epoch: it means the same after a restart.
+    :param patience: for how many seconds Snowflake may be unreachable before the wait is given up.
+    :param cancel_on_kill: whether the job is cancelled when a user ends the task.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        snowflake_conn_id: str,
+        poll_interval: float = 10.0,
+        deadline: float | None = None,
+        patience: float = 600.0,
+        cancel_on_kill: bool = True,  # noqa: FBT001, FBT002 (see above)
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.snowflake_conn_id = snowflake_conn_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.patience = patience
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, from which any triggerer builds the trigger again."""
+        return (
+            "airflow_provider_mljobs.triggers.MLJobTrigger",
+            {
+                "job_id": self.job_id,
+                "snowflake_conn_id": self.snowflake_conn_id,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+                "patience": self.patience,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the job until it is over, then fire one event."""
+        hook = await _in_thread(self._hook)
+        watch = JobWatch(deadline=self.deadline, patience=self.patience)
+        try:
+            while True:
+                watch, seen = await _in_thread(lambda: look(hook.client, hook.job(self.job_id), watch, time.time()))  # noqa: B023 (called before the loop goes on)
+                if seen.message:
+                    self.log.warning("%s", seen.message)
+                if seen.verdict.is_final:
+                    yield TriggerEvent(to_event(self.job_id, seen.verdict, seen.status, seen.message))
+                    return
+                # After a restart all triggers begin at the same moment; they should not ask at the same moment.
+                await asyncio.sleep(self.poll_interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+        finally:
+            # Not awaited: this also runs when the trigger is cancelled.
+            _THREADS.submit(hook.close)
+
+    async def on_kill(self) -> None:
+        """Cancel the job because a user ended the task.
+
+        Airflow cancels this method after about a second, whatever its settings say, so the work is a task of its own.
+        """
+        if not self.cancel_on_kill:
+            return
+        task = asyncio.create_task(self._cancel_if_killed())
+        _CANCELLATIONS.add(task)
+        task.add_done_callback(_CANCELLATIONS.discard)
+        await asyncio.shield(task)
+
+    async def _cancel_if_killed(self) -> None:
+        if await _in_thread(self._is_still_deferred):
+            self.log.info("Another triggerer has taken job %s over; it goes on.", self.job_id)
+            return
+        self.log.info("The task was ended; cancelling job %s.", self.job_id)
+        await _in_thread(self._cancel)
+
+    def _is_still_deferred(self) -> bool:
+        """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.
+
+        After a clear the new try may be deferred already, with another job: both the state and the job have to match.
+        """
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from airflow.sdk.execution_time.xcom import XCom
+
+        ti = self.task_instance
+        if ti is None:
+            return False
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+        if states.get(ti.run_id, {}).get(key) != "deferred":
+            return False
+        current = XCom.get_one(
+            key="job_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+        )
+        return bool(current == self.job_id)
+
+    def _cancel(self) -> None:
+        with self._hook() as hook:
+            hook.cancel(hook.job(self.job_id))
+
+    def _hook(self) -> MLJobHook:
+        # Imported here: Airflow imports trigger modules on the event loop.
+        from airflow_provider_mljobs.hooks import MLJobHook
+
+        return MLJobHook(self.snowflake_conn_id)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Run blocking work off the loop, with the caller's context: Airflow's connection look-up needs it."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, lambda: context.run(function))

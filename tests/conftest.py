@@ -1,0 +1,66 @@
+"""What all tests share: one embedded Snowflake, connections to it, and an Airflow that runs DAGs against it."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+import pytest
+
+# The connector would look for cloud metadata servers, which takes seconds where there are none.
+os.environ["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
+
+# Airflow reads its configuration when it is imported, so all of it stands here, before any test module.
+_HOME = tempfile.mkdtemp(prefix="mljobs-airflow-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ |= {
+    "AIRFLOW_HOME": _HOME,
+    "AIRFLOW__CORE__DAGS_FOLDER": os.path.join(_HOME, "dags"),  # noqa: PTH118 (a string for the environment)
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+}
+
+
+@pytest.fixture(scope="session")
+def snowflake():
+    """One embedded Snowflake for all tests that don't need settings of their own."""
+    from airflow_provider_mljobs.emulator import serve
+
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def connection(snowflake):
+    """Connect to the embedded Snowflake, with ``?`` for parameters."""
+    from snowflake import connector
+
+    with connector.connect(**snowflake.connection_kwargs, paramstyle="qmark") as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def jobs_snowflake():
+    """An embedded Snowflake with what the example DAGs need: pool, stage, database and schema."""
+    from pathlib import Path
+
+    from snowflake import connector
+
+    from airflow_provider_mljobs.emulator import serve
+
+    setup = Path(__file__).parents[1] / "example_dags" / "setup.sql"
+    with serve() as server:
+        with connector.connect(**server.connection_kwargs) as connection:
+            connection.execute_string(setup.read_text())
+        yield server
+
+
+@pytest.fixture
+def airflow(jobs_snowflake, monkeypatch):
+    """An Airflow whose ``snowflake_default`` is an embedded Snowflake; see :class:`tests.lab.Airflow`."""
+    from tests.lab import Airflow
+
+    for name, value in jobs_snowflake.environment.items():
+        monkeypatch.setenv(name, value)
+    return Airflow(jobs_snowflake)

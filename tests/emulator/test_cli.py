@@ -1,0 +1,95 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CLI = [sys.executable, "-m", "airflow_provider_mljobs.emulator"]
+
+
+def run(*arguments, **options):
+    """Run the program to its end."""
+    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+def test_command_gets_the_environment():
+    """The command finds the server in its environment, and its exit code is the program's."""
+    code = (
+        "import os, snowflake.connector as c\n"
+        "names = ('host', 'port', 'protocol', 'account', 'user', 'password')\n"
+        "v = {name: os.environ['SNOWFLAKE_' + name.upper()] for name in names}\n"
+        "print(c.connect(**v).cursor().execute('SELECT 40 + 2').fetchone()[0])\n"
+        "raise SystemExit(3)"
+    )
+    done = run("--", sys.executable, "-c", code)
+
+    assert (done.returncode, done.stdout) == (3, "42\n")
+
+
+def test_killed_command():
+    """A command that a signal ended gives 128 plus its number."""
+    assert run("--", "sh", "-c", "kill -9 $$").returncode == 128 + signal.SIGKILL
+
+
+def test_missing_command():
+    """A command that isn't there gives the shell's code."""
+    done = run("--", "no-such-command")
+
+    assert (done.returncode, done.stderr) == (127, "no-such-command: No such file or directory\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_foreground(tmp_path, number):
+    """In the foreground it says how to connect, keeps its root private and stops on a signal."""
+    root = tmp_path / "root"
+    with subprocess.Popen(
+        [*CLI, "--root", str(root)], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    ) as process:
+        lines = []
+        while "Ctrl-C" not in "".join(lines):
+            lines.append(process.stdout.readline())
+        second = run("--root", str(root), "--", "true")
+        process.send_signal(number)
+        code = process.wait(30)
+
+    printed = "".join(lines)
+    assert code == 0
+    assert "no sandbox" in printed
+    assert f"export SNOWFLAKE_PASSWORD={(root / 'password').read_text()}" in printed
+    assert second.returncode == 1
+    assert re.search(rf"process {process.pid}, port [0-9]+", second.stderr)
+
+
+def test_signals_are_forwarded():
+    """SIGTERM reaches the command, which decides how to end."""
+    script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    with subprocess.Popen([*CLI, "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        ready = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+
+        assert (ready, process.wait(30)) == ("ready\n", 7)
+
+
+def test_default_root_is_in_the_state_directory(tmp_path):
+    """The help names the default root, in XDG_STATE_HOME."""
+    done = run("--help", env=os.environ | {"XDG_STATE_HOME": str(tmp_path), "COLUMNS": "500"})
+
+    assert f"{tmp_path}/airflow-provider-mljobs/emulator" in done.stdout
+
+
+def test_fixtures(tmp_path):
+    """A project of its own can use the fixtures."""
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["airflow_provider_mljobs.emulator.fixtures"]\n')
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(snowflake_connection):\n"
+        "    assert (1,) == snowflake_connection.cursor().execute('SELECT 1').fetchone()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,177 @@
+"""SYSTEM$EXECUTE_ML_JOB and SYSTEM$GET_ML_JOB_RUNTIME, called as ``snowflake.ml.jobs`` calls them."""
+
+import json
+import uuid
+
+import pytest
+import yaml
+
+from airflow_provider_mljobs.emulator.services.ml_jobs import merge
+
+RUNTIME = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0"
+
+
+@pytest.fixture
+def sql(connection):
+    """Run a statement in a schema of its own, with a stage and a pool; the schema is dropped after the test."""
+    from snowflake.connector import DictCursor
+
+    def run(text, *binds):
+        return connection.cursor(DictCursor).execute(text, binds or None).fetchall()
+
+    schema = f"ML_{uuid.uuid4().hex[:8]}".upper()
+    run("CREATE COMPUTE POOL IF NOT EXISTS ML MIN_NODES = 1 MAX_NODES = 4 INSTANCE_FAMILY = CPU_X64_S")
+    run("CREATE COMPUTE POOL IF NOT EXISTS ML_GPU MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = GPU_NV_S")
+    run(f"CREATE SCHEMA {schema}")
+    run(f"USE SCHEMA {schema}")
+    run("CREATE STAGE PAYLOADS ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')")
+    yield run
+    run(f"DROP SCHEMA {schema}")
+
+
+def failure(sql, text, *binds):
+    """Run a statement that fails; return the error."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError) as caught:
+        sql(text, *binds)
+    return caught.value
+
+
+def execute(sql, name="train_", pool="ML", spec=None, **options):
+    """Submit a job as the client does; return its id."""
+    spec = {"STAGE_PATH": "@PAYLOADS/train", "ARGS": ["true"], "RUNTIME": RUNTIME} | (spec or {})
+    options = {"TARGET_INSTANCES": 1, "GENERATE_SUFFIX": True, "ASYNC": True} | options
+    (row,) = sql("CALL SYSTEM$EXECUTE_ML_JOB(?, ?, ?, ?)", name, pool, json.dumps(spec), json.dumps(options))
+    return row["SYSTEM$EXECUTE_ML_JOB"]
+
+
+def runtime(sql, *arguments):
+    """Ask for a runtime image."""
+    marks = ", ".join("?" * len(arguments))
+    (row,) = sql(f"CALL SYSTEM$GET_ML_JOB_RUNTIME({marks})", *arguments)
+    return row["SYSTEM$GET_ML_JOB_RUNTIME"]
+
+
+def specification(sql, job):
+    """Return the specification of a job as the client reads it."""
+    return yaml.safe_load(sql(f"DESCRIBE SERVICE {job}")[0]["spec"])["spec"]
+
+
+def test_runtime_of_a_pool(sql):
+    """The image fits the pool and the Python version that was asked for."""
+    asked = json.dumps({"pythonVersion": "3.12"})
+
+    assert runtime(sql, "ML", asked).endswith("/x86/runtime_image/snowbooks:2.9-py3.12")
+    assert runtime(sql, "ML_GPU", "").rpartition(":")[0].endswith("/generic_gpu/runtime_image/snowbooks")
+
+
+def test_runtime_by_tag_and_by_image(sql):
+    """A tag is completed, an image is taken as it is."""
+    assert runtime(sql, "ML", "1.8.0") == RUNTIME
+    assert runtime(sql, "ML", json.dumps({"runtimeEnvironment": "/a/b/c/d:1"})) == "/a/b/c/d:1"
+
+
+def test_runtime_that_is_not_there(sql):
+    """An unknown pool and a Python version without image."""
+    assert failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('NONE')").errno == 2003
+    asked = json.dumps({"pythonVersion": "2.7"})
+    assert "2.7" in failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('ML', ?)", asked).msg
+
+
+def test_job_id_has_a_suffix(sql):
+    """The id is fully qualified, and the server makes it unique."""
+    ids = {execute(sql) for _ in range(2)}
+
+    assert len(ids) == 2
+    for job in ids:
+        name = job.rpartition(".")[2]
+        assert name.startswith("TRAIN_")
+        assert len(name) > len("TRAIN_")
+
+
+def test_job_id_without_suffix(sql):
+    """Without GENERATE_SUFFIX the name is the job's."""
+    assert execute(sql, "exact", GENERATE_SUFFIX=False).endswith(".EXACT")
+    assert (
+        failure(sql, "CALL SYSTEM$EXECUTE_ML_JOB('exact', 'ML', '{\"STAGE_PATH\": \"@PAYLOADS\"}', '{}')").errno == 2002
+    )
+
+
+def test_specification(sql):
+    """The service has the shape that the client reads: volumes, environment, a whole node."""
+    job = execute(sql, spec={"ENV_VARS": {"MINE": "1"}, "ENABLE_METRICS": True}, COMMENT="why", QUERY_WAREHOUSE='"WH"')
+
+    spec = specification(sql, job)
+    (container,) = spec["containers"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    database, schema, name = job.split(".")
+    assert container["name"] == "main"
+    assert container["env"] | {"MINE": "1", "MLRS_RESULT_PATH": "output/mljob_result"} == container["env"]
+    assert container["resources"]["limits"] == {"cpu": "3000m", "memory": "13Gi"}
+    assert volumes["stage-volume"]["stageConfig"]["name"] == f"@{database}.{schema}.PAYLOADS/train"
+    assert volumes["result-volume"]["stageConfig"]["name"] == f"@{database}.{schema}.PAYLOADS/train/{name}"
+    assert volumes["dshm"] == {"name": "dshm", "source": "memory", "size": "4Gi"}
+    assert spec["platformMonitor"]["metricConfig"]["groups"] == ["system", "status", "network", "storage"]
+    (found,) = sql(f"DESCRIBE SERVICE {job}")
+    assert (found["comment"], found["query_warehouse"]) == ("why", '"WH"')
+
+
+def test_result_reaches_the_stage(sql):
+    """What a job writes below its result path lies on the stage, below its name."""
+    script = 'mkdir -p "$MLRS_STAGE_RESULT_PATH/output"; echo "{}" > "$MLRS_STAGE_RESULT_PATH/$MLRS_RESULT_PATH"'
+    job = execute(sql, spec={"ARGS": ["sh", "-c", script]}, ASYNC=False)
+
+    name = job.rpartition(".")[2]
+    assert [row["name"] for row in sql("LIST @PAYLOADS")] == [f"payloads/train/{name}/output/mljob_result"]
+
+
+def test_many_instances(sql):
+    """Each instance has its index and the ports of Ray; the least number is in the environment."""
+    job = execute(sql, spec={"ARGS": ["sh", "-c", "echo $SNOWFLAKE_JOB_INDEX"]}, TARGET_INSTANCES=2, MIN_INSTANCES=1)
+    sql(f"CALL {job}!SPCS_WAIT_FOR('DONE', 30)")
+
+    spec = specification(sql, job)
+    assert spec["containers"][0]["env"]["MLRS_MIN_INSTANCES"] == "1"
+    assert {"ray-gcs", "ray-client-server"} <= {endpoint["name"] for endpoint in spec["endpoints"]}
+    assert [sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', {i}, 'main') AS L")[0]["L"] for i in range(2)] == [
+        "0\n",
+        "1\n",
+    ]
+
+
+def test_system_pools_take_ml_jobs(sql):
+    """The pools that Snowflake manages are for jobs such as these."""
+    job = execute(sql, pool="SYSTEM_COMPUTE_POOL_CPU")
+
+    sql(f"CALL {job}!SPCS_WAIT_FOR('DONE', 30)")
+
+
+def test_overrides(sql):
+    """SPEC_OVERRIDES are merged into the specification, and checked like one."""
+    change = {"spec": {"containers": [{"name": "main", "env": {"ADDED": "1"}}], "platformMonitor": None}}
+    job = execute(sql, spec={"SPEC_OVERRIDES": change, "ENABLE_METRICS": True})
+
+    spec = specification(sql, job)
+    assert spec["containers"][0]["env"]["ADDED"] == "1"
+    assert "platformMonitor" not in spec
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "expected"),
+    [
+        ({"a": 1, "b": 2}, {"b": None, "c": 3}, {"a": 1, "c": 3}),
+        ([{"name": "x", "v": 1}], [{"name": "x", "v": 2}, {"name": "y"}], [{"name": "x", "v": 2}, {"name": "y"}]),
+        (["a"], ["b"], ["b"]),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": {"d": 2}}}, {"a": {"b": {"c": 1, "d": 2}}}),
+    ],
+)
+def test_merge(base, patch, expected):
+    """Mappings merge by key, lists of named things by name, anything else is replaced."""
+    assert merge(base, patch) == expected
+
+
+@pytest.mark.parametrize("arguments", ["'a'", "'a', 'ML', 'x', '{}'", "'a', 'ML', '[]', '{}'", "'a', 'ML', '{}', '{}'"])
+def test_wrong_arguments(sql, arguments):
+    """Broken JSON and missing values are the caller's errors."""
+    assert failure(sql, f"CALL SYSTEM$EXECUTE_ML_JOB({arguments})").errno == 939

@@ -1,0 +1,162 @@
+"""Compute pools, through the connector."""
+
+import pytest
+
+from airflow_provider_mljobs.emulator.settings import Ready
+
+CREATE = "CREATE COMPUTE POOL {} MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
+
+
+@pytest.fixture
+def sql(connection):
+    """Run a statement and return its rows as dictionaries; pools of the test are dropped."""
+    from snowflake.connector import DictCursor
+
+    def run(text, *binds):
+        return connection.cursor(DictCursor).execute(text, binds or None).fetchall()
+
+    yield run
+    for row in run("SHOW COMPUTE POOLS LIKE 'TEST\\\\_%'"):
+        run(f"ALTER COMPUTE POOL {row['name']} STOP ALL")
+        run(f"DROP COMPUTE POOL {row['name']}")
+
+
+@pytest.fixture
+def started():
+    """Start servers with settings of their own; return a function that runs a statement on one."""
+    from contextlib import ExitStack
+
+    from snowflake.connector import DictCursor, connect
+
+    from airflow_provider_mljobs.emulator import serve
+
+    with ExitStack() as stack:
+
+        def start(**settings):
+            server = stack.enter_context(serve(**settings))
+            connection = stack.enter_context(connect(**server.connection_kwargs, paramstyle="qmark"))
+            return lambda text, *binds: connection.cursor(DictCursor).execute(text, binds or None).fetchall()
+
+        yield start
+
+
+def failure(sql, text):
+    """Run a statement that fails; return the error's number."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError) as caught:
+        sql(text)
+    return caught.value.errno
+
+
+def test_only_system_pools_exist_at_first(started):
+    """A fresh account has the two pools that Snowflake manages."""
+    sql = started()
+
+    names = [row["name"] for row in sql("SHOW COMPUTE POOLS")]
+
+    assert names == ["SYSTEM_COMPUTE_POOL_CPU", "SYSTEM_COMPUTE_POOL_GPU"]
+
+
+def test_create_and_describe(sql):
+    """A new pool has Snowflake's defaults."""
+    (created,) = sql(CREATE.format("TEST_NEW"))
+    (found,) = sql("DESCRIBE COMPUTE POOL test_new")
+
+    assert created["status"] == "Compute pool TEST_NEW successfully created."
+    assert found["state"] == "IDLE"
+    assert (found["min_nodes"], found["max_nodes"], found["target_nodes"]) == (1, 2, 1)
+    assert (found["auto_suspend_secs"], found["auto_resume"], found["error_code"]) == (3600, True, "")
+
+
+def test_names_that_are_taken(sql):
+    """A second pool of the same name is refused, unless IF NOT EXISTS says otherwise."""
+    sql(CREATE.format("TEST_TAKEN"))
+
+    assert failure(sql, CREATE.format("TEST_TAKEN")) == 2002
+    (again,) = sql(CREATE.format("IF NOT EXISTS TEST_TAKEN"))
+    assert again["status"] == "TEST_TAKEN already exists, statement succeeded."
+
+
+@pytest.mark.parametrize(
+    "clauses",
+    [
+        "MIN_NODES = 1 MAX_NODES = 1",
+        "MIN_NODES = 2 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_XS",
+        "MIN_NODES = 1 MAX_NODES = 501 INSTANCE_FAMILY = CPU_X64_XS",
+        "MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_M68K",
+    ],
+)
+def test_pools_that_cannot_be(sql, clauses):
+    """Missing and contradictory properties are refused."""
+    assert failure(sql, f"CREATE COMPUTE POOL TEST_BAD {clauses}") == 395092
+
+
+def test_unknown_property(sql):
+    """A property that pools don't have is refused by name."""
+    assert failure(sql, CREATE.format("TEST_BAD") + " COLOUR = 'red'") == 1420
+
+
+def test_missing_pool(sql):
+    """A pool that isn't there can't be described, changed or dropped, but IF EXISTS helps."""
+    assert failure(sql, "DESCRIBE COMPUTE POOL TEST_NONE") == 2003
+    assert failure(sql, "ALTER COMPUTE POOL TEST_NONE RESUME") == 2003
+    assert failure(sql, "DROP COMPUTE POOL TEST_NONE") == 2003
+    (dropped,) = sql("DROP COMPUTE POOL IF EXISTS TEST_NONE")
+    assert dropped["status"] == "Drop statement executed successfully (TEST_NONE already dropped)."
+
+
+def test_alter(sql):
+    """SET, UNSET, SUSPEND and RESUME."""
+    sql(CREATE.format("TEST_ALTER"))
+
+    sql("ALTER COMPUTE POOL TEST_ALTER SET MAX_NODES = 5 COMMENT = 'five'")
+    sql("ALTER COMPUTE POOL TEST_ALTER SUSPEND")
+    (suspended,) = sql("SHOW COMPUTE POOLS LIKE ?", "test_alter")
+    sql("ALTER COMPUTE POOL TEST_ALTER UNSET COMMENT")
+    sql("ALTER COMPUTE POOL TEST_ALTER RESUME")
+    (resumed,) = sql("SHOW COMPUTE POOLS LIKE ?", "test_alter")
+
+    assert (suspended["state"], suspended["max_nodes"], suspended["comment"]) == ("SUSPENDED", 5, "five")
+    assert (resumed["state"], resumed["comment"]) == ("IDLE", None)
+    assert resumed["resumed_on"] is not None
+
+
+def test_system_pools_stay(sql):
+    """Snowflake's own pools can't be dropped."""
+    assert failure(sql, "DROP COMPUTE POOL SYSTEM_COMPUTE_POOL_CPU") == 395087
+
+
+def test_instance_families(sql):
+    """The machine types with what their nodes have."""
+    (family,) = sql("SHOW COMPUTE POOL INSTANCE FAMILIES LIKE 'GPU_NV_S'")
+
+    assert (family["vcpu"], family["memory_gib"], family["gpu_count"]) == (6, 28, 1)
+
+
+def test_pool_becomes_ready_after_looks(started):
+    """With emulated time in looks, a pool is STARTING for that many of them, after each start."""
+    sql = started(pool_ready=Ready(polls=2))
+    sql(CREATE.format("TEST_SLOW"))
+
+    states = [sql("DESCRIBE COMPUTE POOL TEST_SLOW")[0]["state"] for _ in range(3)]
+    sql("ALTER COMPUTE POOL TEST_SLOW SUSPEND")
+    sql("ALTER COMPUTE POOL TEST_SLOW RESUME")
+    (again,) = sql("DESCRIBE COMPUTE POOL TEST_SLOW")
+
+    assert states == ["STARTING", "STARTING", "IDLE"]
+    assert (again["state"], again["status_message"]) == ("STARTING", "Compute pool is starting for last 0 minutes")
+
+
+def test_pools_survive_a_restart(tmp_path):
+    """A pool and its options are there after the server was started again."""
+    from snowflake.connector import DictCursor, connect
+
+    from airflow_provider_mljobs.emulator import serve
+
+    with serve(tmp_path) as server, connect(**server.connection_kwargs) as connection:
+        connection.cursor().execute(CREATE.format("KEPT") + " COMMENT = 'kept'")
+    with serve(tmp_path) as server, connect(**server.connection_kwargs) as connection:
+        (pool,) = connection.cursor(DictCursor).execute("DESCRIBE COMPUTE POOL KEPT").fetchall()
+
+    assert (pool["comment"], pool["max_nodes"]) == ("kept", 2)

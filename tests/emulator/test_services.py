@@ -1,0 +1,541 @@
+"""Job services, through the connector."""
+
+import json
+import threading
+import uuid
+
+import pytest
+
+from airflow_provider_mljobs.emulator.settings import Ready, VirtualJob
+
+POOL = "CREATE COMPUTE POOL IF NOT EXISTS SERVICES MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
+IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
+
+
+def specification(script="true", **spec):
+    """Write a specification whose container runs a shell script."""
+    container = {"name": "main", "image": IMAGE, "command": ["sh", "-c"], "args": [script]}
+    container |= spec.pop("container", {})
+    return json.dumps({"spec": {"containers": [container], **spec}}).replace("$$", "\\u0024$")
+
+
+def execute(name, script="true", clauses="ASYNC = TRUE", **spec):
+    """Write the statement that runs a script as a job."""
+    text = specification(script, **spec)
+    return f"EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES FROM SPECIFICATION $${text}$$ NAME = {name} {clauses}"
+
+
+def runner(connection):
+    """Return a function that runs a statement and returns rows as dictionaries."""
+    from snowflake.connector import DictCursor
+
+    return lambda text, *binds: connection.cursor(DictCursor).execute(text, binds or None).fetchall()
+
+
+@pytest.fixture
+def sql(connection):
+    """Run a statement in a schema of its own, which is dropped, with its services, after the test."""
+    run = runner(connection)
+    schema = f"S_{uuid.uuid4().hex[:8]}".upper()
+    run(POOL)
+    run(f"CREATE SCHEMA {schema}")
+    run(f"USE SCHEMA {schema}")
+    yield run
+    run(f"DROP SCHEMA {schema}")
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Start servers with settings of their own; return a function that runs a statement on one."""
+    from contextlib import ExitStack
+
+    from snowflake.connector import connect
+
+    from airflow_provider_mljobs.emulator import serve
+
+    with ExitStack() as stack:
+
+        def start(root=None, **settings):
+            server = stack.enter_context(serve(root, **settings))
+            run = runner(stack.enter_context(connect(**server.connection_kwargs)))
+            run(POOL)
+            return run
+
+        yield start
+
+
+def failure(sql, text, *binds):
+    """Run a statement that fails; return the error."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError) as caught:
+        sql(text, *binds)
+    return caught.value
+
+
+def wait(sql, name, status="DONE"):
+    """Wait until a job has a status."""
+    sql(f"CALL {name}!SPCS_WAIT_FOR('{status}', 30)")
+
+
+def status(sql, name):
+    """Return the status of a job."""
+    return sql(f"DESCRIBE SERVICE {name}")[0]["status"]
+
+
+def logs(sql, name, *more):
+    """Return the log of a job's first instance."""
+    arguments = ", ".join(["?"] * (3 + len(more)))
+    (row,) = sql(f"SELECT SYSTEM$GET_SERVICE_LOGS({arguments}) AS LOG", name, 0, "main", *more)
+    return row["LOG"]
+
+
+class TestSubmit:
+    """EXECUTE JOB SERVICE."""
+
+    def test_synchronous(self, sql):
+        """The statement returns when the job is done."""
+        (row,) = sql(execute("SYNC", clauses=""))
+
+        assert row == {"status": "Job SYNC completed successfully with status: DONE."}
+
+    def test_synchronous_failure(self, sql):
+        """The statement fails with the job."""
+        error = failure(sql, execute("BROKEN", "exit 3", clauses=""))
+
+        assert "Job BROKEN failed with status: FAILED" in error.msg
+        assert status(sql, "BROKEN") == "FAILED"
+
+    def test_asynchronous(self, sql):
+        """The statement returns at once, with the name as the first thing in quotes."""
+        (row,) = sql(execute("ASYNCHRONOUS"))
+        wait(sql, "ASYNCHRONOUS")
+
+        assert row == {"status": "Started Snowpark Container Services Job 'ASYNCHRONOUS'."}
+
+    def test_specification_last(self, sql):
+        """Properties may stand before the specification, and binds in both."""
+        text = (
+            "EXECUTE JOB SERVICE IN COMPUTE POOL IDENTIFIER(?) NAME = IDENTIFIER(?) ASYNC = true REPLICAS = ? "
+            "QUERY_WAREHOUSE = IDENTIFIER(?) EXTERNAL_ACCESS_INTEGRATIONS = (A, B) COMMENT = 'why' "
+            "FROM SPECIFICATION ?"
+        )
+        sql(text, "SERVICES", "BINDS", 2, "WH", specification())
+        (found,) = sql("DESC SERVICE BINDS")
+
+        assert (found["target_instances"], found["query_warehouse"], found["comment"]) == (2, "WH", "why")
+        assert found["external_access_integrations"] == "[A, B]"
+
+    @pytest.mark.parametrize("clause", ["SPECIFICATION_FILE", "SPEC"])
+    def test_staged_specification(self, sql, tmp_path, clause):
+        """The specification may lie on a stage."""
+        (tmp_path / "job.yaml").write_text(specification("echo staged"))
+        sql("CREATE STAGE SPECS")
+        sql(f"PUT file://{tmp_path}/job.yaml @SPECS/dir AUTO_COMPRESS = FALSE")
+
+        sql(f"EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES NAME = STAGED FROM @SPECS/dir {clause} = 'job.yaml'")
+
+        assert logs(sql, "STAGED") == "staged\n"
+
+    def test_missing_specification_file(self, sql):
+        """A file that isn't there is one that doesn't exist, as is a stage."""
+        sql("CREATE STAGE EMPTY")
+        text = "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES FROM @{} SPEC = 'no.yaml'"
+
+        assert failure(sql, text.format("EMPTY")).errno == 2003
+        assert failure(sql, text.format("NO_STAGE")).errno == 2003
+
+    def test_template(self, sql):
+        """Variables of a template are filled in."""
+        text = specification("echo {{ word }} {{ other | default('there') }}")
+
+        sql(
+            "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES NAME = TEMPLATED "
+            f"FROM SPECIFICATION_TEMPLATE $${text}$$ USING (\"word\" => 'hello')"
+        )
+
+        assert logs(sql, "TEMPLATED") == "hello there\n"
+
+    def test_default_name(self, sql):
+        """Without NAME the job is called after the query."""
+        (row,) = sql(execute("X").replace("NAME = X", ""))
+
+        assert row["status"].split("'")[1].startswith("JOB_")
+
+    def test_name_as_text(self, sql):
+        """A name may be a string, with its schema."""
+        (schema,) = sql("SELECT CURRENT_SCHEMA() AS S")
+        sql(execute(f"'{schema['S']}.TEXTUAL'"))
+
+        wait(sql, f"{schema['S']}.TEXTUAL")
+
+    def test_name_is_taken_until_the_drop(self, sql):
+        """A finished job keeps its name."""
+        sql(execute("TAKEN", clauses=""))
+
+        assert failure(sql, execute("TAKEN")).errno == 2002
+        (dropped,) = sql("DROP SERVICE TAKEN")
+        assert dropped == {"status": "TAKEN successfully dropped."}
+        sql(execute("TAKEN"))
+
+    @pytest.mark.parametrize(
+        ("text", "errno"),
+        [
+            (execute("J").replace("POOL SERVICES", "POOL NO_POOL"), 2003),
+            (execute("NO_SCHEMA.J"), 2003),
+            (execute("NO_DB.PUBLIC.J"), 2003),
+            (execute('"quoted"'), 395088),
+            (execute("J", clauses="COLOUR = 1"), 1420),
+            (execute("J", clauses="ASYNC = TRUE ASYNC = TRUE"), 1003),
+            (execute("J").replace("POOL SERVICES", "POOL SYSTEM_COMPUTE_POOL_CPU"), 395087),
+            (execute("J", container={"resources": {"requests": {"cpu": 4}, "limits": {"cpu": 4}}}), 395083),
+            (execute("J", container={"foo": 1}), 395018),
+            (execute("J", volumes=[{"name": "v", "source": "@NO_STAGE"}]), 2003),
+            ("CREATE SERVICE J IN COMPUTE POOL SERVICES", 2),
+            ("EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES", 1003),
+            ("EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES FROM SPECIFICATION_TEMPLATE '{{x}}' USING (y => 1)", 395069),
+        ],
+    )
+    def test_refusals(self, sql, text, errno):
+        """What Snowflake refuses at once."""
+        assert failure(sql, text).errno == errno
+
+
+class TestRun:
+    """What a container sees, and how its end becomes the job's."""
+
+    def test_environment(self, sql):
+        """The documented variables; count and index only with REPLICAS."""
+        sql(execute("ENVIRONMENT", "env", clauses="", container={"env": {"MINE": "$(x) 'y'"}}))
+        found = dict(line.split("=", 1) for line in logs(sql, "ENVIRONMENT").splitlines())
+
+        assert found["SNOWFLAKE_SERVICE_NAME"] == "ENVIRONMENT"
+        assert found["MINE"] == "$(x) 'y'"
+        assert {"SNOWFLAKE_ACCOUNT", "SNOWFLAKE_HOST", "SNOWFLAKE_DATABASE", "SNOWFLAKE_SCHEMA"} <= found.keys()
+        assert "SNOWFLAKE_JOBS_COUNT" not in found
+        assert "SNOWFLAKE_WAREHOUSE" not in found
+
+    def test_replicas(self, sql):
+        """Each instance knows its index and has logs of its own."""
+        sql(execute("MANY", "echo $SNOWFLAKE_JOB_INDEX of $SNOWFLAKE_JOBS_COUNT", clauses="REPLICAS = 2"))
+
+        found = [sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('MANY', {i}, 'main') AS L")[0]["L"] for i in range(2)]
+
+        assert found == ["0 of 2\n", "1 of 2\n"]
+        rows = sql("SHOW SERVICE INSTANCES IN SERVICE MANY")
+        assert [(row["instance_id"], row["status"]) for row in rows] == [("0", "SUCCEEDED"), ("1", "SUCCEEDED")]
+
+    def test_one_failed_instance_fails_the_job(self, sql):
+        """The others are stopped."""
+        sql(execute("ONE_FAILS", "[ $SNOWFLAKE_JOB_INDEX = 1 ] && exit 7; sleep 60", "ASYNC = TRUE REPLICAS = 2"))
+        wait(sql, "ONE_FAILS", "FAILED")
+
+        codes = {
+            row["instance_id"]: row["last_exit_code"] for row in sql("SHOW SERVICE CONTAINERS IN SERVICE ONE_FAILS")
+        }
+        assert codes["1"] == 7
+
+    def test_containers_of_an_instance_share_volumes(self, sql):
+        """A local volume is one directory for all containers of the instance."""
+        mounts = {"volumeMounts": [{"name": "shared", "mountPath": "/mnt/shared"}]}
+        write = {"name": "writer", "image": IMAGE, "command": ["sh", "-c", "echo hi > /mnt/shared/x"], **mounts}
+        read = {
+            "name": "main",
+            "image": IMAGE,
+            "command": ["sh", "-c", "until cat /mnt/shared/x 2>/dev/null; do sleep 0.01; done"],
+            **mounts,
+        }
+        text = json.dumps({"spec": {"containers": [read, write], "volumes": [{"name": "shared", "source": "local"}]}})
+        sql(f"EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES NAME = SHARED FROM SPECIFICATION $${text}$$")
+
+        assert logs(sql, "SHARED") == "hi\n"
+
+    @pytest.mark.parametrize("source", ["@FILES/in", {"source": "stage", "stageConfig": {"name": "@FILES/in"}}])
+    def test_stage_volumes(self, sql, source, tmp_path):
+        """A stage is a directory of the container, in both ways to write it."""
+        sql("CREATE STAGE FILES")
+        volume = {"name": "files", **(source if isinstance(source, dict) else {"source": source})}
+        mounts = {"volumeMounts": [{"name": "files", "mountPath": "/mnt/files"}]}
+        sql(execute("WRITER", "echo result > /mnt/files/out.txt", clauses="", container=mounts, volumes=[volume]))
+
+        assert [row["name"] for row in sql("LIST @FILES")] == ["files/in/out.txt"]
+
+    def test_secret(self, sql):
+        """A secret reaches the container as a variable or as files."""
+        sql("CREATE SECRET KEY TYPE = GENERIC_STRING SECRET_STRING = 'abc'")
+        secrets = [
+            {"snowflakeSecret": "KEY", "envVarName": "KEY", "secretKeyRef": "secret_string"},
+            {"snowflakeSecret": {"objectName": "KEY"}, "directoryPath": "/mnt/key"},
+        ]
+        sql(execute("SECRETIVE", "echo $KEY; cat /mnt/key/secret_string", clauses="", container={"secrets": secrets}))
+
+        assert logs(sql, "SECRETIVE") == "abc\nabc"
+
+    def test_program_that_cannot_start(self, sql):
+        """The container fails, and its log says why."""
+        sql(execute("NO_PROGRAM", container={"command": ["no-such-program"]}))
+        wait(sql, "NO_PROGRAM", "FAILED")
+
+        (row,) = sql("SHOW SERVICE CONTAINERS IN SERVICE NO_PROGRAM")
+        assert row["message"] == "Encountered fatal error while starting container"
+        assert "no-such-program" in logs(sql, "NO_PROGRAM")
+
+    def test_image_that_cannot_be_pulled(self, sql):
+        """The job stays PENDING, until a repository holds the image."""
+        (names,) = sql("SELECT CURRENT_DATABASE() AS D, CURRENT_SCHEMA() AS S")
+        image = f"/{names['D']}/{names['S']}/repo/image:1".lower()
+        sql(execute("NO_IMAGE", container={"image": image}))
+        (before,) = sql("SHOW SERVICE CONTAINERS IN SERVICE NO_IMAGE")
+
+        sql("CREATE IMAGE REPOSITORY REPO")
+
+        assert (before["service_status"], before["message"]) == ("PENDING", "Failed to pull image")
+        assert logs_pending(sql, "NO_IMAGE")
+        wait(sql, "NO_IMAGE")
+
+    def test_no_room(self, sql):
+        """What finds no room on the pool's nodes waits until others have ended."""
+        node = {"resources": {"requests": {"cpu": 3}, "limits": {"cpu": 3}}}
+        sql(execute("FULL", "sleep 60", "ASYNC = TRUE REPLICAS = 2", container=node))
+        sql(execute("NEXT", container=node))
+        (before,) = sql("SHOW SERVICE CONTAINERS IN SERVICE NEXT")
+
+        sql("DROP SERVICE FULL")
+
+        assert before["message"] == "Unschedulable due to insufficient resources"
+        wait(sql, "NEXT")
+
+
+def logs_pending(sql, name):
+    """Tell whether the logs are refused as those of a pending container."""
+    from snowflake.connector.errors import ProgrammingError
+
+    try:
+        logs(sql, name)
+    except ProgrammingError as error:
+        return "Container Status: PENDING" in error.msg
+    return True
+
+
+class TestEnd:
+    """Cancelling, dropping, and what remains."""
+
+    def test_cancel(self, sql):
+        """A cancelled job ends and stays to be looked at."""
+        sql(execute("CANCELLED", "sleep 60"))
+        sql("CALL CANCELLED!SPCS_CANCEL_JOB()")
+        wait(sql, "CANCELLED", "CANCELLED")
+
+        assert status(sql, "CANCELLED") == "CANCELLED"
+
+    def test_cancelled_statement_cancels_the_job(self, sql, connection):
+        """Giving up a synchronous job ends the job."""
+        cursor = connection.cursor()
+        cursor.execute_async(execute("GIVEN_UP", "sleep 60", clauses=""))
+        while not sql("SHOW SERVICES LIKE 'GIVEN_UP'"):
+            pass
+        wait(sql, "GIVEN_UP", "RUNNING")
+
+        sql(f"SELECT SYSTEM$CANCEL_QUERY('{cursor.sfqid}')")
+
+        wait(sql, "GIVEN_UP", "CANCELLED")
+
+    def test_wait_times_out(self, sql):
+        """SPCS_WAIT_FOR raises when its time is up."""
+        sql(execute("ENDLESS", "sleep 60"))
+
+        assert "Current status: RUNNING" in failure(sql, "CALL ENDLESS!SPCS_WAIT_FOR('DONE', 0)").msg
+
+    def test_wait_for_what_will_not_come(self, sql):
+        """SPCS_WAIT_FOR raises at once when the job ended otherwise."""
+        sql(execute("FAILS", "exit 1"))
+
+        assert "Current status: FAILED" in failure(sql, "CALL FAILS!SPCS_WAIT_FOR('DONE', 60)").msg
+
+    def test_dropped_job_lives_on_in_history(self, sql):
+        """DESCRIBE doesn't know it any more; history and logs do."""
+        sql(execute("PAST", "echo one; echo two >&2", clauses="REPLICAS = 1"))
+        sql("DROP SERVICE PAST")
+
+        assert failure(sql, "DESCRIBE SERVICE PAST").errno == 2003
+        assert failure(sql, "SELECT SYSTEM$GET_SERVICE_LOGS('PAST', 0, 'main')").errno == 2003
+        (row,) = sql(
+            "SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 1000)) "
+            "WHERE NAME = 'PAST' AND SCHEMA_NAME = CURRENT_SCHEMA()"
+        )
+        assert (row["STATUS"], row["MESSAGE"]) == ("DONE", "Job completed successfully.")
+        assert json.loads(row["PARAMETERS"]) == {"ASYNC": False, "REPLICAS": 1}
+        container = json.loads(row["INSTANCE_STATUSES"])["instances"][0]["containers"][0]
+        assert container["lastExitCode"] == 0
+        lines = sql("SELECT LOG FROM TABLE(PAST!SPCS_GET_LOGS()) WHERE CONTAINER_NAME = 'main' ORDER BY LOG")
+        assert [line["LOG"] for line in lines] == ["one", "two"]
+
+    def test_drop_of_what_is_not_there(self, sql):
+        """IF EXISTS makes it a success."""
+        assert failure(sql, "DROP SERVICE NOTHING").errno == 2003
+        (row,) = sql("DROP SERVICE IF EXISTS NOTHING FORCE")
+        assert row == {"status": "Drop statement executed successfully (NOTHING already dropped)."}
+
+    def test_block_volumes_need_force(self, sql):
+        """Dropping them loses data, so it takes a word more."""
+        sql(execute("BLOCKY", volumes=[{"name": "disk", "source": "block", "size": "1Gi"}]))
+
+        assert failure(sql, "DROP SERVICE BLOCKY").errno == 395090
+        sql("DROP SERVICE BLOCKY FORCE")
+
+    def test_alter_is_not_for_jobs(self, sql):
+        """Jobs can't be suspended or changed."""
+        sql(execute("FIXED"))
+
+        assert failure(sql, "ALTER SERVICE FIXED SUSPEND").errno == 395089
+
+    def test_dropped_schema_takes_its_jobs(self, sql):
+        """Services go with their schema."""
+        sql("CREATE SCHEMA DOOMED")
+        sql(execute("DOOMED.J", "sleep 60"))
+        sql("DROP SCHEMA DOOMED")
+
+        assert failure(sql, "DESCRIBE SERVICE DOOMED.J").errno == 2003
+
+    def test_stop_all(self, sql):
+        """STOP ALL cancels jobs, SUSPEND lets them run on."""
+        sql(execute("STOPPED", "sleep 60"))
+        sql("ALTER COMPUTE POOL SERVICES SUSPEND")
+        (pool,) = sql("SHOW COMPUTE POOLS LIKE 'SERVICES'")
+        sql("ALTER COMPUTE POOL SERVICES RESUME")
+        running = status(sql, "STOPPED")
+
+        sql("ALTER COMPUTE POOL SERVICES STOP ALL")
+
+        assert (pool["state"], running) == ("STOPPING", "RUNNING")
+        wait(sql, "STOPPED", "CANCELLED")
+
+
+class TestShow:
+    """SHOW SERVICES and the functions that tell about one."""
+
+    def test_filters(self, sql):
+        """LIKE, STARTS WITH, LIMIT … FROM, and the scope."""
+        for name in ("A1", "A2", "B1"):
+            sql(execute(name))
+
+        def names(clauses):
+            return [row["name"] for row in sql(f"SHOW JOB SERVICES {clauses}")]
+
+        assert names("") == ["A1", "A2", "B1"]
+        assert names("LIKE 'a_'") == ["A1", "A2"]
+        assert names("STARTS WITH 'B'") == ["B1"]
+        assert names("STARTS WITH 'b'") == []
+        assert names("LIMIT 1 FROM 'A1'") == ["A2"]
+        assert {"A1", "A2", "B1"} <= set(names("LIKE '%1' IN ACCOUNT") + names("LIKE '%2' IN COMPUTE POOL SERVICES"))
+        assert sql("SHOW SERVICES EXCLUDE JOBS") == []
+
+    def test_columns(self, sql):
+        """DESCRIBE has one column more than SHOW, the specification."""
+        sql(execute("COLUMNS_JOB"))
+        (shown,) = sql("SHOW SERVICES")
+        (described,) = sql("DESCRIBE SERVICE COLUMNS_JOB")
+
+        assert list(described)[:7] == [
+            "name",
+            "status",
+            "database_name",
+            "schema_name",
+            "owner",
+            "compute_pool",
+            "spec",
+        ]
+        assert [name for name in described if name != "spec"] == list(shown)
+
+    def test_service_status(self, sql):
+        """SYSTEM$GET_SERVICE_STATUS is a JSON list of containers."""
+        sql(execute("STATUS_JOB", clauses=""))
+        (row,) = sql("SELECT SYSTEM$GET_SERVICE_STATUS('STATUS_JOB') AS S")
+
+        (container,) = json.loads(row["S"])
+        assert (container["status"], container["message"]) == ("DONE", "Completed successfully")
+
+    def test_endpoints(self, sql):
+        """Declared endpoints are listed."""
+        sql(execute("ENDPOINTS_JOB", endpoints=[{"name": "api", "port": 8000}]))
+
+        (row,) = sql("SHOW ENDPOINTS IN SERVICE ENDPOINTS_JOB")
+        assert (row["name"], row["port"], row["protocol"]) == ("api", 8000, "HTTP")
+
+    def test_logs(self, sql):
+        """The last lines, with timestamps on request; unknown instances and containers are errors."""
+        sql(execute("LOGGING", "echo a; echo b; echo c", clauses=""))
+
+        assert logs(sql, "LOGGING", 2) == "b\nc\n"
+        assert logs(sql, "LOGGING", 1, False, "", True).startswith("20")
+        assert "Available instances: 0" in failure(sql, "SELECT SYSTEM$GET_SERVICE_LOGS('LOGGING', 1, 'main')").msg
+        assert "Available containers: main" in failure(sql, "SELECT SYSTEM$GET_SERVICE_LOGS('LOGGING', 0, 'x')").msg
+
+    def test_logs_are_cut_to_100_kb(self, sql):
+        """Only the end of a long log is returned."""
+        sql(execute("CHATTY", "seq 1 50000", clauses=""))
+
+        found = logs(sql, "CHATTY")
+        assert len(found) == 100 * 1024
+        assert found.endswith("\n50000\n")
+
+
+class TestTime:
+    """Emulated time, virtual jobs and restarts."""
+
+    def test_job_starts_after_looks(self, started):
+        """With job_ready in looks the job is PENDING for that many of them."""
+        sql = started(job_ready=Ready(polls=2), virtual_jobs=(VirtualJob(name="V%", seconds=1000),))
+        sql(execute("V1"))
+
+        assert [status(sql, "V1") for _ in range(3)] == ["PENDING", "PENDING", "RUNNING"]
+
+    def test_pool_comes_first(self, started):
+        """A job waits for its pool, and a look at the job is one at the pool."""
+        sql = started(pool_ready=Ready(polls=1))
+        sql(execute("FIRST"))
+        (before,) = sql("SHOW SERVICE CONTAINERS IN SERVICE FIRST")
+
+        assert before["message"] == "Compute pool node(s) are being provisioned"
+        wait(sql, "FIRST")
+
+    def test_seconds(self, started):
+        """With job_ready in seconds the clock starts the job, without a look."""
+        sql = started(job_ready=Ready(seconds=0.05))
+        sql(execute("LATER", clauses=""))
+
+        assert status(sql, "LATER") == "DONE"
+
+    def test_virtual_jobs_need_no_process(self, started):
+        """Their end and their log are computed from the clock."""
+        virtual = (VirtualJob(name="V%", seconds=0.0, log_lines=3), VirtualJob(name="F%", seconds=0.0, status="FAILED"))
+        sql = started(virtual_jobs=virtual)
+        threads = threading.active_count()
+        for index in range(50):
+            sql(execute(f"V{index}", "no such program"))
+        sql(execute("F"))
+
+        assert threading.active_count() <= threads + 1
+        assert {row["status"] for row in sql("SHOW JOB SERVICES LIKE 'V%'")} == {"DONE"}
+        assert status(sql, "F") == "FAILED"
+        (row,) = sql("SELECT SYSTEM$GET_SERVICE_LOGS('V7', 0, 'main') AS L")
+        assert row["L"] == "line 1 of 3\nline 2 of 3\nline 3 of 3\n"
+
+    def test_restart(self, started, tmp_path):
+        """Finished jobs and their logs survive; what ran is lost with the server's processes."""
+        from snowflake.connector import connect
+
+        from airflow_provider_mljobs.emulator import serve
+
+        with serve(tmp_path) as server, connect(**server.connection_kwargs) as connection:
+            sql = runner(connection)
+            sql(POOL)
+            sql(execute("BEFORE", "echo before", clauses=""))
+            sql(execute("RUNS", "sleep 60"))
+
+        sql = started(tmp_path)
+
+        assert status(sql, "BEFORE") == "DONE"
+        assert status(sql, "RUNS") == "INTERNAL_ERROR"
+        (row,) = sql("SELECT SYSTEM$GET_SERVICE_LOGS('BEFORE', 0, 'main') AS L")
+        assert row["L"] == "before\n"

@@ -1,0 +1,104 @@
+"""An Airflow for the tests: runs a DAG to its end with its deferrals, and tells what came of it."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+POOL = "ML_POOL"
+STAGE = "@ML_PAYLOADS"
+
+
+@cache
+def _database():
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.utils.db import initdb
+
+    Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).mkdir(exist_ok=True)
+    initdb()
+    DagBundlesManager().sync_bundles_to_db()
+
+
+@dataclass
+class Run:
+    """A finished DAG run.
+
+    :param state: the state of the run.
+    :param tasks: the states of the tasks.
+    :param errors: what the failed tasks raised, by task.
+    """
+
+    state: str
+    tasks: dict
+    errors: dict
+    _instances: list = field(repr=False)
+
+    def xcom(self, task_id, key="return_value", map_index=-1):
+        """Return what a task has pushed."""
+        for ti in self._instances:
+            if (ti.task_id, ti.map_index) == (task_id, map_index):
+                return ti.xcom_pull(task_ids=task_id, key=key, map_indexes=map_index if map_index >= 0 else None)
+        raise KeyError(task_id)
+
+
+class Airflow:
+    """Runs DAGs in this process, as ``airflow dags test`` does.
+
+    :param snowflake: the embedded Snowflake that the connection ``snowflake_default`` points to.
+    """
+
+    def __init__(self, snowflake):
+        self.snowflake = snowflake
+        _database()
+        # What a test before this one has left on purpose.
+        for job in self.jobs:
+            self.query(f"DROP SERVICE {job}")
+        self.query(f"REMOVE {STAGE}")
+
+    def run(self, dag):
+        """Run a DAG and return its end."""
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+        bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+        bag.bag_dag(dag)
+        sync_bag_to_db(bag, "dags-folder", None)
+        errors = {}
+
+        def remember(context):
+            errors[context["ti"].task_id] = context["exception"]
+
+        for task in dag.tasks:
+            task.on_failure_callback = [remember]
+        run = dag.test()
+        instances = run.get_task_instances()
+        return Run(str(run.state), {ti.task_id: str(ti.state) for ti in instances}, errors, instances)
+
+    def run_task(self, make, dag_id="lab", folder=None):
+        """Run one task: ``make`` builds it within a DAG."""
+        from airflow.sdk import DAG
+
+        with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+            if folder is not None:
+                dag.fileloc = str(Path(folder) / "dag.py")
+            make()
+        return self.run(dag)
+
+    def query(self, statement):
+        """Ask the embedded Snowflake."""
+        from snowflake import connector
+
+        with connector.connect(**self.snowflake.connection_kwargs) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            names = [column.name.lower() for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    @property
+    def jobs(self):
+        """The names of the job services that exist."""
+        return [row["name"] for row in self.query("SHOW JOB SERVICES IN ACCOUNT")]
+
+    @property
+    def files(self):
+        """The files on the stage, without the job's directory."""
+        return sorted(row["name"].split("/", 2)[2] for row in self.query(f"LIST {STAGE}"))

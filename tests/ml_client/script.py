@@ -1,0 +1,99 @@
+"""Runs in an environment with snowflake-ml-python: does with Snowflake's own client what its users do.
+
+Gets the connection as JSON in the first argument and prints a JSON object of what it saw.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from snowflake.ml.jobs import delete_job, get_job, list_jobs, remote, submit_directory, submit_file
+from snowflake.snowpark import Session
+
+POOL, STAGE = "ML_POOL", "ML_CLIENT"
+seen = {}
+
+
+def check_file(folder):
+    """Submit a file; wait, logs, result, status, and the job in the list and by its id."""
+    path = Path(folder, "train.py")
+    path.write_text("import sys\nprint('training with', sys.argv[1:])\n__return__ = {'args': sys.argv[1:]}\n")
+    job = submit_file(str(path), POOL, stage_name=STAGE, args=["--lr", "0.1"], session=session)
+    seen["file"] = {
+        "wait": job.wait(timeout=60),
+        "result": job.result(),
+        "logs": job.get_logs(),
+        "status": get_job(job.id, session=session).status,
+        "listed": job.name in list(list_jobs(session=session)["name"]),
+    }
+    delete_job(job, session=session)
+    seen["deleted"] = {
+        "listed": job.name in list(list_jobs(session=session)["name"]),
+        "files": [row["name"] for row in session.sql(f"LIST @{STAGE}").collect() if job.name.lower() in row["name"]],
+    }
+
+
+def check_directory(folder):
+    """Submit a directory with an entrypoint that imports a neighbour."""
+    source = Path(folder, "src")
+    (source / "pkg").mkdir(parents=True)
+    (source / "pkg" / "__init__.py").write_text("NUMBER = 7\n")
+    (source / "main.py").write_text("from pkg import NUMBER\n__return__ = NUMBER * 6\n")
+    job = submit_directory(str(source), POOL, entrypoint="main.py", stage_name=STAGE, session=session)
+    seen["directory"] = job.result()
+
+
+def check_remote():
+    """Run decorated functions: a value, a DataFrame, the session, an exception."""
+
+    @remote(POOL, stage_name=STAGE, session=session)
+    def add(a, b=1):
+        return a + b
+
+    @remote(POOL, stage_name=STAGE, session=session)
+    def frame(rows):
+        return pd.DataFrame({"a": range(rows)})
+
+    @remote(POOL, stage_name=STAGE, session=session)
+    def fail():
+        message = "on purpose"
+        raise ValueError(message)
+
+    first, second, table, failed = add(1), add(2, b=40), frame(3), fail()
+    seen["remote"] = [first.result(), second.result()]
+    seen["frame"] = table.result()["a"].tolist()
+    try:
+        failed.result()
+    except Exception as error:  # noqa: BLE001 (which one it is, is the question)
+        seen["error"] = [str(error), failed.status]
+
+
+def check_cancel(folder):
+    """Cancel a running job."""
+    path = Path(folder, "sleep.py")
+    path.write_text("import time\ntime.sleep(60)\n")
+    job = submit_file(str(path), POOL, stage_name=STAGE, session=session)
+    job.cancel()
+    seen["cancelled"] = job.wait(timeout=60)
+
+
+def read_ours(job_id):
+    """Read the result of a job that was submitted by somebody else."""
+    job = get_job(job_id, session=session)
+    return {"result": job.result(), "logs": job.get_logs(), "status": job.status}
+
+
+connection, ours = json.loads(sys.argv[1]), sys.argv[2:]
+session = Session.builder.configs(connection).create()
+if ours:
+    print(json.dumps([read_ours(job_id) for job_id in ours]))
+    sys.exit()
+session.sql(f"CREATE STAGE IF NOT EXISTS {STAGE} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')").collect()
+with tempfile.TemporaryDirectory() as folder:
+    check_file(folder)
+    check_directory(folder)
+    check_cancel(folder)
+check_remote()
+print(json.dumps(seen))

@@ -1,0 +1,167 @@
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "airflow_provider_mljobs"
+ROOT = Path(__file__).parents[1]
+# What each layer may not import. The shell is what is neither a layer nor shared: operators, hooks, triggers …
+SHELL = {"operators", "decorators", "hooks", "triggers"}
+FORBIDDEN = {
+    "jobs": {"airflow", "snowflake", f"{PACKAGE}.gateway", f"{PACKAGE}.emulator"} | {f"{PACKAGE}.{m}" for m in SHELL},
+    "gateway": {"airflow", f"{PACKAGE}.emulator"} | {f"{PACKAGE}.{m}" for m in SHELL},
+    "shell": {f"{PACKAGE}.emulator"},
+}
+ITS_OWN = {f"{PACKAGE}.emulator", f"{PACKAGE}.__version__"}
+# The launcher runs without the package: what it does with these, it does only where the payload needs them.
+LAUNCHER = f"{PACKAGE}.jobs.launcher"
+LAUNCHER_IMPORTS = {"snowflake"}
+LAUNCHER_MAY_USE = {"snowflake.snowpark", "cloudpickle", "pyarrow", "numpy"}
+SQL = (
+    "JOB SERVICE",
+    "SYSTEM$",
+    "DROP SERVICE",
+    "DESCRIBE S",
+    "SHOW COMPUTE",
+    "SPCS_",
+    "PUT file",
+    "REMOVE '",
+    "LIST '",
+)
+
+
+def path_of(file):
+    """Return a file's name as a module."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+TREES = {path_of(file): ast.parse(file.read_text()) for file in sorted((ROOT / PACKAGE).rglob("*.py"))}
+
+
+def layer(module):
+    """Return the layer that a module lies in."""
+    name = module.split(".")[1] if "." in module else module
+    return "shell" if name in SHELL or name == "provider_info" else name
+
+
+def is_type_checking(node):
+    """Tell whether a node is for type checkers only."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def executed(tree):
+    """Yield the nodes that count when a module is imported: no function bodies, nothing for type checkers."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not is_type_checking(node):
+            yield node
+            yield from executed(node)
+
+
+def imports(tree, *, at_import_time=False):
+    """Yield what is imported, e.g. ``a.b`` and ``a.b.c`` for ``from a.b import c``."""
+    for node in executed(tree) if at_import_time else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def lies_in(module, packages):
+    """Tell whether a module is one of some packages or in one."""
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_layers_import_downwards_only(module):
+    """jobs/ knows neither Airflow nor Snowflake, gateway/ no Airflow, and no production code the emulator."""
+    forbidden = FORBIDDEN.get(layer(module), set()) - (LAUNCHER_IMPORTS if module == LAUNCHER else set())
+
+    assert [] == [name for name in imports(TREES[module]) if lies_in(name, forbidden)]
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if layer(module) == "emulator"])
+def test_the_emulator_stands_alone(module):
+    """It answers to Snowflake, not to the code that it is there to test."""
+    foreign = [name for name in imports(TREES[module]) if lies_in(name, {PACKAGE})]
+
+    assert [] == [name for name in foreign if name != PACKAGE and not lies_in(name, ITS_OWN)]
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_the_package_root_gives_its_version_only(module):
+    """Importing from the own root is how import cycles begin."""
+    taken = {
+        alias.name
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE
+        for alias in node.names
+        if f"{PACKAGE}.{alias.name}" not in TREES
+    }
+
+    assert taken <= {"__version__"}
+    assert PACKAGE not in {
+        alias.name for n in ast.walk(TREES[module]) if isinstance(n, ast.Import) for alias in n.names
+    }
+
+
+def test_the_launcher_needs_the_standard_library_only():
+    """It runs in another Python, with other packages; what is more it imports where a payload needs it."""
+    launcher = TREES[LAUNCHER]
+    at_import_time = set(imports(launcher, at_import_time=True))
+    later = {name for name in imports(launcher) if name.partition(".")[0] not in sys.stdlib_module_names}
+
+    assert [] == [name for name in at_import_time if name.partition(".")[0] not in sys.stdlib_module_names]
+    assert [] == [name for name in later if not lies_in(name, LAUNCHER_MAY_USE)]
+
+
+def test_no_import_cycles():
+    """Each module can be imported first."""
+    graph = {
+        module: {name for name in imports(tree, at_import_time=True) if name in TREES and name != module}
+        for module, tree in TREES.items()
+    }
+    while leaves := {module for module, needed in graph.items() if not needed & graph.keys()}:
+        graph = {module: needed for module, needed in graph.items() if module not in leaves}
+
+    assert [] == sorted(graph)
+
+
+def test_heavy_modules_are_loaded_where_they_are_used():
+    """A DAG file is parsed every few seconds: the connector alone would cost two."""
+    code = """
+import json, sys
+import airflow_provider_mljobs.operators, airflow_provider_mljobs.decorators
+dag_file = list(sys.modules)
+import airflow_provider_mljobs.triggers, airflow_provider_mljobs.hooks, airflow_provider_mljobs.emulator
+print(json.dumps([dag_file, list(sys.modules)]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
+    by_dag_file, by_all = json.loads(ended.stdout.splitlines()[-1])
+    engine = ("snowflake.", "duckdb", "fakesnow")
+
+    assert [] == [name for name in by_dag_file if name.startswith((*engine, "pandas", "pyarrow"))]
+    assert [] == [name for name in by_all if name.startswith(engine)]
+
+
+OURS = [module for module in TREES if layer(module) != "emulator" and module != f"{PACKAGE}.gateway.statements"]
+
+
+def docstrings(tree):
+    """Return the ids of the nodes that are docstrings."""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, owners) and ast.get_docstring(n) is not None}
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_sql_is_written_in_one_module(module):
+    """gateway/statements.py is the one screen on which all SQL can be read."""
+    tree = TREES[module]
+    skipped = docstrings(tree)
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in skipped]
+
+    assert [] == [node.value for node in constants if any(words in str(node.value) for words in SQL)]

@@ -1,0 +1,147 @@
+"""Other people's clients on the embedded Snowflake, unmodified: Snowflake's ML client and Airflow's own operator."""
+
+import json
+import math
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider_mljobs.operators import MLJobOperator
+from tests.lab import POOL, STAGE
+
+ROOT = Path(__file__).parents[1]
+ML_PYTHON = ROOT / ".venv-ml" / "bin" / "python"
+
+
+def has_ml_client():
+    """Tell whether `make` could install snowflake-ml-python, in an environment of its own."""
+    return (
+        ML_PYTHON.exists()
+        and 0 == subprocess.run([ML_PYTHON, "-c", "import snowflake.ml.jobs"], check=False).returncode
+    )
+
+
+needs_ml_client = pytest.mark.skipif(
+    not has_ml_client(), reason="snowflake-ml-python isn't installed in .venv-ml: make .venv-ml/.ready"
+)
+
+
+def run_ml_client(server, *job_ids):
+    """Run the client's script and return what it printed."""
+    command = [ML_PYTHON, ROOT / "tests/ml_client/script.py", json.dumps(server.connection_kwargs), *job_ids]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert 0 == finished.returncode, finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """What Snowflake's client saw when it did all that its users do; its jobs run in its own environment."""
+    from snowflake import connector
+
+    from airflow_provider_mljobs.emulator import serve
+
+    with serve(python=ML_PYTHON) as server:
+        with connector.connect(**server.connection_kwargs) as connection:
+            connection.execute_string((ROOT / "example_dags/setup.sql").read_text())
+        yield run_ml_client(server)
+
+
+@needs_ml_client
+class TestMLClient:
+    """snowflake.ml.jobs 2.6 from submit to delete."""
+
+    def test_submit_file(self, seen):
+        """A file runs with its arguments; wait, status, result and logs tell of it."""
+        assert {
+            "wait": "DONE",
+            "result": {"args": ["--lr", "0.1"]},
+            "logs": "training with ['--lr', '0.1']",
+            "status": "DONE",
+            "listed": True,
+        } == seen["file"]
+
+    def test_delete_job(self, seen):
+        """A deleted job is in no list, and its files are gone."""
+        assert {"listed": False, "files": []} == seen["deleted"]
+
+    def test_submit_directory(self, seen):
+        """A directory runs its entrypoint with its packages."""
+        assert 42 == seen["directory"]
+
+    def test_remote(self, seen):
+        """A decorated function runs with defaults and with keyword arguments; the second call of it, too."""
+        assert [2, 42] == seen["remote"]
+
+    def test_remote_dataframe(self, seen):
+        """A DataFrame comes back as a DataFrame."""
+        assert [0, 1, 2] == seen["frame"]
+
+    def test_remote_exception(self, seen):
+        """An exception comes back as that exception."""
+        message, status = seen["error"]
+
+        assert "ValueError('on purpose')" in message
+        assert "FAILED" == status
+
+    def test_cancel(self, seen):
+        """A cancelled job ends CANCELLED."""
+        assert "CANCELLED" == seen["cancelled"]
+
+
+@needs_ml_client
+def test_ml_client_reads_our_jobs(airflow):
+    """get_job(job_id).result() of Snowflake's client returns what our job returned, NaN and all."""
+
+    def value():
+        import numpy as np
+
+        print("ours")
+        return {"auc": np.float64(0.5), "nan": float("nan"), "text": "é😀", "list": [1, None, True]}
+
+    run = airflow.run_task(
+        lambda: MLJobOperator(
+            task_id="job", source=value, compute_pool=POOL, stage_name=STAGE, poll_interval=0.05, on_finish="keep"
+        )
+    )
+    (theirs,) = run_ml_client(airflow.snowflake, run.xcom("job", "job_id"))
+
+    assert math.isnan(theirs["result"].pop("nan"))
+    assert {"auc": 0.5, "text": "é😀", "list": [1, None, True]} == theirs["result"]
+    assert ("ours", "DONE") == (theirs["logs"], theirs["status"])
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
+def test_official_operator(airflow, monkeypatch, deferrable):
+    """Airflow's own SnowparkContainerJobOperator runs a job, over our hook: its own can't pass the protocol on."""
+    from airflow.providers.snowflake.operators import snowpark_containers as operators
+    from airflow.providers.snowflake.triggers import snowpark_containers as triggers
+
+    from airflow_provider_mljobs.hooks import MLJobHook
+
+    monkeypatch.setattr(operators, "SnowflakeHook", MLJobHook)
+    monkeypatch.setattr(triggers, "SnowflakeHook", MLJobHook)
+    spec = {
+        "spec": {"containers": [{"name": "main", "image": "/snowflake/images/x/y:1", "command": ["echo", "official"]}]}
+    }
+    with DAG("official", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+        operators.SnowparkContainerJobOperator(
+            task_id="job",
+            name="OFFICIAL",
+            compute_pool=POOL,
+            container_name="main",
+            spec_text=json.dumps(spec),
+            database="MLJOBS_DB",
+            schema="PUBLIC",
+            poll_interval=1,
+            deferrable=deferrable,
+        )
+
+    run = airflow.run(dag)
+
+    assert ("success", "OFFICIAL") == (run.state, run.xcom("job"))
+    assert [] == airflow.jobs

@@ -1,0 +1,380 @@
+"""MLJobOperator, from the DAG to the job and back, on the embedded Snowflake."""
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_mljobs import exceptions
+from airflow_provider_mljobs.operators import MLJobOperator
+from tests.lab import POOL, STAGE
+
+SETTINGS = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
+TRICKY = ["$$", "$(HOME)", "${HOME}", "a'b", 'a"b', "a\\b\\n", "two\nlines", "tab\t", "naïve 😀", "", " ", "x" * 20_000]
+
+
+def script(folder, text, name="script.py"):
+    """Write a script and return its name."""
+    (folder / name).write_text(text)
+    return name
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
+def test_function(airflow, deferrable):
+    """A function runs in the job, its return value is the task's, and nothing is left behind."""
+
+    def add(a, b):
+        print(f"adding {a} and {b}")
+        return {"sum": a + b}
+
+    run = airflow.run_task(lambda: MLJobOperator(source=add, args=[1, 2], deferrable=deferrable, **SETTINGS))
+
+    assert ("success", {}) == (run.state, run.errors)
+    assert {"sum": 3} == run.xcom("job")
+    assert "DONE" == run.xcom("job", "status")
+    assert "adding 1 and 2" == run.xcom("job", "logs")
+    assert [] == airflow.jobs
+    assert [] == airflow.files
+
+
+def test_file(airflow, tmp_path):
+    """A script gets its arguments and environment byte for byte, and returns the global __return__."""
+    name = script(tmp_path, "import os, sys\n__return__ = [sys.argv[1:], dict(os.environ)]\n")
+    env_vars = {f"V{number}": value for number, value in enumerate(TRICKY)}
+
+    run = airflow.run_task(
+        lambda: MLJobOperator(source=name, args=TRICKY, env_vars=env_vars, **SETTINGS), folder=tmp_path
+    )
+
+    args, environment = run.xcom("job")
+    assert TRICKY == args
+    assert env_vars == {name: environment[name] for name in env_vars}
+
+
+def test_directory(airflow, tmp_path):
+    """A directory is the job's working directory; what is beside the entrypoint can be imported and read."""
+    (tmp_path / "src" / "pkg").mkdir(parents=True)
+    script(tmp_path / "src", "from helper import twice\n__return__ = twice(open('data.txt').read())\n", "main.py")
+    script(tmp_path / "src", "def twice(text):\n    return text + text\n", "helper.py")
+    (tmp_path / "src" / "data.txt").write_text("ab")
+
+    run = airflow.run_task(lambda: MLJobOperator(source="src", entrypoint="main.py", **SETTINGS), folder=tmp_path)
+
+    assert "abab" == run.xcom("job")
+
+
+def test_session_in_function(airflow):
+    """A function with an argument called session gets the job's own Snowpark session."""
+
+    def rows(session):
+        return [session.sql("SELECT 40 + 2").collect()[0][0], session.get_current_schema()]
+
+    run = airflow.run_task(lambda: MLJobOperator(source=rows, **SETTINGS))
+
+    assert [42, '"PUBLIC"'] == run.xcom("job")
+
+
+def test_session_in_script(airflow, tmp_path):
+    """A script connects with Session.builder.getOrCreate() and no configuration."""
+    name = script(
+        tmp_path,
+        "from snowflake.snowpark import Session\n"
+        "__return__ = Session.builder.getOrCreate().sql('SELECT 1').collect()[0][0]\n",
+    )
+
+    run = airflow.run_task(lambda: MLJobOperator(source=name, **SETTINGS), folder=tmp_path)
+
+    assert 1 == run.xcom("job")
+
+
+def test_saved_files_stay(airflow, tmp_path):
+    """What a job saves under MLRS_STAGE_RESULT_PATH is on the stage afterwards, at XCom stage_path."""
+    name = script(
+        tmp_path,
+        "import os, pathlib\npathlib.Path(os.environ['MLRS_STAGE_RESULT_PATH'], 'model.bin').write_bytes(b'm')\n",
+    )
+
+    run = airflow.run_task(lambda: MLJobOperator(source=name, **SETTINGS), folder=tmp_path)
+
+    place = run.xcom("job", "stage_path")
+    assert ["model.bin"] == [row["name"].rpartition("/")[2] for row in airflow.query(f"LIST {place}/")]
+
+
+def test_remote_exception(airflow):
+    """A payload that raises fails the task with the remote type, message, traceback and the last log lines."""
+
+    def fail():
+        print("about to divide")
+        return 1 // 0
+
+    run = airflow.run_task(lambda: MLJobOperator(source=fail, **SETTINGS))
+
+    error = run.errors["job"]
+    assert "failed" == run.tasks["job"]
+    assert isinstance(error, exceptions.RemoteError)
+    assert "builtins.ZeroDivisionError" == error.remote_type
+    assert "failed with ZeroDivisionError: integer division or modulo by zero" in str(error)
+    assert "return 1 // 0" in error.remote_traceback
+    assert "about to divide" in error.log_tail
+    assert ([], []) == (airflow.jobs, airflow.files)
+
+
+def test_exit_code(airflow, tmp_path):
+    """A script that exits with a code fails the task."""
+    name = script(tmp_path, "import sys\nsys.exit(3)\n")
+
+    run = airflow.run_task(lambda: MLJobOperator(source=name, **SETTINGS), folder=tmp_path)
+
+    assert "SystemExit: 3" in str(run.errors["job"])
+
+
+def test_killed_container(airflow):
+    """A job that dies without a word fails with what the platform says of its container."""
+
+    def die():
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    run = airflow.run_task(lambda: MLJobOperator(source=die, **SETTINGS))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobFailedError is type(error)
+    assert "exit code 137" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("float('nan')", None),
+        ("[float('inf'), 1.5]", [None, 1.5]),
+        ("'a\\0b'", "a\ufffdb"),
+        ("__import__('numpy').float64(0.5)", 0.5),
+        ("{'auc': __import__('numpy').float32(0.5), 'n': __import__('numpy').int64(3)}", {"auc": 0.5, "n": 3}),
+    ],
+)
+def test_results_are_json_safe(airflow, tmp_path, value, expected):
+    """NaN, infinity, NUL and numpy's scalars come back as values that Airflow's database takes."""
+    name = script(tmp_path, f"__return__ = {value}\n")
+
+    run = airflow.run_task(lambda: MLJobOperator(source=name, **SETTINGS), folder=tmp_path)
+
+    assert expected == run.xcom("job")
+
+
+def test_result_that_is_no_json(airflow):
+    """A DataFrame stays on the stage as Parquet; XCom gets its place, and the clean-up leaves it there."""
+
+    def frame():
+        import pandas as pd
+
+        return pd.DataFrame({"a": [1, 2]})
+
+    run = airflow.run_task(lambda: MLJobOperator(source=frame, **SETTINGS))
+
+    reference = run.xcom("job")
+    assert "pandas" == reference["protocol"]
+    assert 1 == len(airflow.query(f"LIST {reference['stage_paths'][0]}"))
+
+
+def test_large_result(airflow):
+    """More than a megabyte of JSON stays on the stage, too."""
+
+    def large():
+        return "x" * 2_000_000
+
+    run = airflow.run_task(lambda: MLJobOperator(source=large, **SETTINGS))
+
+    reference = run.xcom("job")
+    assert "json" == reference["protocol"]
+    assert [f"{run.xcom('job', 'stage_path')}/output/mljob_result"] == reference["stage_paths"]
+    assert 1 == len(airflow.query(f"LIST {reference['stage_paths'][0]}"))
+
+
+@pytest.mark.parametrize("on_finish", ["keep", "drop_on_success"])
+def test_keep(airflow, on_finish):
+    """What on_finish keeps is there after a failure: the service and the payload."""
+
+    def fail():
+        raise RuntimeError
+
+    run = airflow.run_task(lambda: MLJobOperator(source=fail, on_finish=on_finish, **SETTINGS))
+
+    assert [run.xcom("job", "job_id").rpartition(".")[2]] == airflow.jobs
+    assert ["output/mljob_result", "payload.pyz"] == airflow.files
+
+
+def test_no_wait(airflow):
+    """Without wait_for_completion the task returns the job's id and leaves the job alone."""
+
+    def wait():
+        import time
+
+        time.sleep(60)
+
+    run = airflow.run_task(lambda: MLJobOperator(source=wait, wait_for_completion=False, **SETTINGS))
+
+    job_id = run.xcom("job")
+    assert [job_id.rpartition(".")[2]] == airflow.jobs
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
+def test_execution_timeout(airflow, deferrable):
+    """A job that is too slow is cancelled and dropped, deferred or not."""
+
+    def wait():
+        import time
+
+        time.sleep(60)
+
+    run = airflow.run_task(
+        lambda: MLJobOperator(source=wait, deferrable=deferrable, execution_timeout=timedelta(seconds=0.5), **SETTINGS)
+    )
+
+    assert isinstance(run.errors["job"], exceptions.MLJobTimeoutError)
+    assert ([], []) == (airflow.jobs, airflow.files)
+
+
+def test_templates(airflow, tmp_path):
+    """Arguments, environment and names are rendered."""
+    name = script(tmp_path, "import os, sys\n__return__ = [sys.argv[1], os.environ['RUN']]\n")
+
+    run = airflow.run_task(
+        lambda: MLJobOperator(
+            source=name, args=["{{ task.task_id }}"], env_vars={"RUN": "{{ dag.dag_id }}"}, **SETTINGS
+        ),
+        folder=tmp_path,
+    )
+
+    assert ["job", "lab"] == run.xcom("job")
+
+
+class TestRefusedWhileParsing:
+    """What can be known to be wrong is refused when the DAG is parsed."""
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"compute_pool": ""}, "compute_pool is missing"),
+            ({"compute_pool": "my pool"}, "compute_pool 'my pool' is not a name"),
+            ({"stage_name": None}, "stage_name is missing"),
+            ({"target_instances": 0}, "target_instances must be a whole number from 1 on, got 0"),
+            ({"target_instances": True}, "target_instances must be a whole number"),
+            ({"poll_interval": 0}, "poll_interval must be more than 0 seconds, got 0"),
+            ({"on_finish": "delete"}, "on_finish must be one of drop, drop_on_success, keep; got 'delete'"),
+            ({"env_vars": {"A B": "x"}}, "'A B' in env_vars can't be the name"),
+            ({"env_vars": {"A": 1}}, "env_vars['A'] is of type int"),
+            ({"env_vars": {"SNOWFLAKE_HOST": "x"}}, "'SNOWFLAKE_HOST' in env_vars is set by the platform"),
+            ({"env_vars": {"A": "a\0b"}}, "env_vars['A'] holds a NUL character"),
+            ({"pip_requirements": "lightgbm"}, "pip_requirements must be a list"),
+            ({"pip_requirements": ["a\nb"]}, "pip_requirements[0] is 'a\\nb'"),
+        ],
+    )
+    def test_argument(self, change, message):
+        """A wrong argument is named, with what is wrong about it."""
+        with pytest.raises(exceptions.InvalidJobSpecError) as raised:
+            MLJobOperator(**{**SETTINGS, "source": print, **change})
+
+        assert message in str(raised.value)
+
+    def test_unknown_option(self):
+        """A misspelt option is no option."""
+        with pytest.raises(TypeError, match="computepool"):
+            MLJobOperator(**SETTINGS, source=print, computepool="x")
+
+    def test_no_compute_pool(self):
+        """The pool has no default."""
+        with pytest.raises(TypeError, match="compute_pool"):
+            MLJobOperator(task_id="job", stage_name=STAGE, source=print)
+
+    @pytest.mark.parametrize(
+        ("source", "entrypoint", "message"),
+        [
+            ("missing.py", None, "source '{folder}/missing.py' does not exist"),
+            ("src", None, "is a directory: entrypoint must name the file to start"),
+            ("src", "missing.py", "entrypoint 'missing.py' is not a file in source"),
+            ("src", "../script.py", "entrypoint '../script.py' is outside of source"),
+            ("src", "run.sh", "entrypoint 'run.sh' is not a Python file"),
+            ("script.py", "other.py", "entrypoint 'other.py' is not the file that source"),
+        ],
+    )
+    def test_source(self, airflow, tmp_path, source, entrypoint, message):
+        """A source that isn't there, or has no such entrypoint, is refused with the place that was looked at."""
+        (tmp_path / "src").mkdir()
+        (tmp_path / "src" / "run.sh").touch()
+        script(tmp_path, "")
+
+        with pytest.raises(exceptions.MLJobError) as raised:
+            airflow.run_task(lambda: MLJobOperator(source=source, entrypoint=entrypoint, **SETTINGS), folder=tmp_path)
+
+        assert message.format(folder=tmp_path) in str(raised.value)
+
+
+class TestRefusedBeforeSubmit:
+    """What only Snowflake knows is refused before anything is submitted, and nothing stays on the stage."""
+
+    @pytest.mark.parametrize(
+        ("change", "messages"),
+        [
+            (
+                {"compute_pool": "NO_POOL"},
+                ["Compute pool NO_POOL does not exist", "GRANT USAGE", "COMPUTE POOL NO_POOL"],
+            ),
+            (
+                {"stage_name": "@NO_STAGE"},
+                ["Stage MLJOBS_DB.PUBLIC.NO_STAGE does not exist", "GRANT READ, WRITE ON STAGE"],
+            ),
+            ({"stage_name": "@NO_DB.X.S"}, ["Stage NO_DB.X.S does not exist"]),
+            ({"schema": "no_schema"}, ["NO_SCHEMA"]),
+            ({"schema": '"low"'}, ["takes no quoted names"]),
+        ],
+    )
+    def test_missing_object(self, airflow, change, messages):
+        """An object that is missing or not authorised is named, with the GRANT that may be missing."""
+
+        def nothing():
+            return 1
+
+        run = airflow.run_task(lambda: MLJobOperator(**{**SETTINGS, "source": nothing, **change}))
+
+        assert [] == [message for message in messages if message not in str(run.errors["job"])]
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_unserialisable_argument(self, airflow):
+        """An argument that can't be sent is named."""
+        import threading
+
+        def use(lock):
+            return lock
+
+        run = airflow.run_task(lambda: MLJobOperator(source=use, args=[threading.Lock()], **SETTINGS))
+
+        assert "Argument 'lock' of" in str(run.errors["job"])
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_empty_function(self, airflow):
+        """A function without a body is refused."""
+
+        def nothing():
+            """Only words."""
+
+        run = airflow.run_task(lambda: MLJobOperator(source=nothing, **SETTINGS))
+
+        assert "has nothing to run" in str(run.errors["job"])
+
+    def test_connection_without_database(self, airflow, monkeypatch):
+        """A connection without database and schema is named as the reason."""
+        import json
+
+        connection = json.loads(airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
+        connection.pop("schema")
+        connection["extra"].pop("database")
+        monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_DEFAULT", json.dumps(connection))
+
+        def one():
+            return 1
+
+        run = airflow.run_task(lambda: MLJobOperator(source=one, **SETTINGS))
+
+        assert "has no database and schema" in str(run.errors["job"])
+        assert "set them on the Snowflake connection" in str(run.errors["job"])
