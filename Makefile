@@ -5,7 +5,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ML_VENV := .venv-ml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format docs bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -24,6 +24,9 @@ check: $(VENV)/.ready ## Lint, formatting, types
 format: $(VENV)/.ready ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.ready ## Write the table of supported statements into docs/emulator.md
+	$(BIN)/python -m tests.emulator_table
 
 bench: $(VENV)/.ready ## Measure imports, payloads, submits and polls
 	$(BIN)/python -m tests.benchmarks

@@ -29,7 +29,7 @@ from airflow_provider_mljobs.jobs.payload import Payload, locate, script_argumen
 from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.spec import JobSpec, validate_env_vars, validate_instances
 from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -85,7 +85,7 @@ class MLJobOperator(BaseOperator):
     :param wait_for_completion: whether to wait; otherwise the task returns the job's id, and the job, its log and its
         payload are left to whoever waits for it.
     :param deferrable: whether to wait in the triggerer instead of holding a worker.
-    :param poll_interval: seconds between two looks at the job.
+    :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
     :param on_finish: what to do with the job service and its payload at the end, once the log is safe: ``drop``,
         ``drop_on_success``, or ``keep``. What the job saved on the stage always stays.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
@@ -284,13 +284,14 @@ class MLJobOperator(BaseOperator):
 
     def _wait(self, job: QualifiedName, watch: JobWatch) -> dict[str, Any]:
         """Wait in the worker: the same look and the same decision as the trigger's."""
+        started = time.time()
         while True:
             watch, seen = look(self.hook.client, job, watch, time.time())
             if seen.message:
                 self.log.warning("%s", seen.message)
             if seen.verdict.is_final:
                 return to_event(str(job), seen.verdict, seen.status, seen.message)
-            time.sleep(self.poll_interval)
+            time.sleep(pause(time.time() - started, self.poll_interval))
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mljobs.gateway.watching import look
-from airflow_provider_mljobs.jobs.watch import JobWatch, to_event
+from airflow_provider_mljobs.jobs.watch import JobWatch, pause, to_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,7 +36,7 @@ class MLJobTrigger(BaseTrigger):
 
     :param job_id: fully qualified name of the job.
     :param snowflake_conn_id: the Airflow connection.
-    :param poll_interval: seconds between two looks at the job.
+    :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
     :param deadline: when the job has to be over, in seconds since the epoch: it means the same after a restart.
     :param patience: for how many seconds Snowflake may be unreachable before the wait is given up.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
@@ -77,6 +77,7 @@ class MLJobTrigger(BaseTrigger):
         """Look at the job until it is over, then fire one event."""
         hook = await _in_thread(self._hook)
         watch = JobWatch(deadline=self.deadline, patience=self.patience)
+        started = time.time()
         try:
             while True:
                 watch, seen = await _in_thread(lambda: look(hook.client, hook.job(self.job_id), watch, time.time()))  # noqa: B023 (called before the loop goes on)
@@ -86,7 +87,8 @@ class MLJobTrigger(BaseTrigger):
                     yield TriggerEvent(to_event(self.job_id, seen.verdict, seen.status, seen.message))
                     return
                 # After a restart all triggers begin at the same moment; they should not ask at the same moment.
-                await asyncio.sleep(self.poll_interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+                seconds = pause(time.time() - started, self.poll_interval)
+                await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
         finally:
             # Not awaited: this also runs when the trigger is cancelled.
             _THREADS.submit(hook.close)

@@ -24,7 +24,6 @@ def file_with_args():
         compute_pool="ML_POOL",
         stage_name="@ML_PAYLOADS",
         deferrable=True,
-        poll_interval=5,
     )
 
 

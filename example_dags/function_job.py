@@ -9,7 +9,7 @@ from airflow.sdk import dag, task
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), tags=["example", "mljobs"])
 def function_job():
-    @task.mljob(compute_pool="ML_POOL", stage_name="@ML_PAYLOADS", deferrable=True, poll_interval=5)
+    @task.mljob(compute_pool="ML_POOL", stage_name="@ML_PAYLOADS", deferrable=True)
     def describe(numbers: list[float], session) -> dict[str, float]:
         """Runs inside Snowflake; the job passes its Snowpark session."""
         import statistics

@@ -14,7 +14,6 @@ def sweep():
         compute_pool="ML_POOL",
         stage_name="@ML_PAYLOADS",
         deferrable=True,
-        poll_interval=5,
         map_index_template="depth {{ task.op_kwargs['depth'] }}",
     )
     def score(depth: int, rounds: int) -> dict[str, Any]:

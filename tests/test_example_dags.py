@@ -18,19 +18,12 @@ def test_all_are_here():
 
 @pytest.fixture
 def example(airflow):
-    """Run an example DAG by its name, with quick polls."""
+    """Run an example DAG by its name."""
 
     def run(name):
         bag = DagBag(EXAMPLES / f"{name}.py")
         assert {} == bag.import_errors
-        dag = bag.dags[name]
-        for task in dag.tasks:
-            operator = task if hasattr(task, "poll_interval") else getattr(task, "partial_kwargs", {})
-            if isinstance(operator, dict):
-                operator.update({"poll_interval": 0.1} if "poll_interval" in operator else {})
-            else:
-                operator.poll_interval = 0.1
-        return airflow.run(dag)
+        return airflow.run(bag.dags[name])
 
     return run
 

@@ -59,6 +59,14 @@ class JobWatch:
         return Verdict.TIMED_OUT if self.deadline is not None and now >= self.deadline else Verdict.WAIT
 
 
+def pause(age: float, poll_interval: float) -> float:
+    """Return for how many seconds to look away from a job that has been watched for ``age`` seconds.
+
+    A young job is looked at often, since many are short; an old one at most every ``poll_interval`` seconds.
+    """
+    return min(poll_interval, max(0.5, age / 3))
+
+
 def to_event(job_id: str, verdict: Verdict, status: JobStatus, message: str = "") -> dict[str, Any]:
     """Build what a trigger tells its task: small and of fixed shape, since Airflow logs and stores it."""
     return {"job_id": job_id, "verdict": verdict.value, "status": status.value, "message": message[:1000]}

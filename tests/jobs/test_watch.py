@@ -3,7 +3,7 @@ import json
 import pytest
 
 from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_event
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,14 @@ def test_events_are_small_and_plain():
 
     assert {"job_id": "DB.ML.JOB", "verdict": "gone", "status": "DELETED", "message": "x" * 1000} == event
     assert event == json.loads(json.dumps(event))
+
+
+@pytest.mark.parametrize(("age", "expected"), [(0, 0.5), (3, 1.0), (15, 5.0), (30, 10.0), (3600, 10.0)])
+def test_a_young_job_is_looked_at_more_often(age, expected):
+    """The pause grows with the age of the watch, up to the poll interval."""
+    assert expected == pause(age, 10.0)
+
+
+def test_a_short_poll_interval_is_kept():
+    """Nobody waits longer than the poll interval."""
+    assert 0.1 == pause(0, 0.1)

@@ -1,0 +1,39 @@
+"""The table of supported statements in docs/emulator.md, made from the code: ``make docs`` writes it."""
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "emulator.md"
+BEGIN, END = "<!-- made by `make docs` -->\n", "<!-- end -->\n"
+
+
+def render():
+    """Return the table: one row per form, by the part that answers it."""
+    from airflow_provider_mljobs import emulator
+    from airflow_provider_mljobs.emulator.server.queries import Queries
+    from airflow_provider_mljobs.emulator.server.session_statements import extension
+
+    with emulator.serve() as server:
+        engine, stages, services = server.account.extensions
+    parts = {"sessions": extension(Queries(lambda _: None)), "SQL": engine, "stages": stages, "services": services}
+    rows = ["| part | form |", "|---|---|"]
+    for part, offered in parts.items():
+        forms = [*offered.statements, *offered.functions, *offered.methods, *offered.table_functions]
+        syntaxes = dict.fromkeys(form.syntax.replace("|", "\\|") for form in forms)
+        rows.extend(f"| {part} | `{syntax}` |" for syntax in syntaxes)
+    return "\n".join(rows) + "\n"
+
+
+def documented(text):
+    """Return the table as it stands in the page."""
+    return text.partition(BEGIN)[2].partition(END)[0]
+
+
+def main():
+    """Write the table into the page."""
+    text = PAGE.read_text()
+    PAGE.write_text(re.sub(f"(?s){re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: BEGIN + render() + END, text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The documentation is true: its code runs, its SQL is accepted, its tables are those of the code."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from tests import emulator_table
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page, language):
+    """Return the code blocks of a page in one language."""
+    found = [inspect.cleandoc("\n" + text) for kind, text in FENCE.findall(page.read_text()) if kind == language]
+    return [text for text in found if "<" not in text or language == "python"]
+
+
+def of(language):
+    """Return a parameter per page that has blocks in the language."""
+    return [pytest.param(page, id=page.stem) for page in PAGES if blocks(page, language)]
+
+
+@pytest.mark.parametrize("page", of("python"))
+def test_python_runs(airflow, page, tmp_path, monkeypatch):
+    """The blocks of a page are one DAG file that imports without an error; every DAG in it succeeds."""
+    monkeypatch.chdir(ROOT)
+    airflow.query(
+        "CREATE OR REPLACE TABLE LOAN_APPLICATIONS AS SELECT * FROM (VALUES (0, 1.0, 1.0, 600, 20, 1), "
+        "(1, 2.0, 1.0, 700, 40, 0), (2, 3.0, 1.0, 650, 30, 1), (3, 4.0, 2.0, 500, 50, 0)) "
+        "AS T(APPLICATION_ID, ANNUAL_INCOME, LOAN_AMOUNT, CREDIT_SCORE, AGE, DEFAULTED)"
+    )
+    file = tmp_path / f"{page.stem}.py"
+    file.write_text("\n\n".join(blocks(page, "python")))
+
+    bag = DagBag(file)
+    states = {dag_id: airflow.run(dag).state for dag_id, dag in bag.dags.items()}
+
+    assert {} == bag.import_errors
+    assert dict.fromkeys(states, "success") == states
+
+
+@pytest.mark.parametrize("page", of("sql"))
+def test_sql_is_accepted(airflow, page):
+    """What a page tells people to type, the embedded Snowflake takes."""
+    from snowflake import connector
+
+    with connector.connect(**airflow.snowflake.connection_kwargs) as connection:
+        connection.execute_string("CREATE DATABASE IF NOT EXISTS ML; CREATE WAREHOUSE IF NOT EXISTS ML_WH")
+        cursors = connection.execute_string("\n".join(blocks(page, "sql")))
+
+    assert [] == [cursor.query for cursor in cursors if cursor.sqlstate not in {None, "00000"}]
+
+
+def test_make_targets_exist():
+    """Every `make` that a page mentions is in the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    mentioned = {name for page in PAGES for name in re.findall(r"(?:\$ |`)make (\w+)", page.read_text())}
+
+    assert set() == mentioned - targets
+
+
+def test_links_lead_somewhere():
+    """Every relative link of a page leads to a file."""
+    broken = [
+        (page.name, target)
+        for page in [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+
+    assert [] == broken
+
+
+def test_operator_parameters_are_documented():
+    """The reference has a row for every parameter of the operator, and says rightly whether it is templated."""
+    from airflow_provider_mljobs.operators import MLJobOperator
+
+    parameters = set(inspect.signature(MLJobOperator.__init__).parameters) - {"self", "kwargs"}
+    table = (ROOT / "docs/reference.md").read_text().partition("## `MLJobOperator`")[2].partition("###")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (yes|no) \|", table, re.MULTILINE)
+    documented = {name: templated for names, templated in rows for name in re.findall(r"`(\w+)`", names)}
+
+    assert {name: "yes" if name in MLJobOperator.template_fields else "no" for name in parameters} == documented
+
+
+def test_error_tree_is_documented():
+    """The reference shows the tree that is drawn in the module."""
+    from airflow_provider_mljobs import exceptions
+
+    drawn = inspect.cleandoc("\n" + (exceptions.__doc__ or "").partition("::\n")[2]).strip()
+
+    assert drawn in (ROOT / "docs/reference.md").read_text()
+
+
+def test_emulated_statements_are_documented():
+    """The emulator's page lists every form that the code answers, and no other; `make docs` writes it."""
+    assert emulator_table.render() == emulator_table.documented(emulator_table.PAGE.read_text())
+
+
+def test_architecture_names_every_file():
+    """ARCHITECTURE.md has a word for each module of the package."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = {path.name for path in (ROOT / "airflow_provider_mljobs").rglob("*.py")} - {"__init__.py"}
+
+    assert set() == {name for name in modules if name not in text}
