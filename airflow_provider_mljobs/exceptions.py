@@ -12,8 +12,8 @@
     │  └─ SnowflakeUnavailableError          transient: a watch survives these
     ├─ MLJobFailedError                      ran, did not end DONE; status, last log lines
     │  ├─ MLJobCancelledError
+    │  ├─ MLJobTimeoutError (TimeoutError)   did not end in time
     │  └─ RemoteError                        the payload raised: type, message, remote traceback
-    ├─ MLJobTimeoutError (TimeoutError)      did not end in time
     └─ ResultError                           DONE, but its result can't be read
 """
 
@@ -96,6 +96,10 @@ class MLJobCancelledError(MLJobFailedError):
     """Raised when a job was cancelled."""
 
 
+class MLJobTimeoutError(MLJobFailedError, TimeoutError):
+    """Raised when a job did not end in time; it has been cancelled."""
+
+
 class RemoteError(MLJobFailedError):
     """Raised when the payload itself raised inside the job.
 
@@ -122,10 +126,6 @@ class RemoteError(MLJobFailedError):
         if not self.remote_traceback:
             return super().__str__()
         return f"{super().__str__()}\n--- remote traceback ---\n{self.remote_traceback}"
-
-
-class MLJobTimeoutError(MLJobError, TimeoutError):
-    """Raised when a job did not end in time; it has been cancelled."""
 
 
 class ResultError(MLJobError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.log import mask_secret
 
 from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.exceptions import (
@@ -22,7 +23,7 @@ from airflow_provider_mljobs.exceptions import (
     MLJobFailedError,
 )
 from airflow_provider_mljobs.gateway.completion import complete
-from airflow_provider_mljobs.gateway.watching import look
+from airflow_provider_mljobs.gateway.watching import look, tell
 from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath, job_name
 from airflow_provider_mljobs.jobs.payload import Payload, locate, script_arguments, validate_requirements
@@ -34,8 +35,8 @@ from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_even
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_mljobs.gateway.completion import Outcome
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.results import JobResult
 
 # Stands for the connection's database and schema while they aren't known.
 _ANY = Identifier("ANY")
@@ -178,7 +179,7 @@ class MLJobOperator(BaseOperator):
                 return self.job_id
             watch = JobWatch(deadline=self._deadline(context), patience=_patience())
             if self.deferrable:
-                self._defer(watch)
+                self._defer(watch, spec.directory)
             return self._finish(context, self._wait(spec.name, watch))
         except AirflowTaskTimeout:
             if self.job_id is None:
@@ -262,7 +263,7 @@ class MLJobOperator(BaseOperator):
             return None
         return context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
 
-    def _defer(self, watch: JobWatch) -> NoReturn:
+    def _defer(self, watch: JobWatch, directory: StagePath) -> NoReturn:
         from airflow_provider_mljobs.triggers import MLJobTrigger
 
         timeout = None
@@ -276,6 +277,8 @@ class MLJobOperator(BaseOperator):
                 deadline=watch.deadline,
                 patience=watch.patience,
                 cancel_on_kill=self.cancel_on_kill,
+                # A user's kill is no success, so "drop_on_success" keeps the job.
+                stage_path=str(directory) if self.on_finish == "drop" else None,
             ),
             method_name="execute_complete",
             timeout=timeout,
@@ -284,47 +287,62 @@ class MLJobOperator(BaseOperator):
 
     def _wait(self, job: QualifiedName, watch: JobWatch) -> dict[str, Any]:
         """Wait in the worker: the same look and the same decision as the trigger's."""
-        started = time.time()
+        started, status = time.time(), JobStatus.UNKNOWN
         while True:
             watch, seen = look(self.hook.client, job, watch, time.time())
-            if seen.message:
-                self.log.warning("%s", seen.message)
+            tell(self.log, job, status, seen)
+            status = seen.status
             if seen.verdict.is_final:
                 return to_event(str(job), seen.verdict, seen.status, seen.message)
             time.sleep(pause(time.time() - started, self.poll_interval))
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
+        # What is secret by its name isn't shown, even if the job prints it.
+        mask_secret(dict(self.env_vars or {}))
         self.job_id = str(event["job_id"])
         job = self.hook.job(self.job_id)
         directory = self.hook.stage(self.stage_name) / job.name.value
-        status = JobStatus(event["status"])
-        outcome = complete(self.hook.client, job, directory, verdict=Verdict(event["verdict"]), status=status)
-        for block in logs.blocks(outcome.log or ""):
-            self.log.info("Log of job %s:\n%s", job.name, block)
-        tail = logs.tail(logs.between_banners(outcome.log or ""))
-        for key, value in (("status", status.value), ("logs", tail), ("stage_path", str(directory))):
-            context["ti"].xcom_push(key=key, value=jsonb_safe(value))
+        verdict, status = Verdict(event["verdict"]), JobStatus(event["status"])
+        outcome = complete(self.hook.client, job, directory, verdict=verdict, status=status)
+        self._show(context, job, directory, outcome)
         drop = self.on_finish == "drop" or (self.on_finish == "drop_on_success" and outcome.error is None)
         # A log that could not be read is not safe: what has it stays.
         if drop and outcome.log is not None:
-            self._clean_up(job, directory, outcome.result)
+            self._clean_up(job, directory, outcome)
         else:
-            self.log.info("Keeping job %s and its files in %s.", job, directory)
+            self.log.info("Kept job %s, and its payload in %s.", job, directory)
         if outcome.error is not None:
             raise outcome.error
-        return outcome.result.xcom if outcome.result is not None else None
+        if outcome.result is None:
+            return None
+        if outcome.result.reference is not None:
+            # A reference is one value, also where a dict would become several.
+            self.multiple_outputs = False
+        return outcome.result.xcom
 
-    def _clean_up(self, job: QualifiedName, directory: StagePath, result: JobResult | None) -> None:
+    def _show(self, context: Context, job: QualifiedName, directory: StagePath, outcome: Outcome) -> None:
+        """Write the job's log to the task log, and push what XCom gets besides the return value."""
+        log = outcome.log or ""
+        for block in logs.blocks(logs.without_banners(log)):
+            self.log.info("Log of job %s:\n%s", job.name, block)
+        if outcome.log is not None and not logs.without_banners(log):
+            self.log.info("Job %s has printed nothing, or its log is gone.", job.name)
+        self.log.info("Job %s ended %s.", job, outcome.status)
+        if self.do_xcom_push:
+            tail = logs.tail(logs.between_banners(log))
+            for key, value in (("status", outcome.status.value), ("logs", tail), ("stage_path", str(directory))):
+                context["ti"].xcom_push(key=key, value=jsonb_safe(value))
+
+    def _clean_up(self, job: QualifiedName, directory: StagePath, outcome: Outcome) -> None:
         """Drop the service, remove the payload. What can't be removed is named; it turns no success into failure."""
-        client = self.hook.client
+        taken = outcome.result is None or outcome.result.reference is None
         try:
-            client.drop(job)
-            client.remove_payload(directory, result=result is None or result.reference is None)
+            self.hook.client.clean_up(job, directory, result=taken)
         except GatewayError as error:
-            self.log.warning(
-                "Could not clean up after job %s: %s. Left: the job, or files in %s.", job, error, directory
-            )
+            self.log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
+        else:
+            self.log.info("Dropped job %s and removed its payload.", job)
 
     def _validate(self) -> None:
         """Refuse what can be known to be wrong while the DAG is parsed; the rest waits for its templates."""

@@ -7,11 +7,16 @@ import contextvars
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mljobs.gateway.watching import look
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.watching import look, tell
+from airflow_provider_mljobs.jobs import logs
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, pause, to_event
 
 if TYPE_CHECKING:
@@ -26,6 +31,9 @@ _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mljobs")
 # A task that nobody refers to may be collected before it is done.
 _CANCELLATIONS: set[asyncio.Task[None]] = set()
 _JITTER = 0.1
+_RETRY_SECONDS = 5.0
+# Workers were seen to report their exit up to 5.2 s late (Airflow 3.3.2, LocalExecutor).
+_SETTLE_SECONDS = 8.0
 
 
 class MLJobTrigger(BaseTrigger):
@@ -40,16 +48,19 @@ class MLJobTrigger(BaseTrigger):
     :param deadline: when the job has to be over, in seconds since the epoch: it means the same after a restart.
     :param patience: for how many seconds Snowflake may be unreachable before the wait is given up.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
+    :param stage_path: the job's directory on the stage, if a job that was cancelled is to be cleaned up, too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (Airflow stores them one by one)
         self,
         job_id: str,
         snowflake_conn_id: str,
+        *,
         poll_interval: float = 10.0,
         deadline: float | None = None,
         patience: float = 600.0,
-        cancel_on_kill: bool = True,  # noqa: FBT001, FBT002 (see above)
+        cancel_on_kill: bool = True,
+        stage_path: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -58,6 +69,7 @@ class MLJobTrigger(BaseTrigger):
         self.deadline = deadline
         self.patience = patience
         self.cancel_on_kill = cancel_on_kill
+        self.stage_path = stage_path
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, from which any triggerer builds the trigger again."""
@@ -70,20 +82,23 @@ class MLJobTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "patience": self.patience,
                 "cancel_on_kill": self.cancel_on_kill,
+                "stage_path": self.stage_path,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look at the job until it is over, then fire one event."""
         hook = await _in_thread(self._hook)
+        job = await _in_thread(lambda: hook.job(self.job_id))
         watch = JobWatch(deadline=self.deadline, patience=self.patience)
-        started = time.time()
+        status, started = JobStatus.UNKNOWN, time.time()
         try:
             while True:
-                watch, seen = await _in_thread(lambda: look(hook.client, hook.job(self.job_id), watch, time.time()))  # noqa: B023 (called before the loop goes on)
-                if seen.message:
-                    self.log.warning("%s", seen.message)
+                watch, seen = await _in_thread(partial(look, hook.client, job, watch, time.time()))
+                tell(self.log, job, status, seen)
+                status = seen.status
                 if seen.verdict.is_final:
+                    await self._settle(started)
                     yield TriggerEvent(to_event(self.job_id, seen.verdict, seen.status, seen.message))
                     return
                 # After a restart all triggers begin at the same moment; they should not ask at the same moment.
@@ -100,17 +115,46 @@ class MLJobTrigger(BaseTrigger):
         """
         if not self.cancel_on_kill:
             return
-        task = asyncio.create_task(self._cancel_if_killed())
+        task = asyncio.create_task(self._end_job())
         _CANCELLATIONS.add(task)
         task.add_done_callback(_CANCELLATIONS.discard)
         await asyncio.shield(task)
 
-    async def _cancel_if_killed(self) -> None:
-        if await _in_thread(self._is_still_deferred):
+    async def _settle(self, started: float) -> None:
+        """Wait until the worker that deferred the task is surely done with it.
+
+        It may report its exit some seconds after the deferral. A task that was queued again by then looks to the
+        scheduler as if it had ended without a word, and is failed. In ``dag.test()`` there is no such worker.
+        """
+        if self.task_instance is not None:
+            await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.time()))
+
+    async def _end_job(self) -> None:
+        """Cancel the job, patiently: nobody else will."""
+        give_up = time.time() + self.patience
+        while True:
+            try:
+                return await _in_thread(self._cancel_if_killed)
+            except Exception:  # Airflow's API or Snowflake, both tried again and told
+                if time.time() >= give_up:
+                    command = statements.cancel_job(QualifiedName.parse(self.job_id, "job", None, None))
+                    self.log.exception("Job %s may still be running; stop it with: %s", self.job_id, command)
+                    return None
+                self.log.warning("Could not cancel job %s yet.", self.job_id, exc_info=True)
+            await asyncio.sleep(min(_RETRY_SECONDS, self.patience))
+
+    def _cancel_if_killed(self) -> None:
+        if self._is_still_deferred():
             self.log.info("Another triggerer has taken job %s over; it goes on.", self.job_id)
             return
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
-        await _in_thread(self._cancel)
+        with self._hook() as hook:
+            job = hook.job(self.job_id)
+            hook.cancel(job)
+            if self.stage_path is not None:
+                self.log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(hook.logs(job))))
+                hook.client.clean_up(job, hook.stage(self.stage_path))
+        self.log.info("Cancelled job %s.", self.job_id)
 
     def _is_still_deferred(self) -> bool:
         """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.
@@ -133,10 +177,6 @@ class MLJobTrigger(BaseTrigger):
             key="job_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
         )
         return bool(current == self.job_id)
-
-    def _cancel(self) -> None:
-        with self._hook() as hook:
-            hook.cancel(hook.job(self.job_id))
 
     def _hook(self) -> MLJobHook:
         # Imported here: Airflow imports trigger modules on the event loop.

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cryptography.fernet import Fernet
+
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -24,6 +26,7 @@ def main() -> int:
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__DAGS_FOLDER": str(FOLDER),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
             # What the tasks say, without what Airflow and its libraries say about themselves.
             "AIRFLOW__LOGGING__NAMESPACE_LEVELS": (

@@ -20,6 +20,7 @@ MODEL = Asset("loan_default_model")
     schedule="@weekly",
     start_date=datetime(2026, 1, 1),
     catchup=False,
+    max_active_runs=1,
     params={"table": "LOAN_APPLICATIONS", "rows": 100_000, "min_auc": 0.7},
     default_args={"compute_pool": "ML_POOL", "stage_name": "@ML_PAYLOADS", "deferrable": True},
     render_template_as_native_obj=True,

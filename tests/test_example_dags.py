@@ -56,6 +56,22 @@ def test_sweep(example):
     assert run.xcom("best")["depth"] in {2, 3, 4}
 
 
+def latest_event(asset):
+    """Return the latest event of an asset from Airflow's database."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = session.scalars(
+            select(AssetEvent)
+            .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+            .where(AssetModel.name == asset)
+            .order_by(AssetEvent.id.desc())
+        )
+        return found.first()
+
+
 def test_weekly_retraining(example, airflow):
     """The model is trained, evaluated and promoted; the asset event carries its metrics; only saved files stay."""
     run = example("weekly_retraining")
@@ -74,3 +90,4 @@ def test_weekly_retraining(example, airflow):
     assert [] == airflow.jobs
     assert {"metrics.json", "model.json"} == {name.rpartition("/")[2] for name in airflow.files}
     assert 1 == len(airflow.query("LIST @ML_PAYLOADS/models/current/model.json"))
+    assert metrics == latest_event("loan_default_model").extra

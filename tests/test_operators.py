@@ -118,6 +118,34 @@ def test_remote_exception(airflow):
     assert ([], []) == (airflow.jobs, airflow.files)
 
 
+def test_remote_traceback_is_that_of_the_dag_file(airflow):
+    """The traceback names this file and its lines, with what caused the exception, and stands in the error once."""
+
+    def fail():
+        try:
+            {}["missing"]
+        except KeyError as error:
+            raise ValueError("no such thing") from error
+
+    run = airflow.run_task(lambda: MLJobOperator(source=fail, **SETTINGS))
+
+    text = str(run.errors["job"])
+    assert f'File "test_operators.py", line {fail.__code__.co_firstlineno + 2}, in fail' in text
+    assert "KeyError: 'missing'" in text
+    assert 1 == text.count("in fail\n    raise ValueError")
+
+
+def test_exception_that_is_no_valid_text(airflow):
+    """Half a surrogate pair in the message of an exception hurts nobody."""
+
+    def fail():
+        raise ValueError("\ud800")
+
+    run = airflow.run_task(lambda: MLJobOperator(source=fail, **SETTINGS))
+
+    assert "failed with ValueError: \ufffd" in str(run.errors["job"])
+
+
 def test_exit_code(airflow, tmp_path):
     """A script that exits with a code fails the task."""
     name = script(tmp_path, "import sys\nsys.exit(3)\n")
@@ -191,6 +219,31 @@ def test_large_result(airflow):
     assert 1 == len(airflow.query(f"LIST {reference['stage_paths'][0]}"))
 
 
+def test_no_xcom(airflow):
+    """With do_xcom_push=False only the job's id is pushed, by which a kill finds its job."""
+
+    def one():
+        return 1
+
+    run = airflow.run_task(lambda: MLJobOperator(source=one, do_xcom_push=False, **SETTINGS))
+
+    keys = ("return_value", "status", "logs", "stage_path")
+    assert dict.fromkeys(keys) == {key: run.xcom("job", key) for key in keys}
+    assert run.xcom("job", "job_id").startswith("MLJOBS_DB.PUBLIC.MLJOB_JOB_")
+
+
+def test_reference_with_multiple_outputs(airflow):
+    """A dict with a value that is no JSON is one reference, not an XCom for each of its keys."""
+
+    def frame() -> dict:
+        return {"a": {1, 2}}
+
+    run = airflow.run_task(lambda: MLJobOperator(source=frame, multiple_outputs=True, **SETTINGS))
+
+    assert "cloudpickle" == run.xcom("job")["protocol"]
+    assert run.xcom("job", "protocol") is None
+
+
 @pytest.mark.parametrize("on_finish", ["keep", "drop_on_success"])
 def test_keep(airflow, on_finish):
     """What on_finish keeps is there after a failure: the service and the payload."""
@@ -232,6 +285,7 @@ def test_execution_timeout(airflow, deferrable):
     )
 
     assert isinstance(run.errors["job"], exceptions.MLJobTimeoutError)
+    assert run.xcom("job", "status") in {"CANCELLING", "CANCELLED"}
     assert ([], []) == (airflow.jobs, airflow.files)
 
 

@@ -50,7 +50,15 @@ def watch(job_id, **settings):
 
 def test_serialize_round_trip():
     """Any triggerer can build the trigger again from what is stored, through Airflow's own serialisation."""
-    trigger = MLJobTrigger("DB.S.J", "snowflake_default", 5.0, deadline=1.5, patience=60.0, cancel_on_kill=False)
+    trigger = MLJobTrigger(
+        "DB.S.J",
+        "snowflake_default",
+        poll_interval=5.0,
+        deadline=1.5,
+        patience=60.0,
+        cancel_on_kill=False,
+        stage_path="@DB.S.P/J",
+    )
 
     path, kwargs = trigger.serialize()
     again = MLJobTrigger(**deserialize(json.loads(json.dumps(serialize(kwargs)))))
@@ -135,6 +143,30 @@ def test_on_kill_cancels(airflow, job):
         await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
 
     asyncio.run(killed())
+
+    (row,) = airflow.query(f"DESCRIBE SERVICE {job_id}")
+    assert row["status"] in {"CANCELLING", "CANCELLED"}
+
+
+def test_on_kill_cleans_up(airflow, job):
+    """With the job's directory, a kill also drops the job and removes its payload: no task will do it."""
+    job_id = job("sleep 60")
+
+    asyncio.run(MLJobTrigger(job_id, "snowflake_default", stage_path="@MLJOBS_DB.PUBLIC.ML_PAYLOADS/J").on_kill())
+
+    assert [] == airflow.jobs
+
+
+def test_on_kill_is_patient(airflow, job):
+    """A Snowflake that is out of reach is asked again: nobody else will cancel the job."""
+    from airflow_provider_mljobs.emulator.settings import Fault
+
+    job_id = job("sleep 60")
+    airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", nth=1))
+    try:
+        asyncio.run(MLJobTrigger(job_id, "snowflake_default", patience=0.1).on_kill())
+    finally:
+        airflow.snowflake.faults.clear()
 
     (row,) = airflow.query(f"DESCRIBE SERVICE {job_id}")
     assert row["status"] in {"CANCELLING", "CANCELLED"}

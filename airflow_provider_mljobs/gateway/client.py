@@ -212,11 +212,12 @@ class MLJobClient:
         """Remove a directory of the stage."""
         self.connection.rows(statements.remove(path / ""))
 
-    def remove_payload(self, directory: StagePath, *, result: bool) -> None:
-        """Remove what a job doesn't need any more; what the payload itself has saved stays.
+    def clean_up(self, job: QualifiedName, directory: StagePath, *, result: bool = True) -> None:
+        """Drop a job and remove what it doesn't need any more; what the payload itself has saved stays.
 
         :param result: also remove the result file, because it has been taken.
         """
+        self.drop(job)
         self.connection.rows(statements.remove(directory / ARCHIVE))
         if result:
             self.connection.rows(statements.remove(directory / RESULT_PATH))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
+    JobNotFoundError,
     MLJobCancelledError,
     MLJobError,
     MLJobFailedError,
@@ -32,11 +33,13 @@ _LAST_LINES = 20
 class Outcome:
     """The end of a job.
 
+    :param status: its last status.
     :param log: everything that the job printed; ``None`` if that could not be read, so it isn't safe yet.
     :param result: what the launcher wrote; ``None`` if it wrote nothing that can be read.
     :param error: what the task fails with; ``None`` if the job succeeded.
     """
 
+    status: JobStatus
     log: str | None
     result: JobResult | None = None
     error: MLJobError | None = None
@@ -56,6 +59,7 @@ def complete(
         )
     if verdict is Verdict.TIMED_OUT:
         client.cancel(job)
+        status = _status(client, job)
     try:
         log: str | None = client.logs(job)
     except SnowflakeUnavailableError as error:
@@ -64,9 +68,13 @@ def complete(
     try:
         result = client.result(job, directory, patient=status is JobStatus.DONE)
     except ResultError as unreadable:
-        return Outcome(log=log, error=unreadable)
-    tail = "\n".join(logs.between_banners(log or "").splitlines()[-_LAST_LINES:])
-    return Outcome(log=log, result=result, error=_error(client, job, verdict, status, result, tail))
+        return Outcome(status=status, log=log, error=unreadable)
+    printed = logs.between_banners(log or "")
+    if result is not None and result.traceback:
+        # The error has the traceback already; its tail is what the payload printed before.
+        printed = printed.replace(result.traceback.strip(), "")
+    tail = "\n".join(printed.strip().splitlines()[-_LAST_LINES:])
+    return Outcome(status=status, log=log, result=result, error=_error(client, job, verdict, status, result, tail))
 
 
 def _error(
@@ -74,7 +82,8 @@ def _error(
 ) -> MLJobError | None:
     job_id = str(job)
     if verdict is Verdict.TIMED_OUT:
-        return MLJobTimeoutError(f"Job {job} did not end in time and was cancelled.\n{tail}".rstrip())
+        message = f"Job {job} did not end within the task's execution_timeout; it was cancelled."
+        return MLJobTimeoutError(message, job_id, status, tail)
     if verdict is Verdict.GONE:
         message = f"Job {job} is gone: somebody dropped it, or it never was there."
         return MLJobFailedError(message, job_id, status, tail)
@@ -85,6 +94,13 @@ def _error(
     if status is not JobStatus.DONE:
         return MLJobFailedError(f"Job {job} ended {status}. {_containers(client, job)}", job_id, status, tail)
     return ResultError(f"Job {job} is DONE but left no result at its place on the stage.") if result is None else None
+
+
+def _status(client: MLJobClient, job: QualifiedName) -> JobStatus:
+    try:
+        return client.status(job)
+    except JobNotFoundError:
+        return JobStatus.DELETED
 
 
 def _containers(client: MLJobClient, job: QualifiedName) -> str:

@@ -9,6 +9,8 @@ from airflow_provider_mljobs.exceptions import GatewayError, JobNotFoundError
 from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
     from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
@@ -41,3 +43,11 @@ def look(client: MLJobClient, job: QualifiedName, watch: JobWatch, now: float) -
         return watch, Sight(verdict=verdict, status=JobStatus.UNKNOWN, message=f"Can't ask for job {job}: {error}")
     watch, verdict = watch.observed(status, now)
     return watch, Sight(verdict=verdict, status=status)
+
+
+def tell(log: Any, job: QualifiedName, before: JobStatus, seen: Sight) -> None:
+    """Write to a log what a look has shown that was not known before."""
+    if seen.message:
+        log.warning("%s", seen.message)
+    elif seen.status is not before:
+        log.info("Job %s is %s.", job, seen.status)

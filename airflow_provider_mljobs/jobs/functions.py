@@ -11,6 +11,7 @@ import math
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import PayloadError
@@ -28,11 +29,13 @@ class PackedFunction:
     """A function on its way: exactly one of ``source`` and ``pickle`` is given.
 
     :param name: its name in the source.
-    :param source: the text of a module that defines it.
+    :param file: the file that it was written in, for tracebacks.
+    :param source: the text of a module that defines it, on the very lines of that file.
     :param pickle: the function, pickled by value.
     """
 
     name: str
+    file: str
     source: str | None = None
     pickle: bytes | None = None
 
@@ -44,13 +47,14 @@ def pack(function: Callable[..., Any]) -> PackedFunction:
     """
     definition = _definition(function)
     if definition is not None:
-        text, node = definition
+        text, node, line = definition
         if _is_empty(node):
             raise PayloadError(f"Function {_called(function)!r} has nothing to run: its body is empty.")
         header = _imports(function)
         if header is not None and _stands_alone(node):
-            return PackedFunction(name=node.name, source=_module(header, text, node))
-    return PackedFunction(name=_called(function), pickle=_pickle(function))
+            file = PurePath(function.__code__.co_filename).name
+            return PackedFunction(name=node.name, file=file, source=_module(header, text, node, line))
+    return PackedFunction(name=_called(function), file=FILE, pickle=_pickle(function))
 
 
 def wants_session(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -101,18 +105,22 @@ def _is_json(value: Any) -> bool:
     return False
 
 
-def _definition(function: Callable[..., Any]) -> tuple[str, ast.FunctionDef | ast.AsyncFunctionDef] | None:
-    """Return the function's source as an own block and its node in it; ``None`` if there is no source to be had."""
+def _definition(function: Callable[..., Any]) -> tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, int] | None:
+    """Return the function's source as an own block, its node in it, and the line of its ``def`` in its file.
+
+    ``None`` if there is no source to be had.
+    """
     if not isinstance(function, types.FunctionType) or hasattr(function, "__wrapped__"):
         # What inspect would show is a method without its object, or the function below another decorator.
         return None
     try:
-        lines, _ = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(function)
     except (OSError, TypeError):
         return None
     text = "".join(lines)
     # An indented function is put under an "if", so that no text within its strings moves.
-    text = f"if True:\n{text}" if text[:1].isspace() else text
+    is_indented = text[:1].isspace()
+    text = f"if True:\n{text}" if is_indented else text
     try:
         tree = ast.parse(text)
     except SyntaxError:
@@ -123,7 +131,7 @@ def _definition(function: Callable[..., Any]) -> tuple[str, ast.FunctionDef | as
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name != function.__code__.co_name:
         # A lambda among the defaults of another function, for one.
         return None
-    return text, node
+    return text, node, first + node.lineno - 1 - is_indented
 
 
 def _is_empty(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -205,15 +213,16 @@ def _stands_alone(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return True
 
 
-def _module(header: list[str], text: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """Write a module that defines the function, without its decorators and with its comments."""
+def _module(header: list[str], text: str, node: ast.FunctionDef | ast.AsyncFunctionDef, line: int) -> str:
+    """Write a module that defines the function on its own line, without its decorators and with its comments."""
     # Not splitlines(): only a line feed ends a line of Python.
     body = "\n".join(text.split("\n")[node.lineno - 1 : node.end_lineno])
     # Annotations stay text: what they name need not exist in the job.
-    top = ["from __future__ import annotations", *header, ""]
+    top = ["; ".join(["from __future__ import annotations", *header])]
     if node.col_offset:
         top.append("if True:")
-    return "\n".join(top) + "\n" + body.rstrip("\n") + "\n"
+    top += [""] * (line - 1 - len(top))
+    return "\n".join([*top, body.rstrip("\n"), ""])
 
 
 def _pickle(function: Callable[..., Any]) -> bytes:

@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import inspect
 import json
+import linecache
 import os
 import subprocess
 import sys
@@ -200,11 +201,13 @@ def call(manifest: dict[str, Any], directory: Path, arguments: dict[str, Any]) -
         function = unpickle(directory / "function.pkl")
     else:
         path = directory / "app" / manifest["entrypoint"]
-        spec = cast("Any", importlib.util.spec_from_file_location(path.stem, path))
-        module = importlib.util.module_from_spec(spec)
+        module = types.ModuleType(path.stem)
         # Classes that the function defines must be found by their module's name when they are pickled.
         sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
+        text = path.read_text("utf-8")
+        # Tracebacks name the line of the file that the function was written in; this shows them that line.
+        linecache.cache[manifest["file"]] = (len(text), None, text.splitlines(keepends=True), manifest["file"])
+        exec(compile(text, manifest["file"], "exec"), module.__dict__)  # noqa: S102 (what the job is for)
         function = getattr(module, manifest["function"])
     args, kwargs = list(arguments["args"]), dict(arguments["kwargs"])
     if manifest["wants_session"]:
@@ -285,6 +288,8 @@ def describe(value: Any) -> dict[str, str]:
     if isinstance(value, BaseException):
         described["message"] = short(value, str)
         described["traceback"] = "".join(traceback.format_tb(value.__traceback__))
+        # Snowflake's client makes do with the frames; this is what the log shows, with what caused the exception.
+        described["formatted"] = "".join(traceback.format_exception(value))
     return described
 
 

@@ -23,6 +23,11 @@ def between_banners(log: str) -> str:
     return (head if finished else text).strip("\n")
 
 
+def without_banners(log: str) -> str:
+    """Return a log as people read it: what was printed, without the lines that the launcher puts around it."""
+    return log.replace(_STARTED, "").replace(f"{_FINISHED}\n", "").strip("\n")
+
+
 def tail(log: str) -> str:
     """Return the last whole lines of a log, at most 8 KB."""
     if len(log.encode()) <= _TAIL_BYTES:

@@ -70,6 +70,7 @@ class Payload:
             "kind": "function",
             "entrypoint": functions.FILE,
             "function": packed.name,
+            "file": packed.file,
             "pickled_function": packed.pickle is not None,
             "wants_session": functions.wants_session(function, args, named),
             "pickled_by": _pickled_by() if packed.pickle is not None or pickled is not None else None,

@@ -34,7 +34,7 @@ class JobResult:
     :param reference: where the return value is and what it is, if it is no JSON.
     :param remote_type: class of the exception that ended the payload.
     :param message: its text.
-    :param traceback: its formatted frames.
+    :param traceback: the formatted exception with what caused it, as it stands in the log.
     """
 
     success: bool
@@ -63,14 +63,9 @@ class JobResult:
 
     @classmethod
     def _of_record(cls, record: dict[str, Any], directory: StagePath) -> JobResult:
-        metadata, protocol = record.get("metadata") or {}, record.get("protocol")
+        metadata, protocol = jsonb_safe(record.get("metadata") or {}), record.get("protocol")
         if not record["success"]:
-            return cls(
-                success=False,
-                remote_type=str(metadata.get("type", "Exception")),
-                message=str(metadata.get("message") or metadata.get("repr", "")),
-                traceback=str(metadata.get("traceback", "")),
-            )
+            return cls._of_failure(metadata)
         if protocol is None and record.get("serialize_error"):
             raise ResultError(
                 f"The job is DONE, but its return value of type {metadata.get('type')} could not be saved: "
@@ -80,6 +75,16 @@ class JobResult:
             return cls(success=True, value=record.get("value"))
         return cls(success=True, reference=_reference(protocol, metadata, directory))
 
+    @classmethod
+    def _of_failure(cls, metadata: dict[str, Any]) -> JobResult:
+        kind, message = str(metadata.get("type", "Exception")), str(metadata.get("message") or metadata.get("repr", ""))
+        formatted = metadata.get("formatted")
+        if formatted is None and metadata.get("traceback"):
+            # Written by Snowflake's launcher, a result has the frames only.
+            last = f"{kind.removeprefix('builtins.')}: {message}"
+            formatted = f"Traceback (most recent call last):\n{metadata['traceback']}{last}"
+        return cls(success=False, remote_type=kind, message=message, traceback=str(formatted or ""))
+
     @property
     def xcom(self) -> Any:
         """The value as XCom takes it, or the reference to it."""
@@ -88,14 +93,8 @@ class JobResult:
     def remote_error(self, job_id: str, status: str, log_tail: str) -> RemoteError:
         """Build the error that stands for the payload's own."""
         kind = self.remote_type.removeprefix("builtins.")
-        return RemoteError(
-            f"Job {job_id} failed with {kind}: {self.message}",
-            job_id,
-            status,
-            log_tail,
-            self.remote_type,
-            f"Traceback (most recent call last):\n{self.traceback}{kind}: {self.message}",
-        )
+        message = f"Job {job_id} failed with {kind}: {self.message}"
+        return RemoteError(message, job_id, status, log_tail, self.remote_type, self.traceback)
 
 
 def _reference(protocol: dict[str, Any], metadata: dict[str, Any], directory: StagePath) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.jobs.results import jsonb_safe
+
 if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.status import JobStatus
 
@@ -69,4 +71,4 @@ def pause(age: float, poll_interval: float) -> float:
 
 def to_event(job_id: str, verdict: Verdict, status: JobStatus, message: str = "") -> dict[str, Any]:
     """Build what a trigger tells its task: small and of fixed shape, since Airflow logs and stores it."""
-    return {"job_id": job_id, "verdict": verdict.value, "status": status.value, "message": message[:1000]}
+    return {"job_id": job_id, "verdict": verdict.value, "status": status.value, "message": jsonb_safe(message[:1000])}

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict as Ordered
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
 
 import pytest
 
@@ -221,19 +222,27 @@ def test_other_functions_travel_by_value(run, function, args, expected):
 
 def test_source_is_a_module_with_the_imports_and_the_function():
     """Comments stay, decorators go, and annotations are text."""
+    lines = functions.pack(registered).source.split("\n")
+
+    assert "from __future__ import annotations" == lines[0]
+    assert ["def registered(n):", "    return n", ""] == lines[-3:]
     assert (
-        "from __future__ import annotations\n"
-        "\n"
-        "def registered(n):\n"
-        "    return n\n"
-    ) == functions.pack(registered).source  # fmt: skip
-    assert (
-        "from __future__ import annotations\n"
-        "from collections import OrderedDict as Ordered\n"
-        "import math as math\n"
-        "import os as os\n"
-        "from math import sqrt as sqrt\n"
-    ) in functions.pack(uses_modules).source.replace("import os.path\n", "")  # fmt: skip
+        "from collections import OrderedDict as Ordered; import math as math; import os as os; "
+        "from math import sqrt as sqrt"
+    ) in functions.pack(uses_modules).source.split("\n")[0].replace("import os.path; ", "")
+
+
+@pytest.mark.parametrize("function", [registered, uses_modules])
+def test_source_is_on_the_lines_of_its_file(function):
+    """A traceback from the job names file and line as they are in the DAG folder."""
+    packed = functions.pack(function)
+    written = Path(__file__).read_text().split("\n")
+    shipped = packed.source.split("\n")
+
+    assert "test_functions.py" == packed.file
+    assert [line for line in shipped[2:-1] if line] == [
+        written[number] for number, line in enumerate(shipped[:-1]) if number > 1 and line
+    ]
 
 
 def says_nothing():

@@ -74,3 +74,10 @@ def test_a_young_job_is_looked_at_more_often(age, expected):
 def test_a_short_poll_interval_is_kept():
     """Nobody waits longer than the poll interval."""
     assert 0.1 == pause(0, 0.1)
+
+
+def test_an_event_holds_nothing_that_breaks_a_database():
+    """A NUL in an event would take the triggerer down on PostgreSQL, again and again."""
+    event = to_event("DB.S.J", Verdict.GONE, JobStatus.DELETED, "a\0b")
+
+    assert "a\ufffdb" == event["message"]
