@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
-from airflow_provider_mljobs.jobs.functions import SESSION
+from airflow_provider_mljobs.arguments import is_known, resolved
+from airflow_provider_mljobs.jobs.functions import SESSION, pickle_arguments, refuse_empty
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.operators import MLJobOperator
 
@@ -44,12 +45,24 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
         if SESSION in parameters[len(op_args) :]:
             op_kwargs.setdefault(SESSION, None)
         super().__init__(
-            python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, source=python_callable, **kwargs
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            source=python_callable,
+            entrypoint=None,
+            args=(),
+            **kwargs,
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         # Airflow handles the outputs of execute() only.
         return self._handle_output(super().execute_complete(context, event))
+
+    def _validate_function(self, function: Callable[..., Any]) -> None:
+        # Whether the arguments fit has been seen by Airflow.
+        refuse_empty(function)
+        if is_known([*self.op_args, *self.op_kwargs.values()]):
+            pickle_arguments(function, list(self.op_args), dict(self.op_kwargs))
 
     def _payload(self, context: Context) -> Payload:
         kwargs = dict(self.op_kwargs)
@@ -59,7 +72,10 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
         # As in any task function, an argument named after a context variable gets that variable.
         kwargs |= {name: context[name] for name in taken if name in context and name not in kwargs}  # type: ignore[literal-required]
         return Payload.of_function(
-            self.python_callable, list(self.op_args), kwargs, pip_requirements=self.pip_requirements
+            self.python_callable,
+            resolved(list(self.op_args)),
+            resolved(kwargs),
+            pip_requirements=self.pip_requirements,
         )
 
 

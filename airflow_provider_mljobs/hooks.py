@@ -77,6 +77,12 @@ class MLJobHook(SnowflakeHook):
             Identifier.parse(schema, "schema") if schema else None,
         )
 
+    @cached_property
+    def default_warehouse(self) -> Identifier | None:
+        """Warehouse of this hook, or of its connection."""
+        warehouse = self._get_static_conn_params.get("warehouse")
+        return Identifier.parse(warehouse, "warehouse") if warehouse else None
+
     def submit(self, spec: JobSpec, payload: Payload) -> str:
         """Upload a payload, start its job, and return the job's id. See :meth:`MLJobClient.submit`."""
         self.client.submit(spec, payload)

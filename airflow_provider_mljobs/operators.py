@@ -5,41 +5,45 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
-from airflow.sdk import BaseOperator, XComArg
+from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_mljobs import __version__
-from airflow_provider_mljobs.exceptions import (
-    GatewayError,
-    InvalidJobSpecError,
-    MLJobFailedError,
+from airflow_provider_mljobs import __version__, arguments
+from airflow_provider_mljobs.arguments import (
+    identifier,
+    integrations,
+    is_known,
+    optional_identifier,
+    resolved,
+    text,
 )
-from airflow_provider_mljobs.gateway.completion import complete
+from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, MLJobFailedError
+from airflow_provider_mljobs.gateway.completion import abandon, complete
 from airflow_provider_mljobs.gateway.watching import look, tell
 from airflow_provider_mljobs.jobs import logs
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath, job_name
-from airflow_provider_mljobs.jobs.payload import Payload, locate, script_arguments, validate_requirements
+from airflow_provider_mljobs.jobs.functions import called, pickle_arguments, refuse_call, refuse_empty
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath, job_name
+from airflow_provider_mljobs.jobs.payload import Payload, locate, script_arguments, validate_arguments
 from airflow_provider_mljobs.jobs.results import jsonb_safe
-from airflow_provider_mljobs.jobs.spec import JobSpec, validate_env_vars, validate_instances
+from airflow_provider_mljobs.jobs.spec import JobSpec
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_event
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.gateway.completion import Outcome
     from airflow_provider_mljobs.hooks import MLJobHook
 
-# Stands for the connection's database and schema while they aren't known.
-_ANY = Identifier("ANY")
 OnFinish = Literal["drop", "drop_on_success", "keep"]
 # The trigger reports a deadline itself; Airflow's own timeout is for the case that no trigger does.
 _DEFER_GRACE = timedelta(seconds=60)
@@ -80,7 +84,7 @@ class MLJobOperator(BaseOperator):
     :param target_instances: number of instances; more than one is not supported yet.
     :param database: database of the job, and for an unqualified stage; the connection's by default. (templated)
     :param schema: schema of the job, and for an unqualified stage; the connection's by default. (templated)
-    :param query_warehouse: warehouse for queries inside the job. (templated)
+    :param query_warehouse: warehouse for queries inside the job; the connection's by default. (templated)
     :param external_access_integrations: integrations by which the job reaches other hosts. (templated)
     :param snowflake_conn_id: the Airflow connection. (templated)
     :param wait_for_completion: whether to wait; otherwise the task returns the job's id, and the job, its log and its
@@ -136,7 +140,7 @@ class MLJobOperator(BaseOperator):
         super().__init__(**kwargs)
         # A callable must not stand in a template field: Airflow would call it as a template. Its name stands there.
         self.function = source if callable(source) else None
-        self.source = getattr(source, "__qualname__", repr(source)) if callable(source) else source
+        self.source = called(source) if callable(source) else source
         self.entrypoint = entrypoint
         self.args = args
         self.compute_pool = compute_pool
@@ -155,6 +159,7 @@ class MLJobOperator(BaseOperator):
         self.on_finish = on_finish
         self.cancel_on_kill = cancel_on_kill
         self.job_id: str | None = None
+        self._is_killed = False
         self._validate()
 
     @cached_property
@@ -169,11 +174,16 @@ class MLJobOperator(BaseOperator):
         """Submit the job; then wait, defer or return its id."""
         try:
             spec = self._spec(context)
+            # What is secret by its name isn't shown, even if a statement or the job's log holds it.
+            mask_secret(dict(spec.env_vars))
             payload = self._payload(context)
             self.job_id = str(spec.name)
             # Before the submit: whoever looks for the job of this try, alive or crashed, finds its name here.
             context["ti"].xcom_push(key="job_id", value=self.job_id)
             self.hook.submit(spec, payload)
+            if self._is_killed:
+                # The kill came before there was a job.
+                self.hook.cancel(spec.name)
             self.log.info("Submitted job %s on compute pool %s.", self.job_id, spec.compute_pool)
             if not self.wait_for_completion:
                 return self.job_id
@@ -199,8 +209,17 @@ class MLJobOperator(BaseOperator):
         finally:
             self.hook.close()
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral; end the job if its trigger has failed, because nobody else will."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralError:
+            self._abandon(self._spec(context))
+            raise
+
     def on_kill(self) -> None:
-        """Cancel the job when a user ends the task while a worker holds it."""
+        """Cancel the job when a user ends the task while a worker holds it; ``execute`` goes on and cleans up."""
+        self._is_killed = self.cancel_on_kill
         if self.job_id is None or not self.cancel_on_kill:
             return
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
@@ -210,9 +229,17 @@ class MLJobOperator(BaseOperator):
         with MLJobHook(self.snowflake_conn_id) as hook:
             hook.cancel(hook.job(self.job_id))
 
+    def _abandon(self, spec: JobSpec) -> None:
+        try:
+            abandon(self.hook.client, spec.name, spec.directory if self.on_finish == "drop" else None, self.log)
+        except GatewayError as error:
+            self.log.warning("Job %s may still run, with files in %s. Reason: %s", spec.name, spec.directory, error)
+        finally:
+            self.hook.close()
+
     def _payload(self, context: Context) -> Payload:  # noqa: ARG002 (the decorator needs the context)
         if self.function is not None:
-            return Payload.of_function(self.function, self.args, pip_requirements=self.pip_requirements)
+            return Payload.of_function(self.function, resolved(self.args), pip_requirements=self.pip_requirements)
         return Payload.of_source(
             self._source_path(), self.entrypoint, self.args, pip_requirements=self.pip_requirements
         )
@@ -235,18 +262,16 @@ class MLJobOperator(BaseOperator):
             "task_id": ti.task_id,
             "map_index": ti.map_index,
             "try_number": ti.try_number,
+            # A deleted and repeated DAG run has all the rest in common.
+            "id": str(ti.id),
         }
         return JobSpec(
             name=job,
-            compute_pool=Identifier.parse(self.compute_pool, "compute_pool"),
+            compute_pool=identifier(self.compute_pool, "compute_pool"),
             directory=StagePath.parse(self.stage_name, "stage_name", database, schema) / str(name),
-            query_warehouse=(
-                Identifier.parse(self.query_warehouse, "query_warehouse") if self.query_warehouse else None
-            ),
-            external_access_integrations=tuple(
-                Identifier.parse(integration, "external_access_integrations")
-                for integration in self.external_access_integrations
-            ),
+            # A container's session has no warehouse of its own, not even its user's.
+            query_warehouse=optional_identifier(self.query_warehouse, "query_warehouse") or self.hook.default_warehouse,
+            external_access_integrations=integrations(self.external_access_integrations),
             env_vars=self.env_vars or {},
             target_instances=self.target_instances,
             comment=json.dumps(origin),
@@ -298,13 +323,17 @@ class MLJobOperator(BaseOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
-        # What is secret by its name isn't shown, even if the job prints it.
+        # As in execute(), which may have run in another process.
         mask_secret(dict(self.env_vars or {}))
         self.job_id = str(event["job_id"])
         job = self.hook.job(self.job_id)
         directory = self.hook.stage(self.stage_name) / job.name.value
         verdict, status = Verdict(event["verdict"]), JobStatus(event["status"])
-        outcome = complete(self.hook.client, job, directory, verdict=verdict, status=status)
+        try:
+            outcome = complete(self.hook.client, job, directory, verdict=verdict, status=status)
+        except GatewayError:
+            self.log.warning("Left as they are: job %s, and its files in %s.", job, directory)
+            raise
         self._show(context, job, directory, outcome)
         drop = self.on_finish == "drop" or (self.on_finish == "drop_on_success" and outcome.error is None)
         # A log that could not be read is not safe: what has it stays.
@@ -336,59 +365,39 @@ class MLJobOperator(BaseOperator):
 
     def _clean_up(self, job: QualifiedName, directory: StagePath, outcome: Outcome) -> None:
         """Drop the service, remove the payload. What can't be removed is named; it turns no success into failure."""
-        taken = outcome.result is None or outcome.result.reference is None
         try:
-            self.hook.client.clean_up(job, directory, result=taken)
+            self.hook.client.clean_up(job, directory, result=outcome.is_taken)
         except GatewayError as error:
             self.log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
         else:
             self.log.info("Dropped job %s and removed its payload.", job)
 
     def _validate(self) -> None:
-        """Refuse what can be known to be wrong while the DAG is parsed; the rest waits for its templates."""
         if self.on_finish not in get_args(OnFinish):
             known = ", ".join(get_args(OnFinish))
             raise InvalidJobSpecError(f"on_finish must be one of {known}; got {self.on_finish!r}.")
-        if not self.poll_interval > 0:
-            raise InvalidJobSpecError(f"poll_interval must be more than 0 seconds, got {self.poll_interval!r}.")
-        validate_instances(self.target_instances)
-        if _is_known(self.compute_pool):
-            Identifier.parse(_text(self.compute_pool, "compute_pool"), "compute_pool")
-        if _is_known(self.stage_name):
-            StagePath.parse(_text(self.stage_name, "stage_name"), "stage_name", _ANY, _ANY)
-        if _is_known(self.env_vars):
-            validate_env_vars(self.env_vars or {})
-        if _is_known(self.pip_requirements):
-            validate_requirements(self.pip_requirements)
-        self._validate_source()
+        arguments.validate(vars(self))
+        if self.function is not None:
+            self._validate_function(self.function)
+        elif is_known(self.source) and is_known(self.entrypoint):
+            self._validate_source()
+
+    def _validate_function(self, function: Callable[..., Any]) -> None:
+        if self.entrypoint is not None:
+            raise InvalidJobSpecError(f"entrypoint {self.entrypoint!r} is for a directory; source is a callable.")
+        refuse_empty(function)
+        if is_known(self.args):
+            validate_arguments(self.args)
+            refuse_call(function, self.args, {})
+            pickle_arguments(function, self.args, {})
 
     def _validate_source(self) -> None:
-        if self.function is not None or not (_is_known(self.source) and _is_known(self.entrypoint)):
-            return
-        _text(self.source, "source")
-        if _is_known(self.args):
+        text(self.source, "source")
+        if is_known(self.args):
             script_arguments(self.args)
         # A DAG file is parsed where its folder is; a task without a DAG says nothing about where it will run.
         if self._dag is not None:
             locate(self._source_path(), self.entrypoint)
-
-
-def _text(value: Any, field: str) -> Any:
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
-        raise InvalidJobSpecError(f"{field} is missing: got {value!r}.")
-    return value
-
-
-def _is_known(value: Any) -> bool:
-    """Tell whether a templated field already holds its final value."""
-    if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
-    if isinstance(value, Mapping):
-        return all(_is_known(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return all(_is_known(item) for item in value)
-    # An XComArg is another task's result, which Airflow resolves before this task runs.
-    return not isinstance(value, XComArg)
 
 
 def _patience() -> float:

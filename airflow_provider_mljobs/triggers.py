@@ -6,22 +6,24 @@ import asyncio
 import contextvars
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.completion import abandon
 from airflow_provider_mljobs.gateway.watching import look, tell
-from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, pause, to_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Future
 
+    from airflow_provider_mljobs.gateway.watching import Sight
     from airflow_provider_mljobs.hooks import MLJobHook
 
 T = TypeVar("T")
@@ -89,13 +91,14 @@ class MLJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look at the job until it is over, then fire one event."""
         hook = await _in_thread(self._hook)
-        job = await _in_thread(lambda: hook.job(self.job_id))
         watch = JobWatch(deadline=self.deadline, patience=self.patience)
         status, started = JobStatus.UNKNOWN, time.time()
+        looking: Future[tuple[JobWatch, Sight]] | None = None
         try:
             while True:
-                watch, seen = await _in_thread(partial(look, hook.client, job, watch, time.time()))
-                tell(self.log, job, status, seen)
+                looking = _submit(partial(look, hook.client, self._job, watch, time.time()))
+                watch, seen = await asyncio.wrap_future(looking)
+                tell(self.log, self._job, status, seen)
                 status = seen.status
                 if seen.verdict.is_final:
                     await self._settle(started)
@@ -105,8 +108,8 @@ class MLJobTrigger(BaseTrigger):
                 seconds = pause(time.time() - started, self.poll_interval)
                 await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
         finally:
-            # Not awaited: this also runs when the trigger is cancelled.
-            _THREADS.submit(hook.close)
+            # Not awaited: this also runs when the trigger is cancelled, maybe in the middle of a look.
+            _submit(partial(_close, hook, looking))
 
     async def on_kill(self) -> None:
         """Cancel the job because a user ended the task.
@@ -137,7 +140,7 @@ class MLJobTrigger(BaseTrigger):
                 return await _in_thread(self._cancel_if_killed)
             except Exception:  # Airflow's API or Snowflake, both tried again and told
                 if time.time() >= give_up:
-                    command = statements.cancel_job(QualifiedName.parse(self.job_id, "job", None, None))
+                    command = statements.cancel_job(self._job)
                     self.log.exception("Job %s may still be running; stop it with: %s", self.job_id, command)
                     return None
                 self.log.warning("Could not cancel job %s yet.", self.job_id, exc_info=True)
@@ -149,12 +152,7 @@ class MLJobTrigger(BaseTrigger):
             return
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         with self._hook() as hook:
-            job = hook.job(self.job_id)
-            hook.cancel(job)
-            if self.stage_path is not None:
-                self.log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(hook.logs(job))))
-                hook.client.clean_up(job, hook.stage(self.stage_path))
-        self.log.info("Cancelled job %s.", self.job_id)
+            abandon(hook.client, self._job, hook.stage(self.stage_path) if self.stage_path else None, self.log)
 
     def _is_still_deferred(self) -> bool:
         """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.
@@ -178,6 +176,10 @@ class MLJobTrigger(BaseTrigger):
         )
         return bool(current == self.job_id)
 
+    @property
+    def _job(self) -> QualifiedName:
+        return QualifiedName.parse(self.job_id, "job", None, None)
+
     def _hook(self) -> MLJobHook:
         # Imported here: Airflow imports trigger modules on the event loop.
         from airflow_provider_mljobs.hooks import MLJobHook
@@ -185,7 +187,17 @@ class MLJobTrigger(BaseTrigger):
         return MLJobHook(self.snowflake_conn_id)
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
+def _submit(function: Callable[[], T]) -> Future[T]:
     """Run blocking work off the loop, with the caller's context: Airflow's connection look-up needs it."""
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, lambda: context.run(function))
+    return _THREADS.submit(contextvars.copy_context().run, function)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    return await asyncio.wrap_future(_submit(function))
+
+
+def _close(hook: MLJobHook, looking: Future[Any] | None) -> None:
+    """Close a connection once nobody uses it: what still runs on it would open it again."""
+    if looking is not None:
+        wait([looking])
+    hook.close()

@@ -50,6 +50,25 @@ def test_expand(airflow):
     assert 14 == run(airflow, build).xcom("total")
 
 
+def test_output_of_a_mapped_task(airflow):
+    """All results of a mapped task are a list in the job, as they are for any task: nothing of Airflow travels."""
+
+    def build():
+        @task.mljob(**SETTINGS)
+        def square(number):
+            return number**2
+
+        @task.mljob(**SETTINGS)
+        def total(values):
+            import sys
+
+            return [sum(values), "airflow" in sys.modules]
+
+        total(square.expand(number=[1, 2, 3]))
+
+    assert [14, False] == run(airflow, build).xcom("total")
+
+
 def test_override(airflow):
     """One function serves several tasks with other settings."""
 
@@ -109,6 +128,19 @@ def test_context_variable(airflow):
     assert run(airflow, build).xcom("who").startswith("manual__")
 
 
+def test_date_of_the_context(airflow):
+    """A date is Python's own: the container may have no pendulum."""
+
+    def build():
+        @task.mljob(**SETTINGS)
+        def when(logical_date):
+            return [type(logical_date).__module__, logical_date.year]
+
+        when()
+
+    assert "datetime" == run(airflow, build).xcom("when")[0]
+
+
 def test_closure(airflow):
     """A function that needs more than itself is pickled by value."""
     local = 5
@@ -151,4 +183,19 @@ def test_unbound_argument(airflow):
         needs()
 
     with pytest.raises(TypeError, match="number"):
+        run(airflow, build)
+
+
+@pytest.mark.parametrize("option", ["source", "entrypoint", "args"])
+def test_options_of_other_payloads(airflow, option):
+    """What the function itself stands for is refused, not ignored."""
+
+    def build():
+        @task.mljob(**SETTINGS, **{option: ["x"]})
+        def one():
+            return 1
+
+        one()
+
+    with pytest.raises(TypeError, match=option):
         run(airflow, build)

@@ -1,5 +1,10 @@
 """MLJobHook: the connection that knows jobs."""
 
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_mljobs.exceptions import JobAlreadyExistsError
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload import Payload
@@ -47,6 +52,16 @@ def test_submit_twice(airflow):
         hook.client.remove(directory)
 
     assert ["MLJOB_TWICE"] == names
+
+
+def test_name_of_another_job(airflow):
+    """A job of the same name that another try has left is not taken for this one's."""
+    with MLJobHook() as hook:
+        job, directory = hook.job("MLJOB_TAKEN"), hook.stage("@ML_PAYLOADS/MLJOB_TAKEN")
+        spec = JobSpec(name=job, compute_pool=Identifier(POOL), directory=directory, comment="first")
+        hook.submit(spec, Payload.of_function(three))
+        with pytest.raises(JobAlreadyExistsError, match="was not submitted by this task"):
+            hook.submit(replace(spec, comment="second"), Payload.of_function(three))
 
 
 def test_cancel_gone_job(airflow):

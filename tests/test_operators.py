@@ -1,10 +1,13 @@
 """MLJobOperator, from the DAG to the job and back, on the embedded Snowflake."""
 
+import threading
 from datetime import timedelta
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferred
 
 from airflow_provider_mljobs import exceptions
+from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE
 
@@ -257,6 +260,41 @@ def test_keep(airflow, on_finish):
     assert ["output/mljob_result", "payload.pyz"] == airflow.files
 
 
+def test_warehouse_of_the_connection(airflow):
+    """Queries in the job run on the connection's warehouse: a container's session has none of its own."""
+
+    def one():
+        return 1
+
+    run = airflow.run_task(lambda: MLJobOperator(source=one, on_finish="keep", **SETTINGS))
+
+    (row,) = airflow.query(f"DESCRIBE SERVICE {run.xcom('job', 'job_id')}")
+    assert "MLJOBS_WH" == row["query_warehouse"]
+
+
+def test_retry(airflow):
+    """Another try is another job; the first one is gone like the last."""
+
+    def fail():
+        raise RuntimeError
+
+    run = airflow.run_task(lambda: MLJobOperator(source=fail, retries=1, retry_delay=timedelta(0), **SETTINGS))
+
+    assert run.xcom("job", "job_id").endswith("_1_2")
+    assert ([], []) == (airflow.jobs, airflow.files)
+
+
+def test_map(airflow, tmp_path):
+    """Sources and arguments can be mapped over."""
+    script(tmp_path, "import sys\n__return__ = ['a', sys.argv[1:]]\n", "a.py")
+    script(tmp_path, "import sys\n__return__ = ['b', sys.argv[1:]]\n", "b.py")
+    each = [{"source": "a.py"}, {"source": "b.py", "args": ["1"]}]
+
+    run = airflow.run_task(lambda: MLJobOperator.partial(**SETTINGS).expand_kwargs(each), folder=tmp_path)
+
+    assert [["a", []], ["b", ["1"]]] == [run.xcom("job", map_index=0), run.xcom("job", map_index=1)]
+
+
 def test_no_wait(airflow):
     """Without wait_for_completion the task returns the job's id and leaves the job alone."""
 
@@ -303,6 +341,158 @@ def test_templates(airflow, tmp_path):
     assert ["job", "lab"] == run.xcom("job")
 
 
+@pytest.fixture
+def faults(airflow):
+    """What goes wrong in Snowflake, until the end of the test."""
+    yield airflow.snowflake.faults
+    airflow.snowflake.faults.clear()
+
+
+def seven():
+    """What the jobs below return."""
+    return 7
+
+
+class TestFaults:
+    """Whatever happens on the way, nothing is left without a word."""
+
+    @pytest.mark.parametrize("nth", range(1, 13))
+    @pytest.mark.parametrize("effect", ["reset_after", "session_expired"])
+    def test_survived(self, airflow, faults, effect, nth):
+        """Any statement may meet what is over when it is repeated: one job runs, and it is cleaned up."""
+        count = "SELECT COUNT(*) AS JOBS FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000))"
+        (before,) = airflow.query(count)
+        faults.add(Fault(matching=".", effect=effect, nth=nth))
+
+        run = airflow.run_task(lambda: MLJobOperator(source=seven, **SETTINGS))
+        faults.clear()
+
+        (after,) = airflow.query(count)
+        assert (7, 1) == (run.xcom("job"), after["jobs"] - before["jobs"])
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_refused_submit(self, airflow, faults, caplog):
+        """The error tells why, also if then the payload can't be removed; what is left is named."""
+        faults.add(
+            Fault(matching="EXECUTE JOB", effect="error", message="no more jobs"),
+            Fault(matching="REMOVE", effect="error"),
+        )
+
+        run = airflow.run_task(lambda: MLJobOperator(source=seven, **SETTINGS))
+        faults.clear()
+
+        assert "no more jobs" in str(run.errors["job"])
+        assert ["payload.pyz"] == airflow.files
+        assert "Could not remove the payload" in caplog.text
+
+    def test_lost_submit(self, airflow, faults):
+        """If nobody knows whether the job has started, the error says how to find out and how to end it."""
+        faults.add(Fault(matching="EXECUTE JOB", effect="master_expired"))
+
+        run = airflow.run_task(lambda: MLJobOperator(source=seven, **SETTINGS))
+
+        error = run.errors["job"]
+        assert isinstance(error, exceptions.SnowflakeUnavailableError)
+        assert f"DROP SERVICE IF EXISTS {run.xcom('job', 'job_id')}" in str(error)
+
+    def test_lost_result(self, airflow, faults):
+        """A result that can't be read is not removed; the job, whose log is safe, is."""
+        faults.add(Fault(matching="^GET", effect="error"))
+
+        run = airflow.run_task(lambda: MLJobOperator(source=seven, **SETTINGS))
+
+        assert isinstance(run.errors["job"], exceptions.ResultError)
+        assert ([], ["output/mljob_result"]) == (airflow.jobs, airflow.files)
+
+    def test_lost_stage(self, airflow):
+        """A job whose stage is dropped while it runs is dropped nevertheless."""
+
+        def drop(session):
+            session.sql("DROP STAGE MLJOBS_DB.PUBLIC.SHORT").collect()
+
+        airflow.query("CREATE STAGE SHORT ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')")
+        run = airflow.run_task(lambda: MLJobOperator(**{**SETTINGS, "source": drop, "stage_name": "@SHORT"}))
+
+        assert isinstance(run.errors["job"], exceptions.MLJobFailedError)
+        assert [] == airflow.jobs
+
+    def test_dropped_job(self, airflow):
+        """A job that is dropped while it runs is gone, and the task says so."""
+
+        def drop(session):
+            import os
+            import time
+
+            session.sql(f"DROP SERVICE {os.environ['SNOWFLAKE_SERVICE_NAME']} FORCE").collect()
+            time.sleep(60)
+
+        run = airflow.run_task(lambda: MLJobOperator(source=drop, **SETTINGS))
+
+        assert "is gone: somebody dropped it" in str(run.errors["job"])
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_lost_cancel(self, airflow, faults, capfd):
+        """A job out of time that can't be cancelled is named."""
+
+        def wait():
+            import time
+
+            time.sleep(60)
+
+        faults.add(Fault(matching="SPCS_CANCEL_JOB", effect="error"))
+        run = airflow.run_task(lambda: MLJobOperator(source=wait, execution_timeout=timedelta(seconds=0.5), **SETTINGS))
+
+        assert isinstance(run.errors["job"], exceptions.GatewayError)
+        assert f"Left as they are: job {run.xcom('job', 'job_id')}" in capfd.readouterr().out
+
+    def test_damaged_result_of_a_failed_job(self, airflow, tmp_path):
+        """What the task fails with is the job's failure."""
+        name = script(
+            tmp_path,
+            "import os, pathlib\n"
+            "path = pathlib.Path(os.environ['MLRS_STAGE_RESULT_PATH'], os.environ['MLRS_RESULT_PATH'])\n"
+            "path.parent.mkdir()\npath.write_text('{')\nos._exit(3)\n",
+        )
+
+        run = airflow.run_task(lambda: MLJobOperator(source=name, **SETTINGS), folder=tmp_path)
+
+        assert exceptions.MLJobFailedError is type(run.errors["job"])
+        assert "exit code 3" in str(run.errors["job"])
+
+    def test_failed_trigger(self, airflow):
+        """A deferral that fails, of which no trigger tells, ends the job and cleans up."""
+
+        class Orphaned(MLJobOperator):
+            def execute(self, context):
+                try:
+                    return super().execute(context)
+                except TaskDeferred:
+                    return self.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+
+        run = airflow.run_task(lambda: Orphaned(source=seven, deferrable=True, **SETTINGS))
+
+        assert TaskDeferralError is type(run.errors["job"])
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_kill_before_the_submit(self, airflow):
+        """A kill while the payload is packed ends the job that is submitted after it."""
+
+        class Killed(MLJobOperator):
+            def _payload(self, context):
+                self.on_kill()
+                return super()._payload(context)
+
+        def wait():
+            import time
+
+            time.sleep(60)
+
+        run = airflow.run_task(lambda: Killed(source=wait, **SETTINGS))
+
+        assert isinstance(run.errors["job"], exceptions.MLJobCancelledError)
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+
 class TestRefusedWhileParsing:
     """What can be known to be wrong is refused when the DAG is parsed."""
 
@@ -322,6 +512,13 @@ class TestRefusedWhileParsing:
             ({"env_vars": {"A": "a\0b"}}, "env_vars['A'] holds a NUL character"),
             ({"pip_requirements": "lightgbm"}, "pip_requirements must be a list"),
             ({"pip_requirements": ["a\nb"]}, "pip_requirements[0] is 'a\\nb'"),
+            ({"external_access_integrations": "PYPI"}, "external_access_integrations must be a list of names"),
+            ({"external_access_integrations": ["a b"]}, "external_access_integrations 'a b' is not a name"),
+            ({"query_warehouse": "my wh"}, "query_warehouse 'my wh' is not a name"),
+            ({"schema": "a.b"}, "schema 'a.b' is not a name"),
+            ({"poll_interval": "10"}, "poll_interval must be more than 0 seconds, got '10'"),
+            ({"entrypoint": "main.py"}, "entrypoint 'main.py' is for a directory; source is a callable"),
+            ({"args": {"a": 1}}, "args must be a list of arguments, got {'a': 1}"),
         ],
     )
     def test_argument(self, change, message):
@@ -330,6 +527,34 @@ class TestRefusedWhileParsing:
             MLJobOperator(**{**SETTINGS, "source": print, **change})
 
         assert message in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            ([threading.Lock()], "Argument 'value' of"),
+            ([1, 2, 3], "can't be called with these arguments: too many positional arguments"),
+            ([], "can't be called with these arguments: missing a required argument: 'value'"),
+        ],
+    )
+    def test_call(self, args, message):
+        """Arguments that can't be sent, or that the function doesn't take, are named."""
+
+        def use(value, session):
+            return value
+
+        with pytest.raises(exceptions.PayloadError) as raised:
+            MLJobOperator(**SETTINGS, source=use, args=args)
+
+        assert message in str(raised.value)
+
+    def test_empty_function(self):
+        """A function without a body is refused."""
+
+        def nothing():
+            """Only words."""
+
+        with pytest.raises(exceptions.PayloadError, match="has nothing to run"):
+            MLJobOperator(**SETTINGS, source=nothing)
 
     def test_unknown_option(self):
         """A misspelt option is no option."""
@@ -393,28 +618,6 @@ class TestRefusedBeforeSubmit:
 
         assert [] == [message for message in messages if message not in str(run.errors["job"])]
         assert ([], []) == (airflow.jobs, airflow.files)
-
-    def test_unserialisable_argument(self, airflow):
-        """An argument that can't be sent is named."""
-        import threading
-
-        def use(lock):
-            return lock
-
-        run = airflow.run_task(lambda: MLJobOperator(source=use, args=[threading.Lock()], **SETTINGS))
-
-        assert "Argument 'lock' of" in str(run.errors["job"])
-        assert ([], []) == (airflow.jobs, airflow.files)
-
-    def test_empty_function(self, airflow):
-        """A function without a body is refused."""
-
-        def nothing():
-            """Only words."""
-
-        run = airflow.run_task(lambda: MLJobOperator(source=nothing, **SETTINGS))
-
-        assert "has nothing to run" in str(run.errors["job"])
 
     def test_connection_without_database(self, airflow, monkeypatch):
         """A connection without database and schema is named as the reason."""

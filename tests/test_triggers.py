@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import threading
 import time
 
 import pytest
 from airflow.sdk.serde import deserialize, serialize
 
+from airflow_provider_mljobs import triggers
+from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.triggers import MLJobTrigger
 from tests.lab import POOL
 
@@ -40,7 +43,7 @@ def job(airflow):
 
 def watch(job_id, **settings):
     """Run a trigger until it fires and return its event."""
-    trigger = MLJobTrigger(job_id, "snowflake_default", **{"poll_interval": 0.05, **settings})
+    trigger = MLJobTrigger(job_id, **{"snowflake_conn_id": "snowflake_default", "poll_interval": 0.05, **settings})
 
     async def first():
         return await anext(aiter(trigger.run()))
@@ -94,8 +97,6 @@ def test_deadline(job):
 @pytest.mark.parametrize("effect", ["reset", "http_503", "session_expired", "master_expired", "error"])
 def test_faults_are_survived(airflow, job, effect):
     """What goes wrong between the trigger and Snowflake is not the job's fault: the watch goes on."""
-    from airflow_provider_mljobs.emulator.settings import Fault
-
     job_id = job("true")
     airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect=effect, nth=1))
     try:
@@ -118,8 +119,6 @@ def test_one_login(airflow, job):
 
 def test_patience(airflow, job):
     """A Snowflake that is out of reach for longer than the patience is reported as that."""
-    from airflow_provider_mljobs.emulator.settings import Fault
-
     job_id = job("true")
     airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error"))
     try:
@@ -128,6 +127,34 @@ def test_patience(airflow, job):
         airflow.snowflake.faults.clear()
 
     assert ("unreachable", "UNKNOWN") == (event["verdict"], event["status"])
+
+
+def test_connection_out_of_reach(airflow):
+    """So is an Airflow that doesn't give the connection: the job goes on, and so does the watch."""
+    event = watch("MLJOBS_DB.PUBLIC.J", patience=0.1, snowflake_conn_id="nowhere")
+
+    assert ("unreachable", "UNKNOWN") == (event["verdict"], event["status"])
+
+
+def test_cancelled_in_the_middle_of_a_look(airflow):
+    """The connection is closed when the look is over: its second question would open another one for ever."""
+    before = airflow.snowflake.statements.logins
+    airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="delay", seconds=1))
+
+    async def cancelled():
+        trigger = MLJobTrigger("MLJOBS_DB.PUBLIC.NEVER_THERE", "snowflake_default")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(aiter(trigger.run())), 0.5)
+
+    try:
+        asyncio.run(cancelled())
+        # When all threads meet, none of them looks or closes any more.
+        meeting = threading.Barrier(triggers._THREADS._max_workers)
+        list(triggers._THREADS.map(lambda _: meeting.wait(30), range(meeting.parties)))
+    finally:
+        airflow.snowflake.faults.clear()
+
+    assert 1 == airflow.snowflake.statements.logins - before
 
 
 def test_on_kill_cancels(airflow, job):
@@ -159,8 +186,6 @@ def test_on_kill_cleans_up(airflow, job):
 
 def test_on_kill_is_patient(airflow, job):
     """A Snowflake that is out of reach is asked again: nobody else will cancel the job."""
-    from airflow_provider_mljobs.emulator.settings import Fault
-
     job_id = job("sleep 60")
     airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", nth=1))
     try:

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.server.server import Server
 
 _COMMAND_NOT_FOUND = 127
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KILLED = 128
 _DESCRIPTION = """Run an embedded Snowflake on 127.0.0.1.
 
 Without a command it serves until Ctrl-C and prints how to connect.
 With a command it starts, runs the command with the connection in its environment, stops, and exits with its code:
 
-    python -m airflow_provider_mljobs.emulator -- airflow dags test my_dag
+    python -m airflow_provider_mljobs.emulator --sql setup.sql -- airflow dags test my_dag
 """
 _WARNING = "It runs the code of submitted jobs as you, with your files and network: it is no sandbox."
 
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     with server:
+        if options.sql is not None and (refused := _execute(server, options.sql)):
+            print(refused, file=sys.stderr)
+            return 1
         return _run(server, command) if command else _wait(server)
 
 
@@ -62,7 +66,7 @@ def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_mljobs.emulator",
-        usage="%(prog)s [--root DIR] [--port N] [--python PATH] [-- COMMAND ...]",
+        usage="%(prog)s [--root DIR] [--port N] [--python PATH] [--sql FILE] [-- COMMAND ...]",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,7 +77,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
     parser.add_argument("--python", type=Path, help="interpreter that runs the jobs (default: this one)")
+    parser.add_argument("--sql", type=Path, help="file of statements to run at the start, e.g. to make a compute pool")
     return parser
+
+
+def _execute(server: Server, file: Path) -> str:
+    """Run the statements of a file; returns what went wrong."""
+    from snowflake.connector import connect
+    from snowflake.connector.errors import Error
+
+    try:
+        with connect(**server.connection_kwargs) as connection:
+            connection.execute_string(file.read_text("utf-8"), return_cursors=False)
+    except (Error, OSError, UnicodeDecodeError) as error:
+        return f"{file}: {error}"
+    return ""
 
 
 def _default_root() -> Path:
@@ -83,7 +101,7 @@ def _default_root() -> Path:
 
 def _wait(server: Server) -> int:
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     print(f"Embedded Snowflake on http://127.0.0.1:{server.port}, data in {server.root}")
     print(_WARNING)
@@ -96,6 +114,10 @@ def _wait(server: Server) -> int:
 
 
 def _run(server: Server, command: Sequence[str]) -> int:
+    # What arrives before the command can be told waits here; it would end us and leave the command alone.
+    early: list[int] = []
+    for name in _SIGNALS:
+        signal.signal(name, lambda number, _: early.append(number))
     try:
         process = subprocess.Popen(command, env=os.environ | server.environment)
     except OSError as error:
@@ -107,8 +129,10 @@ def _run(server: Server, command: Sequence[str]) -> int:
         if number != signal.SIGINT or not _at_terminal():
             process.send_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
+    for name in _SIGNALS:
+        signal.signal(name, forward)
+    for number in early:
+        forward(number, None)
     code = process.wait()
     return _KILLED - code if code < 0 else code
 

@@ -72,10 +72,11 @@ class MLJobClient:
         """Upload the payload and start the job, without waiting for it.
 
         If a job of that very name and comment exists already, an earlier call of this submit has made it, and all is
-        well. Whatever fails leaves nothing on the stage.
+        well. What Snowflake refuses leaves nothing on the stage.
 
         :raises NotFoundOrNotAuthorizedError: naming the pool, stage or schema and the GRANT that may be missing.
         :raises JobAlreadyExistsError: if somebody else's job has the name.
+        :raises SnowflakeUnavailableError: if the job may have started, or not; the message says how to find out.
         """
         runtime = self.runtime(spec.compute_pool)
         self._check_stage(spec.directory)
@@ -93,7 +94,7 @@ class MLJobClient:
                 ) from error
             logger.info("Job %s was submitted before; going on with it.", spec.name)
         except NotFoundOrNotAuthorizedError as error:
-            self.remove(spec.directory)
+            self._undo(spec)
             role = self.connection.role
             raise _explain(
                 error,
@@ -102,11 +103,18 @@ class MLJobClient:
                 *([f"GRANT USAGE ON WAREHOUSE {spec.query_warehouse} TO ROLE {role}"] if spec.query_warehouse else []),
                 *(f"GRANT USAGE ON INTEGRATION {name} TO ROLE {role}" for name in spec.external_access_integrations),
             ) from error
-        except SnowflakeUnavailableError:
-            # Nobody knows whether the job has started, so its payload stays; its name finds both again.
-            raise
+        except SnowflakeUnavailableError as error:
+            # The job may have started, so its payload stays.
+            raise SnowflakeUnavailableError(
+                f"Snowflake was lost while job {spec.name} was submitted; it may run, and its files are in "
+                f"{spec.directory}. Look with: {statements.describe_service(spec.name)}; end it with: "
+                f"{statements.drop_service(spec.name)}. Snowflake says: {error.message}",
+                error.errno,
+                error.sqlstate,
+                error.query_id,
+            ) from error
         except GatewayError:
-            self.remove(spec.directory)
+            self._undo(spec)
             raise
 
     def runtime(self, pool: Identifier) -> Runtime:
@@ -242,6 +250,13 @@ class MLJobClient:
                 f"GRANT READ, WRITE ON STAGE {stage} TO ROLE {role}",
                 f"GRANT USAGE ON SCHEMA {stage.database}.{stage.schema} TO ROLE {role}",
             ) from error
+
+    def _undo(self, spec: JobSpec) -> None:
+        """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""
+        try:
+            self.remove(spec.directory)
+        except GatewayError as error:
+            logger.warning("Could not remove the payload of %s; left: %s. Reason: %s", spec.name, spec.directory, error)
 
     def _upload(self, archive: bytes, directory: StagePath) -> None:
         with tempfile.TemporaryDirectory(prefix="mljob-") as local:

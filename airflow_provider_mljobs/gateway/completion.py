@@ -21,6 +21,8 @@ from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.results import JobResult
@@ -37,12 +39,14 @@ class Outcome:
     :param log: everything that the job printed; ``None`` if that could not be read, so it isn't safe yet.
     :param result: what the launcher wrote; ``None`` if it wrote nothing that can be read.
     :param error: what the task fails with; ``None`` if the job succeeded.
+    :param is_taken: whether nobody needs the result's file any more.
     """
 
     status: JobStatus
     log: str | None
     result: JobResult | None = None
     error: MLJobError | None = None
+    is_taken: bool = True
 
 
 def complete(
@@ -65,16 +69,37 @@ def complete(
     except SnowflakeUnavailableError as error:
         logger.warning("The log of job %s can't be read now: %s", job, error)
         log = None
+    result, unreadable = None, None
     try:
         result = client.result(job, directory, patient=status is JobStatus.DONE)
-    except ResultError as unreadable:
-        return Outcome(status=status, log=log, error=unreadable)
+    except (ResultError, GatewayError) as error:
+        unreadable = ResultError(f"The result of job {job} can't be read; it stays in {directory}. {error}")
+        unreadable.__cause__ = error
     printed = logs.between_banners(log or "")
     if result is not None and result.traceback:
         # The error has the traceback already; its tail is what the payload printed before.
         printed = printed.replace(result.traceback.strip(), "")
     tail = "\n".join(printed.strip().splitlines()[-_LAST_LINES:])
-    return Outcome(status=status, log=log, result=result, error=_error(client, job, verdict, status, result, tail))
+    return Outcome(
+        status=status,
+        log=log,
+        result=result,
+        error=_error(client, job, verdict, status, result, tail) or unreadable,
+        is_taken=unreadable is None and (result is None or result.reference is None),
+    )
+
+
+def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any) -> None:
+    """End a job that no task waits for any more.
+
+    :param directory: the job's directory on the stage, if the job is to be dropped and its payload removed, too.
+    :param log: where the job's log goes before it is dropped.
+    """
+    client.cancel(job)
+    if directory is not None:
+        log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(client.logs(job))))
+        client.clean_up(job, directory)
+    log.info("Cancelled job %s.", job)
 
 
 def _error(
@@ -84,7 +109,7 @@ def _error(
     if verdict is Verdict.TIMED_OUT:
         message = f"Job {job} did not end within the task's execution_timeout; it was cancelled."
         return MLJobTimeoutError(message, job_id, status, tail)
-    if verdict is Verdict.GONE:
+    if verdict is Verdict.GONE or status is JobStatus.DELETED:
         message = f"Job {job} is gone: somebody dropped it, or it never was there."
         return MLJobFailedError(message, job_id, status, tail)
     if status is JobStatus.CANCELLED:

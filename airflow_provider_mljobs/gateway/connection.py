@@ -119,6 +119,9 @@ class Connection:
                 self._connection = self._connect()
             except _vendor_errors() as error:
                 raise translate(error) from error
+            except Exception as error:
+                # Who keeps the connection's parameters can be out of reach, too; if they are wrong, patience ends it.
+                raise SnowflakeUnavailableError(f"Can't open a connection to Snowflake: {error}") from error
         return self._connection
 
 

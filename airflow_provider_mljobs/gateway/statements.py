@@ -52,11 +52,6 @@ def get(file: StagePath, directory: Path) -> str:
     return f"GET {literal(str(file))} {literal(directory.as_uri() + '/')}"
 
 
-def list_files(path: StagePath) -> str:
-    """List the files of which the path is a prefix."""
-    return f"LIST {literal(str(path))}"
-
-
 def remove(path: StagePath) -> str:
     """Remove the files of which the path is a prefix."""
     return f"REMOVE {literal(str(path))}"

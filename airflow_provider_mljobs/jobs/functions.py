@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 import sys
+import sysconfig
 import types
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -45,16 +46,38 @@ def pack(function: Callable[..., Any]) -> PackedFunction:
 
     :raises PayloadError: if the function has an empty body, or can be packed in neither way.
     """
+    refuse_empty(function)
     definition = _definition(function)
     if definition is not None:
         text, node, line = definition
-        if _is_empty(node):
-            raise PayloadError(f"Function {_called(function)!r} has nothing to run: its body is empty.")
         header = _imports(function)
         if header is not None and _stands_alone(node):
             file = PurePath(function.__code__.co_filename).name
             return PackedFunction(name=node.name, file=file, source=_module(header, text, node, line))
-    return PackedFunction(name=_called(function), file=FILE, pickle=_pickle(function))
+    return PackedFunction(name=called(function), file=FILE, pickle=_pickle(function))
+
+
+def refuse_empty(function: Callable[..., Any]) -> None:
+    """Refuse a function without a body.
+
+    :raises PayloadError: if there is nothing to run.
+    """
+    definition = _definition(function)
+    if definition is not None and _is_empty(definition[1]):
+        raise PayloadError(f"Function {called(function)!r} has nothing to run: its body is empty.")
+
+
+def refuse_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that the function doesn't take.
+
+    :raises PayloadError: if the call must fail in the job.
+    """
+    try:
+        session = {SESSION: None} if wants_session(function, args, kwargs) else {}
+        inspect.signature(function).bind(*args, **{**kwargs, **session})
+    except (TypeError, ValueError) as error:
+        # A ValueError: not everything built in has a signature.
+        raise PayloadError(f"Function {called(function)!r} can't be called with these arguments: {error}.") from error
 
 
 def wants_session(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -86,7 +109,7 @@ def pickle_arguments(function: Callable[..., Any], args: Sequence[Any], kwargs: 
                 cloudpickle.dumps(value)
             except Exception as error:
                 raise PayloadError(
-                    f"Argument {name!r} of {_called(function)!r}, of type {type(value).__name__}, can't be sent to "
+                    f"Argument {name!r} of {called(function)!r}, of type {type(value).__name__}, can't be sent to "
                     f"the job: {error}. Pass what it is made of: a table name, a stage path, numbers and text."
                 ) from error
         return bytes(cloudpickle.dumps({"args": tuple(args), "kwargs": kwargs}))
@@ -164,11 +187,13 @@ def _imports(function: Callable[..., Any]) -> list[str] | None:
 def _import_of(name: str, value: Any, own_module: str) -> str | None:
     """Return the statement that gives the job the same object under the same name, if there is one."""
     if isinstance(value, types.ModuleType):
-        return f"import {value.__name__} as {name}" if sys.modules.get(value.__name__) is value else None
+        is_there = sys.modules.get(value.__name__) is value and _is_installed(value)
+        return f"import {value.__name__} as {name}" if is_there else None
     module, attribute = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if (
         module in {None, own_module, "__main__"}
         or getattr(sys.modules.get(str(module)), str(attribute), None) is not value
+        or not _is_installed(sys.modules[str(module)])
     ):
         return None
     return f"from {module} import {attribute} as {name}"
@@ -233,29 +258,54 @@ def _pickle(function: Callable[..., Any]) -> bytes:
             return bytes(cloudpickle.dumps(function))
         except Exception as error:
             raise PayloadError(
-                f"Function {_called(function)!r} can't be sent to the job: {error}. It closes over something that "
+                f"Function {called(function)!r} can't be sent to the job: {error}. It closes over something that "
                 "can't be pickled; import or build that inside the function."
             ) from error
 
 
 @contextlib.contextmanager
 def _by_value(function: Callable[..., Any]) -> Iterator[None]:
-    """Let what a function's module defines be pickled by value: the job has no module of the DAG file's name."""
+    """Let what is defined in the function's module, and in others that only Airflow has, be pickled by value."""
     import cloudpickle
 
     while isinstance(function, functools.partial):
         function = function.func
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    if module is None or module.__name__ in cloudpickle.list_registry_pickle_by_value():
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
+    known = cloudpickle.list_registry_pickle_by_value()
+    own = getattr(function, "__module__", None)
+    modules = [
+        module
+        for name, module in list(sys.modules.items())
+        if (name == own or not _is_installed(module)) and name not in known and module.__name__ == name
+    ]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
-def _called(function: Callable[..., Any]) -> str:
-    """Return what a callable is called in messages; not everything callable has a name."""
-    return str(getattr(function, "__qualname__", None) or repr(function))
+def _is_installed(module: Any) -> bool:
+    """Tell whether a module came with Python or a distribution, which the job may have, too.
+
+    Others lie in the DAG folder or in a source tree, which the job has not.
+    """
+    # A package without an __init__.py has a path but no file; a built-in module has neither.
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    place = next((str(place) for place in places if place), None)
+    return (
+        place is None
+        or not {"site-packages", "dist-packages"}.isdisjoint(PurePath(place).parts)
+        or place.startswith(sysconfig.get_path("stdlib"))
+    )
+
+
+def called(function: Callable[..., Any]) -> str:
+    """Return what a callable is called in messages and in the UI.
+
+    Not its ``repr``: an address in it would make another version of the DAG of every parse.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)

@@ -21,7 +21,7 @@ import traceback
 import types
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,22 +45,30 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         cast("Any", stream).reconfigure(line_buffering=True)
     os.environ.update(json.loads(os.environ.pop("MLJOBS_ENV", "{}")))
+    owner = os.getpid()
     with tempfile.TemporaryDirectory(prefix="mljob-") as directory:
-        try:
-            value = run(Path(directory))
-        except SystemExit as end:
-            code = exit_code(end)
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
-            write_result(end.with_traceback(payload_frames(end.__traceback__)) if code else None, success=not code)
-            return code
-        except BaseException as error:  # noqa: BLE001 (whatever the payload raises is the job's result)
-            error = error.with_traceback(payload_frames(error.__traceback__))
-            traceback.print_exception(error)
-            write_result(error, success=False)
-            return 1
-        write_result(value, success=True)
-    return 0
+        value, code = attempt(Path(directory))
+        if os.getpid() != owner:
+            # A child that the payload has forked: directory and result are its parent's.
+            flush()
+            os._exit(code)
+        write_result(value, success=not code)
+    return code
+
+
+def attempt(directory: Path) -> tuple[Any, int]:
+    """Run the payload; return its value and 0, or what ended it and the exit code."""
+    try:
+        return run(directory), 0
+    except SystemExit as end:
+        code = exit_code(end)
+        if isinstance(end.code, str):
+            say(end.code, sys.stderr)
+        return (end.with_traceback(payload_frames(end.__traceback__)) if code else None), code
+    except BaseException as error:  # noqa: BLE001 (whatever the payload raises is the job's result)
+        error = error.with_traceback(payload_frames(error.__traceback__))
+        say("".join(traceback.format_exception(error)).rstrip("\n"), sys.stderr)
+        return error, 1
 
 
 def run(directory: Path) -> Any:
@@ -85,13 +93,31 @@ def run(directory: Path) -> Any:
     arguments = read_arguments(directory)
     if mentions_active_session(app):
         session()
-    print(f"{BANNER}\nML job started\n{BANNER}", flush=True)
+    print_banner("started")
     is_function = manifest["kind"] == "function"
     value = call(manifest, directory, arguments) if is_function else execute(app / manifest["entrypoint"], arguments)
-    sys.stderr.flush()
     # As Snowflake's own launcher: a run that raises has no such end, so that its traceback belongs to its output.
-    print(f"{BANNER}\nML job finished\n{BANNER}", flush=True)
+    print_banner("finished")
     return value
+
+
+def print_banner(event: str) -> None:
+    """Print what clients cut the log by, after all that was printed before."""
+    flush()
+    say(f"{BANNER}\nML job {event}\n{BANNER}", sys.stdout)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print to a stream that the payload may have closed."""
+    with contextlib.suppress(Exception):
+        print(text, file=stream, flush=True)
+
+
+def flush() -> None:
+    """Write out what stdout and stderr still keep back."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def read_arguments(directory: Path) -> Any:
@@ -188,11 +214,16 @@ def execute(path: Path, arguments: list[str]) -> Any:
     # What the script defines must be found by its module's name when it is pickled, or looked up by a child process.
     sys.modules["__main__"] = module
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 (what the job is for)
+        exec(compiled(path.read_bytes(), str(path)), module.__dict__)  # noqa: S102 (what the job is for)
     except SystemExit as end:
         if exit_code(end):
             raise
     return module.__dict__.get("__return__")
+
+
+def compiled(source: str | bytes, file: str) -> types.CodeType:
+    """Compile the payload's code as it stands: the ``from __future__`` of this file is not its own."""
+    return compile(source, file, "exec", dont_inherit=True)
 
 
 def call(manifest: dict[str, Any], directory: Path, arguments: dict[str, Any]) -> Any:
@@ -207,7 +238,7 @@ def call(manifest: dict[str, Any], directory: Path, arguments: dict[str, Any]) -
         text = path.read_text("utf-8")
         # Tracebacks name the line of the file that the function was written in; this shows them that line.
         linecache.cache[manifest["file"]] = (len(text), None, text.splitlines(keepends=True), manifest["file"])
-        exec(compile(text, manifest["file"], "exec"), module.__dict__)  # noqa: S102 (what the job is for)
+        exec(compiled(text, manifest["file"]), module.__dict__)  # noqa: S102 (what the job is for)
         function = getattr(module, manifest["function"])
     args, kwargs = list(arguments["args"]), dict(arguments["kwargs"])
     if manifest["wants_session"]:
@@ -259,7 +290,7 @@ def write_result(value: Any, *, success: bool) -> None:
         "serialize_error": None,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(value, BaseException):
+    if not success:
         result["metadata"] = describe(value)
     else:
         try:

@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,7 +22,7 @@ from airflow_provider_mljobs.jobs import functions
 from airflow_provider_mljobs.jobs.transport import to_ascii, validate_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
 ARCHIVE = "payload.pyz"
 PROTOCOL = 1
@@ -62,9 +63,10 @@ class Payload:
 
         :raises PayloadError: if the function or an argument can't be packed; the message names it.
         """
-        _refuse_text(args)
-        packed = functions.pack(function)
         named = dict(kwargs or {})
+        validate_arguments(args)
+        functions.refuse_call(function, args, named)
+        packed = functions.pack(function)
         pickled = functions.pickle_arguments(function, args, named)
         manifest = {
             "kind": "function",
@@ -149,7 +151,7 @@ def _relative(directory: Path, entrypoint: str | None) -> str:
 
 def script_arguments(args: Sequence[Any]) -> list[str]:
     """Return a script's arguments as text, each exactly as it was given."""
-    _refuse_text(args)
+    validate_arguments(args)
     texts = []
     for index, arg in enumerate(args):
         if not isinstance(arg, (str, int, float, Path)):
@@ -161,8 +163,9 @@ def script_arguments(args: Sequence[Any]) -> list[str]:
     return texts
 
 
-def _refuse_text(args: object) -> None:
-    if isinstance(args, str) or not hasattr(args, "__iter__"):
+def validate_arguments(args: object) -> None:
+    """Refuse what is no list, above all a text, which is one of letters."""
+    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence):
         raise InvalidJobSpecError(f"args must be a list of arguments, got {args!r}.")
 
 
@@ -206,7 +209,16 @@ def _read(source: Path, root: Path) -> Iterator[tuple[str, bytes]]:
                 f"source {str(source)!r} is larger than {_MAX_SOURCE_BYTES // 2**20} MiB. "
                 "Put data on a stage and let the job read it there."
             )
-        yield path.relative_to(root).as_posix(), content
+        yield _text(path.relative_to(root).as_posix(), path), content
+
+
+def _text(name: str, path: Path) -> str:
+    """Refuse a name that no archive can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise PayloadError(f"{str(path)!r} has a name that is no UTF-8 text; rename it, or take it out.") from None
+    return name
 
 
 def _walk(root: Path) -> Iterator[Path]:

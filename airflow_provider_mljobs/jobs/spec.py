@@ -24,6 +24,8 @@ RESULT_PATH = "output/mljob_result"
 # The ML runtime image sets up its Python environment in here and then runs the arguments.
 IMAGE_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
 _SHARED_MEMORY_SHARE = 0.3
+# The specification is a part of one SQL statement, which Snowflake takes up to 1 MB.
+_MAX_ENV_BYTES = 500_000
 # JSON writes what is beyond these as two halves, which YAML doesn't join again.
 _SPECIFIABLE = re.compile("[\x00-\ud7ff\ue000-\uffff]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -56,6 +58,14 @@ class Runtime:
 
     image: str
     resources: Resources
+
+    def __post_init__(self) -> None:
+        """Refuse a reference that only Snowflake's own way of submitting can resolve (``snowflake.ml.jobs`` 2.6)."""
+        if self.image.lower().startswith("cre@"):
+            raise InvalidJobSpecError(
+                f"Snowflake runs ML jobs of this compute pool in {self.image!r}, which is no image: a plain job "
+                "service, as this version submits it, can't use that. Choose another compute pool."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +176,12 @@ def validate_env_vars(env_vars: object) -> None:
         if not isinstance(value, str):
             raise InvalidJobSpecError(f"env_vars[{name!r}] is of type {type(value).__name__}; write it as a string.")
         validate_text(value, f"env_vars[{name!r}]")
+    size = sum(len(f"{name}={value}".encode()) for name, value in env_vars.items())
+    if size > _MAX_ENV_BYTES:
+        raise InvalidJobSpecError(
+            f"env_vars have {size} bytes together, more than the {_MAX_ENV_BYTES} that fit into a specification; "
+            "put them into a file of the source or on a stage."
+        )
     # Together they are one variable of the container.
     validate_text(to_ascii(_encoded(env_vars)), "env_vars, with what isn't plain ASCII in it written as JSON,")
 

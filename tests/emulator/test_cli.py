@@ -29,6 +29,30 @@ def test_command_gets_the_environment():
     assert (done.returncode, done.stdout) == (3, "42\n")
 
 
+def test_sql_runs_first(tmp_path):
+    """Statements of a file run before the command, so that it finds a pool or a table."""
+    file = tmp_path / "setup.sql"
+    file.write_text("CREATE STAGE first;\n-- a comment; with a semicolon\nCREATE TABLE second (a INT);")
+    code = (
+        "import os, snowflake.connector as c\n"
+        "names = ('host', 'port', 'protocol', 'account', 'user', 'password', 'database', 'schema')\n"
+        "v = {name: os.environ['SNOWFLAKE_' + name.upper()] for name in names}\n"
+        "print([row[1] for row in c.connect(**v).cursor().execute('SHOW STAGES').fetchall()])"
+    )
+
+    assert run("--sql", str(file), "--", sys.executable, "-c", code).stdout == "['FIRST']\n"
+
+
+def test_wrong_sql(tmp_path):
+    """A statement that fails is told, and the command isn't started."""
+    file = tmp_path / "setup.sql"
+    file.write_text("CREATE STAGE a; DROP TABLE missing;")
+    done = run("--sql", str(file), "--", "echo", "started")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "MISSING" in done.stderr
+
+
 def test_killed_command():
     """A command that a signal ended gives 128 plus its number."""
     assert run("--", "sh", "-c", "kill -9 $$").returncode == 128 + signal.SIGKILL

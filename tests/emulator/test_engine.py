@@ -48,6 +48,8 @@ def value(cursor, expression, *binds):
         ("DROP TABLE nope", (2003, "42S02", "Object 'NOPE' does not exist or not authorized.")),
         ("CREATE TABLE t (a INT)", (2002, "42710", "Object 'T' already exists.")),
         ("SELECT missing FROM t", (904, "42000", "invalid identifier 'MISSING'")),
+        ("SELECT missing", (904, "42000", "invalid identifier 'MISSING'")),
+        ("SELECT a FROM t GROUP BY a + 1", (979, "42601", "[A] is not a valid group by expression")),
         ("SELECT nofn(1)", (2140, "42601", "Unknown function NOFN")),
         ("SELEC 1", (1003, "42000", "syntax error")),
         ("SELECT 1/0", (100051, "22012", "Division by zero")),
@@ -89,6 +91,16 @@ def test_errors(fresh, sql, expected):
         "SELECT RANDSTR(5, RANDOM())",
         "UNDROP TABLE t",
         "ALTER TABLE t SWAP WITH u",
+        "SELECT CURRENT_USER",
+        "DELETE FROM _fs_global.main.objects",
+        "SELECT * FROM _fs_global.objects",
+        'SELECT * FROM "/etc/x.csv"',
+        "DROP SCHEMA information_schema",
+        'DROP SCHEMA "_fs_information_schema"',
+        'CREATE SCHEMA "main"',
+        "CREATE DATABASE SELECT",
+        'CREATE DATABASE "ORDER"',
+        "SELECT * FROM TABLE(INFER_SCHEMA())",
         "PRAGMA database_list",
         "LOAD httpfs",
     ],
@@ -106,6 +118,7 @@ def test_refusals(fresh, sql):
     "sql",
     [
         "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM \"read_text\"('/etc/hostname')",
         "SELECT * FROM '/etc/hostname'",
         "SELECT * FROM read_csv('/etc/passwd')",
         "SELECT * FROM glob('/etc/*')",
@@ -344,6 +357,51 @@ def test_databases_and_schemas(cursor):
     assert cursor.execute("DROP DATABASE IF EXISTS other").fetchone()[0].endswith("(OTHER already dropped).")
     assert failure(cursor, "SELECT * FROM other.public.t")[0] == 2003
     assert failure(cursor, "CREATE TABLE t (a INT)")[0] == 90105
+
+
+@pytest.mark.parametrize(
+    ("sql", "binds"),
+    [
+        ("SELECT ? a, ? b, ? c, ? d, ? e, ? f", (1, 1.5, "x", True, b"x", None)),
+        ("SELECT ? a, ? b, ? c", (dt.date(2024, 1, 1), dt.time(1), dt.datetime(2024, 1, 1))),
+        ("SELECT * FROM t WHERE a = ? AND d < ? LIMIT ?", (1, "2024-01-01", 1)),
+        ("SELECT * FROM IDENTIFIER(?)", ("t",)),
+        ("SELECT PARSE_JSON(?):a, DATEADD(day, ?, d), COALESCE(?, 'x') FROM t", ('{"a": 1}', 1, None)),
+    ],
+)
+def test_describe_with_binds(fresh, sql, binds):
+    """A description has the types that the execution with these binds has."""
+    fresh.execute("CREATE TABLE t (a INT, d DATE)")
+    described = [(column.name, column.type_code) for column in fresh.describe(sql, binds)]
+
+    assert [(column.name, column.type_code) for column in fresh.execute(sql, binds).description] == described
+
+
+def test_the_current_time_needs_no_parentheses(fresh):
+    """CURRENT_DATE and its like may be written without parentheses, and be columns' names."""
+    names = ("CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME", "LOCALTIMESTAMP")
+    (row,) = fresh.execute(f"SELECT {', '.join(names)}").fetchall()
+
+    assert [type(value) for value in row] == [dt.datetime, dt.date, dt.time, dt.time, dt.datetime]
+    assert [column.name for column in fresh.description] == list(names)
+
+
+def test_infer_schema_of_something_else(fresh, tmp_path):
+    """A file that isn't of the format is the statement's error."""
+    (tmp_path / "x.csv").write_bytes(b"\x1f\x8b\xff\xfe\n" * 3)
+    fresh.execute("CREATE STAGE s")
+    fresh.execute("CREATE FILE FORMAT f TYPE = CSV")
+    fresh.execute(f"PUT file://{tmp_path}/x.csv @s AUTO_COMPRESS = FALSE")
+
+    assert 603 != failure(fresh, "SELECT * FROM TABLE(INFER_SCHEMA(LOCATION => '@s/x.csv', FILE_FORMAT => 'f'))")[0]
+
+
+def test_file_formats_go_with_their_schema(fresh):
+    """A schema that is dropped takes its file formats with it."""
+    fresh.execute("CREATE FILE FORMAT f TYPE = CSV")
+    fresh.execute("CREATE OR REPLACE SCHEMA mljobs_db.scratch")
+
+    assert fresh.execute("SHOW FILE FORMATS LIKE 'f'").fetchall() == []
 
 
 def test_show_and_describe(fresh):

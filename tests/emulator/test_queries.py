@@ -111,3 +111,14 @@ def test_workers_run_at_once_and_are_kept():
     workers.close()
 
     assert len(names) <= 5
+
+
+def test_closed_workers():
+    """A closed set of workers takes no task, and its threads end."""
+    workers = Workers()
+    taken = workers.run(lambda: None)
+    workers.close()
+    workers.join(5)
+
+    assert (True, False) == (taken, workers.run(lambda: None))
+    assert not any(thread.is_alive() for thread in workers._threads)

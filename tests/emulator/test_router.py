@@ -101,6 +101,7 @@ def test_describe_runs_nothing(cursor, snowflake):
     described = cursor.describe("CREATE TABLE never (a INT)")
     waited = cursor.describe("CALL SYSTEM$WAIT(60)")
     used = cursor.describe("USE SCHEMA nope")
+    cursor.describe("SELECT SYSTEM$WAIT(SYSTEM$WAIT(60)), 1 + SYSTEM$WAIT(SYSTEM$WAIT(60))")
 
     assert [columns[0].name for columns in (described, waited, used)] == ["status", "SYSTEM$WAIT", "status"]
     assert cursor.execute("SHOW TABLES LIKE 'never'").fetchall() == []

@@ -1,12 +1,14 @@
 import http.client
 import json
+import os
 import stat
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -372,6 +374,49 @@ def test_stop_ends_what_runs(start, connect):
     assert ended.wait(10)
 
 
+def test_stop_while_clients_log_in(start):
+    """A login that comes while the server stops gets no session behind its back: 503, or no connection."""
+    server = start()
+    body = {"data": {"LOGIN_NAME": server.account.user, "PASSWORD": server.password}}
+    first, answers = threading.Event(), []
+
+    def keep_coming():
+        with suppress(OSError, http.client.HTTPException):
+            while True:
+                answers.append(post(server, "/session/v1/login-request", body)[0])
+                first.set()
+
+    threads = [threading.Thread(target=keep_coming, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    first.wait(10)
+    server.stop()
+    opened = len(server._protocol.sessions.all())
+    for thread in threads:
+        thread.join(10)
+
+    assert opened == 0
+    assert {200, 503} >= set(answers)
+
+
+@pytest.mark.parametrize("stop", ["server.stop()", ""])
+def test_the_interpreter_ends_quietly(stop):
+    """Nothing of the SQL engine is left at exit, also where nobody stops the server."""
+    program = f"""
+from airflow_provider_mljobs.emulator import serve
+from snowflake.connector import connect
+server = serve()
+cursor = connect(**server.connection_kwargs).cursor()
+cursor.connection.close = lambda *_: None
+cursor.execute("SELECT 1")
+{stop}
+"""
+    environment = os.environ | {"SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
 def test_environment(snowflake):
     """The environment has Airflow's connection as JSON and a variable for each part."""
     environment = snowflake.environment
@@ -402,13 +447,13 @@ def test_import_is_light():
     assert done.stdout == "set()\n"
 
 
-def test_missing_extra(monkeypatch):
-    """Without the extra the error says what to install."""
-    from airflow_provider_mljobs import emulator
+def test_missing_extra():
+    """Without the extra, as in an interpreter without site-packages, the error says what to install."""
+    program = "from airflow_provider_mljobs import emulator; emulator.serve()"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-S", "-c", program], cwd=root, capture_output=True, text=True, check=False)
 
-    monkeypatch.setattr(emulator, "find_spec", lambda _: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'airflow-provider-mljobs\[local\]'"):
-        emulator.serve()
+    assert done.stderr.endswith("'local' extra: pip install 'airflow-provider-mljobs[local]'\n")
 
 
 def test_many_rows(cursor):

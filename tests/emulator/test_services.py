@@ -363,6 +363,9 @@ class TestEnd:
             "SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 1000)) "
             "WHERE NAME = 'PAST' AND SCHEMA_NAME = CURRENT_SCHEMA()"
         )
+        since = "DATEADD('day', -1, CURRENT_TIMESTAMP())"
+        recent = sql(f"SELECT NAME FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(CREATED_TIME_START => {since}))")
+        assert {"NAME": "PAST"} in recent
         assert (row["STATUS"], row["MESSAGE"]) == ("DONE", "Job completed successfully.")
         assert json.loads(row["PARAMETERS"]) == {"ASYNC": False, "REPLICAS": 1}
         container = json.loads(row["INSTANCE_STATUSES"])["instances"][0]["containers"][0]

@@ -38,7 +38,6 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             statements.get(DIRECTORY / "output/mljob_result", Path("/tmp/x")),
             "GET '@DB.ML.\"payloads\"/A b/MLJOB_A/output/mljob_result' 'file:///tmp/x/'",
         ),
-        (statements.list_files(DIRECTORY), "LIST '@DB.ML.\"payloads\"/A b/MLJOB_A'"),
         (statements.remove(DIRECTORY / ""), "REMOVE '@DB.ML.\"payloads\"/A b/MLJOB_A/'"),
         (statements.remove(StagePath(ODD)), 'REMOVE \'@"d""b"."m\'\'l"."a\\\\b\\n$$ 🚀"\''),
         (statements.describe_service(JOB), "DESCRIBE SERVICE DB.ML.MLJOB_A"),

@@ -2,8 +2,10 @@
 import asyncio
 import concurrent.futures
 import functools
+import importlib
 import math
 import os.path
+import sys
 import threading
 from collections import OrderedDict as Ordered
 from dataclasses import dataclass
@@ -360,3 +362,53 @@ def wants_by_name(*tables, session=None):
 def test_the_job_passes_its_session_unless_the_caller_did(function, args, kwargs, expected):
     """An argument called session that was left out is the job's."""
     assert expected is functions.wants_session(function, args, kwargs)
+
+
+@pytest.fixture
+def dag_folder(tmp_path, monkeypatch):
+    """A DAG file with a module beside it, imported as Airflow does; both are gone afterwards."""
+    (tmp_path / "beside.py").write_text("STEP = 2\ndef add(n):\n    return n + STEP\n")
+    (tmp_path / "dag_file.py").write_text(
+        "import beside\nfrom beside import add\n"
+        "def by_name(n):\n    return add(n)\n"
+        "def by_module(n):\n    return beside.add(n)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("beside", "dag_file"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
+    return sys.modules["dag_file"]
+
+
+@pytest.mark.parametrize("name", ["by_name", "by_module"])
+def test_what_lies_beside_the_dag_file_travels(run, dag_folder, name):
+    """The job has no such module, so what the function uses of it is pickled by value."""
+    ended = run(Payload.of_function(getattr(dag_folder, name), [40]))
+
+    assert 42 == ended.record["value"]
+
+
+def test_names_of_callables_hold_no_address():
+    """A name that is another one in each parse would make another version of the DAG each time."""
+
+    class Model:
+        def __call__(self):
+            return 1
+
+    name = "test_names_of_callables_hold_no_address.<locals>.Model"
+    assert ["commented", name] == [functions.called(functools.partial(commented, 1)), functions.called(Model())]
+
+
+@pytest.mark.parametrize("args", [[], [1, 2]])
+def test_calls_that_must_fail_are_refused(args):
+    """Before a node is busy with them."""
+    with pytest.raises(PayloadError) as caught:
+        Payload.of_function(commented, args)
+
+    assert "Function 'commented' can't be called with these arguments" in str(caught.value)
+
+
+def test_builtins_without_a_signature_are_refused():
+    """Whether the session is to be passed can't be told then."""
+    with pytest.raises(PayloadError, match="'max' can't be called"):
+        Payload.of_function(max, [1, 2])

@@ -347,3 +347,47 @@ def test_what_the_launcher_writes_the_reader_reads(run, spec, function, expected
     assert result.success
     assert expected == result.reference["repr"]
     assert result.reference["stage_paths"][0].startswith("@DB.ML.PAYLOADS/MLJOB_TRAIN_1/output/mljob_extra")
+
+
+@pytest.mark.parametrize(
+    "text", ["sys.stdout.close()\nsys.stderr.close()", "sys.stdout = sys.stderr = None"], ids=["closed", "replaced"]
+)
+@pytest.mark.parametrize(("end", "success"), [("", True), ("\nsys.exit('no')", False), ("\n1 / 0", False)])
+def test_a_run_without_streams_has_a_result(run, script, text, end, success):
+    """Only its log ends early when a payload closes stdout and stderr."""
+    ended = run(of(script, f"import sys\n{text}{end}"))
+
+    assert success is ended.record["success"]
+    assert (not success) is bool(ended.code)
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)"])
+def test_a_forked_child_leaves_result_and_directory_to_its_parent(run, script, end):
+    """However the child ends, it is the parent's run that counts."""
+    text = f"""
+import os, sys
+child = os.fork()
+if child:
+    _, status = os.waitpid(child, 0)
+    open("made by the parent", "w").close()
+    __return__ = os.waitstatus_to_exitcode(status)
+else:
+    {end or "pass"}
+"""
+    ended = run(of(script, text))
+
+    assert (True, 3 if end else 0) == (ended.record["success"], ended.record["value"])
+
+
+def test_a_returned_exception_is_a_value(run, script):
+    """It did not end the run, so it is saved like any object."""
+    ended = run(of(script, "__return__ = ValueError('returned')"))
+
+    assert (0, True, "cloudpickle") == (ended.code, ended.record["success"], ended.record["protocol"]["name"])
+
+
+def test_a_script_is_compiled_as_it_stands(run, script):
+    """What the launcher imports from __future__ doesn't change the payload's annotations."""
+    ended = run(of(script, "def f(x: int): ...\n__return__ = f.__annotations__['x'] is int"))
+
+    assert True is ended.record["value"]

@@ -109,6 +109,7 @@ def test_numbers_and_paths_are_written_as_text(script):
         ([["a"]], "args[0] is of type list"),
         ("--depth 3", "args must be a list of arguments, got '--depth 3'."),
         (3, "args must be a list of arguments, got 3."),
+        ({"depth": 3}, "args must be a list of arguments, got {'depth': 3}."),
     ],
 )
 def test_arguments_that_can_not_arrive_are_refused(script, args, message):
@@ -171,6 +172,17 @@ def test_binary_files_travel_unchanged(tmp_path):
     (source / "model.bin").write_bytes(content)
 
     assert content == archive(Payload.of_source(source, "main.py")).read("app/model.bin")
+
+
+def test_file_names_that_are_no_text_are_refused(tmp_path):
+    """The archive can't hold them; the message names the file."""
+    (tmp_path / "main.py").touch()
+    (tmp_path / "caf\udce9.txt").touch()
+
+    with pytest.raises(PayloadError) as caught:
+        Payload.of_source(tmp_path, "main.py")
+
+    assert "caf\\udce9.txt' has a name that is no UTF-8 text" in str(caught.value)
 
 
 def test_links_within_the_source_are_followed(tmp_path):
@@ -309,7 +321,7 @@ def test_requirements_are_lines(script, requirements, message):
     packers = (
         lambda: validate_requirements(requirements),
         lambda: Payload.of_source(script(""), None, pip_requirements=requirements),
-        lambda: Payload.of_function(test_requirements_are_lines, pip_requirements=requirements),
+        lambda: Payload.of_function(lambda: 1, pip_requirements=requirements),
     )
     for pack in packers:
         with pytest.raises(InvalidJobSpecError) as caught:

@@ -121,6 +121,7 @@ def test_what_can_not_run_is_refused(spec, fields, message):
         ({"SNOWFLAKE_HOST": "x"}, "'SNOWFLAKE_HOST' in env_vars is set by"),
         ({"A": 1}, "env_vars['A'] is of type int; write it as a string."),
         ({"A": "\ud800"}, "env_vars['A'] holds half a surrogate pair"),
+        ({f"V{n}": "x" * 90_000 for n in range(6)}, "env_vars have 540018 bytes together, more than the 500000"),
         ({"A": "é" * 9_000, "B": "é" * 9_000}, "env_vars, with what isn't plain ASCII in it written as JSON, has 108"),
     ],
 )
@@ -135,3 +136,9 @@ def test_env_vars_that_no_process_can_have_are_refused(env_vars, message):
 def test_other_variables_of_snowflake_are_allowed():
     """Only what the platform itself sets is refused."""
     validate_env_vars({"SNOWFLAKE_HOME": "/tmp", "A.b-c_1": ""})
+
+
+def test_a_runtime_has_an_image():
+    """What only Snowflake's own way of submitting can resolve is refused before anything is uploaded."""
+    with pytest.raises(InvalidJobSpecError, match="'cre@abc', which is no image"):
+        Runtime(image="cre@abc", resources=Resources(cpu=1, memory_gib=6))

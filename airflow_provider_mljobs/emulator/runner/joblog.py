@@ -34,6 +34,11 @@ class LogLine(NamedTuple):
     stream: Stream
     line: str
 
+    @property
+    def stamped(self) -> str:
+        """The line behind its time, as Snowflake writes it: in UTC, to the nanosecond."""
+        return f"{self.at:%Y-%m-%dT%H:%M:%S.%f}000Z {self.line}"
+
 
 class _Record(NamedTuple):
     at: datetime
@@ -136,10 +141,7 @@ class JobLog:
         found = list(_joined(reversed(records)))
         if lines is not None:
             found = found[len(found) - lines :] if 0 < lines < len(found) else found[: len(found) * (lines > 0)]
-        text = "".join(
-            (f"{line.at.isoformat(timespec='microseconds')} " if timestamps else "") + line.line + "\n" * done
-            for line, done in found
-        )
+        text = "".join((line.stamped if timestamps else line.line) + "\n" * done for line, done in found)
         if max_bytes is None:
             return text
         data = text.encode(errors="replace")

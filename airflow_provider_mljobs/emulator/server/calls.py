@@ -14,6 +14,7 @@ from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.results import Column, Result, Type
 from airflow_provider_mljobs.emulator.server.array_binds import has_arrays, select_from_arrays
 from airflow_provider_mljobs.emulator.server.arrow import engine_table
+from airflow_provider_mljobs.emulator.server.encoding import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -92,7 +93,7 @@ class Calls:
             parser.next()
             function = self._function(parser)
             if function is not None:
-                args, _ = self.arguments(context, parser)
+                args, _ = self.arguments(context, parser, describe_only=describe_only)
                 name = _alias(parser) or function.name
                 if parser.at_end():
                     return _run_function(context, function, args, name, is_call=is_call, describe_only=describe_only)
@@ -112,7 +113,7 @@ class Calls:
         if function is None:
             parser.position = position + 1
             return
-        args, _ = self.arguments(context, parser)
+        args, _ = self.arguments(context, parser, describe_only=describe_only)
         value = None if describe_only else function.handler(context, args)
         found.texts.append((start, parser.tokens[parser.position - 1].end, _literal(value)))
 
@@ -147,17 +148,25 @@ class Calls:
         if table is None:
             parser.position = position
             return None
-        args, named = self.arguments(context, parser)
+        args, named = self.arguments(context, parser, describe_only=describe_only and bool(table.columns))
         parser.expect(")")
         if describe_only and table.columns:
             return Result(table.columns)
         return table.handler(context, service, args, named)
 
-    def arguments(self, context: Context, parser: Parser) -> tuple[list[Any], dict[str, Any]]:
-        """Read ``(value, …, name => value)``."""
-        parser.expect("(")
+    def arguments(
+        self, context: Context, parser: Parser, *, describe_only: bool = False
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Read ``(value, …, name => value)``.
+
+        :param describe_only: step over them: to know their values, calls among them would have to be run.
+        """
         positional: list[Any] = []
         named: dict[str, Any] = {}
+        if describe_only:
+            _skip_parentheses(parser)
+            return positional, named
+        parser.expect("(")
         while not parser.accept(")"):
             if positional or named:
                 parser.expect(",")
@@ -193,7 +202,24 @@ class Calls:
         if function is not None:
             args, _ = self.arguments(context, parser)
             return function.handler(context, args)
-        return _number(parser)
+        computed = token.kind == "word" and parser.peek(1).text == "("
+        return _computed(context, parser) if computed else _number(parser)
+
+
+def _skip_parentheses(parser: Parser) -> str:
+    """Step over parentheses; returns them and what they hold."""
+    start, depth = parser.current.start, 0
+    while True:
+        token = parser.next()
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if not depth:
+            return parser.text[start : token.end]
+
+
+def _computed(context: Context, parser: Parser) -> Any:
+    """Let the SQL engine compute an argument, such as ``DATEADD('day', -1, CURRENT_TIMESTAMP())``."""
+    expression = parser.next().text + _skip_parentheses(parser)
+    return rows_of(run_in_engine(context, f"SELECT {expression}", (), describe_only=False))[0][0]
 
 
 def _number(parser: Parser) -> int | float:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.errors import SnowflakeError, cancelled
 from airflow_provider_mljobs.emulator.parsing import split_statements, tokenize
 from airflow_provider_mljobs.emulator.registry import Context
 from airflow_provider_mljobs.emulator.results import Column, Result
@@ -75,7 +74,8 @@ class Executor:
                 raise SnowflakeError(fault.errno, fault.sqlstate, fault.message)
             return self._run(query, binds, statements)
 
-        self._workers.run(lambda: self.queries.finish(query, attempt(run, query.sql)))
+        if not self._workers.run(lambda: self.queries.finish(query, attempt(run, query.sql))):
+            self.queries.finish(query, cancelled())
 
     def end(self, session: Session) -> None:
         """Stop what runs in a session and close its connection to the SQL engine, without waiting for it."""
@@ -90,13 +90,10 @@ class Executor:
 
     def close(self) -> None:
         """Stop what runs, and wait a moment for it: the SQL engine must not be closed under a running statement."""
-        running = self.queries.running()
-        for query in running:
-            self.queries.cancel(query)
-        deadline = time.monotonic() + _PATIENCE
-        for query in running:
-            query.done.wait(max(0.0, deadline - time.monotonic()))
         self._workers.close()
+        for query in self.queries.running():
+            self.queries.cancel(query)
+        self._workers.join(_PATIENCE)
 
     def _interrupt(self, query: Query) -> None:
         if query.session.active_query_id in {query.id, *(child.id for child in query.children)}:

@@ -77,6 +77,8 @@ class Protocol:
         self._account = account
         self._password = password
         self._stopped = threading.Event()
+        # Held while a session is opened, so that none is opened behind the back of close().
+        self._opening = threading.Lock()
         self._executor = Executor(account)
         self.queries = self._executor.queries
         self.sessions = Sessions(account.tokens, account.settings.session_lifetime)
@@ -112,7 +114,8 @@ class Protocol:
 
     def close(self) -> None:
         """Stop what runs and end all sessions."""
-        self._stopped.set()
+        with self._opening:
+            self._stopped.set()
         for session in self.sessions.all():
             self.sessions.remove(session)
             self._executor.end(session)
@@ -125,10 +128,13 @@ class Protocol:
         identity, job_token = self._identify(data)
         for dead in self.sessions.remove_expired():
             self._executor.end(dead)
-        session = self._open(request.query, identity, job_token)
-        session.parameters.update(parameters.at_login(data.get("SESSION_PARAMETERS") or {}))
+        with self._opening:
+            if self._stopped.is_set():
+                raise UnavailableError
+            session = self._open(request.query, identity, job_token)
+            session.parameters.update(parameters.at_login(data.get("SESSION_PARAMETERS") or {}))
+            grant = self.sessions.add(session)
         self.statements.add_login()
-        grant = self.sessions.add(session)
         return success(
             {
                 "token": grant.token,

@@ -80,7 +80,7 @@ class Router:
             method = self._methods.get(word := parser.identifier())
             if method is None:
                 raise errors.unknown_function(f"{name}!{word}")
-            args, _ = self._calls.arguments(context, parser)
+            args, _ = self._calls.arguments(context, parser, describe_only=describe_only)
             parser.expect_end()
             if describe_only:
                 return Result((Column(method.name),))

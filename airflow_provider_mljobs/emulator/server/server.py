@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import json
 import logging
+import os
 import shutil
 import socket
 import struct
@@ -206,6 +208,8 @@ class Server:
         self._listener.protocol = self._protocol
         self._stopping = threading.Lock()
         threading.Thread(target=self._listener.serve, name="snowflake-server", daemon=True).start()
+        # Who forgets to stop it: the SQL engine must not be torn down under running threads.
+        atexit.register(self._stop_at_exit, os.getpid())
 
     @classmethod
     def start(cls, settings: Settings | None = None, **changes: Any) -> Self:
@@ -282,6 +286,7 @@ class Server:
         """Stop the jobs, close the databases and the connections; a second call does nothing."""
         if not self._stopping.acquire(blocking=False):
             return
+        atexit.unregister(self._stop_at_exit)
         with ExitStack() as steps:
             # In reverse order, and each even if one before it fails.
             if self._temporary:
@@ -290,6 +295,11 @@ class Server:
             steps.callback(self.account.close)
             steps.callback(self._listener.stop)
             steps.callback(self._protocol.close)
+
+    def _stop_at_exit(self, owner: int) -> None:
+        """Stop in the process that started it; a forked one would end the jobs and remove the root."""
+        if os.getpid() == owner:
+            self.stop()
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,26 +21,37 @@ class Workers:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
-        self._threads = 0
+        self._threads: list[threading.Thread] = []
+        self._closed = False
 
-    def run(self, task: Callable[[], None]) -> None:
-        """Run the task in one of the threads; it must not raise."""
+    def run(self, task: Callable[[], None]) -> bool:
+        """Run the task, which must not raise, in one of the threads; returns whether it will be run."""
         with self._lock:
-            start = self._idle == 0
-            if start:
-                self._threads += 1
-            else:
+            if self._closed:
+                return False
+            self._tasks.put(task)
+            if self._idle:
                 self._idle -= 1
-        self._tasks.put(task)
-        if start:
-            threading.Thread(target=self._work, name="snowflake-statement", daemon=True).start()
+                return True
+            thread = threading.Thread(target=self._work, name="snowflake-statement", daemon=True)
+            self._threads.append(thread)
+        thread.start()
+        return True
 
     def close(self) -> None:
-        """Let the threads end once they are idle."""
+        """Take no more tasks, and let the threads end once they are idle."""
         with self._lock:
-            threads, self._threads = self._threads, 0
-        for _ in range(threads):
-            self._tasks.put(None)
+            self._closed = True
+            for _ in self._threads:
+                self._tasks.put(None)
+
+    def join(self, seconds: float) -> None:
+        """Wait until all threads have ended, but not longer than so many seconds."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            if thread.ident is None:  # made this very moment and not started yet
+                continue
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -141,10 +141,7 @@ def _check_container(job: Job, request: _LogRequest) -> None:
 def _tail(lines: list[LogLine], request: _LogRequest) -> str:
     if request.lines is not None:
         lines = lines[max(0, len(lines) - request.lines) :]
-    text = "".join(
-        f"{line.at.isoformat(timespec='microseconds')} {line.line}\n" if request.timestamps else f"{line.line}\n"
-        for line in lines
-    )
+    text = "".join(f"{line.stamped if request.timestamps else line.line}\n" for line in lines)
     return text.encode()[-_LOG_BYTES:].decode(errors="ignore")
 
 

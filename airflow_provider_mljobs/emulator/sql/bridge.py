@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import ErrorLevel, exp, parse_one
@@ -31,6 +33,10 @@ BOOKKEEPING = "_fs_global"
 _INTERNAL = {"MEMORY", "SYSTEM", "TEMP", "_FS_GLOBAL"}
 _DATABASE_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _QUERY = re.compile(r"\s*(?:SELECT|WITH|FROM|VALUES|DESCRIBE|SHOW|\()", re.IGNORECASE)
+_BIND_TYPES: dict[type, str] = {
+    bool: "BOOLEAN", int: "HUGEINT", float: "DOUBLE", Decimal: "DECIMAL(38, 10)", bytes: "BLOB",
+    date: "DATE", time: "TIME", datetime: "TIMESTAMP",
+}  # fmt: skip
 _NO_TRANSACTION = "no transaction is active"
 _OBJECTS = f"""
     CREATE TABLE IF NOT EXISTS {BOOKKEEPING}.main.objects (
@@ -200,9 +206,9 @@ class Link:
         self.commit()
         self._duck.relation = relation
 
-    def describe(self, expression: exp.Expr) -> Answer:
-        """Return the columns of a query without running it."""
-        translated = self.translate(expression)[-1]
+    def describe(self, expression: exp.Expr, binds: Mapping[str, object]) -> Answer:
+        """Return the columns of a query without running it; DuckDB would run one that has parameters."""
+        translated = self.translate(expression)[-1].transform(_typed_null, binds)
         relation = self._duck.sql(translated.sql(dialect="duckdb"))
         return Answer(list(relation.columns), [str(kind) for kind in relation.types], None)
 
@@ -230,6 +236,16 @@ class Link:
             return Answer([], [], table, affected)
         rows = relation.to_arrow_table() if table is None else table
         return Answer(list(relation.columns), [str(kind) for kind in relation.types], rows, affected)
+
+
+def _typed_null(node: exp.Expr, binds: Mapping[str, object]) -> exp.Expr:
+    """Put a NULL of the bind's type in a placeholder's place, or an empty text: DuckDB casts literals like binds."""
+    if not isinstance(node, exp.Placeholder):
+        return node
+    if isinstance(binds[node.name], str):
+        return exp.Literal.string("")
+    kind = _BIND_TYPES.get(type(binds[node.name]))
+    return exp.cast(exp.Null(), kind, dialect="duckdb") if kind else exp.Null()
 
 
 class Databases:
@@ -275,9 +291,15 @@ class Databases:
 
     def create(self, name: str) -> None:
         """Make a database and attach it."""
-        if not _DATABASE_NAME.fullmatch(name) or name in _INTERNAL:
+        if not _DATABASE_NAME.fullmatch(name) or name in _INTERNAL or self._is_reserved(name):
             raise not_supported(f"a database with the name {name!r}: letters, digits and underscores only; it")
         self._attach(name)
+
+    def _is_reserved(self, name: str) -> bool:
+        """Tell whether DuckDB would read a name as a word of its grammar; fakesnow doesn't quote it."""
+        sql = "SELECT 1 FROM duckdb_keywords() WHERE keyword_name = ? AND keyword_category <> 'unreserved'"
+        with self._main.cursor() as connection:
+            return connection.execute(sql, [name.lower()]).fetchone() is not None
 
     def _attach(self, name: str) -> None:
         from fakesnow import info_schema, macros

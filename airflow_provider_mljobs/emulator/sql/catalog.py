@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
+from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist, not_supported
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.sql.engine import Engine
@@ -46,6 +46,7 @@ class Catalog:
             if not or_replace:
                 return self._taken(name, if_not_exists=if_not_exists)
             self.drop_schema(database, name)
+        _refuse_internal(name)
         self._engine.change(f"CREATE SCHEMA {quoted(database)}.{quoted(name)}")
         self.remember("SCHEMA", database, name, "")
         return True
@@ -65,6 +66,7 @@ class Catalog:
 
     def drop_schema(self, database: str, name: str) -> None:
         """Drop a schema with all that lives in it."""
+        _refuse_internal(name)
         self._engine.change(f"DROP SCHEMA {quoted(database)}.{quoted(name)} CASCADE")
         self._engine.change(f"DELETE FROM {OBJECTS} WHERE database_name = ? AND schema_name = ?", database, name)
         self._engine.forget(database, name)
@@ -88,3 +90,9 @@ class Catalog:
         return self._engine.query(
             f"SELECT name, created_on, comment FROM {OBJECTS} WHERE kind = 'WAREHOUSE' ORDER BY 1"
         )
+
+
+def _refuse_internal(schema: str) -> None:
+    """Raise for a schema that DuckDB or fakesnow has in each database."""
+    if schema.upper() in {"INFORMATION_SCHEMA", "MAIN", "PG_CATALOG"} or schema.upper().startswith("_FS_"):
+        raise not_supported(f"making or dropping the schema {schema!r}")

@@ -174,6 +174,7 @@ class Engine:
     def forget(self, database: str, schema: str | None) -> None:
         """Drop what else lived in a database or schema that was dropped."""
         self._stages.drop_all(database, schema)
+        file_formats.drop_all(self, database, schema)
         for callback in self._dropped:
             callback(database, schema)
 
@@ -182,12 +183,12 @@ class Engine:
     ) -> Result:
         """Run a statement.
 
-        :param binds: values for ``?`` and ``:n``.
+        :param binds: values for ``?`` and ``:n``; a description can do without.
         :param describe_only: only tell the columns of its answer; nothing is run.
         """
         from airflow_provider_mljobs.emulator.sql.statements import plan
 
-        prepared = prepare(context, sql, None if describe_only else binds)
+        prepared = prepare(context, sql, (binds or None) if describe_only else binds)
         context.session.engine.follow(context.session.database, context.session.schema)
         try:
             planned = plan(context, prepared)
@@ -201,7 +202,7 @@ class Engine:
     def _describe(self, context: Context, planned: Plan) -> Result:
         if planned.columns is not None:
             return Result(planned.columns, statement=planned.kind)
-        answer = context.session.engine.link.describe(planned.expression)
+        answer = context.session.engine.link.describe(planned.expression, planned.binds)
         return Result(_columns(answer), statement=planned.kind)
 
     def _run(self, context: Context, planned: Plan) -> Result:

@@ -34,6 +34,11 @@ def _ambiguous(name: str) -> SnowflakeError:
     return SnowflakeError(2028, "42601", f"SQL compilation error:\nambiguous column name '{name}'")
 
 
+def _not_grouped(name: str) -> SnowflakeError:
+    # The number is from memory.
+    return SnowflakeError(979, "42601", f"SQL compilation error:\n[{name}] is not a valid group by expression")
+
+
 def _value(text: str) -> SnowflakeError:
     return SnowflakeError(100038, "22018", f"Numeric value '{text}' is not recognized")
 
@@ -88,9 +93,10 @@ _TRANSLATIONS = tuple(
          lambda name: unknown_function(name.upper())),
         (r'(?:Table|View|Sequence|Schema|Catalog)(?: with name)? "?([^"\n!]+?)"? does not exist', _missing),
         (r'Catalog "?([^"\n]+?)"? does not exist', _missing),
-        (r'Referenced (?:column|table) "([^"]+)" not found', invalid_identifier),
+        (r'Referenced (?:column|table) "([^"]+)" (?:was )?not found', invalid_identifier),
         (r'does not have a column (?:named|with name) "?([^"\n]+?)"?[\n!.]', invalid_identifier),
         (r'column "?([^"\s]+?)"? (?:not found|does not exist)', invalid_identifier),
+        (r'column "([^"]+)" must appear in the GROUP BY clause', _not_grouped),
         (r'Ambiguous reference to column name "([^"]+)"', _ambiguous),
         (r"NOT NULL constraint failed: (\S+)", _null),
         (r"invalid date field format: \"([^\"]*)\"", _date),

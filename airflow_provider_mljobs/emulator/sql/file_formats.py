@@ -16,6 +16,7 @@ from airflow_provider_mljobs.emulator.results import Column, Result
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.sql.engine import Engine
 
 _TABLE = "_fs_global._fs_information_schema._fs_file_formats"
 _STATUS = (Column("status"),)
@@ -41,6 +42,12 @@ def _find(context: Context, name: QualifiedName) -> Options | None:
 
 def _delete(context: Context, name: QualifiedName) -> None:
     context.account.engine.change(f"DELETE FROM {_TABLE} {_WHERE}", name.database, name.schema, name.name)
+
+
+def drop_all(engine: Engine, database: str, schema: str | None) -> None:
+    """Drop the file formats of a schema, or of a whole database."""
+    place = "WHERE database_name = ? AND schema_name = coalesce(?, schema_name)"
+    engine.change(f"DELETE FROM {_TABLE} {place}", database, schema)
 
 
 def file_format(context: Context, options: Options) -> Options:

@@ -239,6 +239,8 @@ def infer_schema(
     """Answer ``TABLE(INFER_SCHEMA(LOCATION => '@stage', FILE_FORMAT => 'name'))``."""
     del service, args
     values = {key.upper(): value for key, value in named.items()}
+    if not {"LOCATION", "FILE_FORMAT"} <= set(values):
+        raise not_supported("INFER_SCHEMA without LOCATION or FILE_FORMAT")
     location = context.account.stages.locate(context, parse_stage(str(values["LOCATION"])))
     reader = Reader.of(file_format(context, {"FORMAT_NAME": str(values["FILE_FORMAT"])}))
     found = files(location.directory, location.path)

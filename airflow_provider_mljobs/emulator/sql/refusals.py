@@ -72,10 +72,12 @@ def _refuse_node(node: exp.Expr) -> None:
         raise not_supported(_REFUSED_PROPERTIES[type(node)])
     if isinstance(node, exp.Table):
         _refuse_table(node)
-    elif isinstance(node, exp.Anonymous) and _FORBIDDEN.fullmatch(str(node.this).upper()):
-        raise unknown_function(str(node.this).upper())
+    elif isinstance(node, exp.Anonymous) and _FORBIDDEN.fullmatch(node.name.upper()):
+        raise unknown_function(node.name.upper())
     elif isinstance(node, (exp.ReadCSV, exp.ReadParquet)):
         raise unknown_function(node.key.upper())
+    elif isinstance(node, exp.CurrentUser):
+        raise not_supported("CURRENT_USER without parentheses")
 
 
 def _refuse_table(table: exp.Table) -> None:
@@ -83,6 +85,11 @@ def _refuse_table(table: exp.Table) -> None:
         raise not_supported("Time Travel")
     if table.args.get("changes") is not None:
         raise not_supported("CHANGES")
+    if any(part.upper().startswith("_FS_") for part in (table.catalog, table.db)):
+        raise not_supported(f"the name {table.catalog or table.db!r}, which fakesnow uses,")
+    if "/" in table.name:
+        # DuckDB would read a file of this name.
+        raise not_supported(f"{table.name!r} as the name of a table")
     if isinstance(table.this, exp.Literal):
         raise not_supported(f"reading {table.this.this!r} as a table")
     if isinstance(table.this, exp.Var):

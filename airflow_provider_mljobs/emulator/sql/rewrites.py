@@ -39,6 +39,10 @@ _IGNORED_NAMES = {
     "DEFAULT_DDL_COLLATION",
 }  # fmt: skip
 _SUMS = (exp.Sum, exp.Avg, exp.Variance, exp.Stddev, exp.StddevSamp, exp.StddevPop, exp.VariancePop, exp.Median)
+_CLOCKS: dict[type[exp.Expr], str] = {
+    exp.CurrentTimestamp: "get_current_timestamp", exp.CurrentDate: "today", exp.Localtime: "current_localtime",
+    exp.Localtimestamp: "current_localtimestamp",
+}  # fmt: skip
 # Elements of Snowflake's date formats, longest first, and strftime's.
 _DATE_ELEMENTS = {
     "YYYY": "%Y", "YY": "%y", "MMMM": "%B", "MON": "%b", "MM": "%m", "DD": "%d", "DY": "%a", "HH24": "%H", "HH12": "%I",
@@ -66,11 +70,19 @@ def before_translation(expression: exp.Expr, titles: Sequence[str]) -> exp.Expr:
 
 
 def after_translation(expression: exp.Expr) -> exp.Expr:
-    """Undo what fakesnow does to sums: it turns every one into a DOUBLE, so that texts can be summed."""
+    """Undo what fakesnow does to sums: it turns every one into a DOUBLE, so that texts can be summed.
+
+    The current time becomes a call: DuckDB takes the bare word for a column that has this name.
+    """
     for node in list(expression.find_all(*_SUMS)):
         if node.meta.get("plain") and isinstance(node.this, exp.TryCast):
             node.set("this", node.this.this)
-    return expression
+    return expression.transform(_clock)
+
+
+def _clock(node: exp.Expr) -> exp.Expr:
+    name = None if node.args.get("sysdate") else _CLOCKS.get(type(node))
+    return call(name) if name else node
 
 
 def _name_columns(expression: exp.Expr, titles: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.options import Options, flag, texts
 from airflow_provider_mljobs.emulator.sql.catalog import quoted
+from airflow_provider_mljobs.emulator.sql.errors import translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,10 +131,13 @@ class Reader:
         return f", compression = '{known[name]}'" if known[name] else ""
 
     def columns(self, link: Link, file: Path, *, typed: bool = False) -> list[tuple[str, str]]:
-        """Return names and DuckDB's types of the columns of a file."""
-        return [
-            (str(row[0]), str(row[1])) for row in link.query(f"DESCRIBE SELECT * FROM {self.source(file, typed=typed)}")
-        ]
+        """Return names and DuckDB's types of the columns of a file; raises if it isn't of this format."""
+        try:
+            rows = link.query(f"DESCRIBE SELECT * FROM {self.source(file, typed=typed)}")
+        except Exception as problem:
+            # Whatever DuckDB finds wrong with a file is the statement's error.
+            raise translate(problem) from problem
+        return [(str(row[0]), str(row[1])) for row in rows]
 
 
 def matched(columns: Sequence[tuple[str, str]], targets: Sequence[str], mode: str) -> dict[str, str]:
