@@ -1,3 +1,4 @@
+import gc
 import http.client
 import json
 import os
@@ -461,3 +462,22 @@ def test_many_rows(cursor):
     cursor.execute("SELECT SEQ4() AS a, 'text' AS b FROM TABLE(GENERATOR(ROWCOUNT => 200000))")
 
     assert len(cursor.fetch_pandas_all()) == 200_000
+
+
+def test_a_stopped_server_lets_go_of_duckdb():
+    """Whoever still holds the server, or one of its finished queries, keeps none of the engine's connections."""
+    from snowflake import connector
+
+    from airflow_provider_mljobs.emulator import serve
+
+    def live():
+        gc.collect()
+        return sum(type(item).__name__ == "DuckDBPyConnection" for item in gc.get_objects())
+
+    before = live()
+    with serve() as server:
+        for _ in range(3):
+            with connector.connect(**server.connection_kwargs) as connection:
+                connection.cursor().execute("SELECT 1")
+
+    assert before == live()

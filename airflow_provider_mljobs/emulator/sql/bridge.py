@@ -73,11 +73,20 @@ class Answer:
     affected: int | None = None
 
 
+class _Closed:
+    """Stands in for a connection that is closed, so that nobody who remembers the session keeps DuckDB's objects."""
+
+    def __getattr__(self, name: str) -> Any:
+        import duckdb
+
+        raise duckdb.ConnectionException("Connection already closed")
+
+
 class _Connection:
     """A DuckDB connection whose queries stay relations, from which arrow comes without a copy and a warning."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+        self._connection: Any = connection
         self.relation: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -95,7 +104,7 @@ class _Connection:
 
     def fetchall(self) -> list[Any]:
         relation = self.relation
-        return relation.fetchall() if relation is not None else self._connection.fetchall()
+        return list((self._connection if relation is None else relation).fetchall())
 
     def fetchone(self) -> Any:
         relation = self.relation
@@ -107,8 +116,8 @@ class _Connection:
         return self.relation.to_arrow_table() if self.relation is not None else pa.table({})
 
     def close(self) -> None:
-        self.relation = None
-        self._connection.close()
+        connection, self._connection, self.relation = self._connection, _Closed(), None
+        connection.close()
 
 
 class Link:
@@ -263,8 +272,8 @@ class Databases:
         logging.getLogger("sqlglot").setLevel(logging.ERROR)
         self._directory = root / "databases"
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._fake = FakeSnow(create_database_on_connect=False, create_schema_on_connect=False)
-        self._main = self._fake.duck_conn
+        self._fake: Any = FakeSnow(create_database_on_connect=False, create_schema_on_connect=False)
+        self._main: Any = self._fake.duck_conn
         self._main.execute("SET python_enable_replacements = false")
         file = str(self._directory / "_bookkeeping.duckdb").replace("'", "''")
         self._main.execute(f"DETACH {BOOKKEEPING}; ATTACH '{file}' AS {BOOKKEEPING}")
@@ -320,3 +329,4 @@ class Databases:
     def close(self) -> None:
         """Write everything out and close."""
         self._main.close()
+        self._main = self._fake = _Closed()
