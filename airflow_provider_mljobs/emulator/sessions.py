@@ -15,7 +15,7 @@ from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_mljobs.emulator.sql.engine import EngineSession
     from airflow_provider_mljobs.emulator.tokens import Tokens
@@ -95,11 +95,13 @@ class Sessions:
 
     :param tokens: the job tokens, which end the sessions that they opened.
     :param lifetime: seconds until a session token expires.
+    :param clock: tells the seconds.
     """
 
-    def __init__(self, tokens: Tokens, lifetime: float) -> None:
+    def __init__(self, tokens: Tokens, lifetime: float, clock: Callable[[], float]) -> None:
         self._tokens = tokens
         self._lifetime = lifetime
+        self._clock = clock
         self._lock = threading.Lock()
         self._by_token: dict[str, _Held] = {}
         self._by_master: dict[str, _Held] = {}
@@ -115,7 +117,7 @@ class Sessions:
 
     def _grant(self, session: Session, master: str) -> Grant:
         grant = Grant(secrets.token_urlsafe(32), master, self._lifetime, self._lifetime * _MASTER_LIFETIMES)
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             self._by_token[grant.token] = _Held(session, now + grant.lifetime)
             # Threads that share a connection may renew at once, so renewal keeps the master token.
@@ -129,7 +131,7 @@ class Sessions:
         if held is None:
             raise session_gone()
         self._check_job(held.session)
-        if held.expires < time.monotonic():
+        if held.expires < self._clock():
             raise session_expired()
         return held.session
 
@@ -139,7 +141,7 @@ class Sessions:
 
     def renew(self, master: str) -> tuple[Session, Grant]:
         """Exchange a master token for a new session token; raises 390114 if it is unknown or expired."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             held = self._by_master.get(master)
         # Expired tokens stay known: a thread that still sends one must be told to renew, not to log in.
@@ -150,7 +152,7 @@ class Sessions:
 
     def extend(self, session: Session) -> None:
         """Move the end of a session's tokens: its client is alive."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             for tokens, lifetime in ((self._by_token, 1), (self._by_master, _MASTER_LIFETIMES)):
                 for held in tokens.values():
@@ -162,7 +164,7 @@ class Sessions:
         with self._lock:
             for held in (*self._by_token.values(), *self._by_master.values()):
                 if held.session is session:
-                    held.expires = 0.0
+                    held.expires = float("-inf")
 
     def remove(self, session: Session) -> None:
         """Log a session out."""
@@ -171,7 +173,7 @@ class Sessions:
 
     def remove_expired(self) -> list[Session]:
         """Log out the sessions that no client can renew any more, and return them."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             dead = {held.session for held in self._by_master.values() if held.expires < now}
             self._remove(dead)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Effect = Literal["reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay"]
 
@@ -80,6 +84,7 @@ class Settings:
     :param python: interpreter that the ML runtime images offer to jobs.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
     :param session_lifetime: seconds until a session token expires and the client has to renew it.
+    :param clock: the seconds by which sessions expire; tests give their own.
     :param long_statement: seconds after which a statement is answered "in progress" with a URL to ask again.
     """
 
@@ -95,4 +100,5 @@ class Settings:
     python: Path = field(default_factory=lambda: Path(sys.executable))
     termination_grace: float = 30.0
     session_lifetime: float = 3600.0
+    clock: Callable[[], float] = time.monotonic
     long_statement: float = 40.0

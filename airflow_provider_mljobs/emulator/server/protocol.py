@@ -81,7 +81,7 @@ class Protocol:
         self._opening = threading.Lock()
         self._executor = Executor(account)
         self.queries = self._executor.queries
-        self.sessions = Sessions(account.tokens, account.settings.session_lifetime)
+        self.sessions = Sessions(account.tokens, account.settings.session_lifetime, account.settings.clock)
         self.faults = Faults(account.settings.faults)
         self.statements = Recorder()
         self._endpoints: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
