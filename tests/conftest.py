@@ -1,6 +1,7 @@
 """What all tests share: one embedded Snowflake, connections to it, and an Airflow that runs DAGs against it."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -13,6 +14,8 @@ os.environ["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
 # Airflow reads its configuration when it is imported, so all of it stands here, before any test module.
 _HOME = tempfile.mkdtemp(prefix="mljobs-airflow-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+# Airflow keeps exceptions, with all that their frames hold; DuckDB complains about what of its own is alive at exit.
+atexit.register(gc.collect)
 os.environ |= {
     "AIRFLOW_HOME": _HOME,
     "AIRFLOW__CORE__DAGS_FOLDER": os.path.join(_HOME, "dags"),  # noqa: PTH118 (a string for the environment)
@@ -64,10 +67,3 @@ def airflow(jobs_snowflake, monkeypatch):
     for name, value in jobs_snowflake.environment.items():
         monkeypatch.setenv(name, value)
     return Airflow(jobs_snowflake)
-
-
-def pytest_unconfigure():
-    """Collect the exceptions that Airflow has kept, with all that their frames hold: DuckDB counts its own at exit."""
-    import gc
-
-    gc.collect()
