@@ -5,7 +5,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ML_VENV := .venv-ml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench clean
+.PHONY: help demo test test-nightly check format docs bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -15,6 +15,9 @@ demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 
 test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
 	$(BIN)/python -m pytest
+
+test-nightly: $(VENV)/.ready ## Send 10 000 hostile texts through every argument (some minutes)
+	$(BIN)/python -m pytest tests/jobs/test_hostile_text.py tests/jobs/test_specification_properties.py --hypothesis-profile=nightly
 
 check: $(VENV)/.ready ## Lint, formatting, types
 	$(BIN)/ruff check .
@@ -28,11 +31,11 @@ format: $(VENV)/.ready ## Format the code and fix what the linter can
 docs: $(VENV)/.ready ## Write the table of supported statements into docs/emulator.md
 	$(BIN)/python -m tests.emulator_table
 
-bench: $(VENV)/.ready ## Measure imports, payloads, submits and polls
+bench: $(VENV)/.ready $(ML_VENV)/.ready ## Measure imports, submits and polls, next to Airflow's and Snowflake's own
 	$(BIN)/python -m tests.benchmarks
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(ML_VENV) .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(ML_VENV) build .mypy_cache .pytest_cache .ruff_cache dist
 
 # pip makes the environment (jobs of the embedded Snowflake use its pip); uv fills it, in a tenth of the time.
 $(VENV)/.ready: pyproject.toml
@@ -41,7 +44,7 @@ $(VENV)/.ready: pyproject.toml
 	@echo "Setting up $(VENV) (about a minute, once) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[local,demo,dev]'
+	@UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[local,demo,ray,dev]'
 	@touch $@
 
 # Snowflake's own client, to test against: apart, because it downgrades what Airflow needs.

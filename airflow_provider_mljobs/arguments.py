@@ -12,9 +12,22 @@ from airflow.sdk import XComArg
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.functions import validate_serializer
 from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
+from airflow_provider_mljobs.jobs.imports import validate_imports
 from airflow_provider_mljobs.jobs.payload import validate_requirements
-from airflow_provider_mljobs.jobs.spec import validate_env_vars, validate_instances
+from airflow_provider_mljobs.jobs.rendering import validate_overrides
+from airflow_provider_mljobs.jobs.secrets import validate_secrets
+from airflow_provider_mljobs.jobs.spec import (
+    validate_artifact_repositories,
+    validate_env_vars,
+    validate_instances,
+    validate_log_level,
+    validate_runtime_environment,
+)
+from airflow_provider_mljobs.jobs.specification import parse, validate as validate_specification, validate_using
+from airflow_provider_mljobs.jobs.transport import validate_text
+from airflow_provider_mljobs.jobs.volumes import parse_endpoints, validate_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,18 +104,55 @@ def _validate_interval(value: Any) -> None:
 
 
 def _validate_stage(value: Any) -> None:
-    StagePath.parse(text(value, "stage_name"), "stage_name", _ANY, _ANY)
+    if value is not None:
+        StagePath.parse(text(value, "stage_name"), "stage_name", _ANY, _ANY)
+
+
+def _validate_flag(value: Any, *, field: str, allowed: tuple[Any, ...] = (True, False)) -> None:
+    if not any(value is choice for choice in allowed):
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise InvalidJobSpecError(f"{field} must be one of {choices}; got {value!r}.")
+
+
+def _validate_text(value: Any, *, field: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidJobSpecError(f"{field} must be a text, got {value!r}.")
+    validate_text(value or "", field)
+
+
+def _validate_spec(value: Any) -> None:
+    """Check a specification that stands in the DAG file; files and stages are read later."""
+    if isinstance(value, Mapping):
+        validate_specification(parse(value, "spec"), "spec")
+    elif value is not None:
+        text(value, "spec")
 
 
 _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "compute_pool": partial(identifier, field="compute_pool"),
     "stage_name": _validate_stage,
+    "spec": _validate_spec,
+    "using": lambda value: None if value is None else validate_using(value),
+    "imports": validate_imports,
     "database": partial(optional_identifier, field="database"),
     "schema": partial(optional_identifier, field="schema"),
     "query_warehouse": partial(optional_identifier, field="query_warehouse"),
     "external_access_integrations": integrations,
     "env_vars": lambda value: validate_env_vars(value or {}),
+    "secrets": lambda value: validate_secrets(value or {}),
+    "volumes": lambda value: validate_volumes(value or {}),
+    "endpoints": parse_endpoints,
+    "spec_overrides": validate_overrides,
     "pip_requirements": validate_requirements,
+    "runtime_environment": validate_runtime_environment,
+    "log_level": validate_log_level,
+    "artifact_repositories": validate_artifact_repositories,
+    "serializer": validate_serializer,
+    "comment": partial(_validate_text, field="comment"),
+    "query_tag": partial(_validate_text, field="query_tag"),
+    "enable_metrics": partial(_validate_flag, field="enable_metrics"),
+    "parallel": partial(_validate_flag, field="parallel"),
+    "managed": partial(_validate_flag, field="managed", allowed=(True, False, None)),
     "target_instances": validate_instances,
     "poll_interval": _validate_interval,
 }

@@ -6,10 +6,12 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
+from airflow_provider_mljobs import assembly
 from airflow_provider_mljobs.arguments import is_known, resolved
-from airflow_provider_mljobs.jobs.functions import SESSION, pickle_arguments, refuse_empty
-from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.jobs.arguments import Arguments
+from airflow_provider_mljobs.jobs.functions import SESSION, pack, refuse_empty
 from airflow_provider_mljobs.operators import MLJobOperator
 
 if TYPE_CHECKING:
@@ -18,12 +20,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+# The source is the function itself; there is nothing to render in it.
+_NOT_FOR_FUNCTIONS = {"source", "spec", "using", "entrypoint", "args"}
+
+
 class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
     custom_operator_name = "@task.mljob"
-    # The source is the function itself; there is nothing to render in it.
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
-        *(field for field in MLJobOperator.template_fields if field not in {"source", "entrypoint", "args"}),
+        *(field for field in MLJobOperator.template_fields if field not in _NOT_FOR_FUNCTIONS),
     )
     template_fields_renderers = {  # noqa: RUF012 (Airflow's)
         **DecoratedOperator.template_fields_renderers,
@@ -61,22 +66,31 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
     def _validate_function(self, function: Callable[..., Any]) -> None:
         # Whether the arguments fit has been seen by Airflow.
         refuse_empty(function)
+        if self.serializer == "source":
+            pack(function, "source", assembly.importable(self))
         if is_known([*self.op_args, *self.op_kwargs.values()]):
-            pickle_arguments(function, list(self.op_args), dict(self.op_kwargs))
+            self.packed_arguments(None)
 
-    def _payload(self, context: Context) -> Payload:
-        kwargs = dict(self.op_kwargs)
-        if kwargs.get(SESSION, ...) is None:
-            del kwargs[SESSION]
+    def packed_arguments(self, context: Context | None) -> Arguments:
+        kwargs = self._without_session()
         taken = list(inspect.signature(self.python_callable).parameters)[len(self.op_args) :]
         # As in any task function, an argument named after a context variable gets that variable.
-        kwargs |= {name: context[name] for name in taken if name in context and name not in kwargs}  # type: ignore[literal-required]
-        return Payload.of_function(
+        known: Mapping[str, Any] = dict.fromkeys(KNOWN_CONTEXT_KEYS) if context is None else {**context}
+        kwargs |= {name: known[name] for name in taken if name in known and name not in kwargs}
+        return Arguments.of_function(
             self.python_callable,
             resolved(list(self.op_args)),
             resolved(kwargs),
-            pip_requirements=self.pip_requirements,
+            serializer=self.serializer,
+            importable=assembly.importable(self),
         )
+
+    def _without_session(self) -> dict[str, Any]:
+        """Return the arguments by name but the session, which the job passes itself."""
+        kwargs = dict(self.op_kwargs)
+        if kwargs.get(SESSION, ...) is None:
+            del kwargs[SESSION]
+        return kwargs
 
 
 def mljob_task(

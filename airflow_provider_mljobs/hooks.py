@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+from airflow.sdk.configuration import conf
 
 from airflow_provider_mljobs.gateway.client import MLJobClient
+from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
+from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
+from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.references import StageRef
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
     from airflow_provider_mljobs.jobs.payload import Payload
     from airflow_provider_mljobs.jobs.results import JobResult
     from airflow_provider_mljobs.jobs.spec import JobSpec
@@ -34,15 +43,23 @@ class MLJobHook(SnowflakeHook):
     :param database: database for unqualified names; the connection's by default.
     :param schema: schema for unqualified names; the connection's by default.
     :param visibility_lag: for how many seconds a result may be missing after its job has ended.
+    :param payload_grace: for how many seconds a payload on a stage may be taken to be in use; 0 shares none;
+        ``[mljobs] payload_grace_seconds`` by default.
 
     All other parameters are those of the base class (``role``, ``warehouse``, ``session_parameters`` …).
     """
 
     def __init__(
-        self, snowflake_conn_id: str = "snowflake_default", *, visibility_lag: float = 10.0, **kwargs: Any
+        self,
+        snowflake_conn_id: str = "snowflake_default",
+        *,
+        visibility_lag: float = 10.0,
+        payload_grace: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(snowflake_conn_id=snowflake_conn_id, **kwargs)
         self._visibility_lag = visibility_lag
+        self._payload_grace = payload_grace
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +70,10 @@ class MLJobHook(SnowflakeHook):
     @cached_property
     def client(self) -> MLJobClient:
         """The jobs behind this connection."""
-        return MLJobClient(self.get_conn, visibility_lag=self._visibility_lag)
+        grace = self._payload_grace
+        if grace is None:
+            grace = conf.getfloat("mljobs", "payload_grace_seconds", fallback=DEFAULT_GRACE_SECONDS)
+        return MLJobClient(self.get_conn, visibility_lag=self._visibility_lag, payload_grace=grace)
 
     def close(self) -> None:
         """Close the kept-open connection, if one was opened."""
@@ -83,22 +103,50 @@ class MLJobHook(SnowflakeHook):
         warehouse = self._get_static_conn_params.get("warehouse")
         return Identifier.parse(warehouse, "warehouse") if warehouse else None
 
-    def submit(self, spec: JobSpec, payload: Payload) -> str:
-        """Upload a payload, start its job, and return the job's id. See :meth:`MLJobClient.submit`."""
-        self.client.submit(spec, payload)
+    def submit(self, spec: JobSpec, payload: Payload, arguments: Arguments | None = None) -> str:
+        """Upload a payload unless it is on the stage, start a job that runs it, and return the job's id.
+
+        See :meth:`~airflow_provider_mljobs.gateway.client.MLJobClient.upload` and
+        :meth:`~airflow_provider_mljobs.gateway.client.MLJobClient.submit`.
+        """
+        place = self.client.upload(spec, payload)
+        self.client.submit(spec, place, arguments or Arguments.of_script(()), payload.copies)
         return str(spec.name)
 
     def status(self, job: QualifiedName) -> JobStatus:
         """Return where a job stands."""
         return self.client.status(job)
 
-    def logs(self, job: QualifiedName, instance: int = 0) -> str:
-        """Return the log of one instance of a job."""
+    def logs(self, job: QualifiedName, instance: int | None = 0) -> str:
+        """Return the log of one instance of a job, or with ``None`` of all."""
         return self.client.logs(job, instance)
 
-    def result(self, job: QualifiedName, directory: StagePath) -> JobResult | None:
-        """Return what a job's launcher wrote about its run."""
-        return self.client.result(job, directory)
+    def result(self, job: QualifiedName, directory: StagePath | None = None) -> JobResult | None:
+        """Return what a job's launcher wrote about its run, also for a job of Snowflake's own client.
+
+        :param directory: the job's own directory on the stage; by default the job is asked for it.
+        """
+        return self.client.result(job, directory or self.client.directory(job))
+
+    def open(self, reference: StageRef | Mapping[str, Any], *, max_bytes: int | None = None) -> Any:
+        """Download the value that a reference stands for: a DataFrame, a table, an array, or a file's bytes.
+
+        A pickle is only loaded where the deployment has set ``[mljobs] allow_pickle = True``: it can run any code.
+
+        :param reference: what a job has returned, or what XCom has of it.
+        :param max_bytes: the most to download; ``None`` for no limit.
+        :raises ResultError: if the value can't be loaded; the message says what to do.
+        """
+        allowed = conf.getboolean("mljobs", "allow_pickle", fallback=False)
+        found = StageRef.from_xcom(reference)
+        return open_reference(self.client.connection, found, allow_pickle=allowed, max_bytes=max_bytes)
+
+    def download(self, reference: StageRef | Mapping[str, Any], directory: str | PathLike[str]) -> list[Path]:
+        """Download the files of a reference into an existing directory, and return where they are now.
+
+        :raises ResultError: if a file isn't there.
+        """
+        return download_reference(self.client.connection, StageRef.from_xcom(reference), Path(directory))
 
     def cancel(self, job: QualifiedName) -> None:
         """Stop a job; its service stays until it is dropped."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
+import dataclasses
 import time
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from airflow.sdk import BaseOperator
@@ -15,83 +13,122 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_mljobs import __version__, arguments
-from airflow_provider_mljobs.arguments import (
-    identifier,
-    integrations,
-    is_known,
-    optional_identifier,
-    resolved,
-    text,
-)
+from airflow_provider_mljobs import arguments, assembly
+from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, MLJobFailedError
-from airflow_provider_mljobs.gateway.completion import abandon, complete
+from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
 from airflow_provider_mljobs.gateway.watching import look, tell
 from airflow_provider_mljobs.jobs import logs
-from airflow_provider_mljobs.jobs.functions import called, pickle_arguments, refuse_call, refuse_empty
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath, job_name
-from airflow_provider_mljobs.jobs.payload import Payload, locate, script_arguments, validate_arguments
-from airflow_provider_mljobs.jobs.results import jsonb_safe
-from airflow_provider_mljobs.jobs.spec import JobSpec
+from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments, validate_arguments
+from airflow_provider_mljobs.jobs.functions import called, pack, refuse_call, refuse_empty
+from airflow_provider_mljobs.jobs.git import GitSource
+from airflow_provider_mljobs.jobs.imports import plain as plain_imports
+from airflow_provider_mljobs.jobs.rendering import result_directory
+from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, jsonb_safe
+from airflow_provider_mljobs.jobs.spec import validate_instances
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_event
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.gateway.completion import Outcome
     from airflow_provider_mljobs.hooks import MLJobHook
+    from airflow_provider_mljobs.jobs.functions import Serializer
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.payload import Payload
+    from airflow_provider_mljobs.jobs.spec import JobSpec
 
 OnFinish = Literal["drop", "drop_on_success", "keep"]
-# The trigger reports a deadline itself; Airflow's own timeout is for the case that no trigger does.
+# Airflow's own timeout is for the case that no trigger reports a deadline.
 _DEFER_GRACE = timedelta(seconds=60)
+# For the upload of a payload that the first of several mapped tasks has begun.
+_UPLOAD_PATIENCE_SECONDS = 5.0
 
 
 class MLJobOperator(BaseOperator):
     """Run code as a Snowflake ML Job and return what it returns.
 
-    The code, packed into one archive, is uploaded to a stage and run in the ML runtime image on a compute pool. While
-    it runs the task is deferred. At the end the log is in the task log, and XCom has ``return_value`` (a function's
-    return value, a script's global ``__return__``), ``job_id``, ``status``, ``logs`` (the tail) and ``stage_path``
-    (where the job saved files: ``$MLRS_STAGE_RESULT_PATH`` inside the job).
+    The code, packed into one archive, is uploaded to a stage and run in the ML runtime image on a compute pool; code
+    that is on the stage already isn't uploaded again. While the job runs the task is deferred. At the end the log is in
+    the task log, and XCom has ``return_value`` (a function's return value, a script's global ``__return__``),
+    ``job_id``, ``status``, ``logs`` (the tail), ``stage_path`` (where the job saved files: ``$MLRS_STAGE_RESULT_PATH``
+    inside the job), ``artifacts`` (these files: path, bytes, md5), for a git source ``git_commit``, and for
+    several instances ``instances`` (exit code and value of each).
     Example::
 
         train = MLJobOperator(
             task_id="train",
             source="loan_default/",
             entrypoint="train.py",
-            args=["--table", "{{ params.table }}"],
+            args=["--table", "{{ params.table }}", "--output-dir", "$MLRS_STAGE_RESULT_PATH"],
             compute_pool="ML_POOL",
             stage_name="@ml.payloads",
         )
 
-    A return value that is no JSON (a DataFrame, an array, an object) stays on the stage; XCom gets its place. A payload
-    that raises fails the task with :class:`~airflow_provider_mljobs.exceptions.RemoteError`.
+    A return value that is no JSON (a DataFrame, an array, an object), or larger than ``[mljobs] max_xcom_bytes``, stays
+    on the stage; XCom gets a reference, which another job takes as an argument and gets the value. A payload that
+    raises fails the task with :class:`~airflow_provider_mljobs.exceptions.RemoteError`.
 
-    :param source: what to run: a Python file, a directory, or a callable. Relative paths start at the folder of the DAG
-        file. (templated)
-    :param entrypoint: the Python file to start, for a directory; relative to it. (templated)
-    :param args: a script's arguments, or a callable's positional ones. They arrive byte for byte; nothing in them is
-        expanded. (templated)
+    With ``spec`` instead of ``source`` the task runs a service specification of your own, in any image::
+
+        MLJobOperator(task_id="own_image", spec="specs/job.yaml", compute_pool="ML_POOL")
+
+    :param source: what to run: a Python file, a directory, a callable, ``@stage/path`` or ``snow://…`` (copied by
+        Snowflake, never to the worker), or a :class:`~airflow_provider_mljobs.jobs.sources.GitSource`. Relative paths
+        start at the folder of the DAG file. (templated)
+    :param spec: instead of a source: a service specification as a dict, as YAML, in a file ``*.yaml``, ``*.yml`` or
+        ``*.json`` beside the DAG file (templated as well), or in ``@stage/file``. (templated)
+    :param using: values of a specification template's variables, which Snowflake fills in. (templated)
+    :param entrypoint: what to start: a Python file of the source, or a command as a list, e.g.
+        ``["torchrun", "train.py"]``. A source that is a file needs none. (templated)
+    :param args: a script's or command's arguments, or a callable's positional ones. They arrive byte for byte; in a
+        script's, ``$MLRS_…`` and ``$SNOWFLAKE_…`` variables of the job are expanded. (templated)
+    :param imports: more code for the job: ``"utils/"``, ``("src/utils/", "utils")`` with the name to import it by, a
+        file, a zip, a module, or ``("@stage/path/", "utils")``. (templated)
+    :param serializer: how a callable travels: as ``source``, by ``cloudpickle``, or ``auto``: as source where it stands
+        alone.
     :param compute_pool: the pool that runs the job. (templated)
     :param stage_name: stage for payload and result, ``[@][[db.]schema.]stage[/path]``. It has to exist, with
-        ``ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')``. (templated)
+        ``ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')``. Not needed with ``spec``. (templated)
     :param env_vars: environment variables of the job, text to text. (templated)
+    :param secrets: Snowflake secrets for the job: by the name of an environment variable, ``{"WANDB_API_KEY":
+        "ml.secrets.wandb"}``, or by the directory in which its files lie, ``{"/secrets/feed": "ml.secrets.feed"}``; a
+        value ``{"snowflakeSecret": …, "secretKeyRef": "password"}`` names the part. (templated)
     :param pip_requirements: requirements that pip installs when the job starts, after those of a ``requirements.txt``
         in the source. Needs an external access integration to a package index. (templated)
-    :param target_instances: number of instances; more than one is not supported yet.
+    :param artifact_repositories: Snowflake artifact repositories for pip; such a job is managed. (templated)
+    :param runtime_environment: tag or image of the ML runtime; by default the one that Snowflake names for the pool and
+        for the Python that runs this task. (templated)
+    :param target_instances: number of instances, each on a node of its own.
+    :param min_instances: how many of them are enough to begin with; all by default.
+    :param parallel: whether every instance runs the entrypoint. Otherwise the first runs it, with the others in a Ray
+        cluster that the job has started.
+    :param volumes: more volumes, by mount path: ``"@stage/path"``, or a volume in the words of a service specification,
+        e.g. ``{"source": "memory", "size": "2Gi"}``. (templated)
+    :param endpoints: endpoints, in the words of a service specification. (templated)
+    :param spec_overrides: what is merged into the job's specification, lists by their ``name``; ``None`` removes.
+        (templated)
+    :param enable_metrics: whether the platform collects metrics of the job.
+    :param log_level: which streams an event table keeps: ``INFO`` both, ``ERROR`` stderr, ``NONE``.
+    :param managed: whether SYSTEM$EXECUTE_ML_JOB starts the job instead of EXECUTE JOB SERVICE; by default if the pool
+        is one of the system's, or artifact repositories are used.
+    :param comment: a text for people, in the job's COMMENT. (templated)
+    :param query_tag: QUERY_TAG of queries inside the job; by default DAG, run, task, map index and try as JSON.
+        (templated)
     :param database: database of the job, and for an unqualified stage; the connection's by default. (templated)
     :param schema: schema of the job, and for an unqualified stage; the connection's by default. (templated)
     :param query_warehouse: warehouse for queries inside the job; the connection's by default. (templated)
     :param external_access_integrations: integrations by which the job reaches other hosts. (templated)
     :param snowflake_conn_id: the Airflow connection. (templated)
     :param wait_for_completion: whether to wait; otherwise the task returns the job's id, and the job, its log and its
-        payload are left to whoever waits for it.
+        files are left to whoever waits for it.
     :param deferrable: whether to wait in the triggerer instead of holding a worker.
     :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
-    :param on_finish: what to do with the job service and its payload at the end, once the log is safe: ``drop``,
+    :param on_finish: what to do with the job service and its input at the end, once the log is safe: ``drop``,
         ``drop_on_success``, or ``keep``. What the job saved on the stage always stays.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
     :raises InvalidJobSpecError: when the arguments can't make a job: while the DAG is parsed where that can be known.
@@ -99,32 +136,69 @@ class MLJobOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "source",
+        "spec",
+        "using",
         "entrypoint",
         "args",
+        "imports",
         "compute_pool",
         "stage_name",
         "env_vars",
+        "secrets",
         "pip_requirements",
+        "artifact_repositories",
+        "runtime_environment",
+        "volumes",
+        "endpoints",
+        "spec_overrides",
+        "comment",
+        "query_tag",
         "database",
         "schema",
         "query_warehouse",
         "external_access_integrations",
         "snowflake_conn_id",
     )
-    template_fields_renderers = {"args": "json", "env_vars": "json", "pip_requirements": "json"}  # noqa: RUF012 (Airflow's)
+    template_fields_renderers = {  # noqa: RUF012 (Airflow's)
+        "spec": "yaml",
+        "args": "json",
+        "env_vars": "json",
+        "secrets": "json",
+        "pip_requirements": "json",
+        "volumes": "json",
+        "endpoints": "json",
+        "spec_overrides": "json",
+    }
     ui_color = "#d5f0fa"
 
     def __init__(  # noqa: PLR0913 (the parameters of a job)
         self,
         *,
-        source: str | os.PathLike[str] | Callable[..., Any],
         compute_pool: str,
-        stage_name: str,
-        entrypoint: str | None = None,
+        source: str | os.PathLike[str] | GitSource | Callable[..., Any] | None = None,
+        spec: str | Mapping[str, Any] | None = None,
+        using: Mapping[str, Any] | None = None,
+        entrypoint: str | Sequence[str] | None = None,
         args: Sequence[Any] = (),
+        imports: Sequence[Any] = (),
+        serializer: Serializer = "auto",
+        stage_name: str | None = None,
         env_vars: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str | Mapping[str, str]] | None = None,
         pip_requirements: Sequence[str] = (),
+        artifact_repositories: Sequence[str] = (),
+        runtime_environment: str | None = None,
         target_instances: int = 1,
+        min_instances: int | None = None,
+        parallel: bool = False,
+        volumes: Mapping[str, str | Mapping[str, Any]] | None = None,
+        endpoints: Sequence[Mapping[str, Any]] = (),
+        spec_overrides: Mapping[str, Any] | None = None,
+        enable_metrics: bool = True,
+        log_level: Literal["INFO", "ERROR", "NONE"] | None = None,
+        managed: bool | None = None,
+        comment: str | None = None,
+        query_tag: str | None = None,
         database: str | None = None,
         schema: str | None = None,
         query_warehouse: str | None = None,
@@ -140,14 +214,32 @@ class MLJobOperator(BaseOperator):
         super().__init__(**kwargs)
         # A callable must not stand in a template field: Airflow would call it as a template. Its name stands there.
         self.function = source if callable(source) else None
-        self.source = called(source) if callable(source) else source
+        self.source = _templatable(source)
+        self.spec = spec
+        self.using = using
         self.entrypoint = entrypoint
         self.args = args
+        # Modules can't stand there either; the files that they are made of can.
+        self.imports = plain_imports(imports) if is_known(imports) else imports
+        self.serializer = serializer
         self.compute_pool = compute_pool
         self.stage_name = stage_name
         self.env_vars = env_vars
+        self.secrets = secrets
         self.pip_requirements = pip_requirements
+        self.artifact_repositories = artifact_repositories
+        self.runtime_environment = runtime_environment
         self.target_instances = target_instances
+        self.min_instances = min_instances
+        self.parallel = parallel
+        self.volumes = volumes
+        self.endpoints = endpoints
+        self.spec_overrides = spec_overrides
+        self.enable_metrics = enable_metrics
+        self.log_level = log_level
+        self.managed = managed
+        self.comment = comment
+        self.query_tag = query_tag
         self.database = database
         self.schema = schema
         self.query_warehouse = query_warehouse
@@ -170,17 +262,21 @@ class MLJobOperator(BaseOperator):
 
         return MLJobHook(self.snowflake_conn_id, database=self.database, schema=self.schema)
 
+    def prepare_template(self) -> None:
+        """Read a specification's file, so that its text is rendered and shown like any other field."""
+        if assembly.is_specification_file(self.spec) and is_known(self.spec):
+            self.spec = assembly.read_specification(self)
+
     def execute(self, context: Context) -> Any:
         """Submit the job; then wait, defer or return its id."""
         try:
             spec = self._spec(context)
             # What is secret by its name isn't shown, even if a statement or the job's log holds it.
             mask_secret(dict(spec.env_vars))
-            payload = self._payload(context)
             self.job_id = str(spec.name)
             # Before the submit: whoever looks for the job of this try, alive or crashed, finds its name here.
             context["ti"].xcom_push(key="job_id", value=self.job_id)
-            self.hook.submit(spec, payload)
+            directory = self._submit(context, spec)
             if self._is_killed:
                 # The kill came before there was a job.
                 self.hook.cancel(spec.name)
@@ -189,16 +285,24 @@ class MLJobOperator(BaseOperator):
                 return self.job_id
             watch = JobWatch(deadline=self._deadline(context), patience=_patience())
             if self.deferrable:
-                self._defer(watch, spec.directory)
-            return self._finish(context, self._wait(spec.name, watch))
+                self._defer(watch, directory)
+            return self._finish(context, self._wait(spec.name, watch, directory))
         except AirflowTaskTimeout:
             if self.job_id is None:
                 raise
             # In the worker Airflow enforces execution_timeout itself, in the middle of anything: a new connection.
             self.hook.close()
-            return self._finish(context, to_event(self.job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN))
+            place = self._stage_path(context)
+            return self._finish(context, to_event(self.job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=place))
         finally:
             self.hook.close()
+
+    def dry_run(self) -> None:
+        """Print the statement that would start the job, with its specification; nothing is asked or touched.
+
+        What only Snowflake knows stands in angle brackets.
+        """
+        print(assembly.preview(self, *self.hook.default_schema))  # noqa: T201 (for whoever calls it)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Go on after the trigger has seen the end of the job."""
@@ -214,7 +318,7 @@ class MLJobOperator(BaseOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralError:
-            self._abandon(self._spec(context))
+            self._abandon(context)
             raise
 
     def on_kill(self) -> None:
@@ -229,58 +333,67 @@ class MLJobOperator(BaseOperator):
         with MLJobHook(self.snowflake_conn_id) as hook:
             hook.cancel(hook.job(self.job_id))
 
-    def _abandon(self, spec: JobSpec) -> None:
+    def _abandon(self, context: Context) -> None:
+        job, place = self._spec(context).name, self._stage_path(context)
+        directory = self.hook.stage(place) if place else None
         try:
-            abandon(self.hook.client, spec.name, spec.directory if self.on_finish == "drop" else None, self.log)
+            abandon(self.hook.client, job, directory, self.log, drop=self.on_finish == "drop")
         except GatewayError as error:
-            self.log.warning("Job %s may still run, with files in %s. Reason: %s", spec.name, spec.directory, error)
+            self.log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
         finally:
             self.hook.close()
 
-    def _payload(self, context: Context) -> Payload:  # noqa: ARG002 (the decorator needs the context)
+    def _submit(self, context: Context, spec: JobSpec) -> StagePath | None:
+        """Start the job, and return its own directory on the stage; a specification of the user's own has none."""
+        if self.spec is not None:
+            self.hook.client.submit_specification(spec, assembly.specification_source(self, *self.hook.default_schema))
+            return None
+        payload, given = self._payload(), self.packed_arguments(context)
+        ti = context["ti"]
+        # The first of several mapped tasks uploads what all of them run.
+        patience = _UPLOAD_PATIENCE_SECONDS if (ti.map_index or 0) > 0 else 0.0
+        place = self.hook.client.upload(spec, payload, patience=patience)
+        ti.xcom_push(key="stage_path", value=str(result_directory(spec, place)))
+        return self.hook.client.submit(spec, place, given, payload.copies)
+
+    def _payload(self) -> Payload:
+        return assembly.payload_of(self, *self.hook.default_schema)
+
+    def packed_arguments(self, context: Context | None) -> Arguments:  # noqa: ARG002 (the decorator needs the context)
+        """Pack what the payload is given.
+
+        :param context: the run's; ``None`` for a preview.
+        """
         if self.function is not None:
-            return Payload.of_function(self.function, resolved(self.args), pip_requirements=self.pip_requirements)
-        return Payload.of_source(
-            self._source_path(), self.entrypoint, self.args, pip_requirements=self.pip_requirements
-        )
+            return Arguments.of_function(
+                self.function,
+                resolved(self.args),
+                serializer=self.serializer,
+                importable=assembly.importable(self),
+            )
+        return Arguments.of_script(self.args, to_process=self._is_command)
+
+    @property
+    def _is_command(self) -> bool:
+        return isinstance(self.entrypoint, list | tuple)
 
     def _spec(self, context: Context) -> JobSpec:
         database, schema = self.hook.default_schema
         ti = context["ti"]
-        name = job_name(
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            attempt=f"{ti.max_tries}_{ti.try_number}",
-        )
-        job = QualifiedName.parse(str(name), "job", database, schema)
-        origin = {
-            "provider": __version__,
-            "dag_id": ti.dag_id,
-            "run_id": ti.run_id,
-            "task_id": ti.task_id,
-            "map_index": ti.map_index,
-            "try_number": ti.try_number,
-            # A deleted and repeated DAG run has all the rest in common.
-            "id": str(ti.id),
-        }
-        return JobSpec(
-            name=job,
-            compute_pool=identifier(self.compute_pool, "compute_pool"),
-            directory=StagePath.parse(self.stage_name, "stage_name", database, schema) / str(name),
-            # A container's session has no warehouse of its own, not even its user's.
-            query_warehouse=optional_identifier(self.query_warehouse, "query_warehouse") or self.hook.default_warehouse,
-            external_access_integrations=integrations(self.external_access_integrations),
-            env_vars=self.env_vars or {},
-            target_instances=self.target_instances,
-            comment=json.dumps(origin),
+        return assembly.job_spec(
+            self,
+            assembly.name_of(ti),
+            assembly.origin_of(ti),
+            database=database,
+            schema=schema,
+            warehouse=self.hook.default_warehouse,
         )
 
-    def _source_path(self) -> Path:
-        path = Path(os.fspath(self.source))
-        folder = Path(self._dag.fileloc).parent if self._dag is not None and self._dag.fileloc else Path()
-        return path if path.is_absolute() else folder / path
+    def _stage_path(self, context: Context) -> str | None:
+        """Return the job's directory on the stage, as an earlier phase of this try has left it in XCom."""
+        ti = context["ti"]
+        place = ti.xcom_pull(task_ids=ti.task_id, key="stage_path", map_indexes=ti.map_index)
+        return str(place) if place else None
 
     def _deadline(self, context: Context) -> float | None:
         """Return when the job has to be over: Airflow itself doesn't enforce execution_timeout while deferred."""
@@ -288,7 +401,7 @@ class MLJobOperator(BaseOperator):
             return None
         return context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
 
-    def _defer(self, watch: JobWatch, directory: StagePath) -> NoReturn:
+    def _defer(self, watch: JobWatch, directory: StagePath | None) -> NoReturn:
         from airflow_provider_mljobs.triggers import MLJobTrigger
 
         timeout = None
@@ -303,14 +416,15 @@ class MLJobOperator(BaseOperator):
                 patience=watch.patience,
                 cancel_on_kill=self.cancel_on_kill,
                 # A user's kill is no success, so "drop_on_success" keeps the job.
-                stage_path=str(directory) if self.on_finish == "drop" else None,
+                drop_on_kill=self.on_finish == "drop",
+                stage_path=None if directory is None else str(directory),
             ),
             method_name="execute_complete",
             timeout=timeout,
         )
         raise AssertionError  # defer never returns; this tells the type checker
 
-    def _wait(self, job: QualifiedName, watch: JobWatch) -> dict[str, Any]:
+    def _wait(self, job: QualifiedName, watch: JobWatch, directory: StagePath | None) -> dict[str, Any]:
         """Wait in the worker: the same look and the same decision as the trigger's."""
         started, status = time.time(), JobStatus.UNKNOWN
         while True:
@@ -318,7 +432,8 @@ class MLJobOperator(BaseOperator):
             tell(self.log, job, status, seen)
             status = seen.status
             if seen.verdict.is_final:
-                return to_event(str(job), seen.verdict, seen.status, seen.message)
+                place = None if directory is None else str(directory)
+                return to_event(str(job), seen.verdict, seen.status, seen.message, stage_path=place)
             time.sleep(pause(time.time() - started, self.poll_interval))
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
@@ -327,10 +442,17 @@ class MLJobOperator(BaseOperator):
         mask_secret(dict(self.env_vars or {}))
         self.job_id = str(event["job_id"])
         job = self.hook.job(self.job_id)
-        directory = self.hook.stage(self.stage_name) / job.name.value
-        verdict, status = Verdict(event["verdict"]), JobStatus(event["status"])
+        directory = self.hook.stage(event["stage_path"]) if event.get("stage_path") else None
+        ending = Ending(
+            job=job,
+            directory=directory,
+            verdict=Verdict(event["verdict"]),
+            status=JobStatus(event["status"]),
+            instances=self.target_instances,
+            max_bytes=_max_xcom_bytes(),
+        )
         try:
-            outcome = complete(self.hook.client, job, directory, verdict=verdict, status=status)
+            outcome = complete(self.hook.client, ending)
         except GatewayError:
             self.log.warning("Left as they are: job %s, and its files in %s.", job, directory)
             raise
@@ -340,7 +462,7 @@ class MLJobOperator(BaseOperator):
         if drop and outcome.log is not None:
             self._clean_up(job, directory, outcome)
         else:
-            self.log.info("Kept job %s, and its payload in %s.", job, directory)
+            self.log.info("Kept job %s, and its files in %s.", job, directory)
         if outcome.error is not None:
             raise outcome.error
         if outcome.result is None:
@@ -350,7 +472,7 @@ class MLJobOperator(BaseOperator):
             self.multiple_outputs = False
         return outcome.result.xcom
 
-    def _show(self, context: Context, job: QualifiedName, directory: StagePath, outcome: Outcome) -> None:
+    def _show(self, context: Context, job: QualifiedName, directory: StagePath | None, outcome: Outcome) -> None:
         """Write the job's log to the task log, and push what XCom gets besides the return value."""
         log = outcome.log or ""
         for block in logs.blocks(logs.without_banners(log)):
@@ -358,47 +480,68 @@ class MLJobOperator(BaseOperator):
         if outcome.log is not None and not logs.without_banners(log):
             self.log.info("Job %s has printed nothing, or its log is gone.", job.name)
         self.log.info("Job %s ended %s.", job, outcome.status)
-        if self.do_xcom_push:
-            tail = logs.tail(logs.between_banners(log))
-            for key, value in (("status", outcome.status.value), ("logs", tail), ("stage_path", str(directory))):
+        if not self.do_xcom_push:
+            return
+        found: dict[str, Any] = {
+            "status": outcome.status.value,
+            "logs": logs.tail(logs.between_banners(log)),
+            "stage_path": None if directory is None else str(directory),
+            "artifacts": outcome.artifacts,
+            "instances": [instance.xcom for instance in outcome.instances] or None,
+            "git_commit": outcome.result.git_commit if outcome.result is not None else None,
+        }
+        for key, value in found.items():
+            if value is not None:
                 context["ti"].xcom_push(key=key, value=jsonb_safe(value))
 
-    def _clean_up(self, job: QualifiedName, directory: StagePath, outcome: Outcome) -> None:
-        """Drop the service, remove the payload. What can't be removed is named; it turns no success into failure."""
+    def _clean_up(self, job: QualifiedName, directory: StagePath | None, outcome: Outcome) -> None:
+        """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""
         try:
             self.hook.client.clean_up(job, directory, result=outcome.is_taken)
         except GatewayError as error:
             self.log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
         else:
-            self.log.info("Dropped job %s and removed its payload.", job)
+            self.log.info("Dropped job %s and removed its input.", job)
 
     def _validate(self) -> None:
         if self.on_finish not in get_args(OnFinish):
             known = ", ".join(get_args(OnFinish))
             raise InvalidJobSpecError(f"on_finish must be one of {known}; got {self.on_finish!r}.")
         arguments.validate(vars(self))
+        validate_instances(self.target_instances, self.min_instances)
+        assembly.refuse_contradictions(self)
+        if self._dag is not None and is_known(self.imports):
+            assembly.locate_imports(self)
         if self.function is not None:
             self._validate_function(self.function)
-        elif is_known(self.source) and is_known(self.entrypoint):
+        elif self.spec is None and is_known(self.source) and is_known(self.entrypoint):
             self._validate_source()
 
     def _validate_function(self, function: Callable[..., Any]) -> None:
-        if self.entrypoint is not None:
-            raise InvalidJobSpecError(f"entrypoint {self.entrypoint!r} is for a directory; source is a callable.")
         refuse_empty(function)
+        if self.serializer == "source":
+            pack(function, "source", assembly.importable(self))
         if is_known(self.args):
             validate_arguments(self.args)
             refuse_call(function, self.args, {})
-            pickle_arguments(function, self.args, {})
+            Arguments.of_function(function, self.args, serializer=self.serializer)
 
     def _validate_source(self) -> None:
-        text(self.source, "source")
         if is_known(self.args):
-            script_arguments(self.args)
+            script_arguments(self.args, to_process=self._is_command)
         # A DAG file is parsed where its folder is; a task without a DAG says nothing about where it will run.
-        if self._dag is not None:
-            locate(self._source_path(), self.entrypoint)
+        assembly.locate_source(self, is_here=self._dag is not None)
+
+
+def _templatable(source: Any) -> Any:
+    if isinstance(source, GitSource):
+        return dataclasses.asdict(source)
+    return called(source) if callable(source) else source
 
 
 def _patience() -> float:
     return float(conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0))
+
+
+def _max_xcom_bytes() -> int:
+    return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))

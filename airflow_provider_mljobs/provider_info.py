@@ -30,17 +30,44 @@ def get_provider_info() -> dict[str, Any]:
             "mljobs": {
                 "description": "Settings of the Snowflake ML Jobs provider.",
                 "options": {
-                    "max_unreachable_seconds": {
-                        "description": (
-                            "For how many seconds Snowflake may be unreachable before a waiting task gives up its job. "
-                            "The job itself is left running."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "float",
-                        "example": "1800",
-                        "default": "600",
-                    },
+                    "max_unreachable_seconds": _option(
+                        "For how many seconds Snowflake may be unreachable before a waiting task gives up its job. "
+                        "The job itself is left running.",
+                        "float",
+                        "600",
+                        "1800",
+                    ),
+                    "max_xcom_bytes": _option(
+                        "A larger return value stays on the stage, and XCom gets a reference to it.",
+                        "integer",
+                        "1000000",
+                        "100000",
+                    ),
+                    "allow_pickle": _option(
+                        "Whether MLJobHook.open loads pickles that a job has written. They can run any code in the "
+                        "worker.",
+                        "boolean",
+                        "False",
+                        "True",
+                    ),
+                    "payload_grace_seconds": _option(
+                        "For how many seconds a payload on a stage may be taken to be in use. It is removed some three "
+                        "times as long after its upload. 0 gives each job a payload of its own, which goes with it.",
+                        "float",
+                        "86400",
+                        "3600",
+                    ),
                 },
             }
         },
+    }
+
+
+def _option(description: str, kind: str, default: str, example: str) -> dict[str, str]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": example,
+        "default": default,
     }

@@ -50,7 +50,8 @@ class MLJobTrigger(BaseTrigger):
     :param deadline: when the job has to be over, in seconds since the epoch: it means the same after a restart.
     :param patience: for how many seconds Snowflake may be unreachable before the wait is given up.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
-    :param stage_path: the job's directory on the stage, if a job that was cancelled is to be cleaned up, too.
+    :param drop_on_kill: whether a job that was cancelled is dropped, too.
+    :param stage_path: the job's directory on the stage; ``None`` if it has none.
     """
 
     def __init__(  # noqa: PLR0913 (Airflow stores them one by one)
@@ -62,6 +63,7 @@ class MLJobTrigger(BaseTrigger):
         deadline: float | None = None,
         patience: float = 600.0,
         cancel_on_kill: bool = True,
+        drop_on_kill: bool = False,
         stage_path: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -71,6 +73,7 @@ class MLJobTrigger(BaseTrigger):
         self.deadline = deadline
         self.patience = patience
         self.cancel_on_kill = cancel_on_kill
+        self.drop_on_kill = drop_on_kill
         self.stage_path = stage_path
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -84,6 +87,7 @@ class MLJobTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "patience": self.patience,
                 "cancel_on_kill": self.cancel_on_kill,
+                "drop_on_kill": self.drop_on_kill,
                 "stage_path": self.stage_path,
             },
         )
@@ -102,7 +106,9 @@ class MLJobTrigger(BaseTrigger):
                 status = seen.status
                 if seen.verdict.is_final:
                     await self._settle(started)
-                    yield TriggerEvent(to_event(self.job_id, seen.verdict, seen.status, seen.message))
+                    yield TriggerEvent(
+                        to_event(self.job_id, seen.verdict, seen.status, seen.message, stage_path=self.stage_path)
+                    )
                     return
                 # After a restart all triggers begin at the same moment; they should not ask at the same moment.
                 seconds = pause(time.time() - started, self.poll_interval)
@@ -152,7 +158,8 @@ class MLJobTrigger(BaseTrigger):
             return
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         with self._hook() as hook:
-            abandon(hook.client, self._job, hook.stage(self.stage_path) if self.stage_path else None, self.log)
+            directory = hook.stage(self.stage_path) if self.stage_path else None
+            abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill)
 
     def _is_still_deferred(self) -> bool:
         """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.

@@ -35,6 +35,8 @@ def main() -> int:
                 "airflow.task.operators.airflow_provider_mljobs=INFO py.warnings=ERROR airflow.models.crypto=ERROR "
                 "airflow.sdk._shared.secrets_masker=ERROR"
             ),
+            # No other task will want these payloads, so each goes with its job instead of waiting for one.
+            "AIRFLOW__MLJOBS__PAYLOAD_GRACE_SECONDS": "0",
             "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
         }
         from airflow.utils.db import initdb

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 # The connector would look for cloud metadata servers, which takes seconds where there are none.
 os.environ["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
@@ -22,7 +23,13 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    "HYPOTHESIS_STORAGE_DIRECTORY": os.path.join(_HOME, "hypothesis"),  # noqa: PTH118 (as above)
 }
+
+# The same examples in each run; "make test-nightly" looks for new ones.
+settings.register_profile("test", max_examples=300, deadline=None, derandomize=True)
+settings.register_profile("nightly", max_examples=10_000, deadline=None)
+settings.load_profile("test")
 
 
 @pytest.fixture(scope="session")

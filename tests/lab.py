@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+ARCHIVE = "payload.pyz"
 POOL = "ML_POOL"
 STAGE = "@ML_PAYLOADS"
 
@@ -27,16 +28,17 @@ class Run:
     :param state: the state of the run.
     :param tasks: the states of the tasks.
     :param errors: what the failed tasks raised, by task.
+    :param instances: the task instances.
     """
 
     state: str
     tasks: dict
     errors: dict
-    _instances: list = field(repr=False)
+    instances: list = field(repr=False)
 
     def xcom(self, task_id, key="return_value", map_index=-1):
         """Return what a task has pushed."""
-        for ti in self._instances:
+        for ti in self.instances:
             if (ti.task_id, ti.map_index) == (task_id, map_index):
                 return ti.xcom_pull(task_ids=task_id, key=key, map_indexes=map_index if map_index >= 0 else None)
         raise KeyError(task_id)
@@ -56,8 +58,8 @@ class Airflow:
             self.query(f"DROP SERVICE {job}")
         self.query(f"REMOVE {STAGE}")
 
-    def run(self, dag):
-        """Run a DAG and return its end."""
+    def run(self, dag, params=None):
+        """Run a DAG, with parameters other than its own, and return its end."""
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
         bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
@@ -70,7 +72,7 @@ class Airflow:
 
         for task in dag.tasks:
             task.on_failure_callback = [remember]
-        run = dag.test()
+        run = dag.test(run_conf=params)
         instances = run.get_task_instances()
         return Run(str(run.state), {ti.task_id: str(ti.state) for ti in instances}, errors, instances)
 
@@ -100,5 +102,12 @@ class Airflow:
 
     @property
     def files(self):
-        """The files on the stage, without the job's directory."""
-        return sorted(row["name"].split("/", 2)[2] for row in self.query(f"LIST {STAGE}"))
+        """The files of jobs on the stage, without the directories of payload and job; no payloads."""
+        names = [row["name"].split("/") for row in self.query(f"LIST {STAGE}")]
+        return sorted("/".join(parts[3:]) for parts in names if parts[-1] != ARCHIVE)
+
+    @property
+    def payloads(self):
+        """The directories of payloads on the stage."""
+        names = [row["name"].split("/") for row in self.query(f"LIST {STAGE}")]
+        return sorted(parts[-2] for parts in names if parts[-1] == ARCHIVE)

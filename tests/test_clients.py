@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_mljobs.gateway.client import MLJobClient
+from airflow_provider_mljobs.gateway.downloads import open_reference
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE
 
@@ -48,7 +51,13 @@ def seen():
     with serve(python=ML_PYTHON) as server:
         with connector.connect(**server.connection_kwargs) as connection:
             connection.execute_string((ROOT / "example_dags/setup.sql").read_text())
-        yield run_ml_client(server)
+        seen = run_ml_client(server)
+        client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
+        ids = {what: QualifiedName.parse(job_id, "job", None, None) for what, job_id in seen["ids"].items()}
+        seen["read"] = {what: client.result(job) for what, job in ids.items()}
+        seen["opened"] = open_reference(client.connection, seen["read"]["frame"].reference)
+        client.close()
+        yield seen
 
 
 @needs_ml_client
@@ -73,6 +82,14 @@ class TestMLClient:
         """A directory runs its entrypoint with its packages."""
         assert 42 == seen["directory"]
 
+    def test_instances(self, seen):
+        """A job of two instances is done when both are: with Ray together, without it the head alone."""
+        found = seen["instances"]
+
+        assert ("DONE", 2) == (found["wait"], found["target"])
+        assert (2 if found["has_ray"] else 1) == found["nodes"]
+        assert ("Worker node started" if found["has_ray"] else "Ray isn't available here") in found["worker"]
+
     def test_remote(self, seen):
         """A decorated function runs with defaults and with keyword arguments; the second call of it, too."""
         assert [2, 42] == seen["remote"]
@@ -88,9 +105,62 @@ class TestMLClient:
         assert "ValueError('on purpose')" in message
         assert "FAILED" == status
 
+    def test_we_read_its_results(self, seen):
+        """A value, a DataFrame as a reference, and an exception with its traceback."""
+        value, frame, error = (seen["read"][what] for what in ("value", "frame", "error"))
+
+        assert (True, 42) == (value.success, value.value)
+        assert ("pandas", [0, 1, 2]) == (frame.reference.protocol, seen["opened"]["a"].tolist())
+        assert (False, "builtins.ValueError", "on purpose") == (error.success, error.remote_type, error.message)
+        assert "in fail" in error.traceback
+
     def test_cancel(self, seen):
         """A cancelled job ends CANCELLED."""
         assert "CANCELLED" == seen["cancelled"]
+
+
+def frame():
+    """Return a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+
+
+def array():
+    """Return an array."""
+    import numpy as np
+
+    return np.arange(4).reshape(2, 2)
+
+
+def failing():
+    """Raise an exception."""
+    raise LookupError("nothing there")
+
+
+@needs_ml_client
+def test_ml_client_reads_our_frames_arrays_and_exceptions(airflow):
+    """As if they were its own."""
+    ids = []
+    for function in (frame, array, failing):
+        run = airflow.run_task(
+            lambda function=function: MLJobOperator(
+                task_id="job",
+                source=function,
+                compute_pool=POOL,
+                stage_name=STAGE,
+                poll_interval=0.05,
+                on_finish="keep",
+            ),
+            dag_id=function.__name__,
+        )
+        ids.append(run.xcom("job", "job_id"))
+    table, numbers, error = run_ml_client(airflow.snowflake, *ids)
+
+    assert {"a": [1, 2], "b": ["x", "y"]} == table["result"]
+    assert [[0, 1], [2, 3]] == numbers["result"]
+    assert "nothing there" in error["result"][1]
+    assert ["DONE", "DONE", "FAILED"] == [table["status"], numbers["status"], error["status"]]
 
 
 @needs_ml_client

@@ -1,12 +1,30 @@
 """The example DAGs, run to their end: they are what people copy."""
 
+import base64
+import importlib.util
+import threading
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from tests import git_server
+
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
-DAGS = ["file_with_args", "function_job", "sweep", "weekly_retraining"]
+DAGS = [
+    "data_frames",
+    "definition",
+    "file_with_args",
+    "function_job",
+    "git_source",
+    "own_image",
+    "private_packages",
+    "ray_cluster",
+    "sweep",
+    "weekly_retraining",
+]
 
 
 def test_all_are_here():
@@ -20,10 +38,10 @@ def test_all_are_here():
 def example(airflow):
     """Run an example DAG by its name."""
 
-    def run(name):
+    def run(name, **params):
         bag = DagBag(EXAMPLES / f"{name}.py")
         assert {} == bag.import_errors
-        return airflow.run(bag.dags[name])
+        return airflow.run(bag.dags[name], params)
 
     return run
 
@@ -54,6 +72,118 @@ def test_sweep(example):
 
     assert "success" == run.state
     assert run.xcom("best")["depth"] in {2, 3, 4}
+
+
+def allow(airflow, name):
+    """Make an external access integration; here jobs reach this machine anyway."""
+    airflow.query(f"CREATE OR REPLACE NETWORK RULE {name}_RULE MODE = EGRESS TYPE = HOST_PORT VALUE_LIST = ('0.0.0.0')")
+    airflow.query(
+        f"CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION {name} ALLOWED_NETWORK_RULES = ({name}_RULE) ENABLED = TRUE"
+    )
+
+
+def test_data_frames(example):
+    """A frame goes from job to job by reference, and to a plain task through the hook."""
+    run = example("data_frames")
+
+    assert 7425.0 == run.xcom("total")
+    assert [{"id": 0, "amount": 0.0}, {"id": 1, "amount": 1.5}] == run.xcom("first_rows")
+
+
+def test_definition(example, airflow):
+    """Four tasks, one upload; the best is taken."""
+    airflow.snowflake.statements.clear()
+    run = example("definition")
+
+    assert {"depth": 4, "loss": 0.0} == run.xcom("best")
+    assert 1 == len(airflow.snowflake.statements.matching("^PUT"))
+
+
+def test_own_image(example, airflow):
+    """An image with a specification of its own; what it writes to its volume is on the stage."""
+    airflow.query("CREATE IMAGE REPOSITORY IF NOT EXISTS IMAGES")
+    run = example("own_image")
+
+    assert "scored 10 rows of LOAN_APPLICATIONS" == run.xcom("score", "logs")
+    assert 1 == len([row for row in airflow.query("LIST @ML_PAYLOADS/scores") if row["name"].endswith("scores.csv")])
+
+
+@pytest.mark.skipif(not git_server.has_backend(), reason="this git has no http-backend")
+def test_git_source(example, airflow, tmp_path):
+    """The job clones a private repository with the secret; the commit is in XCom."""
+    repository = tmp_path / "models"
+    (repository / "training").mkdir(parents=True)
+    (repository / "training" / "train.py").write_text("import sys\n__return__ = {'auc': 0.9, 'args': sys.argv[1:]}\n")
+    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "-m", "first"]):
+        git_server.git(repository, *command)
+    airflow.query("CREATE OR REPLACE SECRET GIT_TOKEN TYPE = PASSWORD USERNAME = 'me' PASSWORD = 't0ken'")
+    allow(airflow, "GIT_HOST")
+    with git_server.serving(tmp_path) as server:
+        server.credentials = "Basic " + base64.b64encode(b"me:t0ken").decode()
+        run = example("git_source", repository=f"http://127.0.0.1:{server.server_port}/models")
+
+    commit = git_server.git(repository, "rev-parse", "main")
+    assert f"{commit[:7]} reached 0.9" == run.xcom("record")
+    assert {"auc": 0.9, "args": ["--rounds", "3"]} == run.xcom("train")
+
+
+@pytest.fixture
+def feed(tmp_path):
+    """Serve a package index that wants a password."""
+    distribution, package = "mljobs_example_features-1.0", tmp_path / "simple" / "mljobs-example-features"
+    package.mkdir(parents=True)
+    with zipfile.ZipFile(package / f"{distribution}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(
+            "mljobs_example_features.py", "def scale(values):\n    return [v / max(values) for v in values]\n"
+        )
+        wheel.writestr(
+            f"{distribution}.dist-info/METADATA", "Metadata-Version: 2.1\nName: mljobs-example-features\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            f"{distribution}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{distribution}.dist-info/RECORD", "")
+
+    class Index(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def do_GET(self):
+            if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"me:t0ken").decode():
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="feed"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://me:t0ken@127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+        thread.join()
+
+
+def test_private_packages(example, airflow, feed):
+    """Pip finds the feed in a secret, which is neither in the specification nor in Airflow."""
+    airflow.query(f"CREATE OR REPLACE SECRET PRIVATE_FEED_URL TYPE = GENERIC_STRING SECRET_STRING = '{feed}'")
+    allow(airflow, "PRIVATE_FEED")
+    run = example("private_packages")
+
+    assert [0.25, 0.5, 1.0] == run.xcom("features")
+    assert [] == airflow.snowflake.statements.matching("EXECUTE JOB.*t0ken")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray isn't installed: pip install '.[ray]'")
+def test_ray_cluster(example):
+    """Three instances are one cluster, and the work is spread over them."""
+    run = example("ray_cluster")
+
+    assert {"best": 0.3, "instances": 3} == run.xcom("search")
 
 
 def latest_event(asset):

@@ -1,11 +1,11 @@
 """MLJobHook: the connection that knows jobs."""
 
-from dataclasses import replace
-
 import pytest
 
-from airflow_provider_mljobs.exceptions import JobAlreadyExistsError
+from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.exceptions import GatewayError, JobAlreadyExistsError
 from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.spec import JobSpec
@@ -19,37 +19,38 @@ def three():
     return 3
 
 
+def spec(hook, name, **fields):
+    """Describe a job."""
+    return JobSpec(
+        **{"name": hook.job(name), "compute_pool": Identifier(POOL), "stage": hook.stage("@ML_PAYLOADS")} | fields
+    )
+
+
 def test_life_of_a_job(airflow):
     """The hook submits, lists, reads and drops a job without an operator."""
     with MLJobHook() as hook:
-        job = hook.job("MLJOB_BY_HAND")
-        directory = hook.stage("@ML_PAYLOADS/MLJOB_BY_HAND")
-        spec = JobSpec(name=job, compute_pool=Identifier(POOL), directory=directory, comment="by hand")
-        job_id = hook.submit(spec, Payload.of_function(three))
+        job_id = hook.submit(spec(hook, "MLJOB_BY_HAND", comment="by hand"), Payload.of_function(three))
+        job = hook.job(job_id)
         hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', 30)")
-        status, log, result = hook.status(job), hook.logs(job), hook.result(job, directory)
+        status, log, result = hook.status(job), hook.logs(job), hook.result(job)
         names = [row["name"] for row in hook.list()]
         hook.drop(job)
-        hook.client.remove(directory)
 
     assert "MLJOBS_DB.PUBLIC.MLJOB_BY_HAND" == job_id
     assert JobStatus.DONE is status
     assert "counting" in log
     assert (True, 3) == (result.success, result.value)
     assert ["MLJOB_BY_HAND"] == names
-    assert ([], []) == (airflow.jobs, airflow.files)
+    assert [] == airflow.jobs
 
 
 def test_submit_twice(airflow):
     """Submitting the same job twice, as a repetition after a lost answer does, finds the first one."""
     with MLJobHook() as hook:
-        job, directory = hook.job("MLJOB_TWICE"), hook.stage("@ML_PAYLOADS/MLJOB_TWICE")
-        spec = JobSpec(name=job, compute_pool=Identifier(POOL), directory=directory, comment="twice")
-        hook.submit(spec, Payload.of_function(three))
-        hook.submit(spec, Payload.of_function(three))
+        twice = spec(hook, "MLJOB_TWICE", comment="twice")
+        hook.submit(twice, Payload.of_function(three))
+        hook.submit(twice, Payload.of_function(three))
         names = [row["name"] for row in hook.list()]
-        hook.drop(job)
-        hook.client.remove(directory)
 
     assert ["MLJOB_TWICE"] == names
 
@@ -57,11 +58,35 @@ def test_submit_twice(airflow):
 def test_name_of_another_job(airflow):
     """A job of the same name that another try has left is not taken for this one's."""
     with MLJobHook() as hook:
-        job, directory = hook.job("MLJOB_TAKEN"), hook.stage("@ML_PAYLOADS/MLJOB_TAKEN")
-        spec = JobSpec(name=job, compute_pool=Identifier(POOL), directory=directory, comment="first")
-        hook.submit(spec, Payload.of_function(three))
+        hook.submit(spec(hook, "MLJOB_TAKEN", comment="first"), Payload.of_function(three))
         with pytest.raises(JobAlreadyExistsError, match="was not submitted by this task"):
-            hook.submit(replace(spec, comment="second"), Payload.of_function(three))
+            hook.submit(spec(hook, "MLJOB_TAKEN", comment="second"), Payload.of_function(three))
+
+
+def test_unchanged_submit(airflow):
+    """On an open session: one statement that finds the payload, one that starts the job."""
+    with MLJobHook() as hook:
+        hook.submit(spec(hook, "MLJOB_FIRST"), Payload.of_function(three))
+        airflow.snowflake.statements.clear()
+        hook.submit(spec(hook, "MLJOB_SECOND"), Payload.of_function(three))
+        statements = airflow.snowflake.statements.texts
+
+    assert ["LIST", "EXECUTE"] == [text.split()[0] for text in statements]
+
+
+def test_a_refused_job_leaves_the_shared_payload(airflow):
+    """Others may use it; the rest of what was sent is gone."""
+    with MLJobHook() as hook:
+        refused = spec(hook, "MLJOB_REFUSED", query_warehouse=Identifier("X"), external_access_integrations=())
+        place = hook.client.upload(refused, Payload.of_function(three))
+        airflow.snowflake.faults.add(Fault(matching="EXECUTE JOB", effect="error", message="no more jobs"))
+        try:
+            with pytest.raises(GatewayError, match="no more jobs"):
+                hook.client.submit(refused, place, Arguments(inline=None, files={"arguments.json": b"{}"}))
+        finally:
+            airflow.snowflake.faults.clear()
+
+    assert ([], [place.path]) == (airflow.files, airflow.payloads)
 
 
 def test_cancel_gone_job(airflow):

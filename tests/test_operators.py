@@ -223,15 +223,16 @@ def test_large_result(airflow):
 
 
 def test_no_xcom(airflow):
-    """With do_xcom_push=False only the job's id is pushed, by which a kill finds its job."""
+    """With do_xcom_push=False only the job's id and place are pushed, by which a later phase of the task finds it."""
 
     def one():
         return 1
 
     run = airflow.run_task(lambda: MLJobOperator(source=one, do_xcom_push=False, **SETTINGS))
 
-    keys = ("return_value", "status", "logs", "stage_path")
+    keys = ("return_value", "status", "logs", "artifacts")
     assert dict.fromkeys(keys) == {key: run.xcom("job", key) for key in keys}
+    assert run.xcom("job", "stage_path").startswith("@MLJOBS_DB.PUBLIC.ML_PAYLOADS/payload_")
     assert run.xcom("job", "job_id").startswith("MLJOBS_DB.PUBLIC.MLJOB_JOB_")
 
 
@@ -249,7 +250,7 @@ def test_reference_with_multiple_outputs(airflow):
 
 @pytest.mark.parametrize("on_finish", ["keep", "drop_on_success"])
 def test_keep(airflow, on_finish):
-    """What on_finish keeps is there after a failure: the service and the payload."""
+    """What on_finish keeps is there after a failure: the service and its files."""
 
     def fail():
         raise RuntimeError
@@ -257,7 +258,8 @@ def test_keep(airflow, on_finish):
     run = airflow.run_task(lambda: MLJobOperator(source=fail, on_finish=on_finish, **SETTINGS))
 
     assert [run.xcom("job", "job_id").rpartition(".")[2]] == airflow.jobs
-    assert ["output/mljob_result", "payload.pyz"] == airflow.files
+    assert ["output/mljob_result"] == airflow.files
+    assert 1 == len(airflow.payloads)
 
 
 def test_warehouse_of_the_connection(airflow):
@@ -372,18 +374,18 @@ class TestFaults:
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_refused_submit(self, airflow, faults, caplog):
-        """The error tells why, also if then the payload can't be removed; what is left is named."""
+        """The error tells why, also if then the job's input can't be removed; what is left is named."""
         faults.add(
             Fault(matching="EXECUTE JOB", effect="error", message="no more jobs"),
             Fault(matching="REMOVE", effect="error"),
         )
 
-        run = airflow.run_task(lambda: MLJobOperator(source=seven, **SETTINGS))
+        run = airflow.run_task(lambda: MLJobOperator(source=len, args=["x" * 100_000], **SETTINGS))
         faults.clear()
 
         assert "no more jobs" in str(run.errors["job"])
-        assert ["payload.pyz"] == airflow.files
-        assert "Could not remove the payload" in caplog.text
+        assert ["input/arguments.zip"] == airflow.files
+        assert "Could not remove the files" in caplog.text
 
     def test_lost_submit(self, airflow, faults):
         """If nobody knows whether the job has started, the error says how to find out and how to end it."""
@@ -478,9 +480,9 @@ class TestFaults:
         """A kill while the payload is packed ends the job that is submitted after it."""
 
         class Killed(MLJobOperator):
-            def _payload(self, context):
+            def _payload(self):
                 self.on_kill()
-                return super()._payload(context)
+                return super()._payload()
 
         def wait():
             import time

@@ -60,6 +60,7 @@ def test_serialize_round_trip():
         deadline=1.5,
         patience=60.0,
         cancel_on_kill=False,
+        drop_on_kill=True,
         stage_path="@DB.S.P/J",
     )
 
@@ -77,7 +78,8 @@ def test_end_of_job(job, command, status):
 
     event = watch(job_id)
 
-    assert {"job_id": job_id, "verdict": "finished", "status": status, "message": ""} == event
+    expected = {"job_id": job_id, "verdict": "finished", "status": status, "message": "", "stage_path": None}
+    assert expected == event
 
 
 def test_gone(airflow):
@@ -176,10 +178,11 @@ def test_on_kill_cancels(airflow, job):
 
 
 def test_on_kill_cleans_up(airflow, job):
-    """With the job's directory, a kill also drops the job and removes its payload: no task will do it."""
+    """If the task would drop the job, so does a kill, and its input is removed: no task will do it."""
     job_id = job("sleep 60")
+    place = "@MLJOBS_DB.PUBLIC.ML_PAYLOADS/payload_1/J"
 
-    asyncio.run(MLJobTrigger(job_id, "snowflake_default", stage_path="@MLJOBS_DB.PUBLIC.ML_PAYLOADS/J").on_kill())
+    asyncio.run(MLJobTrigger(job_id, "snowflake_default", stage_path=place, drop_on_kill=True).on_kill())
 
     assert [] == airflow.jobs
 
@@ -189,7 +192,7 @@ def test_on_kill_is_patient(airflow, job):
     job_id = job("sleep 60")
     airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", nth=1))
     try:
-        asyncio.run(MLJobTrigger(job_id, "snowflake_default", patience=0.1).on_kill())
+        asyncio.run(MLJobTrigger(job_id, "snowflake_default", patience=3).on_kill())
     finally:
         airflow.snowflake.faults.clear()
 

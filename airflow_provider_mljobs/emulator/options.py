@@ -59,7 +59,10 @@ def _parenthesized(parser: Parser) -> Value:
     values = []
     while not parser.accept(")"):
         token = parser.next()
-        values.append(unescape(token.text) if token.kind == "string" else token.text)
+        text = unescape(token.text) if token.kind == "string" else token.text
+        while parser.accept("."):
+            text += f".{parser.next().text}"
+        values.append(text)
         parser.accept(",")
     return values
 

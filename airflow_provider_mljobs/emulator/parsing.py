@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from airflow_provider_mljobs.emulator.errors import SnowflakeError, syntax_error
+from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported, syntax_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -314,6 +314,8 @@ _STAGE = re.compile(
 
 def parse_stage(text: str) -> StageReference:
     """Parse ``@[[db.]schema.]stage[/path]``; the path keeps its case and may hold anything."""
+    if text.strip().lower().startswith("snow://"):
+        raise not_supported(f"{text.strip()}: a place in a workspace, notebook, model or the like")
     match = _STAGE.fullmatch(text.strip())
     if match is None:
         raise SnowflakeError(1003, "42000", f"SQL compilation error:\ninvalid stage location '{text}'.")

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import platform
-import tempfile
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import (
-    GatewayError,
-    JobAlreadyExistsError,
+    InvalidJobSpecError,
     JobNotFoundError,
+    MLJobError,
     NotFoundOrNotAuthorizedError,
     ResultError,
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import Connection
+from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
+from airflow_provider_mljobs.gateway.joblogs import read_log, read_logs
+from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
+from airflow_provider_mljobs.gateway.runtimes import Runtimes
+from airflow_provider_mljobs.gateway.submission import Submission, explain
+from airflow_provider_mljobs.jobs.identifiers import StagePath
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
-from airflow_provider_mljobs.jobs.results import JobResult
-from airflow_provider_mljobs.jobs.spec import CONTAINER, RESULT_PATH, Resources, Runtime, render
+from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, result_directory
+from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
+from airflow_provider_mljobs.jobs.spec import CONTAINER
 from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.arguments import Arguments
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
     from airflow_provider_mljobs.jobs.payload import Payload
+    from airflow_provider_mljobs.jobs.rendering import SpecificationSource
+    from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult
+    from airflow_provider_mljobs.jobs.sources import StageCopy
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
-
-# The platform cuts a log at 100 KB; what comes back this long may have lost its beginning.
-_FULL_LOG = 99_000
-_FILE_NOT_FOUND = 253006
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,89 +62,82 @@ class MLJobClient:
     :param connect: opens a connection.
     :param visibility_lag: for how many seconds a result may be missing after its job has ended: stage volumes upload
         in the background.
+    :param payload_grace: for how many seconds a payload may be taken to be in use; 0 shares none. See
+        :class:`~airflow_provider_mljobs.gateway.payloads.Payloads`.
     """
 
-    def __init__(self, connect: Callable[[], SnowflakeConnection], *, visibility_lag: float = 10.0) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], SnowflakeConnection],
+        *,
+        visibility_lag: float = 10.0,
+        payload_grace: float = DEFAULT_GRACE_SECONDS,
+    ) -> None:
         self.connection = Connection(connect)
+        self.payloads = Payloads(self.connection, grace=payload_grace)
+        self._runtimes = Runtimes(self.connection)
         self._visibility_lag = visibility_lag
 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
 
-    def submit(self, spec: JobSpec, payload: Payload) -> None:
-        """Upload the payload and start the job, without waiting for it.
+    def upload(self, spec: JobSpec, payload: Payload, *, patience: float = 0.0) -> StagePath:
+        """Return the directory on the stage in which a job's payload lies; upload it unless it is there.
+
+        :param patience: for how many seconds to leave the upload to a task of the same code that may have begun it.
+        :raises NotFoundOrNotAuthorizedError: naming the pool or stage, and the GRANT that may be missing.
+        :raises InvalidJobSpecError: if the job has no stage, or its pool is too small for it.
+        """
+        if spec.stage is None:
+            raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
+        # What can be known to be wrong should not leave a payload behind.
+        if spec.managed:
+            self._runtimes.image(spec)
+        else:
+            self._runtimes.of(spec)
+        with self._explaining(spec.stage):
+            return self.payloads.upload(spec.stage, payload, spec.name.name, patience=patience)
+
+    def keep(self, spec: JobSpec, payload: Payload) -> StagePath:
+        """Upload a payload that stays on the stage until somebody removes it; returns its directory."""
+        if spec.stage is None:
+            raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
+        with self._explaining(spec.stage):
+            return self.payloads.keep(spec.stage, payload)
+
+    def image(self, spec: JobSpec) -> str:
+        """Return the image that runs a job."""
+        return self._runtimes.image(spec)
+
+    def submit(
+        self, spec: JobSpec, payload: StagePath, arguments: Arguments, copies: Sequence[StageCopy] = ()
+    ) -> StagePath:
+        """Start a job without waiting for it, and return its own directory on the stage.
 
         If a job of that very name and comment exists already, an earlier call of this submit has made it, and all is
-        well. What Snowflake refuses leaves nothing on the stage.
+        well. What Snowflake refuses leaves nothing on the stage but the payload, which others may share.
 
-        :raises NotFoundOrNotAuthorizedError: naming the pool, stage or schema and the GRANT that may be missing.
+        :param payload: the directory in which the payload lies: see :meth:`upload`.
+        :param copies: what Snowflake copies into the job's own directory first.
+        :raises NotFoundOrNotAuthorizedError: naming what isn't there, and the GRANT that may be missing.
         :raises JobAlreadyExistsError: if somebody else's job has the name.
         :raises SnowflakeUnavailableError: if the job may have started, or not; the message says how to find out.
         """
-        runtime = self.runtime(spec.compute_pool)
-        self._check_stage(spec.directory)
-        specification = render(spec.specification(payload, runtime))
+        submission = Submission(connection=self.connection, runtimes=self._runtimes, spec=spec)
         try:
-            self._upload(payload.archive, spec.directory)
-            self.connection.rows(statements.execute_job_service(spec, specification))
-        except JobAlreadyExistsError as error:
-            if self._comment(spec.name) != spec.comment:
-                raise JobAlreadyExistsError(
-                    f"Job {spec.name} exists and was not submitted by this task. Drop it, or rename the task.",
-                    error.errno,
-                    error.sqlstate,
-                    error.query_id,
-                ) from error
-            logger.info("Job %s was submitted before; going on with it.", spec.name)
-        except NotFoundOrNotAuthorizedError as error:
-            self._undo(spec)
-            role = self.connection.role
-            raise _explain(
-                error,
-                f"Job {spec.name} can't be submitted.",
-                f"GRANT CREATE SERVICE ON SCHEMA {spec.name.database}.{spec.name.schema} TO ROLE {role}",
-                *([f"GRANT USAGE ON WAREHOUSE {spec.query_warehouse} TO ROLE {role}"] if spec.query_warehouse else []),
-                *(f"GRANT USAGE ON INTEGRATION {name} TO ROLE {role}" for name in spec.external_access_integrations),
-            ) from error
-        except SnowflakeUnavailableError as error:
+            submission.run_payload(payload, arguments, copies)
+        except SnowflakeUnavailableError:
             # The job may have started, so its payload stays.
-            raise SnowflakeUnavailableError(
-                f"Snowflake was lost while job {spec.name} was submitted; it may run, and its files are in "
-                f"{spec.directory}. Look with: {statements.describe_service(spec.name)}; end it with: "
-                f"{statements.drop_service(spec.name)}. Snowflake says: {error.message}",
-                error.errno,
-                error.sqlstate,
-                error.query_id,
-            ) from error
-        except GatewayError:
-            self._undo(spec)
             raise
+        except MLJobError:
+            self._remove_payload(payload)
+            raise
+        return result_directory(spec, payload)
 
-    def runtime(self, pool: Identifier) -> Runtime:
-        """Resolve image and resources for a pool.
-
-        :raises NotFoundOrNotAuthorizedError: if the pool isn't there for this role.
-        """
-        rows = self.connection.rows(statements.show_compute_pools(pool))
-        family = next((str(row["instance_family"]) for row in rows if row["name"] == pool.value), None)
-        if family is None:
-            raise NotFoundOrNotAuthorizedError(
-                f"Compute pool {pool} does not exist or is not authorized for role {self.connection.role}. "
-                f"Create it, or: GRANT USAGE, MONITOR ON COMPUTE POOL {pool} TO ROLE {self.connection.role}"
-            )
-        families = self.connection.rows(statements.show_instance_families())
-        node = next((row for row in families if row["name"] == family), None)
-        if node is None:
-            raise GatewayError(f"Snowflake doesn't list instance family {family} of compute pool {pool}.")
-        major, minor, _ = platform.python_version_tuple()
-        (answer,) = self.connection.rows(statements.get_ml_job_runtime(pool, f"{major}.{minor}"))
-        resources = Resources(
-            cpu=int(float(node["vcpu"])),
-            memory_gib=int(float(node["memory_gib"])),
-            gpu=int(float(node["gpu_count"] or 0)),
-        )
-        return Runtime(image=str(next(iter(answer.values()))), resources=resources)
+    def submit_specification(self, spec: JobSpec, source: SpecificationSource) -> None:
+        """Start a job that a specification of the user's own describes; as :meth:`submit`."""
+        Submission(connection=self.connection, runtimes=self._runtimes, spec=spec).run_specification(source)
 
     def status(self, job: QualifiedName) -> JobStatus:
         """Return where the job stands.
@@ -171,38 +168,72 @@ class MLJobClient:
             for row in self.connection.rows(statements.show_service_containers(job))
         ]
 
-    def logs(self, job: QualifiedName, instance: int = 0) -> str:
-        """Return the log of an instance, as much as is to be had; a missing beginning is announced."""
-        try:
-            (row,) = self.connection.rows(statements.get_service_logs(job, instance, CONTAINER))
-            tail = str(next(iter(row.values())) or "")
-        except SnowflakeUnavailableError:
-            raise
-        except GatewayError as error:
-            # Too early, or the node is gone: the event table may have what the node hasn't.
-            logger.debug("No log on the node of %s: %s", job, error)
-            return self._kept_log(job, instance)
-        if len(tail.encode()) < _FULL_LOG:
-            return tail
-        kept = self._kept_log(job, instance)
-        if len(kept) > len(tail) and kept.rstrip().endswith(tail.rstrip().rpartition("\n")[2]):
-            return kept
-        return f"[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]\n{tail}"
+    def logs(self, job: QualifiedName, instance: int | None = 0, container: str = CONTAINER) -> str:
+        """Return the log of one container, or of all; as much as is to be had, a missing beginning is announced.
 
-    def result(self, job: QualifiedName, directory: StagePath, *, patient: bool = True) -> JobResult | None:
+        :param instance: which instance; ``None`` for all containers of all instances, each line with its origin.
+        """
+        if instance is not None:
+            return read_log(self.connection, job, instance, container)
+        try:
+            found = self.containers(job)
+        except NotFoundOrNotAuthorizedError:
+            # Dropped: the event table may know what its first container printed.
+            return read_log(self.connection, job, 0, container)
+        return read_logs(self.connection, job, sorted((int(each.instance_id), each.name) for each in found))
+
+    def directory(self, job: QualifiedName) -> StagePath:
+        """Return a job's own directory on the stage, as its specification says; also for a job of Snowflake's client.
+
+        For reading only: whoever submitted the job has written the specification, and what it names may not be theirs
+        to have removed.
+
+        :raises ResultError: if the job has no such directory.
+        """
+        import yaml
+
+        (row,) = self.connection.rows(statements.describe_service(job))
+        document = yaml.safe_load(str(row["spec"]))
+        volumes = {volume["name"]: volume for volume in document["spec"].get("volumes", ())}
+        volume = volumes.get(RESULT_VOLUME) or volumes.get(STAGE_VOLUME)
+        if volume is None:
+            raise ResultError(f"Job {job} has no volume for a result: it runs a specification of somebody's own.")
+        place = volume["stageConfig"]["name"] if volume["source"] == "stage" else volume["source"]
+        return StagePath.parse(place, "stage", job.database, job.schema)
+
+    def result(
+        self,
+        job: QualifiedName,
+        directory: StagePath | None = None,
+        *,
+        patient: bool = True,
+        max_bytes: int = DEFAULT_MAX_XCOM_BYTES,
+    ) -> JobResult | None:
         """Return what the launcher wrote about the run, or ``None`` if it wrote nothing.
 
+        :param directory: the job's own directory on the stage; by default the job is asked for it.
         :param patient: wait for a result that may still be on its way to the stage.
+        :param max_bytes: a larger value stays on the stage, and the result has a reference to it.
         :raises ResultError: if the file is no result.
         """
-        file = directory / RESULT_PATH
-        give_up = time.monotonic() + (self._visibility_lag if patient else 0)
-        while (text := self._download(file)) is None:
-            if time.monotonic() >= give_up:
-                return None
-            logger.info("The result of %s is not on the stage yet; looking again.", job)
-            time.sleep(1)
-        return JobResult.parse(text, type(file)(file.stage, file.path.rpartition("/")[0]))
+        place = directory or self.directory(job)
+        patience = self._visibility_lag if patient else 0.0
+        return read_result(self.connection, place, max_bytes=max_bytes, patience=patience)
+
+    def instances(self, directory: StagePath, count: int, *, patient: bool = True) -> tuple[InstanceResult, ...]:
+        """Return how each instance of a job of several ended.
+
+        :param patient: as for :meth:`result`.
+        """
+        return read_instances(self.connection, directory, count, patience=self._visibility_lag if patient else 0.0)
+
+    def artifacts(self, directory: StagePath, result: JobResult | None) -> list[dict[str, Any]]:
+        """Return path, bytes and md5 of what a job has saved in its own directory.
+
+        :param result: says what the job itself has seen there, which may still be on its way to the stage.
+        """
+        expected = () if result is None else result.artifacts
+        return artifacts(self.connection, directory, expected, patience=self._visibility_lag)
 
     def cancel(self, job: QualifiedName) -> None:
         """Stop the job; a job that is over or gone is fine."""
@@ -220,15 +251,19 @@ class MLJobClient:
         """Remove a directory of the stage."""
         self.connection.rows(statements.remove(path / ""))
 
-    def clean_up(self, job: QualifiedName, directory: StagePath, *, result: bool = True) -> None:
+    def clean_up(self, job: QualifiedName, directory: StagePath | None, *, result: bool = True) -> None:
         """Drop a job and remove what it doesn't need any more; what the payload itself has saved stays.
 
+        :param directory: the job's own directory on the stage; ``None`` if it has none.
         :param result: also remove the result file, because it has been taken.
         """
         self.drop(job)
-        self.connection.rows(statements.remove(directory / ARCHIVE))
-        if result:
-            self.connection.rows(statements.remove(directory / RESULT_PATH))
+        if directory is None:
+            return
+        gone = ["input/.*", *(["output/mljob_.*", "output/instances/.*"] if result else [])]
+        own = f".*/{job.name.value}/({'|'.join(gone)})"
+        self.connection.rows(statements.remove(directory / "", own))
+        self._remove_payload(type(directory)(directory.stage, directory.path.rpartition("/")[0]))
 
     def list(self, schema: QualifiedName | None = None, prefix: str = "MLJOB_") -> list[dict[str, Any]]:
         """Return the rows of SHOW JOB SERVICES.
@@ -238,12 +273,14 @@ class MLJobClient:
         """
         return self.connection.rows(statements.show_job_services(schema, prefix))
 
-    def _check_stage(self, directory: StagePath) -> None:
+    @contextlib.contextmanager
+    def _explaining(self, path: StagePath) -> Iterator[None]:
+        """Say what to do about a stage that isn't there."""
         try:
-            self.connection.rows(statements.describe_stage(directory.stage))
+            yield
         except NotFoundOrNotAuthorizedError as error:
-            stage, role = directory.stage, self.connection.role
-            raise _explain(
+            stage, role = path.stage, self.connection.role
+            raise explain(
                 error,
                 f"Stage {stage} does not exist or is not authorized for role {role}. Create it with "
                 f"CREATE STAGE {stage} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE').",
@@ -251,52 +288,7 @@ class MLJobClient:
                 f"GRANT USAGE ON SCHEMA {stage.database}.{stage.schema} TO ROLE {role}",
             ) from error
 
-    def _undo(self, spec: JobSpec) -> None:
-        """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""
-        try:
-            self.remove(spec.directory)
-        except GatewayError as error:
-            logger.warning("Could not remove the payload of %s; left: %s. Reason: %s", spec.name, spec.directory, error)
-
-    def _upload(self, archive: bytes, directory: StagePath) -> None:
-        with tempfile.TemporaryDirectory(prefix="mljob-") as local:
-            file = Path(local, ARCHIVE)
-            file.write_bytes(archive)
-            self.connection.rows(statements.put(file, directory))
-
-    def _download(self, file: StagePath) -> str | None:
-        with tempfile.TemporaryDirectory(prefix="mljob-") as local:
-            try:
-                self.connection.rows(statements.get(file, Path(local)))
-            except GatewayError as error:
-                if error.errno != _FILE_NOT_FOUND:
-                    raise
-            path = Path(local, file.path.rpartition("/")[2])
-            try:
-                return path.read_text("utf-8") if path.exists() else None
-            except UnicodeDecodeError as error:
-                raise ResultError(f"The result at {file} is no text; was it written by another launcher?") from error
-
-    def _kept_log(self, job: QualifiedName, instance: int) -> str:
-        try:
-            rows = self.connection.rows(statements.spcs_get_logs(job, instance, CONTAINER))
-        except SnowflakeUnavailableError:
-            raise
-        except GatewayError as error:
-            logger.debug("No log of %s in an event table: %s", job, error)
-            return ""
-        return "\n".join(str(row["log"]) for row in rows)
-
-    def _comment(self, job: QualifiedName) -> str:
-        (row,) = self.connection.rows(statements.describe_service(job))
-        return str(row["comment"] or "")
-
-
-def _explain(error: GatewayError, happened: str, *grants: str) -> NotFoundOrNotAuthorizedError:
-    advice = "".join(f"\n  {grant};" for grant in grants)
-    return NotFoundOrNotAuthorizedError(
-        f"{happened} Snowflake says: {error.message}\nIf something is missing for the role:{advice}",
-        error.errno,
-        error.sqlstate,
-        error.query_id,
-    )
+    def _remove_payload(self, payload: StagePath) -> None:
+        """Remove a payload that is one job's alone; shared ones go by their age."""
+        if not self.payloads.is_shared(payload):
+            self.connection.rows(statements.remove(payload / ARCHIVE))

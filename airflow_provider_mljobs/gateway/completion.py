@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
@@ -17,6 +17,7 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.jobs import logs
+from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, earliest_failure
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
-    from airflow_provider_mljobs.jobs.results import JobResult
+    from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult
 
 logger = logging.getLogger(__name__)
 _LAST_LINES = 20
@@ -39,6 +40,8 @@ class Outcome:
     :param log: everything that the job printed; ``None`` if that could not be read, so it isn't safe yet.
     :param result: what the launcher wrote; ``None`` if it wrote nothing that can be read.
     :param error: what the task fails with; ``None`` if the job succeeded.
+    :param instances: how each instance of a job of several ended.
+    :param artifacts: what the job has saved on the stage: path, bytes, md5; ``None`` if it has no directory there.
     :param is_taken: whether nobody needs the result's file any more.
     """
 
@@ -46,64 +49,111 @@ class Outcome:
     log: str | None
     result: JobResult | None = None
     error: MLJobError | None = None
+    instances: tuple[InstanceResult, ...] = ()
+    artifacts: list[dict[str, Any]] | None = None
     is_taken: bool = True
 
 
-def complete(
-    client: MLJobClient, job: QualifiedName, directory: StagePath, *, verdict: Verdict, status: JobStatus
-) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What is known of a job's end before anything of it is read.
+
+    :param job: the job.
+    :param directory: its own directory on the stage; ``None`` for a job without our launcher.
+    :param verdict: why the watch is over.
+    :param status: the last status that was seen.
+    :param instances: how many instances the job has.
+    :param max_bytes: a larger result stays on the stage.
+    """
+
+    job: QualifiedName
+    directory: StagePath | None
+    verdict: Verdict
+    status: JobStatus
+    instances: int = 1
+    max_bytes: int = DEFAULT_MAX_XCOM_BYTES
+
+
+def complete(client: MLJobClient, ending: Ending) -> Outcome:
     """Read what a job has left, before anything of it is dropped. A job out of time is cancelled first.
 
     :raises SnowflakeUnavailableError: if Snowflake was, or is, out of reach: then nothing is known of the job.
     """
-    if verdict is Verdict.UNREACHABLE:
+    job, status = ending.job, ending.status
+    if ending.verdict is Verdict.UNREACHABLE:
         raise SnowflakeUnavailableError(
             f"Snowflake could not be asked for job {job} for too long; the job may still be running. "
             "See [mljobs] max_unreachable_seconds."
         )
-    if verdict is Verdict.TIMED_OUT:
+    if ending.verdict is Verdict.TIMED_OUT:
         client.cancel(job)
         status = _status(client, job)
-    try:
-        log: str | None = client.logs(job)
-    except SnowflakeUnavailableError as error:
-        logger.warning("The log of job %s can't be read now: %s", job, error)
-        log = None
-    result, unreadable = None, None
-    try:
-        result = client.result(job, directory, patient=status is JobStatus.DONE)
-    except (ResultError, GatewayError) as error:
-        unreadable = ResultError(f"The result of job {job} can't be read; it stays in {directory}. {error}")
-        unreadable.__cause__ = error
-    printed = logs.between_banners(log or "")
+    outcome = _left_by(client, replace(ending, status=status))
+    result = outcome.result
+    printed = logs.between_banners(outcome.log or "")
     if result is not None and result.traceback:
         # The error has the traceback already; its tail is what the payload printed before.
         printed = printed.replace(result.traceback.strip(), "")
     tail = "\n".join(printed.strip().splitlines()[-_LAST_LINES:])
-    return Outcome(
-        status=status,
-        log=log,
-        result=result,
-        error=_error(client, job, verdict, status, result, tail) or unreadable,
-        is_taken=unreadable is None and (result is None or result.reference is None),
-    )
+    failure = _error(client, job, ending.verdict, status, result, tail)
+    if failure is None and ending.directory is not None and result is None and outcome.error is None:
+        failure = ResultError(f"Job {job} is DONE but left no result at its place on the stage.")
+    return replace(outcome, error=failure or outcome.error)
 
 
-def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any) -> None:
+def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
+    """Read log, result and files; an error in it says that these can't be read."""
+    job, directory, status = ending.job, ending.directory, ending.status
+    outcome = Outcome(status=status, log=_log(client, job))
+    if directory is None:
+        return outcome
+    is_done = status is JobStatus.DONE
+    try:
+        result = client.result(job, directory, patient=is_done, max_bytes=ending.max_bytes)
+        artifacts = client.artifacts(directory, result)
+        each = client.instances(directory, ending.instances, patient=is_done) if ending.instances > 1 else ()
+    except (ResultError, GatewayError) as error:
+        unreadable = ResultError(f"The result of job {job} can't be read; it stays in {directory}. {error}")
+        unreadable.__cause__ = error
+        return replace(outcome, error=unreadable, is_taken=False)
+    first = None if is_done else earliest_failure(each)
+    if first is not None and first.failure is not None:
+        # The first instance may have ended well, or have been stopped because another one had failed.
+        result = first.failure
+    is_taken = result is None or result.reference is None
+    return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
+
+
+def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any, *, drop: bool) -> None:
     """End a job that no task waits for any more.
 
-    :param directory: the job's directory on the stage, if the job is to be dropped and its payload removed, too.
+    :param directory: the job's own directory on the stage; ``None`` for a job without our launcher.
     :param log: where the job's log goes before it is dropped.
+    :param drop: whether the job is dropped and its input removed, too.
     """
     client.cancel(job)
-    if directory is not None:
-        log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(client.logs(job))))
+    if drop:
+        log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(_log(client, job) or "")))
         client.clean_up(job, directory)
     log.info("Cancelled job %s.", job)
 
 
+def _log(client: MLJobClient, job: QualifiedName) -> str | None:
+    """Return everything that the job printed; ``None`` if that can't be read now."""
+    try:
+        return client.logs(job, None)
+    except SnowflakeUnavailableError as error:
+        logger.warning("The log of job %s can't be read now: %s", job, error)
+        return None
+
+
 def _error(
-    client: MLJobClient, job: QualifiedName, verdict: Verdict, status: JobStatus, result: JobResult | None, tail: str
+    client: MLJobClient,
+    job: QualifiedName,
+    verdict: Verdict,
+    status: JobStatus,
+    result: JobResult | None,
+    tail: str,
 ) -> MLJobError | None:
     job_id = str(job)
     if verdict is Verdict.TIMED_OUT:
@@ -118,7 +168,7 @@ def _error(
         return result.remote_error(job_id, status, tail)
     if status is not JobStatus.DONE:
         return MLJobFailedError(f"Job {job} ended {status}. {_containers(client, job)}", job_id, status, tail)
-    return ResultError(f"Job {job} is DONE but left no result at its place on the stage.") if result is None else None
+    return None
 
 
 def _status(client: MLJobClient, job: QualifiedName) -> JobStatus:

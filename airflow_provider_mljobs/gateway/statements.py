@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from airflow_provider_mljobs.jobs.identifiers import literal
+from airflow_provider_mljobs.jobs.identifiers import literal, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.rendering import SpecificationSource
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
 
@@ -30,34 +32,59 @@ def show_instance_families() -> str:
     return "SHOW COMPUTE POOL INSTANCE FAMILIES"
 
 
-def get_ml_job_runtime(pool: Identifier, python: str) -> str:
-    """Ask for the ML runtime image that fits a pool and a Python version."""
-    wanted = literal(json.dumps({"pythonVersion": python}))
-    return f"CALL SYSTEM$GET_ML_JOB_RUNTIME({literal(str(pool))}, {wanted})"
+def get_ml_job_runtime(pool: Identifier, runtime_environment: str | None, python: str) -> str:
+    """Ask for the ML runtime image that fits a pool and a Python version, and a tag if one is given."""
+    wanted = {"pythonVersion": python}
+    if runtime_environment is not None:
+        wanted["runtimeEnvironment"] = runtime_environment
+    return f"CALL SYSTEM$GET_ML_JOB_RUNTIME({literal(str(pool))}, {literal(json.dumps(wanted))})"
 
 
-def describe_stage(stage: QualifiedName) -> str:
-    """Describe a stage; fails if it isn't there."""
-    return f"DESCRIBE STAGE {stage}"
+def _url(path: Path) -> str:
+    """Write a local path as the connector reads it: without percent-encoding, unlike a URL."""
+    return f"file://{path.absolute()}"
 
 
 def put(file: Path, directory: StagePath) -> str:
     """Upload one file as it is."""
-    source, target = literal(file.as_uri()), literal(str(directory))
+    source, target = literal(_url(file)), literal(str(directory))
     return f"PUT {source} {target} AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE"
 
 
 def get(file: StagePath, directory: Path) -> str:
     """Download one file."""
-    return f"GET {literal(str(file))} {literal(directory.as_uri() + '/')}"
+    return f"GET {literal(str(file))} {literal(_url(directory) + '/')}"
 
 
-def remove(path: StagePath) -> str:
-    """Remove the files of which the path is a prefix."""
-    return f"REMOVE {literal(str(path))}"
+def get_matching(path: StagePath, directory: Path, pattern: str) -> str:
+    """Download, of the files that the path is a prefix of, those whose whole path fits a pattern."""
+    return f"{get(path, directory)} PATTERN = {literal(pattern)}"
 
 
-def execute_job_service(spec: JobSpec, specification: str) -> str:
+def list_files(path: StagePath, pattern: str | None = None) -> str:
+    """List the files of which the path is a prefix; of these only those whose whole path fits a pattern."""
+    chosen = "" if pattern is None else f" PATTERN = {literal(pattern)}"
+    return f"LIST {literal(str(path))}{chosen}"
+
+
+def remove(path: StagePath, pattern: str | None = None) -> str:
+    """Remove the files of which the path is a prefix; of these only those whose whole path fits a pattern."""
+    chosen = "" if pattern is None else f" PATTERN = {literal(pattern)}"
+    return f"REMOVE {literal(str(path))}{chosen}"
+
+
+def copy_files(source: str, directory: StagePath) -> str:
+    """Copy files from a stage, or another place of Snowflake's, into a directory of a stage."""
+    return f"COPY FILES INTO {literal(f'{directory}/')} FROM {literal(source)}"
+
+
+def copy_named_files(source: StagePath, names: Sequence[str], directory: StagePath) -> str:
+    """Copy some files of a directory into another one; those that aren't there are passed over."""
+    listed = ", ".join(literal(name) for name in names)
+    return f"{copy_files(f'{source}/', directory)} FILES = ({listed})"
+
+
+def execute_job_service(spec: JobSpec, source: SpecificationSource) -> str:
     """Start a job without waiting for it. The specification is the last clause: some accounts insist on it."""
     clauses = [
         "EXECUTE JOB SERVICE",
@@ -65,6 +92,8 @@ def execute_job_service(spec: JobSpec, specification: str) -> str:
         f"NAME = {spec.name}",
         "ASYNC = TRUE",
     ]
+    if spec.target_instances > 1:
+        clauses.append(f"REPLICAS = {spec.target_instances:d}")
     if spec.query_warehouse is not None:
         clauses.append(f"QUERY_WAREHOUSE = {spec.query_warehouse}")
     if spec.comment:
@@ -72,8 +101,28 @@ def execute_job_service(spec: JobSpec, specification: str) -> str:
     if spec.external_access_integrations:
         integrations = ", ".join(str(integration) for integration in spec.external_access_integrations)
         clauses.append(f"EXTERNAL_ACCESS_INTEGRATIONS = ({integrations})")
-    clauses.append(f"FROM SPECIFICATION $${specification}$$")
+    clauses.append(_from_specification(source))
     return "\n".join(clauses)
+
+
+def _from_specification(source: SpecificationSource) -> str:
+    kind = "SPECIFICATION" if source.using is None else "SPECIFICATION_TEMPLATE"
+    if source.file is not None:
+        clause = f"FROM @{source.file.stage} {kind}_FILE = {literal(source.file.path)}"
+    else:
+        text = source.text or ""
+        # Between dollars a text stands as it is, and in a query's history as people wrote it.
+        clause = f"FROM {kind} " + (literal(text) if "$$" in text or text.endswith("$") else f"$${text}$$")
+    if source.using is None:
+        return clause
+    values = ", ".join(f"{quoted(name)} => {literal(value)}" for name, value in source.using.items())
+    return f"{clause}\nUSING ({values})"
+
+
+def execute_ml_job(job_id: str, pool: Identifier, options: str, job_options: str) -> str:
+    """Start a managed job: Snowflake writes its specification. The last two are JSON."""
+    args = ", ".join(literal(arg) for arg in (job_id, str(pool), options, job_options))
+    return f"CALL SYSTEM$EXECUTE_ML_JOB({args})"
 
 
 def describe_service(job: QualifiedName) -> str:

@@ -68,7 +68,7 @@ class Identifier:
         return _BARE.fullmatch(self.value) is not None
 
     def __str__(self) -> str:
-        return self.value if self.is_bare else '"' + self.value.replace('"', '""') + '"'
+        return self.value if self.is_bare else quoted(self.value)
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,11 @@ class StagePath:
         return f"@{self.stage}/{self.path}" if self.path else f"@{self.stage}"
 
 
+def quoted(name: str) -> str:
+    """Write a name in double quotes, in which its case counts."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def literal(value: str) -> str:
     """Write a text as an SQL string literal that means exactly that text."""
     escaped = value.replace("\\", "\\\\").replace("'", "''")
@@ -138,7 +143,9 @@ def job_name(*, dag_id: str, run_id: str, task_id: str, map_index: int, attempt:
 
     :param attempt: what distinguishes this try; letters, digits and ``_``.
     """
-    digest = hashlib.sha256("\0".join((dag_id, run_id, task_id, str(map_index))).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(
+        "\0".join((dag_id, run_id, task_id, str(map_index))).encode(errors="surrogatepass")
+    ).hexdigest()[:12]
     tail = f"_{digest}_{attempt}".upper()
     slug = "_".join(_words(task_id)) or "TASK"
     room = _MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail)

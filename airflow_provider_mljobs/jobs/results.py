@@ -9,20 +9,29 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import RemoteError, ResultError
+from airflow_provider_mljobs.jobs.references import StageRef
 from airflow_provider_mljobs.jobs.spec import RESULT_PATH
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow_provider_mljobs.jobs.identifiers import StagePath
 
 # Airflow keeps XComs in its database: a megabyte is written in 0.2 s, a hundred take a minute.
-_MAX_INLINE = 1_000_000
+DEFAULT_MAX_XCOM_BYTES = 1_000_000
 # Unpaired surrogates and NUL break PostgreSQL's JSON, and with it whole Airflow components.
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
+_LONGEST_REPR = 10_000
+# The platform stops the other instances when one has failed.
+_STOPPED = 143
+# How Snowflake's older launchers write what is no JSON into their JSON.
+_LOST_VALUE = "Unserializable object: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,31 +40,43 @@ class JobResult:
 
     :param success: whether the payload ended without an exception.
     :param value: its return value if that is JSON.
-    :param reference: where the return value is and what it is, if it is no JSON.
+    :param reference: where the return value is and what it is, if it is no JSON, or too large.
     :param remote_type: class of the exception that ended the payload.
     :param message: its text.
     :param traceback: the formatted exception with what caused it, as it stands in the log.
+    :param exit_code: what the container ended with; ``None`` if that isn't known.
+    :param instance: which instance this is about; ``None`` for a job of one.
+    :param git_commit: the commit that ran, if the source is a git repository.
+    :param artifacts: path, in the job's directory, and size of what the payload has saved; not all of very many.
     """
 
     success: bool
     value: Any = None
-    reference: dict[str, Any] | None = None
+    reference: StageRef | None = None
     remote_type: str = ""
     message: str = ""
     traceback: str = ""
+    exit_code: int | None = None
+    instance: int | None = None
+    git_commit: str | None = None
+    artifacts: tuple[tuple[str, int], ...] = ()
 
     @classmethod
-    def parse(cls, text: str, directory: StagePath) -> JobResult:
-        """Read the content of ``mljob_result``.
+    def parse(cls, text: str, directory: StagePath, *, max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES) -> JobResult:
+        """Read the content of ``mljob_result``, or of the ``mljob_result.json`` that older launchers write.
+
+        Example: ``JobResult.parse(path.read_text(), stage / "output").value``
 
         :param directory: the stage directory in which the file lies, for the values that lie beside it.
-        :raises ResultError: if the text isn't a result.
+        :param max_xcom_bytes: of a larger value the result has a reference.
+        :raises ResultError: if the text isn't a result, or the value could not be saved.
         """
         try:
             record = json.loads(text)
-            if len(text) > _MAX_INLINE and record["protocol"] is None:
-                # The value stays where it is: in the result file itself.
-                record["protocol"] = {"name": "json", "manifest": {"path": PurePosixPath(RESULT_PATH).name}}
+            if "kind" not in record and ("result_type" in record or "exc_type" in record):
+                return cls._of_old_record(record)
+            if len(text) > max_xcom_bytes and record.get("protocol") is None and record["success"]:
+                record["protocol"] = _itself(record.get("value"), max_xcom_bytes)
             return cls._of_record(record, directory)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             # Whatever the payload has written there: it runs with its submitter's rights, not with ours.
@@ -64,50 +85,163 @@ class JobResult:
     @classmethod
     def _of_record(cls, record: dict[str, Any], directory: StagePath) -> JobResult:
         metadata, protocol = jsonb_safe(record.get("metadata") or {}), record.get("protocol")
+        circumstances: dict[str, Any] = {
+            "exit_code": _number(metadata.get("exit_code")),
+            "instance": _number(metadata.get("instance")),
+            "git_commit": _text(metadata.get("git_commit")),
+            "artifacts": tuple((str(path), int(size)) for path, size in metadata.get("artifacts") or ()),
+        }
         if not record["success"]:
-            return cls._of_failure(metadata)
+            return replace(_failure(metadata), **circumstances)
         if protocol is None and record.get("serialize_error"):
             raise ResultError(
                 f"The job is DONE, but its return value of type {metadata.get('type')} could not be saved: "
                 f"{record['serialize_error']}. Return JSON, a DataFrame or an array, or save it in the job."
             )
         if protocol is None:
-            return cls(success=True, value=record.get("value"))
-        return cls(success=True, reference=_reference(protocol, metadata, directory))
+            return cls(success=True, value=record.get("value"), **circumstances)
+        return cls(success=True, reference=_reference(protocol, metadata, directory), **circumstances)
 
     @classmethod
-    def _of_failure(cls, metadata: dict[str, Any]) -> JobResult:
-        kind, message = str(metadata.get("type", "Exception")), str(metadata.get("message") or metadata.get("repr", ""))
-        formatted = metadata.get("formatted")
-        if formatted is None and metadata.get("traceback"):
-            # Written by Snowflake's launcher, a result has the frames only.
-            last = f"{kind.removeprefix('builtins.')}: {message}"
-            formatted = f"Traceback (most recent call last):\n{metadata['traceback']}{last}"
-        return cls(success=False, remote_type=kind, message=message, traceback=str(formatted or ""))
+    def _of_old_record(cls, record: dict[str, Any]) -> JobResult:
+        if record["success"]:
+            value = record.get("result")
+            if isinstance(value, str) and value.startswith(_LOST_VALUE):
+                raise ResultError(
+                    f"The job is DONE, but its return value of type {record.get('result_type')} is in a pickle of an "
+                    "older launcher, which can't be read here. Return JSON, or run the job with a newer "
+                    "runtime_environment."
+                )
+            return cls(success=True, value=value)
+        safe = jsonb_safe(record)
+        message = str(safe.get("exc_value", "")).removeprefix(_LOST_VALUE)
+        return _failure({"type": safe["exc_type"], "message": message, "traceback": safe.get("exc_tb")})
 
     @property
     def xcom(self) -> Any:
         """The value as XCom takes it, or the reference to it."""
-        return jsonb_safe(self.value if self.reference is None else self.reference)
+        return jsonb_safe(self.value if self.reference is None else self.reference.to_xcom())
 
     def remote_error(self, job_id: str, status: str, log_tail: str) -> RemoteError:
         """Build the error that stands for the payload's own."""
-        kind = self.remote_type.removeprefix("builtins.")
-        message = f"Job {job_id} failed with {kind}: {self.message}"
+        where = "" if self.instance is None else f" on instance {self.instance}"
+        code = "" if self.exit_code in {None, 1} else f" (exit code {self.exit_code})"
+        message = f"Job {job_id} failed{where} with {self.remote_type.removeprefix('builtins.')}: {self.message}{code}"
         return RemoteError(message, job_id, status, log_tail, self.remote_type, self.traceback)
 
 
-def _reference(protocol: dict[str, Any], metadata: dict[str, Any], directory: StagePath) -> dict[str, Any]:
-    manifest = protocol.get("manifest") or {}
+@dataclass(frozen=True, kw_only=True)
+class InstanceResult:
+    """How one instance of a job of several ended.
+
+    :param instance: its number.
+    :param exit_code: ``None`` if it was killed before it could say.
+    :param ended_at: when it ended, in seconds since the epoch by its own clock.
+    :param failure: the exception that ended it, if there was one.
+    :param result: what it returned, if it ended well and says so.
+    """
+
+    instance: int
+    exit_code: int | None = None
+    ended_at: float | None = None
+    failure: JobResult | None = None
+    result: JobResult | None = None
+
+    @classmethod
+    def parse(cls, instance: int, text: str | None, directory: StagePath | None = None) -> InstanceResult:
+        """Read the content of ``instances/<i>.json``; ``None`` for one that has none.
+
+        Example: ``InstanceResult.parse(1, path.read_text()).exit_code``
+
+        :param directory: the stage directory of this instance's own files, for values that lie there.
+        :raises ResultError: if the text is no such record.
+        """
+        if text is None:
+            return cls(instance=instance)
+        try:
+            record = json.loads(text)
+            exit_code = _number(record["exit_code"])
+            exception = jsonb_safe(record.get("exc"))
+            failure = exception and replace(_failure(exception), exit_code=exit_code, instance=instance)
+            result = None
+            # Records of Snowflake's own launcher hold no values.
+            if exit_code == 0 and directory is not None and "success" in record:
+                result = JobResult.parse(text, directory)
+            return cls(
+                instance=instance,
+                exit_code=exit_code,
+                ended_at=_moment(record.get("ended_at")),
+                failure=failure,
+                result=result,
+            )
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ResultError(
+                f"The record of instance {instance} is damaged: {type(error).__name__}: {error}."
+            ) from error
+
+    @property
+    def xcom(self) -> dict[str, Any]:
+        """The record as XCom takes it."""
+        value = None if self.result is None else self.result.xcom
+        return {"instance": self.instance, "exit_code": self.exit_code, "value": value}
+
+
+def earliest_failure(instances: Iterable[InstanceResult]) -> InstanceResult | None:
+    """Return the instance that a job failed by: the first that failed by itself, else one that was lost.
+
+    Those that were stopped because another had failed come last, whatever their clocks say.
+    """
+
+    def order(each: InstanceResult) -> tuple[bool, bool, float, int]:
+        ended_at = math.inf if each.ended_at is None else each.ended_at
+        return each.exit_code == _STOPPED, each.exit_code is None, ended_at, each.instance
+
+    return min((each for each in instances if each.exit_code != 0), key=order, default=None)
+
+
+def _failure(metadata: dict[str, Any]) -> JobResult:
+    kind, message = str(metadata.get("type", "Exception")), str(metadata.get("message") or metadata.get("repr", ""))
+    formatted = metadata.get("formatted")
+    if formatted is None and metadata.get("traceback"):
+        # Written by Snowflake's launcher, a result has the frames only.
+        last = f"{kind.removeprefix('builtins.')}: {message}"
+        formatted = f"Traceback (most recent call last):\n{metadata['traceback']}{last}"
+    return JobResult(success=False, remote_type=kind, message=message, traceback=str(formatted or ""))
+
+
+def _itself(value: Any, max_xcom_bytes: int) -> dict[str, Any] | None:
+    """Return the protocol of a value that is too large for XCom: the result file has it."""
+    if len(json.dumps(value)) <= max_xcom_bytes:
+        return None
+    return {"name": "json", "manifest": {"path": PurePosixPath(RESULT_PATH).name}}
+
+
+def _reference(protocol: dict[str, Any], metadata: dict[str, Any], directory: StagePath) -> StageRef:
+    manifest, of_protocol = protocol.get("manifest") or {}, protocol.get("metadata") or {}
     # The manifest holds paths of the container; only the names are taken from it, never a place of its choice.
     names = [PurePosixPath(str(path)).name for path in manifest.get("paths") or [manifest.get("path", "")]]
-    return {
-        "stage_paths": [str(directory / name) for name in names if name],
-        "protocol": protocol.get("name"),
-        "version": protocol.get("version"),
-        "type": metadata.get("type"),
-        "repr": metadata.get("repr"),
-    }
+    return StageRef(
+        stage_paths=tuple(str(directory / name) for name in names if name),
+        protocol=protocol["name"],
+        version=_text(protocol.get("version")),
+        python=_text(of_protocol.get("python_version")),
+        type=_text(metadata.get("type")),
+        repr=_text(metadata.get("repr")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)[:_LONGEST_REPR]
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _moment(value: Any) -> float | None:
+    if isinstance(value, str):
+        return datetime.fromisoformat(value).timestamp()
+    return None if value is None else float(value)
 
 
 def jsonb_safe(value: Any) -> Any:

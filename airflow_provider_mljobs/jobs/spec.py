@@ -1,29 +1,24 @@
-"""How and where a job runs, and the service specification that says so."""
+"""How and where a job runs: everything that is known before Snowflake is asked."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.payload import ARCHIVE
 from airflow_provider_mljobs.jobs.transport import is_plain, to_ascii, validate_text
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-    from airflow_provider_mljobs.jobs.payload import Payload
 
 CONTAINER = "main"
-STAGE_VOLUME = "stage-volume"
-MOUNT_PATH = "/mnt/job_stage"
 RESULT_PATH = "output/mljob_result"
-# The ML runtime image sets up its Python environment in here and then runs the arguments.
-IMAGE_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
-_SHARED_MEMORY_SHARE = 0.3
+# Pools that Snowflake keeps for managed jobs; they take no plain job services.
+SYSTEM_POOL_PREFIX = "SYSTEM_COMPUTE_POOL_"
+LOG_LEVELS = ("INFO", "ERROR", "NONE")
 # The specification is a part of one SQL statement, which Snowflake takes up to 1 MB.
 _MAX_ENV_BYTES = 500_000
 # JSON writes what is beyond these as two halves, which YAML doesn't join again.
@@ -32,6 +27,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _RESERVED_ENV = re.compile(
     r"MLRS_.*|MLJOBS_.*|SNOWFLAKE_(HOST|ACCOUNT|DATABASE|SCHEMA|SERVICE_NAME|JOBS_COUNT|JOB_INDEX)"
 )
+_RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,43 +48,61 @@ class Resources:
 class Runtime:
     """What Snowflake resolves for a pool before a job can be described.
 
-    :param image: the image of the ML runtime.
+    :param image: the image of the ML runtime; a reference ``cre@…`` can only be run by a managed job.
     :param resources: the node's resources: an ML job takes the whole node.
     """
 
     image: str
     resources: Resources
 
-    def __post_init__(self) -> None:
-        """Refuse a reference that only Snowflake's own way of submitting can resolve (``snowflake.ml.jobs`` 2.6)."""
-        if self.image.lower().startswith("cre@"):
-            raise InvalidJobSpecError(
-                f"Snowflake runs ML jobs of this compute pool in {self.image!r}, which is no image: a plain job "
-                "service, as this version submits it, can't use that. Choose another compute pool."
-            )
-
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """How and where to run a payload: everything that is known before Snowflake is asked.
+    """How and where to run a payload, or a service specification of the user's own.
 
     :param name: fully qualified name of the job.
     :param compute_pool: the pool that runs it.
-    :param directory: the job's own directory on the stage: payload, result and what the payload saves.
+    :param stage: where payloads and results go; ``None`` for a specification of the user's own.
     :param query_warehouse: warehouse of the session inside the job, if the payload runs queries.
     :param external_access_integrations: what the job may reach outside Snowflake.
     :param env_vars: environment of the payload; any text but NUL.
     :param target_instances: number of instances.
+    :param min_instances: how many of them are enough to begin with; all by default.
+    :param parallel: whether each instance runs the entrypoint, instead of the first with the others for Ray.
+    :param runtime_environment: tag or image of the runtime; Snowflake's choice by default.
+    :param secrets: entries of the container's ``secrets``.
+    :param volumes: volumes beside the job's own, in the words of a service specification.
+    :param volume_mounts: where they are mounted.
+    :param endpoints: endpoints, in the words of a service specification.
+    :param spec_overrides: what is merged into the specification, by names of containers and volumes.
+    :param enable_metrics: whether the platform collects metrics.
+    :param log_level: which streams an event table keeps: one of ``LOG_LEVELS``; the account's default if ``None``.
+    :param artifact_repositories: from where pip installs without leaving Snowflake; managed jobs only.
+    :param managed: whether SYSTEM$EXECUTE_ML_JOB starts it instead of EXECUTE JOB SERVICE.
+    :param query_tag: QUERY_TAG of the sessions inside the job.
     :param comment: who submitted the job, for people and for finding it again.
     """
 
     name: QualifiedName
     compute_pool: Identifier
-    directory: StagePath
+    stage: StagePath | None = None
     query_warehouse: Identifier | None = None
     external_access_integrations: tuple[Identifier, ...] = ()
     env_vars: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     target_instances: int = 1
+    min_instances: int | None = None
+    parallel: bool = False
+    runtime_environment: str | None = None
+    secrets: Sequence[Mapping[str, Any]] = ()
+    volumes: Sequence[Mapping[str, Any]] = ()
+    volume_mounts: Sequence[Mapping[str, Any]] = ()
+    endpoints: Sequence[Mapping[str, Any]] = ()
+    spec_overrides: Mapping[str, Any] | None = None
+    enable_metrics: bool = True
+    log_level: str | None = None
+    artifact_repositories: Sequence[str] = ()
+    managed: bool = False
+    query_tag: str = ""
     comment: str = ""
 
     def __post_init__(self) -> None:
@@ -100,67 +114,78 @@ class JobSpec:
             )
         if not self.compute_pool.is_bare:
             raise InvalidJobSpecError(f"compute_pool {self.compute_pool} can't be a pool: pools have no quoted names.")
-        if not _SPECIFIABLE.fullmatch(str(self.directory)):
-            raise InvalidJobSpecError(
-                f"{self.directory} can't be written into a specification: no emoji in stage paths."
-            )
-        validate_instances(self.target_instances)
+        if self.stage is not None and not _SPECIFIABLE.fullmatch(str(self.stage)):
+            raise InvalidJobSpecError(f"{self.stage} can't be written into a specification: no emoji in stage paths.")
+        validate_instances(self.target_instances, self.min_instances)
         validate_env_vars(self.env_vars)
+        validate_text(self.comment, "comment")
+        validate_text(self.query_tag, "query_tag")
+        self._validate_managed()
 
-    def specification(self, payload: Payload, runtime: Runtime) -> dict[str, Any]:
-        """Build the service specification: one container of the ML runtime that starts the payload's archive."""
-        request: dict[str, Any] = {
-            "cpu": f"{runtime.resources.cpu * 1000}m",
-            "memory": f"{runtime.resources.memory_gib}Gi",
-        }
-        if runtime.resources.gpu:
-            request["nvidia.com/gpu"] = runtime.resources.gpu
-        shared_memory = math.ceil(runtime.resources.memory_gib * _SHARED_MEMORY_SHARE)
-        container = {
-            "name": CONTAINER,
-            "image": runtime.image,
-            "command": [IMAGE_ENTRYPOINT],
-            "args": ["python", f"{MOUNT_PATH}/{ARCHIVE}"],
-            "env": self._environment(payload),
-            "resources": {"requests": request, "limits": request},
-            "volumeMounts": [
-                {"name": "dshm", "mountPath": "/dev/shm"},  # noqa: S108 (a path in the container)
-                {"name": STAGE_VOLUME, "mountPath": MOUNT_PATH},
-            ],
-        }
-        volumes = [
-            {"name": "dshm", "source": "memory", "size": f"{shared_memory}Gi"},
-            {"name": STAGE_VOLUME, "source": "stage", "stageConfig": {"name": str(self.directory)}},
-        ]
-        return {"spec": {"containers": [container], "volumes": volumes}}
-
-    def _environment(self, payload: Payload) -> dict[str, str]:
-        contract = {
-            "MLRS_STAGE_MOUNT_PATH": MOUNT_PATH,
-            "MLRS_STAGE_RESULT_PATH": MOUNT_PATH,
-            "MLRS_RESULT_PATH": RESULT_PATH,
-        }
-        if payload.arguments is not None:
-            contract["MLJOBS_ARGS"] = payload.arguments
-        encoded = _encoded(self.env_vars)
-        plain = {name: value for name, value in self.env_vars.items() if name not in encoded}
-        if encoded:
-            contract["MLJOBS_ENV"] = to_ascii(encoded)
-        return {**plain, **contract}
+    def _validate_managed(self) -> None:
+        is_system_pool = self.compute_pool.value.startswith(SYSTEM_POOL_PREFIX)
+        if is_system_pool and not self.managed:
+            raise InvalidJobSpecError(
+                f"compute_pool {self.compute_pool} is a pool of the system's, which runs managed ML jobs only: "
+                "leave managed out, or choose another pool; a specification of your own needs another pool, too."
+            )
+        if self.artifact_repositories and not self.managed:
+            raise InvalidJobSpecError("artifact_repositories need a managed job: leave managed out, or set it to True.")
+        if self.managed:
+            given = {"volumes": self.volumes, "endpoints": self.endpoints, "log_level": self.log_level}
+            if refused := [name for name, value in given.items() if value]:
+                raise InvalidJobSpecError(
+                    f"{' and '.join(refused)} can't be given to a managed job: Snowflake writes its specification. "
+                    "Set managed=False and choose a compute pool of your own."
+                )
 
 
-def render(specification: Mapping[str, Any]) -> str:
-    """Write a specification as JSON, which is YAML too; the text holds no ``$``, so it fits into ``$$ … $$``."""
-    return to_ascii(specification)
+def is_managed(compute_pool: Identifier, *, managed: bool | None, artifact_repositories: Sequence[str]) -> bool:
+    """Choose the way to submit: the caller's choice, else what pool and features need."""
+    if managed is not None:
+        return managed
+    return compute_pool.value.startswith(SYSTEM_POOL_PREFIX) or bool(artifact_repositories)
 
 
-def validate_instances(target_instances: object) -> None:
-    """Refuse an instance count that no job can have."""
-    if isinstance(target_instances, bool) or not isinstance(target_instances, int) or target_instances < 1:
-        raise InvalidJobSpecError(f"target_instances must be a whole number from 1 on, got {target_instances!r}.")
-    if target_instances > 1:
+def validate_instances(target_instances: object, min_instances: object = None) -> None:
+    """Refuse instance counts that no job can have."""
+    _whole_number(target_instances, "target_instances")
+    if min_instances is None:
+        return
+    _whole_number(min_instances, "min_instances")
+    if isinstance(target_instances, int) and isinstance(min_instances, int) and min_instances > target_instances:
         raise InvalidJobSpecError(
-            f"target_instances={target_instances} is not supported yet: this version runs each job on one instance."
+            f"min_instances={min_instances} is more than target_instances={target_instances}; it says how many of "
+            "these are enough to begin with."
+        )
+
+
+def _whole_number(value: object, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidJobSpecError(f"{what} must be a whole number from 1 on, got {value!r}.")
+
+
+def validate_runtime_environment(value: object) -> None:
+    """Refuse what is neither a tag nor an image."""
+    if value is not None and (not isinstance(value, str) or not _RUNTIME.fullmatch(value)):
+        raise InvalidJobSpecError(
+            f"runtime_environment {value!r} is neither a tag, e.g. '2.9-py3.11', nor an image, "
+            "e.g. '/db/schema/repository/image:tag'."
+        )
+
+
+def validate_log_level(value: object) -> None:
+    """Refuse what an event table doesn't know."""
+    if value is not None and value not in LOG_LEVELS:
+        raise InvalidJobSpecError(f"log_level must be one of {', '.join(LOG_LEVELS)}; got {value!r}.")
+
+
+def validate_artifact_repositories(value: object) -> None:
+    """Refuse what is no list of names."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise InvalidJobSpecError(
+            f"artifact_repositories must be a list of names, e.g. ['snowflake.snowpark.pypi_shared_repository']; "
+            f"got {value!r}."
         )
 
 
@@ -169,10 +194,7 @@ def validate_env_vars(env_vars: object) -> None:
     if not isinstance(env_vars, Mapping):
         raise InvalidJobSpecError(f"env_vars must map names to text, got {env_vars!r}.")
     for name, value in env_vars.items():
-        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
-            raise InvalidJobSpecError(f"{name!r} in env_vars can't be the name of an environment variable.")
-        if _RESERVED_ENV.fullmatch(name):
-            raise InvalidJobSpecError(f"{name!r} in env_vars is set by the platform or by this provider; take it out.")
+        validate_env_name(name, "env_vars")
         if not isinstance(value, str):
             raise InvalidJobSpecError(f"env_vars[{name!r}] is of type {type(value).__name__}; write it as a string.")
         validate_text(value, f"env_vars[{name!r}]")
@@ -183,8 +205,17 @@ def validate_env_vars(env_vars: object) -> None:
             "put them into a file of the source or on a stage."
         )
     # Together they are one variable of the container.
-    validate_text(to_ascii(_encoded(env_vars)), "env_vars, with what isn't plain ASCII in it written as JSON,")
+    validate_text(to_ascii(encoded(env_vars)), "env_vars, with what isn't plain ASCII in it written as JSON,")
 
 
-def _encoded(env_vars: Mapping[str, str]) -> dict[str, str]:
+def validate_env_name(name: object, what: str) -> None:
+    """Refuse a name that no variable can have, or that the job's own variables have."""
+    if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+        raise InvalidJobSpecError(f"{name!r} in {what} can't be the name of an environment variable.")
+    if _RESERVED_ENV.fullmatch(name):
+        raise InvalidJobSpecError(f"{name!r} in {what} is set by the platform or by this provider; take it out.")
+
+
+def encoded(env_vars: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a specification can't carry as they are."""
     return {name: value for name, value in env_vars.items() if not is_plain(value)}

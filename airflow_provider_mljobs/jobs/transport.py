@@ -26,10 +26,12 @@ def to_ascii(value: Any) -> str:
     return text.replace("$", "\\u0024").replace("\x7f", "\\u007f")
 
 
-def validate_text(value: str, what: str) -> None:
+def validate_text(value: str, what: str, *, any_size: bool = False) -> None:
     """Refuse text that can't be an argument or an environment value of a process.
 
     :param what: names the value in the message, e.g. ``args[2]``.
+    :param any_size: whether it is handed over within a process, so that no limit of the system's holds.
+    :raises InvalidJobSpecError: if it can't.
     """
     if "\0" in value:
         raise InvalidJobSpecError(f"{what} holds a NUL character, which no process can be given.")
@@ -37,7 +39,7 @@ def validate_text(value: str, what: str) -> None:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise InvalidJobSpecError(f"{what} holds half a surrogate pair, which is no valid text.") from None
-    if size > _MAX_BYTES:
+    if size > _MAX_BYTES and not any_size:
         raise InvalidJobSpecError(
             f"{what} has {size} bytes, more than the {_MAX_BYTES} that one can hold; put it into a file or on a stage."
         )

@@ -69,6 +69,17 @@ def pause(age: float, poll_interval: float) -> float:
     return min(poll_interval, max(0.5, age / 3))
 
 
-def to_event(job_id: str, verdict: Verdict, status: JobStatus, message: str = "") -> dict[str, Any]:
-    """Build what a trigger tells its task: small and of fixed shape, since Airflow logs and stores it."""
-    return {"job_id": job_id, "verdict": verdict.value, "status": status.value, "message": jsonb_safe(message[:1000])}
+def to_event(
+    job_id: str, verdict: Verdict, status: JobStatus, message: str = "", *, stage_path: str | None = None
+) -> dict[str, Any]:
+    """Build what a trigger tells its task: small and of fixed shape, since Airflow logs and stores it.
+
+    :param stage_path: the job's directory on the stage, where the task finds the result.
+    """
+    return {
+        "job_id": job_id,
+        "verdict": verdict.value,
+        "status": status.value,
+        "message": jsonb_safe(message[:1000]),
+        "stage_path": stage_path,
+    }

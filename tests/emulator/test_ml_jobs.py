@@ -114,7 +114,7 @@ def test_specification(sql):
     assert volumes["dshm"] == {"name": "dshm", "source": "memory", "size": "4Gi"}
     assert spec["platformMonitor"]["metricConfig"]["groups"] == ["system", "status", "network", "storage"]
     (found,) = sql(f"DESCRIBE SERVICE {job}")
-    assert (found["comment"], found["query_warehouse"]) == ("why", '"WH"')
+    assert (found["comment"], found["query_warehouse"]) == ("why", "WH")
 
 
 def test_result_reaches_the_stage(sql):
@@ -145,6 +145,132 @@ def test_system_pools_take_ml_jobs(sql):
     job = execute(sql, pool="SYSTEM_COMPUTE_POOL_CPU")
 
     sql(f"CALL {job}!SPCS_WAIT_FOR('DONE', 30)")
+
+
+@pytest.mark.parametrize("pool", ["ML", "SYSTEM_COMPUTE_POOL_CPU"])
+@pytest.mark.parametrize("image", [None, "2.9-py3.11", RUNTIME, "cre@2.9-py3.11"])
+def test_runtime_of_a_job(sql, pool, image):
+    """A job runs without a runtime, with a tag, an image, or what stands for one; on all pools."""
+    job = execute(sql, pool=pool, spec={"RUNTIME": image, "ARGS": ["echo", "ran"]}, ASYNC=False)
+
+    assert sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main') AS L") == [{"L": "ran\n"}]
+
+
+HOSTILE = [
+    "",
+    " ",
+    "$HOME",
+    "${PATH}",
+    "$(id)",
+    "$$",
+    "'",
+    '"',
+    "\\",
+    "\\'",
+    "a\nb",
+    "\t",
+    "`id`",
+    "{{ x }}",
+    "é☃🚀",
+    "*",
+    "-x",
+    "%s ?",
+]
+
+
+def test_arguments_and_environment_arrive_byte_for_byte(sql):
+    """No shell, no template and no JSON gets between the caller and the process."""
+    program = "import json, os, sys; print(json.dumps([sys.argv[1:], [os.environ[f'V{i}'] for i in range(%d)]]))"
+    variables = {f"V{index}": text for index, text in enumerate(HOSTILE)}
+    arguments = ["python", "-c", program % len(HOSTILE), *HOSTILE]
+    job = execute(sql, spec={"ARGS": arguments, "ENV_VARS": variables}, ASYNC=False)
+
+    (row,) = sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main') AS L")
+    assert [HOSTILE, HOSTILE] == json.loads(row["L"])
+
+
+def test_all_options(sql):
+    """What the client can send is taken: null is the same as nothing."""
+    sql("CREATE NETWORK RULE OUT TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('pypi.org:443')")
+    sql('CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION "Pypi" ALLOWED_NETWORK_RULES = (OUT) ENABLED = TRUE')
+    spec = {
+        "ARGS": ["true"], "ENV_VARS": None, "ENABLE_METRICS": None, "SPEC_OVERRIDES": None, "RUNTIME": None,
+        "ENABLE_STAGE_MOUNT_V2": True, "ARTIFACT_REPOSITORIES": ["snowflake.snowpark.pypi_shared_repository"],
+    }  # fmt: skip
+    job = execute(
+        sql,
+        spec=spec,
+        EXTERNAL_ACCESS_INTEGRATIONS=["Pypi", '"Pypi"'],
+        QUERY_WAREHOUSE='"my wh"',
+        MIN_INSTANCES=1,
+        COMMENT=None,
+    )
+
+    (found,) = sql(f"DESCRIBE SERVICE {job}")
+    assert ('"my wh"', "[Pypi, Pypi]", None) == (
+        found["query_warehouse"],
+        found["external_access_integrations"],
+        found["comment"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "reason"),
+    [
+        ({"ARGS": "true"}, {}, 'ARGS must be a list of strings, got "true"'),
+        ({"ARGS": [["true"]]}, {}, "ARGS must be a list of strings"),
+        ({"ENV_VARS": ["A"]}, {}, "ENV_VARS must be an object of strings"),
+        ({"ENABLE_METRICS": "yes"}, {}, "ENABLE_METRICS must be true or false"),
+        ({"RUNTIME": 2}, {}, "RUNTIME must be a string"),
+        ({"STAGE_PATH": None}, {}, "STAGE_PATH is missing"),
+        ({"SPEC_OVERRIDES": []}, {}, "SPEC_OVERRIDES must be an object"),
+        ({"ARTIFACT_REPOSITORIES": {"pypi": "a.b.c"}}, {}, "ARTIFACT_REPOSITORIES must be a list of names"),
+        ({}, {"TARGET_INSTANCES": 0}, "TARGET_INSTANCES must be a whole number from 1"),
+        ({}, {"TARGET_INSTANCES": True}, "TARGET_INSTANCES must be a whole number from 1"),
+        ({}, {"MIN_INSTANCES": 2}, "MIN_INSTANCES must not be greater than TARGET_INSTANCES"),
+        ({}, {"EXTERNAL_ACCESS_INTEGRATIONS": "A"}, "EXTERNAL_ACCESS_INTEGRATIONS must be a list of names"),
+        ({}, {"ASYNC": "true"}, "ASYNC must be true or false"),
+    ],
+)
+def test_options_of_wrong_types(sql, spec, options, reason):
+    """Each is named, with what it must be."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError) as caught:
+        execute(sql, spec=spec, **options)
+
+    assert 939 == caught.value.errno
+    assert reason in caught.value.msg
+
+
+@pytest.mark.parametrize(("spec", "options"), [({"COLOUR": 1}, {}), ({}, {"REPLICAS": 2})])
+def test_unknown_options(sql, spec, options):
+    """What an account does with them isn't known, so they are refused by name."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError, match="not supported by the embedded Snowflake"):
+        execute(sql, spec=spec, **options)
+
+
+def test_missing_integration(sql):
+    """A job may only name integrations that are there, in their very spelling."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError) as caught:
+        execute(sql, EXTERNAL_ACCESS_INTEGRATIONS=["no_integration"])
+
+    assert 2003 == caught.value.errno
+    assert "Integration '\"no_integration\"' does not exist or not authorized" in caught.value.msg
+
+
+def test_overrides_with_secrets(sql):
+    """The documented use of SPEC_OVERRIDES: a secret for the container."""
+    sql("CREATE SECRET FEED TYPE = GENERIC_STRING SECRET_STRING = 'https://u:p@feed'")
+    secret = {"snowflakeSecret": "FEED", "envVarName": "PIP_INDEX_URL", "secretKeyRef": "secret_string"}
+    change = {"spec": {"containers": [{"name": "main", "secrets": [secret]}]}}
+    job = execute(sql, spec={"SPEC_OVERRIDES": change, "ARGS": ["sh", "-c", "echo $PIP_INDEX_URL"]}, ASYNC=False)
+
+    assert sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main') AS L") == [{"L": "https://u:p@feed\n"}]
 
 
 def test_overrides(sql):

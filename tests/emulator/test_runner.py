@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -154,10 +155,10 @@ def test_environment_is_minimal(run, isolation, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
     _, text = run("env", "-0", env={"SNOWFLAKE_HOST": "127.0.0.1", "EMPTY": "", "LINES": "a\nb", "LANG": "C"})
     names = {entry.partition("=")[0] for entry in text.split("\0") if entry}
-    expected = {"PATH", "HOME", "TMPDIR", "LANG", "VIRTUAL_ENV", "SNOWFLAKE_DISABLE_PLATFORM_DETECTION"}
+    expected = {"PATH", "HOME", "LANG", "VIRTUAL_ENV", "SNOWFLAKE_DISABLE_PLATFORM_DETECTION"}
     expected |= {"SNOWFLAKE_HOST", "SNOWFLAKE_PORT", "SNOWFLAKE_PROTOCOL", "EMPTY", "LINES"}
 
-    assert expected | ({"SNOWFLAKE_TOKEN_FILE"} if isolation == "rewrite" else set()) == names
+    assert expected | ({"SNOWFLAKE_TOKEN_FILE", "TMPDIR"} if isolation == "rewrite" else set()) == names
     assert {"LINES=a\nb", "LANG=C", "EMPTY="} <= set(text.split("\0"))
 
 
@@ -210,6 +211,38 @@ def test_a_mount_that_hides_the_interpreter(run, isolation, volume):
     code, text = run("python", "-c", "print(6 * 7)", mounts=(Mount(source=volume, path="/tmp"),))
 
     assert (0, "42\n") == (code, text)
+
+
+def test_temporary_files_are_private(run, isolation, tmp_path):
+    """What a program writes to its temporary directory is nobody else's."""
+    code, text = run("sh", "-c", "echo mine > ${TMPDIR:-/tmp}/of-a-job && ls ${TMPDIR:-/tmp}")
+
+    assert (0, True) == (code, "of-a-job" in text.splitlines())
+    assert not Path("/tmp/of-a-job").exists()
+
+
+def test_memory_volumes_have_a_size(run, isolation, volume):
+    """A volume in memory is as large as it was asked for; what doesn't fit is refused as by a full disk."""
+    if isolation == "rewrite":
+        pytest.skip("there it is a directory on disk")
+    script = "df --output=size -B1 /dev/shm | tail -1; head -c 5M /dev/zero > /dev/shm/x"
+    code, text = run("sh", "-c", script, mounts=(Mount(source=volume, path="/dev/shm", memory=4 << 20),))
+
+    assert (1, str(4 << 20)) == (code, text.splitlines()[0].strip())
+    assert "No space left" in text
+
+
+def test_own_host_name(run, isolation):
+    """A program finds its address by the name of its host, and the machine's other names, too."""
+    if isolation == "rewrite":
+        pytest.skip("there the host is the machine")
+    script = (
+        "import socket; print(socket.gethostname(), *map(socket.gethostbyname, (socket.gethostname(), 'localhost')))"
+    )
+    plan = {"address": "127.7.7.7", "hostname": "statefulset-3"}
+
+    assert (0, "statefulset-3 127.7.7.7 127.0.0.1\n") == run("python", "-c", script, **plan)
+    assert "statefulset-3" != socket.gethostname()
 
 
 def test_read_only_mounts(run, isolation, volume):
@@ -585,7 +618,7 @@ def test_workers_of_head_driven_jobs(run_payload):
     worker = {"SNOWFLAKE_JOBS_COUNT": "2", "SNOWFLAKE_JOB_INDEX": "1"}
     code, text = run_payload(**worker)
 
-    assert (0, "Worker instance 1: no Ray in the embedded Snowflake, see the head's log\n") == (code, text)
+    assert (0, "Worker instance 1: Ray isn't available here, see the head's log\n") == (code, text)
     assert "--lr" in run_payload(**worker, MLRS_LAUNCH_BACKEND="passthrough")[1]
     assert "--lr" in run_payload(**{**worker, "SNOWFLAKE_JOB_INDEX": "0"})[1]
 
@@ -599,6 +632,13 @@ def test_requirements(run_payload, payload, requirements, installs):
 
     assert ((1, True) if installs and not has_pip else (0, False)) == (code, "has no pip" in text)
     assert (installs and has_pip) == ("Installing packages" in text)
+
+
+def test_conda_environments_are_refused(run_payload, payload):
+    """As by the image."""
+    (payload.source / "app" / "environment.yml").write_text("dependencies: [numpy]")
+
+    assert (1, "Custom conda environments not currently supported\n") == run_payload()
 
 
 # --- modes

@@ -115,6 +115,10 @@ class TestSubmit:
 
     def test_specification_last(self, sql):
         """Properties may stand before the specification, and binds in both."""
+        sql("CREATE NETWORK RULE ANYWHERE TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('0.0.0.0:443')")
+        properties = "ALLOWED_NETWORK_RULES = (ANYWHERE) ENABLED = TRUE"
+        for name in "AB":
+            sql(f"CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION {name} {properties}")
         text = (
             "EXECUTE JOB SERVICE IN COMPUTE POOL IDENTIFIER(?) NAME = IDENTIFIER(?) ASYNC = true REPLICAS = ? "
             "QUERY_WAREHOUSE = IDENTIFIER(?) EXTERNAL_ACCESS_INTEGRATIONS = (A, B) COMMENT = 'why' "
@@ -145,16 +149,74 @@ class TestSubmit:
         assert failure(sql, text.format("EMPTY")).errno == 2003
         assert failure(sql, text.format("NO_STAGE")).errno == 2003
 
-    def test_template(self, sql):
-        """Variables of a template are filled in."""
-        text = specification("echo {{ word }} {{ other | default('there') }}")
-
+    @pytest.mark.parametrize(
+        ("template", "values", "output"),
+        [
+            ("{{ word }} {{ other | default('there') }}", "\"word\" => 'hello'", "hello there"),
+            ("{{word}}{{ word }}{{  word  }}", "word => 'x'", "xxx"),
+            ("{{ n }} {{ yes }}", "n => 7, yes => true", "7 true"),
+            ("{{ Word }} {{ word }}", "Word => 'big', word => 'small'", "big small"),
+            ("{{ a | default(7) }}", "unused => 'u'", "7"),
+            ("{{ a | default('d') }}", "a => ''", ""),
+            ("{{ a | default('d', true) }}", "a => ''", "d"),
+            ("{{ a | default('d', false) }}", "a => 'v'", "v"),
+        ],
+    )
+    def test_template(self, sql, template, values, output):
+        """Variables of a template are filled in; their case counts."""
         sql(
             "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES NAME = TEMPLATED "
-            f"FROM SPECIFICATION_TEMPLATE $${text}$$ USING (\"word\" => 'hello')"
+            f"FROM SPECIFICATION_TEMPLATE $${specification(f'echo {template}')}$$ USING ({values})"
         )
 
-        assert logs(sql, "TEMPLATED") == "hello there\n"
+        assert logs(sql, "TEMPLATED") == f"{output}\n"
+
+    def test_template_with_json(self, sql):
+        """A value may be JSON, with quotes, and is whole parts of the specification."""
+        container = {"name": "main", "image": IMAGE, "command": ["sh", "-c"], "args": ['echo "it\'s" $MINE']}
+        text = f"spec: {{containers: [{json.dumps(container)[:-1]}, env: {{{{ env }}}}}}]}}"
+        sql(
+            "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES NAME = JSONED FROM SPECIFICATION_TEMPLATE ? USING (env => ?)",
+            text,
+            json.dumps({"MINE": "\"quoted\" {{ not }} 'again'"}),
+        )
+
+        assert logs(sql, "JSONED") == "it's \"quoted\" {{ not }} 'again'\n"
+
+    def test_template_file(self, sql, tmp_path):
+        """A template may lie on a stage."""
+        (tmp_path / "job.yaml").write_text(specification("echo {{ word }}"))
+        sql("CREATE STAGE TEMPLATES")
+        sql(f"PUT file://{tmp_path}/job.yaml @TEMPLATES AUTO_COMPRESS = FALSE")
+
+        sql(
+            "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES NAME = STAGED_TEMPLATE "
+            "FROM @TEMPLATES SPECIFICATION_TEMPLATE_FILE = 'job.yaml' USING (word => 'staged')"
+        )
+
+        assert logs(sql, "STAGED_TEMPLATE") == "staged\n"
+
+    @pytest.mark.parametrize(
+        ("template", "values", "reason"),
+        [
+            ("{{ word }}", "other => 1", "'word' is undefined"),
+            ("{{ word }}", "WORD => 1", "'word' is undefined"),
+            ("{{ a | upper }}", "a => 1", "invalid expression 'a | upper'"),
+            ("{{ a.b }}", "a => 1", "invalid expression 'a.b'"),
+            ("{{ a }}", "a => 'two words'", "value of 'a' is neither alphanumeric nor valid JSON"),
+            ("{{ a }}", "a => 'x: y'", "value of 'a' is neither alphanumeric nor valid JSON"),
+        ],
+    )
+    def test_template_that_cannot_be_rendered(self, sql, template, values, reason):
+        """Each reason has the same number and a text of its own."""
+        error = failure(
+            sql,
+            "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES "
+            f"FROM SPECIFICATION_TEMPLATE $${specification(f'echo {template}')}$$ USING ({values})",
+        )
+
+        assert error.errno == 395069
+        assert f"Unable to render service spec from given template: {reason}" in error.msg
 
     def test_default_name(self, sql):
         """Without NAME the job is called after the query."""
@@ -191,6 +253,7 @@ class TestSubmit:
             (execute("J", container={"resources": {"requests": {"cpu": 4}, "limits": {"cpu": 4}}}), 395083),
             (execute("J", container={"foo": 1}), 395018),
             (execute("J", volumes=[{"name": "v", "source": "@NO_STAGE"}]), 2003),
+            (execute("J", clauses="EXTERNAL_ACCESS_INTEGRATIONS = (NO_INTEGRATION)"), 2003),
             ("CREATE SERVICE J IN COMPUTE POOL SERVICES", 2),
             ("EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES", 1003),
             ("EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES FROM SPECIFICATION_TEMPLATE '{{x}}' USING (y => 1)", 395069),
@@ -260,16 +323,21 @@ class TestRun:
 
         assert [row["name"] for row in sql("LIST @FILES")] == ["files/in/out.txt"]
 
-    def test_secret(self, sql):
-        """A secret reaches the container as a variable or as files."""
-        sql("CREATE SECRET KEY TYPE = GENERIC_STRING SECRET_STRING = 'abc'")
-        secrets = [
-            {"snowflakeSecret": "KEY", "envVarName": "KEY", "secretKeyRef": "secret_string"},
-            {"snowflakeSecret": {"objectName": "KEY"}, "directoryPath": "/mnt/key"},
-        ]
-        sql(execute("SECRETIVE", "echo $KEY; cat /mnt/key/secret_string", clauses="", container={"secrets": secrets}))
+    def test_files_from_within(self, sql):
+        """A program in a job puts files on stages and gets them, wherever the server keeps these."""
+        program = (
+            "import pathlib, sys, tempfile; from snowflake import connector; "
+            "folder = pathlib.Path(tempfile.mkdtemp()); (folder / 'in').write_text('hello'); "
+            "cursor = connector.connect(connection_name='default').cursor(); "
+            "cursor.execute(f'PUT file://{folder}/in @EXCHANGE/put AUTO_COMPRESS = FALSE'); "
+            "(folder / 'got').mkdir(); cursor.execute(f'GET @EXCHANGE/put/in file://{folder}/got/'); "
+            "print((folder / 'got' / 'in').read_text())"
+        )
+        sql("CREATE STAGE EXCHANGE")
+        sql(execute("EXCHANGES", clauses="", container={"command": ["python", "-c", program], "args": []}))
 
-        assert logs(sql, "SECRETIVE") == "abc\nabc"
+        assert [("exchange/put/in", 5)] == [(row["name"], row["size"]) for row in sql("LIST @EXCHANGE")]
+        assert "hello\n" == logs(sql, "EXCHANGES")
 
     def test_program_that_cannot_start(self, sql):
         """The container fails, and its log says why."""

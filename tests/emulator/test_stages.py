@@ -1,4 +1,7 @@
+import hashlib
 import io
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,110 @@ def test_copy_files(cursor, stage, put):
     assert listed(cursor, "@files/one/") == ["files/one/a.py"]
     assert listed(cursor, "@files/two/") == ["files/two/b.txt"]
     assert failure(cursor, "COPY FILES INTO @files/x/ FROM @files/src/ FILES = ('nope')")[0] == 91016
+
+
+def test_copy_files_into_folders(cursor, stage, put):
+    """Folders below the source stay folders; a single file is copied by its name."""
+    put("@files/src", {"a b.py": "1"})
+    put("@files/src/deep/er", {"c": "3"})
+    cursor.execute("COPY FILES INTO '@files/all x/' FROM @files/src/")
+    one = cursor.execute("COPY FILES INTO @files/one/ FROM '@files/src/a b.py'").fetchall()
+    cursor.execute("COPY FILES INTO @files/named/ FROM @files/src/ FILES = ('deep/er/c')")
+
+    assert ["files/all x/a b.py", "files/all x/deep/er/c"] == listed(cursor, "@files/all")
+    assert [("one/a b.py",)] == one
+    assert ["files/named/deep/er/c"] == listed(cursor, "@files/named")
+
+
+def test_copy_files_overwrites(cursor, stage, put):
+    """A file of the same name is replaced; what else lies there stays."""
+    put("@files/src", {"a": "new content"})
+    put("@files/dst", {"a": "old", "b": "kept"})
+    cursor.execute("COPY FILES INTO @files/dst/ FROM @files/src/")
+    rows = cursor.execute("LIST @files/dst/").fetchall()
+
+    assert [("files/dst/a", 11), ("files/dst/b", 4)] == [row[:2] for row in rows]
+
+
+def test_copy_files_between_stages(cursor, stage, put):
+    """Source and target may be stages of different schemas; an empty source copies nothing."""
+    cursor.execute("CREATE OR REPLACE SCHEMA elsewhere")
+    cursor.execute("USE SCHEMA public")
+    cursor.execute("CREATE STAGE elsewhere.target")
+    put("@files/src", {"a": "1"})
+    nothing = cursor.execute("COPY FILES INTO @elsewhere.target FROM @files/none/").fetchall()
+    cursor.execute("COPY FILES INTO @mljobs_db.elsewhere.target FROM @files")
+    found = listed(cursor, "@elsewhere.target")
+    cursor.execute("DROP SCHEMA elsewhere")
+
+    assert [] == nothing
+    assert ["target/src/a"] == found
+
+
+@pytest.mark.parametrize(
+    ("statement", "errno"),
+    [
+        ("COPY FILES INTO @files/x/ FROM @nope", 2003),
+        ("COPY FILES INTO @nope FROM @files", 2003),
+        ("COPY FILES INTO @files/x/ FROM @files/../y", 1011),
+        ("COPY FILES INTO @files/x/ FROM @files PATTERN = '('", 100048),
+        ("COPY FILES INTO @files/x/ FROM @files COLOUR = 1", 1420),
+        ("COPY FILES INTO @files/x/ FROM (SELECT '@files/a')", 2),
+        ("COPY FILES INTO @files/x/ FROM 'snow://workspace/USER$.PUBLIC.\"w\"/versions/live/'", 2),
+        ("COPY FILES INTO @files/x/ FROM snow://notebook/db.sc.n/versions/version$1/", 2),
+        ("LIST snow://model/m/versions/v1", 2),
+    ],
+)
+def test_copy_files_refusals(cursor, stage, statement, errno):
+    """Stages that aren't there, and sources that can't be here."""
+    assert errno == failure(cursor, statement)[0]
+
+
+def test_list_columns(cursor, stage, put):
+    """Size and checksum are the content's; the time is as in an HTTP header, in seconds."""
+    content = "é" * 1000
+    put("@files", {"x": content})
+    ((name, size, md5, modified),) = cursor.execute("LIST @files").fetchall()
+    age = datetime.now(UTC) - parsedate_to_datetime(modified)
+
+    assert ("files/x", 2000) == (name, size)
+    assert hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() == md5
+    assert modified.endswith(" GMT")
+    assert age < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        (".*", ["a.csv", "dir/a.csv", "dir/b.txt"]),
+        ("dir/.*", ["dir/a.csv", "dir/b.txt"]),
+        (".*a[.]csv", ["a.csv", "dir/a.csv"]),
+        ("a[.]csv", ["a.csv"]),
+        ("csv", []),
+        (".*(csv|txt)", ["a.csv", "dir/a.csv", "dir/b.txt"]),
+        (".*CSV", []),
+    ],
+)
+def test_patterns_match_whole_paths(cursor, stage, put, tmp_path, pattern, found):
+    """LIST, GET and REMOVE take a regular expression for the whole path below the stage."""
+    put("@files", {"a.csv": "1"})
+    put("@files/dir", {"a.csv": "22", "b.txt": "333"})
+    rows = cursor.execute(f"LIST @files PATTERN = '{pattern}'").fetchall()
+    removed = cursor.execute(f"REMOVE @files PATTERN = '{pattern}'").fetchall()
+
+    assert [f"files/{path}" for path in found] == [row[0] for row in rows]
+    assert [(f"files/{path}", "removed") for path in found] == removed
+
+
+def test_get_several_files(cursor, stage, put, tmp_path):
+    """One GET brings all files that match, and reports each with its size."""
+    put("@files/out", {"r.json": "{}", "x.npy": "123", "y.npy": "12345"})
+    rows = cursor.execute(f"GET @files/out/ file://{tmp_path}/ PATTERN = '.*[.]npy'").fetchall()
+
+    assert [("x.npy", 3, "DOWNLOADED"), ("y.npy", 5, "DOWNLOADED")] == [
+        (Path(row[0]).name, *row[1:3]) for row in sorted(rows)
+    ]
+    assert ["x.npy", "y.npy"] == sorted(path.name for path in tmp_path.glob("*.npy"))
 
 
 def test_implicit_stages(cursor, put):

@@ -1,11 +1,14 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.spec import JobSpec, Resources, Runtime, render
+from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
+from airflow_provider_mljobs.jobs.spec import JobSpec, Resources, Runtime
 
 DB, ML = Identifier("DB"), Identifier("ML")
 POOL = Identifier("ML_POOL")
@@ -22,15 +25,27 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
         (statements.show_compute_pools(POOL), "SHOW COMPUTE POOLS LIKE 'ML_POOL'"),
         (statements.show_instance_families(), "SHOW COMPUTE POOL INSTANCE FAMILIES"),
         (
-            statements.get_ml_job_runtime(POOL, "3.11"),
+            statements.get_ml_job_runtime(POOL, None, "3.11"),
             """CALL SYSTEM$GET_ML_JOB_RUNTIME('ML_POOL', '{"pythonVersion": "3.11"}')""",
         ),
-        (statements.describe_stage(STAGE), 'DESCRIBE STAGE DB.ML."payloads"'),
-        (statements.describe_stage(ODD), 'DESCRIBE STAGE "d""b"."m\'l"."a\\b\n$$ 🚀"'),
         (
-            statements.put(Path("/tmp/it's/payload.pyz"), DIRECTORY),
+            statements.get_ml_job_runtime(POOL, "2.9", "3.11"),
+            """CALL SYSTEM$GET_ML_JOB_RUNTIME('ML_POOL', '{"pythonVersion": "3.11", "runtimeEnvironment": "2.9"}')""",
+        ),
+        (statements.list_files(DIRECTORY, r".*/a[.]b"), "LIST '@DB.ML.\"payloads\"/A b/MLJOB_A' PATTERN = '.*/a[.]b'"),
+        (statements.remove(DIRECTORY, "it's"), "REMOVE '@DB.ML.\"payloads\"/A b/MLJOB_A' PATTERN = 'it''s'"),
+        (
+            statements.copy_files("@S/it's/", DIRECTORY),
+            "COPY FILES INTO '@DB.ML.\"payloads\"/A b/MLJOB_A/' FROM '@S/it''s/'",
+        ),
+        (
+            statements.execute_ml_job("DB.ML.A_", POOL, '{"a": "it\'s \\\\"}', "{}"),
+            """CALL SYSTEM$EXECUTE_ML_JOB('DB.ML.A_', 'ML_POOL', '{"a": "it''s \\\\\\\\"}', '{}')""",
+        ),
+        (
+            statements.put(Path("/tmp/it's ü/payload.pyz"), DIRECTORY),
             (
-                "PUT 'file:///tmp/it%27s/payload.pyz' '@DB.ML.\"payloads\"/A b/MLJOB_A' "
+                "PUT 'file:///tmp/it''s ü/payload.pyz' '@DB.ML.\"payloads\"/A b/MLJOB_A' "
                 "AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE"
             ),
         ),
@@ -76,9 +91,31 @@ def test_statements(statement, expected):
     assert expected == statement
 
 
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (
+            statements.get_matching(DIRECTORY / "output/a", Path("/tmp/x"), r".*/it's\d"),
+            "GET '@DB.ML.\"payloads\"/A b/MLJOB_A/output/a' 'file:///tmp/x/' PATTERN = '.*/it''s\\\\d'",
+        ),
+        (
+            statements.copy_named_files(StagePath(STAGE), ["it's", "b"], DIRECTORY / "input"),
+            (
+                "COPY FILES INTO '@DB.ML.\"payloads\"/A b/MLJOB_A/input/' "
+                "FROM '@DB.ML.\"payloads\"/' FILES = ('it''s', 'b')"
+            ),
+        ),
+    ],
+    ids=["get", "copy"],
+)
+def test_statements_about_chosen_files(statement, expected):
+    """By a pattern of their whole path, or by name."""
+    assert expected == statement
+
+
 def test_starting_a_job_with_what_is_needed():
     """The specification is the last clause."""
-    spec = JobSpec(name=JOB, compute_pool=POOL, directory=DIRECTORY)
+    spec = JobSpec(name=JOB, compute_pool=POOL)
 
     assert (
         "EXECUTE JOB SERVICE\n"
@@ -86,7 +123,7 @@ def test_starting_a_job_with_what_is_needed():
         "NAME = DB.ML.MLJOB_A\n"
         "ASYNC = TRUE\n"
         "FROM SPECIFICATION $${}$$"
-    ) == statements.execute_job_service(spec, "{}")  # fmt: skip
+    ) == statements.execute_job_service(spec, SpecificationSource(text="{}"))  # fmt: skip
 
 
 def test_starting_a_job_with_everything():
@@ -94,7 +131,7 @@ def test_starting_a_job_with_everything():
     spec = JobSpec(
         name=JOB,
         compute_pool=POOL,
-        directory=DIRECTORY,
+        target_instances=3,
         query_warehouse=Identifier('w"h'),
         external_access_integrations=(Identifier("PYPI"), Identifier("my own")),
         comment='{"dag_id": "it\'s \\ $$\n🚀"}',
@@ -105,24 +142,61 @@ def test_starting_a_job_with_everything():
         "IN COMPUTE POOL ML_POOL\n"
         "NAME = DB.ML.MLJOB_A\n"
         "ASYNC = TRUE\n"
+        "REPLICAS = 3\n"
         'QUERY_WAREHOUSE = "w""h"\n'
         "COMMENT = '{\"dag_id\": \"it''s \\\\ $$\\n🚀\"}'\n"
         'EXTERNAL_ACCESS_INTEGRATIONS = (PYPI, "my own")\n'
         "FROM SPECIFICATION $${}$$"
-    ) == statements.execute_job_service(spec, "{}")
+    ) == statements.execute_job_service(spec, SpecificationSource(text="{}"))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"text": "a $x"}, "FROM SPECIFICATION $$a $x$$"),
+        ({"text": "it's $$"}, "FROM SPECIFICATION 'it''s $$'"),
+        ({"text": "it's $"}, "FROM SPECIFICATION 'it''s $'"),
+        ({"file": DIRECTORY / "j.yaml"}, "FROM @DB.ML.\"payloads\" SPECIFICATION_FILE = 'A b/MLJOB_A/j.yaml'"),
+        (
+            {"text": "{{ a }}", "using": {"a": "it's", 'b"': "2"}},
+            "FROM SPECIFICATION_TEMPLATE $${{ a }}$$\nUSING (\"a\" => 'it''s', \"b\"\"\" => '2')",
+        ),
+        (
+            {"file": DIRECTORY / "job.yaml", "using": {}},
+            "FROM @DB.ML.\"payloads\" SPECIFICATION_TEMPLATE_FILE = 'A b/MLJOB_A/job.yaml'\nUSING ()",
+        ),
+    ],
+    ids=["text", "dollars", "a dollar at the end", "file", "template", "template file"],
+)
+def test_sources_of_a_specification(source, expected):
+    """In the statement as it stands where that can be, else as a literal; or in a file."""
+    statement = statements.execute_job_service(JobSpec(name=JOB, compute_pool=POOL), SpecificationSource(**source))
+
+    assert expected == statement.partition("ASYNC = TRUE\n")[2]
 
 
 @pytest.mark.parametrize("text", ["$$", "$", "a$$b", "$(X)", "\\$$", "$$; DROP DATABASE DB; --"])
 def test_no_specification_ends_its_own_quotes(text):
     """Between the two $$ of the statement is no other, whatever a job is given."""
-    spec = JobSpec(
-        name=JOB, compute_pool=POOL, directory=StagePath(QualifiedName(DB, ML, Identifier(text))), env_vars={"A": text}
-    )
-    payload = Payload(archive=b"", arguments=f'["{text}"]')
-    runtime = Runtime(image=text, resources=Resources(cpu=1, memory_gib=1))
-    statement = statements.execute_job_service(spec, render(spec.specification(payload, runtime)))
+    stage = StagePath(QualifiedName(DB, ML, Identifier(text)))
+    spec = JobSpec(name=JOB, compute_pool=POOL, stage=stage, env_vars={"A": text}, query_tag=text)
+    runtime = Runtime(image="/a/b/c/d:1", resources=Resources(cpu=1, memory_gib=1))
+    document = specification(spec, stage / "payload_1", Arguments.of_script([text]), runtime)
+    statement = statements.execute_job_service(spec, SpecificationSource(text=render(document)))
     before, quoted, after = statement.split("$$")
 
     assert before.endswith("FROM SPECIFICATION ")
     assert "$" not in quoted
     assert "" == after
+
+
+@pytest.mark.parametrize("text", ["it's", '"', "\\", "$$", "a\nb", "'); DROP DATABASE DB; --", "ü🚀"])
+def test_options_of_managed_jobs_are_literals(text):
+    """They read back as what was given, whatever that is."""
+    spec = JobSpec(name=JOB, compute_pool=POOL, managed=True, env_vars={"A": text}, comment=text)
+    options, job = ml_job_options(spec, StagePath(STAGE), Arguments.of_script([text]), None)
+    statement = statements.execute_ml_job(str(JOB), POOL, render(options), render(job))
+    literals = re.findall(r"'((?:[^'\\]|''|\\.)*)'", statement.partition("(")[2])
+    read = [json.loads(text.replace("''", "'").replace("\\\\", "\\")) for text in literals[2:]]
+
+    assert [options, job] == read

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from airflow_provider_mljobs.jobs.arguments import FILE, Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.payload import ARCHIVE
-from airflow_provider_mljobs.jobs.spec import MOUNT_PATH, JobSpec, Resources, Runtime, render
+from airflow_provider_mljobs.jobs.payload import ARCHIVE, Payload
+from airflow_provider_mljobs.jobs.rendering import RESULT_MOUNT, STAGE_MOUNT, render, specification
+from airflow_provider_mljobs.jobs.spec import JobSpec, Resources, Runtime
 
 DATABASE, SCHEMA = Identifier("DB"), Identifier("ML")
 
@@ -24,7 +27,7 @@ class Run:
     :param code: the exit code.
     :param output: what it printed to stdout, without the banners where it ended well.
     :param errors: what it printed to stderr.
-    :param stage: its directory on the stage.
+    :param stage: the job's own directory on the stage.
     """
 
     code: int
@@ -44,8 +47,8 @@ def spec():
 
     def spec(**fields):
         name = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_TRAIN_1"))
-        directory = StagePath.parse("payloads/MLJOB_TRAIN_1", "stage_name", DATABASE, SCHEMA)
-        return JobSpec(**{"name": name, "compute_pool": Identifier("ML_POOL"), "directory": directory} | fields)
+        stage = StagePath.parse("payloads", "stage_name", DATABASE, SCHEMA)
+        return JobSpec(**{"name": name, "compute_pool": Identifier("ML_POOL"), "stage": stage} | fields)
 
     return spec
 
@@ -58,15 +61,26 @@ def runtime():
 
 @pytest.fixture
 def run(tmp_path, spec, runtime):
-    """Run a payload; keyword arguments are the environment of the container beside that of the specification."""
+    """Run a payload; keyword arguments are the environment of the container beside that of the specification.
 
-    def run(payload, env_vars=None, **environment):
-        text = render(spec(env_vars=env_vars or {}).specification(payload, runtime))
+    ``staged`` are files and directories on stages: where they lie here, by what COPY FILES is told.
+    """
+
+    def run(payload, arguments=None, env_vars=None, staged=None, **environment):
+        arguments = arguments or Arguments.of_script(())
+        job = spec(env_vars=env_vars or {})
+        text = render(specification(job, job.stage / "payload_1", arguments, runtime))
         (container,) = yaml.safe_load(text)["spec"]["containers"]
-        stage = tmp_path / "stage"
+        stage, result = tmp_path / "stage", tmp_path / "result"
         stage.mkdir()
+        (result / "input").mkdir(parents=True)
         (stage / ARCHIVE).write_bytes(payload.archive)
-        mounted = {name: value.replace(MOUNT_PATH, str(stage)) for name, value in container["env"].items()}
+        if arguments.files:
+            (result / FILE).write_bytes(arguments.archive)
+        for copy in payload.copies:
+            copy_files((staged or {}).get(copy.source, tmp_path / "nowhere"), result / copy.target)
+        places = {STAGE_MOUNT: str(stage), RESULT_MOUNT: str(result)}
+        mounted = {name: places.get(value, value) for name, value in container["env"].items()}
         ended = subprocess.run(
             [sys.executable, stage / ARCHIVE],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **mounted, **environment},
@@ -74,9 +88,28 @@ def run(tmp_path, spec, runtime):
             capture_output=True,
             check=False,
         )
-        return Run(ended.returncode, ended.stdout.decode(), ended.stderr.decode(), stage)
+        return Run(ended.returncode, ended.stdout.decode(), ended.stderr.decode(), result)
 
     return run
+
+
+def copy_files(source, directory):
+    """Copy as Snowflake does: a directory with all below it, or one file, but no empty directory."""
+    for path in [source] if source.is_file() else source.rglob("*"):
+        if path.is_file():
+            target = directory / (path.name if path == source else path.relative_to(source))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+@pytest.fixture
+def call(run):
+    """Run a function with arguments as a payload."""
+
+    def call(function, *args, **kwargs):
+        return run(Payload.of_function(function), Arguments.of_function(function, args, kwargs))
+
+    return call
 
 
 @pytest.fixture
@@ -90,3 +123,18 @@ def script(tmp_path):
         return path
 
     return script
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write files below a directory of the test's own, and return that directory."""
+
+    def write(directory, files):
+        for name, text in files.items():
+            path = tmp_path / directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (tmp_path / directory).mkdir(parents=True, exist_ok=True)
+        return tmp_path / directory
+
+    return write

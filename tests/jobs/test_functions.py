@@ -1,10 +1,13 @@
 # Functions of the shapes that people write. How each is packed is one question, what it does in a job another.
 import asyncio
 import concurrent.futures
+import dataclasses
 import functools
 import importlib
 import math
+import os
 import os.path
+import subprocess
 import sys
 import threading
 from collections import OrderedDict as Ordered
@@ -14,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mljobs.exceptions import PayloadError
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.jobs import functions
-from airflow_provider_mljobs.jobs.payload import Payload
 
 FACTOR = 3
+COUNT = 1
 
 
 @dataclass
@@ -37,6 +40,13 @@ def shout(function):
         return function(*args).upper() + "!"
 
     return shouted
+
+
+class Task:
+    """What a decorator of Airflow's makes of a function, and puts in its place."""
+
+    def __init__(self, function):
+        self.function = function
 
 
 def register(function):
@@ -157,6 +167,78 @@ def nested():
     return inner
 
 
+def quotes():
+    text = '''a # b
+        """indented"""
+    # c '''
+    return [text, "it's", 'say "no"', r"\d{{x}}", f"{'#'}"]
+
+
+def matches(command):
+    match command:
+        case ["add", *numbers] if total := sum(numbers):
+            return total
+        case {"name": str(name), **rest}:
+            return [name, rest]
+        case _:
+            return None
+
+
+def sets_a_global(n):
+    global made_here  # noqa: PLW0603 (occurs)
+    made_here = n
+    return made_here + 1
+
+
+def has_all_kinds_of_arguments(a, /, b, *args, c, d="d", **kwargs):
+    return [a, b, list(args), c, d, kwargs]
+
+
+def generates(n):
+    yield from range(n)
+
+
+async def generates_late(n):
+    for i in range(n):
+        await asyncio.sleep(0)
+        yield i
+
+
+def defines_an_annotated_class():
+    @dataclass
+    class Local:
+        n: int
+
+    return dataclasses.fields(Local)[0].type is int
+
+
+def handles_errors(n):
+    try:
+        return 1 / n
+    except* ZeroDivisionError as errors:
+        found = errors.exceptions
+    return [type(error).__name__ for error in found]
+
+
+def uses_a_wide_range():
+    with open(os.devnull) as null, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        futures = [pool.submit(lambda n=n: n**2) for n in range(3)]
+    results = {future.result() for future in futures}
+    assert_ = lambda: all(r >= 0 for r in results)  # noqa: E731 (occurs)
+    return [*sorted(results), assert_(), null.closed]
+
+
+@Task
+def counts_down(n):
+    return FACTOR if n == 0 else counts_down(n - 1)
+
+
+def counts(n):
+    global COUNT  # noqa: PLW0603 (occurs)
+    COUNT += n
+    return COUNT
+
+
 class Model:
     """An object with a method that can be a payload."""
 
@@ -164,6 +246,15 @@ class Model:
 
     def predict(self, n):
         return self.bias + n
+
+    def __call__(self, n):
+        return self.bias * n
+
+    def _hidden(self, n):
+        return self.__secret(n)
+
+    def __secret(self, n):
+        return n
 
 
 AS_SOURCE = [
@@ -181,6 +272,14 @@ AS_SOURCE = [
     (registered, [7], 7),
     (indented, [8], "8\nat the margin"),
     (nested(), [9], "\n9"),
+    (quotes, [], ['a # b\n        """indented"""\n    # c ', "it's", 'say "no"', "\\d{{x}}", "#"]),
+    (matches, [["add", 1, 2]], 3),
+    (sets_a_global, [1], 2),
+    (generates, [3], [0, 1, 2]),
+    (generates_late, [3], [0, 1, 2]),
+    (defines_an_annotated_class, [], True),
+    (handles_errors, [0], ["ZeroDivisionError"]),
+    (uses_a_wide_range, [], [0, 1, 4, True, True]),
 ]
 AS_PICKLE = [
     (shouted, ["you"], "HELLO YOU!"),
@@ -191,7 +290,10 @@ AS_PICKLE = [
     (closes_over(1), [2], 3),
     (lambda n: n + 1, [1], 2),
     (Model().predict, [1], 11),
+    (Model(), [2], 20),
     (functools.partial(uses_a_constant, 4), [], 12),
+    (counts_down.function, [2], 3),
+    (counts, [2], 3),
     (Point, [1, 2], "Point(x=1, y=2)"),
 ]
 
@@ -201,10 +303,10 @@ def name(value):
 
 
 @pytest.mark.parametrize(("function", "args", "expected"), AS_SOURCE, ids=name)
-def test_functions_that_stand_alone_travel_as_source(run, function, args, expected):
+def test_functions_that_stand_alone_travel_as_source(call, function, args, expected):
     """Any Python can run them; with their comments, strings, imports and defaults as they were written."""
     packed = functions.pack(function)
-    ended = run(Payload.of_function(function, args))
+    ended = call(function, *args)
 
     assert packed.pickle is None
     assert 0 == ended.code, ended.errors
@@ -212,21 +314,28 @@ def test_functions_that_stand_alone_travel_as_source(run, function, args, expect
 
 
 @pytest.mark.parametrize(("function", "args", "expected"), AS_PICKLE, ids=name)
-def test_other_functions_travel_by_value(run, function, args, expected):
+def test_other_functions_travel_by_value(call, function, args, expected):
     """With what they close over and what decorators add; the job doesn't have their module."""
     packed = functions.pack(function)
-    ended = run(Payload.of_function(function, args))
+    ended = call(function, *args)
 
     assert packed.source is None
     assert 0 == ended.code, ended.errors
     assert expected in (ended.record["value"], (ended.record["metadata"] or {}).get("repr"))
 
 
+def test_arguments_of_all_kinds_arrive(call):
+    """By position only, by name only, and the rest."""
+    ended = call(has_all_kinds_of_arguments, 1, 2, 3, c=4, e=5)
+
+    assert [1, 2, [3], 4, "d", {"e": 5}] == ended.record["value"]
+
+
 def test_source_is_a_module_with_the_imports_and_the_function():
-    """Comments stay, decorators go, and annotations are text."""
+    """Comments stay, decorators go."""
     lines = functions.pack(registered).source.split("\n")
 
-    assert "from __future__ import annotations" == lines[0]
+    assert "" == lines[0]
     assert ["def registered(n):", "    return n", ""] == lines[-3:]
     assert (
         "from collections import OrderedDict as Ordered; import math as math; import os as os; "
@@ -281,64 +390,6 @@ def test_functions_that_close_over_what_can_not_travel_are_refused():
     assert "import or build that inside the function" in str(caught.value)
 
 
-def what_it_got(*args, **kwargs):
-    return repr((args, kwargs))
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        (1, 2),
-        {1: "a", (2, 3): "b"},
-        math.nan,
-        math.inf,
-        -0.0,
-        {"a": [None, True, 1.5, "x\0\ud800$(X)"]},
-        {3},
-        b"\x00\xff",
-        Point(1, 2),
-        10**30,
-    ],
-    ids=ascii,
-)
-def test_arguments_keep_their_type(run, value):
-    """What JSON would change travels as a pickle."""
-    ended = run(Payload.of_function(what_it_got, [value], {"key": value}))
-
-    assert 0 == ended.code, ended.errors
-    assert repr(((value,), {"key": value})) == ended.record["value"]
-
-
-@pytest.mark.parametrize(("value", "inline"), [([1, {"a": None}], True), ((1,), False), (math.nan, False)])
-def test_plain_arguments_travel_as_json(value, inline):
-    """They need no pickle, so that any Python can read them."""
-    assert inline is (Payload.of_function(what_it_got, [value]).arguments is not None)
-
-
-def takes(table, *more, depth=1, **rest):
-    return table, more, depth, rest
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs", "named"),
-    [
-        ([threading.Lock()], {}, "table"),
-        (["t", 1, threading.Lock()], {}, "args[2]"),
-        (["t"], {"depth": threading.Lock()}, "depth"),
-        ([(1,)], {"other": threading.Lock()}, "other"),
-    ],
-)
-def test_arguments_that_can_not_travel_are_named(args, kwargs, named):
-    """The message names the argument, its type and what to pass instead."""
-    with pytest.raises(PayloadError) as caught:
-        functions.pickle_arguments(takes, args, kwargs)
-
-    message = str(caught.value)
-    assert message.startswith(
-        f"Argument {named!r} of 'takes', of type lock, can't be sent to the job: cannot pickle '_thread.lock'"
-    )
-
-
 def wants(table, session):
     return table, session
 
@@ -356,7 +407,7 @@ def wants_by_name(*tables, session=None):
         (wants, ["t", "mine"], {}, False),
         (wants, ["t"], {"session": "mine"}, False),
         (wants_by_name, ["a", "b", "c"], {}, True),
-        (takes, ["t"], {}, False),
+        (commented, ["t"], {}, False),
     ],
 )
 def test_the_job_passes_its_session_unless_the_caller_did(function, args, kwargs, expected):
@@ -381,9 +432,9 @@ def dag_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["by_name", "by_module"])
-def test_what_lies_beside_the_dag_file_travels(run, dag_folder, name):
+def test_what_lies_beside_the_dag_file_travels(call, dag_folder, name):
     """The job has no such module, so what the function uses of it is pickled by value."""
-    ended = run(Payload.of_function(getattr(dag_folder, name), [40]))
+    ended = call(getattr(dag_folder, name), 40)
 
     assert 42 == ended.record["value"]
 
@@ -399,11 +450,139 @@ def test_names_of_callables_hold_no_address():
     assert ["commented", name] == [functions.called(functools.partial(commented, 1)), functions.called(Model())]
 
 
+@pytest.mark.parametrize("name", ["by_name", "by_module"])
+def test_what_travels_with_the_payload_is_imported(dag_folder, name):
+    """A function that uses what the task gives as imports is source: the job has these modules."""
+    packed = functions.pack(getattr(dag_folder, name), "source", importable={"beside"})
+
+    assert packed.source.startswith(("from beside import add as add\n", "import beside as beside\n"))
+
+
+def test_annotations_stay_text_where_the_dag_file_wants_them_so(call, tmp_path, monkeypatch):
+    """With ``from __future__ import annotations`` the function means what it means in its file."""
+    (tmp_path / "future_dag.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass, fields\n\n"
+        "def kind(n: Missing) -> Gone:\n    @dataclass\n    class Local:\n        n: Missing\n"
+        "    return fields(Local)[0].type\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "future_dag", raising=False)
+    module = importlib.import_module("future_dag")
+    monkeypatch.setitem(sys.modules, "future_dag", module)
+    ended = call(module.kind, 1)
+
+    assert "Missing" == ended.record["value"]
+    assert functions.pack(module.kind).source.startswith("from __future__ import annotations; ")
+
+
+def test_a_file_that_has_changed_since_is_no_source(tmp_path, monkeypatch):
+    """The job runs what Airflow has loaded, not what an editor has saved in the meantime."""
+    file = tmp_path / "edited_dag.py"
+    file.write_text("def answer():\n    return 41\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("edited_dag")
+    monkeypatch.delitem(sys.modules, "edited_dag")
+    file.write_text("def answer():\n    return 42 or None\n")
+    packed = functions.pack(module.answer)
+
+    assert packed.source is None
+    with pytest.raises(PayloadError, match="was compiled from another text than what its file holds"):
+        functions.pack(module.answer, "source")
+
+
+WHOLE_PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_functions as these
+from airflow_provider_mljobs.jobs.payload import Payload
+print([Payload.of_function(function).digest for function, _, _ in these.AS_SOURCE])
+"""
+
+
+def test_the_same_source_is_the_same_payload_in_any_process():
+    """The order of sets and the like is another one in each process; the name of the payload must not be."""
+    program = WHOLE_PROGRAM.format(tests=str(Path(__file__).parent))
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in "12"
+    }
+
+    assert 1 == len(digests)
+
+
+@pytest.mark.parametrize("function", [recurses, commented, uses_modules])
+def test_any_function_can_be_pickled(run, function):
+    """serializer="cloudpickle" is for those who know that their environments are the same."""
+    packed = functions.pack(function, "cloudpickle")
+
+    assert (None, {"python", "cloudpickle"}) == (packed.source, set(packed.pickled_by))
+
+
+REFUSED = [
+    (shouted, "is wrapped by a decorator of its own: do inside the function what that does"),
+    (uses_a_constant, "uses 'FACTOR' of its module, which is no import from an installed module: pass it as an arg"),
+    (uses_a_neighbour, "uses 'recurses' of its module, which is no import from an installed module"),
+    (makes_a_point, "uses 'Point' of its module, which is no import from an installed module"),
+    (has_a_computed_default, "has a default for 'n' that is no plain value: use None and choose the value inside"),
+    (closes_over(1), "closes over 'n': pass that as an argument, or build it inside"),
+    (lambda n: n + 1, "is a lambda: write it with def"),
+    (Model().predict, "is of type method, not a function written with def"),
+    (functools.partial(uses_a_constant, 4), "is of type partial, not a function written with def"),
+    (Point, "is of type type, not a function written with def"),
+    (len, "is of type builtin_function_or_method, not a function written with def"),
+    (Model._hidden, "was compiled from another text"),
+]
+
+
+@pytest.mark.parametrize(("function", "reason"), REFUSED, ids=name)
+def test_what_can_not_travel_as_source_is_refused_by_its_reason(function, reason):
+    """The message names the function, why it can't, what to change, and that "auto" would pickle it."""
+    with pytest.raises(PayloadError) as caught:
+        functions.pack(function, "source")
+
+    assert str(caught.value).startswith(f"Function {functions.called(function)!r} can't travel as source: it {reason}")
+    assert str(caught.value).endswith(
+        "Or leave serializer at 'auto': then the function is pickled, and the job must run the same Python."
+    )
+
+
+def test_modules_of_the_dag_folder_are_named_where_they_can_not_travel(dag_folder):
+    """The way out are imports."""
+    with pytest.raises(PayloadError, match="uses the module 'beside', which is no installed one: pass it in imports"):
+        functions.pack(dag_folder.by_module, "source")
+
+
+def test_functions_without_a_file_have_no_source():
+    """What was typed into a shell is pickled."""
+    namespace = {}
+    exec("def typed(n):\n    return n", namespace)  # noqa: S102 (as a shell does)
+    packed = functions.pack(namespace["typed"])
+
+    assert packed.pickle is not None
+    with pytest.raises(PayloadError, match="it has no source in a file"):
+        functions.pack(namespace["typed"], "source")
+
+
+@pytest.mark.parametrize("serializer", ["json", "", None, 1])
+def test_unknown_serializers_are_refused(serializer):
+    """The message names those that there are."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        functions.pack(recurses, serializer)
+
+    assert f"serializer must be one of 'auto', 'source', 'cloudpickle'; got {serializer!r}." == str(caught.value)
+
+
 @pytest.mark.parametrize("args", [[], [1, 2]])
 def test_calls_that_must_fail_are_refused(args):
     """Before a node is busy with them."""
     with pytest.raises(PayloadError) as caught:
-        Payload.of_function(commented, args)
+        functions.refuse_call(commented, args, {})
 
     assert "Function 'commented' can't be called with these arguments" in str(caught.value)
 
@@ -411,4 +590,4 @@ def test_calls_that_must_fail_are_refused(args):
 def test_builtins_without_a_signature_are_refused():
     """Whether the session is to be passed can't be told then."""
     with pytest.raises(PayloadError, match="'max' can't be called"):
-        Payload.of_function(max, [1, 2])
+        functions.refuse_call(max, [1, 2], {})

@@ -5,16 +5,18 @@ import zipfile
 
 import pytest
 
-from airflow_provider_mljobs.jobs import launcher, payload
+from airflow_provider_mljobs.jobs.arguments import Arguments
+from airflow_provider_mljobs.jobs.identifiers import Identifier
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.results import JobResult
+from airflow_provider_mljobs.jobs.sources import Place
 
 LINE = "-" * 32
 STARTED, FINISHED = f"{LINE}\nML job started\n{LINE}\n", f"{LINE}\nML job finished\n{LINE}\n"
 
 
-def of(script, text, *args):
-    return Payload.of_source(script(text), None, args)
+def of(script, text):
+    return Payload.of_source(script(text), None)
 
 
 def with_manifest(packed, **changes):
@@ -27,24 +29,12 @@ def with_manifest(packed, **changes):
     return dataclasses.replace(packed, archive=new.getvalue())
 
 
-def test_writer_and_reader_of_a_payload_speak_the_same_protocol():
-    """The launcher can't import the package, so this holds the two numbers together."""
-    assert payload.PROTOCOL == launcher.PROTOCOL
-
-
 def test_a_scripts_result_is_its_global_return(run, script):
     """As with snowflake.ml.jobs, a script returns what it assigns to __return__."""
     ended = run(of(script, "print('working')\n__return__ = {'auc': 0.9}"))
 
     assert 0 == ended.code
-    assert {
-        "kind": "result",
-        "success": True,
-        "value": {"auc": 0.9},
-        "protocol": None,
-        "metadata": None,
-        "serialize_error": None,
-    } == ended.record
+    assert ("result", True, {"auc": 0.9}) == tuple(ended.record[key] for key in ("kind", "success", "value"))
 
 
 def test_banners_stand_around_what_the_payload_prints(run, script):
@@ -101,9 +91,9 @@ def fails_in_a_closure(message="x" + "y"):
 
 
 @pytest.mark.parametrize("function", [fails_late, imports_what_is_not_there, fails_in_a_closure])
-def test_tracebacks_of_functions_start_in_the_function(run, function):
+def test_tracebacks_of_functions_start_in_the_function(call, function):
     """Neither the launcher's frames nor those of asyncio and the import system are the user's."""
-    ended = run(Payload.of_function(function))
+    ended = call(function)
 
     assert 1 == ended.code
     assert f"in {function.__name__}" in ended.record["metadata"]["traceback"].splitlines()[0]
@@ -200,9 +190,9 @@ def complex_number():
         (complex_number, "cloudpickle", "mljob_extra.pkl", "builtins.complex"),
     ],
 )
-def test_values_that_are_no_json_are_saved_beside_the_result(run, function, protocol, file, kind):
+def test_values_that_are_no_json_are_saved_beside_the_result(call, function, protocol, file, kind):
     """In the formats of snowflake.ml.jobs, described in the result."""
-    ended = run(Payload.of_function(function))
+    ended = call(function)
     record, place = ended.record, ended.stage / "output" / file
     manifest = record["protocol"]["manifest"]
 
@@ -213,11 +203,11 @@ def test_values_that_are_no_json_are_saved_beside_the_result(run, function, prot
     assert record["metadata"]["type"].endswith(kind)
 
 
-def test_saved_values_read_back(run):
+def test_saved_values_read_back(call):
     """The files are what their formats promise."""
     import pandas as pd
 
-    assert [1, 2] == list(pd.read_parquet(run(Payload.of_function(frame)).stage / "output" / "mljob_extra_0.parquet").a)
+    assert [1, 2] == list(pd.read_parquet(call(frame).stage / "output" / "mljob_extra_0.parquet").a)
 
 
 def numpy_scalars():
@@ -226,9 +216,9 @@ def numpy_scalars():
     return {"auc": np.float32(0.5), "n": np.int64(3), "yes": np.bool_(True), "zero": np.array(7)}
 
 
-def test_numpy_scalars_are_plain_numbers(run):
+def test_numpy_scalars_are_plain_numbers(call):
     """A metric is JSON, whoever computed it."""
-    assert {"auc": 0.5, "n": 3, "yes": True, "zero": 7} == run(Payload.of_function(numpy_scalars)).record["value"]
+    assert {"auc": 0.5, "n": 3, "yes": True, "zero": 7} == call(numpy_scalars).record["value"]
 
 
 def test_values_that_can_not_be_saved_do_not_fail_the_run(run, script):
@@ -249,7 +239,7 @@ def test_nan_survives(run, script):
 
 def test_payloads_of_another_python_are_refused_with_the_way_out(run):
     """Instead of an UnpicklingError, or worse, of a crash."""
-    packed = with_manifest(Payload.of_function(complex_number, [], {}), pickled_by={"python": "3.1"})
+    packed = with_manifest(Payload.of_function(complex_number), pickled_by={"python": "3.1", "cloudpickle": "3.1.0"})
     ended = run(packed)
 
     assert 1 == ended.code
@@ -262,7 +252,7 @@ def test_payloads_of_another_protocol_are_refused(run, script):
     """The number is there to change it."""
     ended = run(with_manifest(of(script, ""), protocol=99))
 
-    assert "The payload speaks protocol 99, its launcher 1." == ended.record["metadata"]["message"]
+    assert "The payload speaks protocol 99, its launcher 2." == ended.record["metadata"]["message"]
 
 
 def test_requirements_that_can_not_be_installed_fail_the_job(run, script):
@@ -277,15 +267,26 @@ def test_requirements_that_can_not_be_installed_fail_the_job(run, script):
     assert "pass it as external_access_integrations." in ended.record["metadata"]["message"]
 
 
+PIP = "import sys, pathlib\nfile = pathlib.Path(sys.argv[-1])\nprint(file.parent, file.read_text().splitlines())"
+
+
 def test_pip_reads_the_requirements_beside_the_payload(run, script):
     """So that "-r more.txt" in a requirements file means the file beside it. A stand-in for pip shows what it gets."""
-    script("-r more.txt\nnumpy", "requirements.txt")
-    script("scipy", "more.txt")
-    script("import sys, pathlib\nfile = pathlib.Path(sys.argv[-1])\nprint(file.parent, file.read_text())", "pip.py")
+    script("# what we need\n-r more.txt\nnumpy", "requirements.txt")
+    script(PIP, "pip.py")
     job = script("import os\nprint(os.getcwd())")
-    printed = run(Payload.of_source(job.parent, "job.py")).output.splitlines()
+    printed = run(Payload.of_source(job.parent, "job.py", pip_requirements=["lightgbm==4.*"])).output.splitlines()
 
-    assert [f"{printed[-4]} -r more.txt", "numpy"] == printed[1:3]
+    assert "Installing -r requirements.txt, lightgbm==4.*" == printed[0]
+    assert f"{printed[-4]} ['-r requirements.txt', 'lightgbm==4.*']" == printed[1]
+
+
+def test_requirements_without_any_need_no_pip(run, script):
+    """Comments don't cost a second."""
+    script("# numpy\n\n", "requirements.txt")
+    job = script("")
+
+    assert STARTED + FINISHED == run(Payload.of_source(job.parent, "job.py")).output
 
 
 def test_the_payload_is_the_working_directory_and_importable(run, script):
@@ -338,15 +339,15 @@ def test_a_script_runs_as_main(run, script):
 
 
 @pytest.mark.parametrize(("function", "expected"), [(complex_number, "(1+2j)"), (frame, "   a\n0  1\n1  2")])
-def test_what_the_launcher_writes_the_reader_reads(run, spec, function, expected):
+def test_what_the_launcher_writes_the_reader_reads(call, spec, function, expected):
     """Writer and reader of the result agree on where it is and what it is."""
-    ended = run(Payload.of_function(function))
-    directory = spec().directory / "output"
+    ended = call(function)
+    directory = spec().stage / "payload_1" / "MLJOB_TRAIN_1" / "output"
     result = JobResult.parse((ended.stage / "output" / "mljob_result").read_text(), directory)
 
     assert result.success
-    assert expected == result.reference["repr"]
-    assert result.reference["stage_paths"][0].startswith("@DB.ML.PAYLOADS/MLJOB_TRAIN_1/output/mljob_extra")
+    assert expected == result.reference.repr
+    assert result.reference.stage_paths[0].startswith("@DB.ML.PAYLOADS/payload_1/MLJOB_TRAIN_1/output/mljob_extra")
 
 
 @pytest.mark.parametrize(
@@ -391,3 +392,208 @@ def test_a_script_is_compiled_as_it_stands(run, script):
     ended = run(of(script, "def f(x: int): ...\n__return__ = f.__annotations__['x'] is int"))
 
     assert True is ended.record["value"]
+
+
+ML = Place(database=Identifier("DB"), schema=Identifier("ML"))
+SHOW = "import os, sys\nprint(sys.argv, os.path.basename(os.getcwd()))\n__return__ = 5"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "arguments"),
+    [
+        (["python", "train.py", "--x"], "['train.py', '--x', 'a b']"),
+        (["python3", "-c", "import sys, os; print(sys.argv, 'app')"], "['-c', 'a b']"),
+        (["bash", "run.sh", "1"], "['train.py', '1', 'a b']"),
+        (["./run.sh", "1"], "['train.py', '1', 'a b']"),
+        (["run.sh", "1"], "['train.py', '1', 'a b']"),
+        (["env", "X=1", "python", "train.py"], "['train.py', 'a b']"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_commands_run_with_the_tasks_arguments(run, script, entrypoint, arguments):
+    """A program of the container or the payload, in the payload's directory; ``python`` is that of the job."""
+    job = script(SHOW, "train.py")
+    script('#!/bin/sh\nexec python train.py "$@"\n', "run.sh").chmod(0o755)
+    ended = run(Payload.of_source(job.parent, entrypoint), Arguments.of_script(["a b"]))
+
+    assert f"{STARTED}{arguments} app\n{FINISHED}" == ended.output
+    assert (0, True, None) == (ended.code, ended.record["success"], ended.record["value"])
+
+
+def test_a_command_that_is_a_python_file_runs_as_a_script(run, script):
+    """So that it has a result."""
+    job = script(SHOW, "train.py")
+    ended = run(Payload.of_source(job.parent, ["train.py", "--x"]), Arguments.of_script(["y"]))
+
+    assert (5, f"{STARTED}['train.py', '--x', 'y'] app\n{FINISHED}") == (ended.record["value"], ended.output)
+
+
+def test_one_file_may_be_run_by_a_command(run, script):
+    """``torchrun train.py`` needs no directory."""
+    payload = Payload.of_source(script(SHOW, "train.py"), ["python", "train.py"])
+
+    assert f"{STARTED}['train.py'] app\n{FINISHED}" == run(payload).output
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "end"),
+    [
+        ("exit 3", 3, "ended with exit code 3"),
+        ("kill -KILL $$", 137, "was ended by SIGKILL"),
+        ("kill -TERM $$", 143, "was ended by SIGTERM"),
+    ],
+)
+def test_a_command_that_fails_fails_the_job(run, script, text, code, end):
+    """With its own exit code; a signal's is that of shells."""
+    ended = run(Payload.of_source(script(""), ["sh", "-c", text]))
+    message = f"Command {['sh', '-c', text]} {end}; its output is in the log above."
+
+    assert (code, False, message) == (ended.code, ended.record["success"], ended.record["metadata"]["message"])
+    assert code == ended.record["metadata"]["exit_code"]
+    assert STARTED == ended.output
+
+
+def test_what_stops_the_job_stops_the_command(run, script):
+    """The program hears of it and may end in its own way; the test plays the platform."""
+    stop = script(
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit('saved'))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "signal.pause()"
+    )
+    ended = run(Payload.of_source(stop, ["python", "job.py"]))
+
+    assert (1, "saved") == (ended.code, ended.errors.splitlines()[0])
+    assert "ended with exit code 1" in ended.record["metadata"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "message"),
+    [
+        (
+            ["no-such-program", "train.py"],
+            (
+                "Command 'no-such-program' is neither a file of the payload nor a program of this "
+                "container. If a package "
+                "brings it, add that to pip_requirements."
+            ),
+        ),
+        (
+            ["plain.sh"],
+            (
+                "'plain.sh' is not executable. Name its interpreter, e.g. ['bash', 'plain.sh'], or set its "
+                "mode: chmod +x "
+                "(files on a stage have none)."
+            ),
+        ),
+        (
+            ["./binary"],
+            (
+                "Command './binary' can't be started: Exec format error. A script needs a first line such "
+                "as #!/bin/sh, or "
+                "its interpreter in the command."
+            ),
+        ),
+    ],
+    ids=["unknown", "not executable", "no program"],
+)
+def test_commands_that_can_not_start_fail_the_job(run, script, entrypoint, message):
+    """The message says what is missing."""
+    job = script("")
+    script("echo", "plain.sh")
+    script("\0\1", "binary").chmod(0o755)
+    ended = run(Payload.of_source(job.parent, entrypoint))
+
+    assert (1, message) == (ended.code, ended.record["metadata"]["message"])
+
+
+@pytest.mark.parametrize("entrypoint", ["job.py", ["python", "job.py"]], ids=["script", "command"])
+def test_arguments_may_name_the_jobs_own_variables(run, script, entrypoint):
+    """Those that are documented and set; nothing else is expanded."""
+    job = script("import sys\nprint(*sys.argv[1:], sep='|')")
+    arguments = [
+        "$MLRS_STAGE_RESULT_PATH/model",
+        "${SNOWFLAKE_JOB_INDEX}of$SNOWFLAKE_JOBS_COUNT",
+        "$HOME ${PATH} $MLRS_NOT_SET ${SNOWFLAKE_NOT_SET} $mlrs_stage_result_path $$ $(MLRS_STAGE_RESULT_PATH)",
+        "$MLRS_STAGE_RESULT_PATHS ${MLRS_STAGE_RESULT_PATH",
+    ]
+    ended = run(
+        Payload.of_source(job.parent, entrypoint),
+        Arguments.of_script(arguments),
+        SNOWFLAKE_JOB_INDEX="1",
+        SNOWFLAKE_JOBS_COUNT="3",
+        MLJOBS_PARALLEL="1",
+    )
+    _, _, _, printed, *_ = ended.output.splitlines()
+
+    assert [f"{ended.stage}/model", "1of3", *arguments[2:]] == printed.split("|")
+
+
+def test_the_entrypoints_own_arguments_are_expanded_too(run, script):
+    """They are arguments like those of the task."""
+    payload = Payload.of_source(script("import sys\n__return__ = sys.argv[1:]"), ["job.py", "$MLRS_RESULT_PATH"])
+
+    assert ["output/mljob_result"] == run(payload).record["value"]
+
+
+def test_sources_on_stages_run_where_they_were_copied(run, write):
+    """With the requirements and the modules that lie beside the entrypoint."""
+    code = write("code", {"main.py": "import helper\n__return__ = helper.VALUE", "helper.py": "VALUE = 7"})
+    write("code", {"requirements.txt": "numpy", "pip.py": PIP})
+    ended = run(Payload.of_source("@code/v1", "main.py", place=ML), staged={"@DB.ML.CODE/v1/": code})
+
+    assert (0, 7) == (ended.code, ended.record["value"])
+    assert "Installing -r requirements.txt" == ended.output.splitlines()[0]
+
+
+def test_one_file_on_a_stage_runs_alone(run, write):
+    """Nothing else is copied."""
+    code = write("code", {"main.py": "import os\n__return__ = os.listdir()", "secret.txt": ""})
+    payload = Payload.of_source("@code/main.py", None, place=ML)
+
+    assert ["main.py"] == run(payload, staged={"@DB.ML.CODE/main.py": code / "main.py"}).record["value"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {},
+            (
+                "There was nothing to copy from '@DB.ML.CODE/'. A path that ends in .py or .zip is one "
+                "file, any other is a "
+                "directory."
+            ),
+        ),
+        (
+            {"train.py": "", "b/c.py": "", **{f"{index:02}.txt": "" for index in range(20)}},
+            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/'. There is: "
+            + ", ".join(f"{index:02}.txt" for index in range(20))
+            + ", ….",
+        ),
+        (
+            {"train.py": "", "b/c.py": ""},
+            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/'. There is: b/, train.py.",
+        ),
+        (
+            {"main.py": "", "environment.yml": ""},
+            (
+                "Source '@DB.ML.CODE/' has an environment.yml, but ML jobs take no conda environments. Write a "
+                "requirements.txt."
+            ),
+        ),
+        (
+            {"main.py": "", "tools.py": ""},
+            "Import 'tools' is hidden by module 'tools' of source '@DB.ML.CODE/'; give it another name.",
+        ),
+    ],
+    ids=["nothing", "long list", "no entrypoint", "conda", "hidden import"],
+)
+def test_sources_on_stages_are_looked_at_in_the_job(run, write, files, message):
+    """What is wrong with them can't be known before."""
+    helper = write("dags", {"helper.py": ""}) / "helper.py"
+    payload = Payload.of_source("@code/", "main.py", imports=[(helper, "tools")], place=ML)
+    ended = run(payload, staged={"@DB.ML.CODE/": write("code", files)})
+
+    assert (1, message) == (ended.code, ended.record["metadata"]["message"])
+    assert STARTED not in ended.output

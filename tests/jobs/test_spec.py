@@ -5,12 +5,27 @@ import pytest
 import yaml
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.spec import Resources, Runtime, render, validate_env_vars
+from airflow_provider_mljobs.jobs.rendering import ml_job_options, render, specification, validate_overrides
+from airflow_provider_mljobs.jobs.spec import (
+    Resources,
+    Runtime,
+    is_managed,
+    validate_artifact_repositories,
+    validate_env_vars,
+    validate_instances,
+    validate_log_level,
+    validate_runtime_environment,
+)
 
-PAYLOAD = Payload(archive=b"", arguments='["--depth","3"]')
+ARGUMENTS = Arguments.of_script(["--depth", 3])
 DB, ML, JOB = Identifier("DB"), Identifier("ML"), Identifier("JOB")
+
+
+def document(job, runtime):
+    """Build the specification of a job."""
+    return specification(job, job.stage / "payload_1", ARGUMENTS, runtime)
 
 
 def test_specification(spec, runtime):
@@ -28,7 +43,7 @@ def test_specification(spec, runtime):
                     "env": {
                         "MODE": "fast",
                         "MLRS_STAGE_MOUNT_PATH": "/mnt/job_stage",
-                        "MLRS_STAGE_RESULT_PATH": "/mnt/job_stage",
+                        "MLRS_STAGE_RESULT_PATH": "/mnt/job_result",
                         "MLRS_RESULT_PATH": "output/mljob_result",
                         "MLJOBS_ARGS": '["--depth","3"]',
                     },
@@ -36,6 +51,7 @@ def test_specification(spec, runtime):
                     "volumeMounts": [
                         {"name": "dshm", "mountPath": "/dev/shm"},
                         {"name": "stage-volume", "mountPath": "/mnt/job_stage"},
+                        {"name": "result-volume", "mountPath": "/mnt/job_result"},
                     ],
                 }
             ],
@@ -44,37 +60,43 @@ def test_specification(spec, runtime):
                 {
                     "name": "stage-volume",
                     "source": "stage",
-                    "stageConfig": {"name": "@DB.ML.PAYLOADS/MLJOB_TRAIN_1"},
+                    "stageConfig": {"name": "@DB.ML.PAYLOADS/payload_1"},
+                },
+                {
+                    "name": "result-volume",
+                    "source": "stage",
+                    "stageConfig": {"name": "@DB.ML.PAYLOADS/payload_1/MLJOB_TRAIN_1"},
                 },
             ],
+            "platformMonitor": {"metricConfig": {"groups": ["system", "status", "network", "storage"]}},
         }
-    } == spec(env_vars={"MODE": "fast"}).specification(PAYLOAD, runtime)
+    } == document(spec(env_vars={"MODE": "fast"}), runtime)
 
 
 def test_gpus_are_asked_for_where_the_node_has_some(spec):
     """A GPU node's GPUs are requested, as a node without them could not start otherwise."""
-    runtime = Runtime(image="i", resources=Resources(cpu=6, memory_gib=28, gpu=1))
-    (container,) = spec().specification(PAYLOAD, runtime)["spec"]["containers"]
+    runtime = Runtime(image="/a/b/c/d:1", resources=Resources(cpu=6, memory_gib=28, gpu=1))
+    (container,) = document(spec(), runtime)["spec"]["containers"]
 
     assert {"cpu": "6000m", "memory": "28Gi", "nvidia.com/gpu": 1} == container["resources"]["limits"]
 
 
 def test_rendered_specification_is_yaml_without_dollars(spec, runtime):
     """The text fits into $$ … $$ whatever the job is given, and reads back as the same specification."""
-    directory = StagePath.parse('@"größe $$"/$$ a', "stage_name", DB, ML)
-    job = spec(directory=directory, env_vars={"A": "$$", "B": "$(HOME)", "C": "a\nb\u2028\x85🚀", "D": "\\\"'"})
-    specification = job.specification(PAYLOAD, runtime)
-    text = render(specification)
+    stage = StagePath.parse('@"größe $$"/$$ a', "stage_name", DB, ML)
+    job = spec(stage=stage, env_vars={"A": "$$", "B": "$(HOME)", "C": "a\nb\u2028\x85🚀", "D": "\\\"'"})
+    built = document(job, runtime)
+    text = render(built)
 
     assert "$" not in text
     assert text.isascii()
-    assert specification == yaml.safe_load(text)
+    assert built == yaml.safe_load(text)
 
 
 def test_unusual_variables_travel_encoded(spec, runtime):
     """Plain variables are where everybody looks for them; the others go through one that nothing can expand."""
     job = spec(env_vars={"PLAIN": "a b", "NOT": "$(HOME)"})
-    env = job.specification(PAYLOAD, runtime)["spec"]["containers"][0]["env"]
+    env = document(job, runtime)["spec"]["containers"][0]["env"]
 
     assert "a b" == env["PLAIN"]
     assert "NOT" not in env
@@ -92,11 +114,17 @@ def test_specs_are_frozen(spec):
     [
         ({"name": QualifiedName(DB, Identifier("ml"), JOB)}, 'A job can\'t be called DB."ml".JOB'),
         ({"compute_pool": Identifier("my pool")}, 'compute_pool "my pool" can\'t be a pool'),
-        ({"directory": StagePath(QualifiedName(DB, ML, JOB), "🚀")}, "no emoji in stage paths"),
+        ({"stage": StagePath(QualifiedName(DB, ML, JOB), "🚀")}, "no emoji in stage paths"),
         ({"target_instances": 0}, "target_instances must be a whole number from 1 on, got 0."),
         ({"target_instances": True}, "target_instances must be a whole number from 1 on, got True."),
         ({"target_instances": 1.0}, "target_instances must be a whole number from 1 on, got 1.0."),
-        ({"target_instances": 2}, "target_instances=2 is not supported yet"),
+        ({"min_instances": 0}, "min_instances must be a whole number from 1 on, got 0."),
+        ({"target_instances": 2, "min_instances": 3}, "min_instances=3 is more than target_instances=2"),
+        ({"compute_pool": Identifier("SYSTEM_COMPUTE_POOL_CPU")}, "which runs managed ML jobs only"),
+        ({"artifact_repositories": ["r"]}, "artifact_repositories need a managed job"),
+        ({"managed": True, "volumes": [{}], "log_level": "INFO"}, "volumes and log_level can't be given to a managed"),
+        ({"comment": "\0"}, "comment holds a NUL character"),
+        ({"query_tag": "\ud800"}, "query_tag holds half a surrogate pair"),
         ({"env_vars": {"A": "\0"}}, "env_vars['A'] holds a NUL character"),
     ],
 )
@@ -138,7 +166,107 @@ def test_other_variables_of_snowflake_are_allowed():
     validate_env_vars({"SNOWFLAKE_HOME": "/tmp", "A.b-c_1": ""})
 
 
-def test_a_runtime_has_an_image():
-    """What only Snowflake's own way of submitting can resolve is refused before anything is uploaded."""
-    with pytest.raises(InvalidJobSpecError, match="'cre@abc', which is no image"):
-        Runtime(image="cre@abc", resources=Resources(cpu=1, memory_gib=6))
+@pytest.mark.parametrize(
+    ("validate", "value", "message"),
+    [
+        (validate_runtime_environment, "a b", "runtime_environment 'a b' is neither a tag"),
+        (validate_runtime_environment, 2.9, "runtime_environment 2.9 is neither a tag"),
+        (validate_log_level, "DEBUG", "log_level must be one of INFO, ERROR, NONE; got 'DEBUG'."),
+        (validate_artifact_repositories, "r", "artifact_repositories must be a list of names"),
+        (validate_artifact_repositories, [1], "artifact_repositories must be a list of names"),
+        (validate_instances, "2", "target_instances must be a whole number from 1 on, got '2'."),
+        (validate_overrides, [], "spec_overrides must be a dict in the shape of a specification, got []."),
+        (
+            validate_overrides,
+            {"spec": {"volumes": [{"name": "stage-volume", "source": "local"}]}},
+            "spec_overrides.spec.volumes[0]",
+        ),
+        (validate_overrides, {"spec": {"containers": None}}, "spec_overrides.spec.containers"),
+        (validate_overrides, {"containers": []}, "spec_overrides"),
+    ],
+)
+def test_other_arguments_are_checked(validate, value, message):
+    """Each message names the argument and what it can be."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        validate(value)
+
+    assert message in str(caught.value)
+
+
+def test_opaque_runtimes_are_for_managed_jobs(spec):
+    """What only Snowflake can resolve is refused before a statement is sent."""
+    runtime = Runtime(image="cre@abc", resources=Resources(cpu=1, memory_gib=6))
+
+    with pytest.raises(InvalidJobSpecError, match="'cre@abc', which is no image: set managed=True"):
+        document(spec(), runtime)
+
+
+@pytest.mark.parametrize(
+    ("pool", "managed", "repositories", "expected"),
+    [
+        ("ML_POOL", None, (), False),
+        ("ML_POOL", True, (), True),
+        ("ML_POOL", None, ("r",), True),
+        ("SYSTEM_COMPUTE_POOL_GPU", None, (), True),
+        ("SYSTEM_COMPUTE_POOL_GPU", False, (), False),
+    ],
+)
+def test_the_way_to_submit(pool, managed, repositories, expected):
+    """The caller's choice, else what pool and features need."""
+    assert expected is is_managed(Identifier(pool), managed=managed, artifact_repositories=repositories)
+
+
+def test_options_of_a_managed_job(spec):
+    """Snowflake writes the specification; command, environment and secrets are the same."""
+    job = spec(
+        managed=True,
+        target_instances=3,
+        min_instances=2,
+        secrets=[{"snowflakeSecret": "DB.ML.KEY", "envVarName": "KEY", "secretKeyRef": "secret_string"}],
+        artifact_repositories=["repository"],
+        query_warehouse=Identifier("WH"),
+        comment="who",
+    )
+    options, job_options = ml_job_options(job, job.stage / "payload_1", ARGUMENTS, "image:1")
+
+    assert "@DB.ML.PAYLOADS/payload_1" == options["STAGE_PATH"]
+    assert ["python", "/mnt/job_stage/payload.pyz"] == options["ARGS"]
+    assert {"MLJOBS_ARGS": '["--depth","3"]', "MLRS_MIN_INSTANCES": "2"}.items() <= options["ENV_VARS"].items()
+    assert [{"name": "main", "secrets": list(job.secrets)}] == options["SPEC_OVERRIDES"]["spec"]["containers"]
+    assert ("image:1", ["repository"]) == (options["RUNTIME"], options["ARTIFACT_REPOSITORIES"])
+    assert {
+        "EXTERNAL_ACCESS_INTEGRATIONS": [],
+        "QUERY_WAREHOUSE": "WH",
+        "TARGET_INSTANCES": 3,
+        "MIN_INSTANCES": 2,
+        "COMMENT": "who",
+        "GENERATE_SUFFIX": False,
+        "ASYNC": True,
+    } == job_options
+
+
+def test_instances_reach_each_other(spec, runtime):
+    """On the ports that the ML runtime uses for Ray."""
+    built = document(spec(target_instances=2), runtime)["spec"]
+    ports = {endpoint["name"]: endpoint.get("port") or endpoint["portRange"] for endpoint in built["endpoints"]}
+
+    assert (12001, "12031-13000") == (ports["ray-gcs"], ports["ray-worker-ports"])
+    assert "2" == built["containers"][0]["env"]["MLRS_MIN_INSTANCES"]
+
+
+def test_overrides_are_merged_by_name(spec, runtime):
+    """Lists of named things by their names; None removes."""
+    overrides = {
+        "spec": {
+            "containers": [
+                {"name": "main", "env": {"MORE": "1"}},
+                {"name": "sidecar", "image": "/a/b/c/d:1"},
+            ],
+            "platformMonitor": None,
+        }
+    }
+    built = document(spec(spec_overrides=overrides), runtime)["spec"]
+
+    assert ["main", "sidecar"] == [container["name"] for container in built["containers"]]
+    assert "1" == built["containers"][0]["env"]["MORE"]
+    assert "platformMonitor" not in built

@@ -76,3 +76,11 @@ def test_what_no_process_can_be_given_is_refused_by_name(value, message):
         validate_text(value, "args[2]")
 
     assert str(caught.value).startswith(message)
+
+
+def test_text_within_a_process_may_have_any_size():
+    """Only the system's own calls are limited; what is no text is refused all the same."""
+    validate_text("x" * 1_000_000, "args[0]", any_size=True)
+
+    with pytest.raises(InvalidJobSpecError, match="NUL"):
+        validate_text("a\0", "args[0]", any_size=True)

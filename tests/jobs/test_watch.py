@@ -59,9 +59,15 @@ def test_every_verdict_but_wait_is_final(verdict):
 
 def test_events_are_small_and_plain():
     """Airflow stores and logs an event, so its shape is fixed and its text bounded."""
-    event = to_event("DB.ML.JOB", Verdict.GONE, JobStatus.DELETED, "x" * 5000)
+    event = to_event("DB.ML.JOB", Verdict.GONE, JobStatus.DELETED, "x" * 5000, stage_path="@DB.ML.S/payload_1/JOB")
 
-    assert {"job_id": "DB.ML.JOB", "verdict": "gone", "status": "DELETED", "message": "x" * 1000} == event
+    assert {
+        "job_id": "DB.ML.JOB",
+        "verdict": "gone",
+        "status": "DELETED",
+        "message": "x" * 1000,
+        "stage_path": "@DB.ML.S/payload_1/JOB",
+    } == event
     assert event == json.loads(json.dumps(event))
 
 

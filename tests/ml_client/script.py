@@ -3,11 +3,13 @@
 Gets the connection as JSON in the first argument and prints a JSON object of what it saw.
 """
 
+import importlib.util
 import json
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from snowflake.ml.jobs import delete_job, get_job, list_jobs, remote, submit_directory, submit_file
 from snowflake.snowpark import Session
@@ -45,6 +47,32 @@ def check_directory(folder):
     seen["directory"] = job.result()
 
 
+def check_instances(folder):
+    """Run a file on two instances: with Ray it reaches both by the image's tags, without Ray the head does the work."""
+    path = Path(folder, "spread.py")
+    path.write_text(
+        "try:\n"
+        "    import ray\n"
+        "except ImportError:\n"
+        "    __return__ = 1\n"
+        "else:\n"
+        "    @ray.remote\n"
+        "    def node():\n"
+        "        return ray.get_runtime_context().get_node_id()\n"
+        "    tags = ['node_tag:head', 'node_tag:worker']\n"
+        "    nodes = ray.get([node.options(resources={tag: 0.01}).remote() for tag in tags])\n"
+        "    __return__ = len(set(nodes))\n"
+    )
+    job = submit_file(str(path), POOL, stage_name=STAGE, target_instances=2, session=session)
+    seen["instances"] = {
+        "wait": job.wait(timeout=300),
+        "nodes": job.result(),
+        "target": job.target_instances,
+        "worker": job.get_logs(instance_id=1, verbose=True),
+        "has_ray": importlib.util.find_spec("ray") is not None,
+    }
+
+
 def check_remote():
     """Run decorated functions: a value, a DataFrame, the session, an exception."""
 
@@ -64,6 +92,7 @@ def check_remote():
     first, second, table, failed = add(1), add(2, b=40), frame(3), fail()
     seen["remote"] = [first.result(), second.result()]
     seen["frame"] = table.result()["a"].tolist()
+    seen["ids"] = {"value": second.id, "frame": table.id, "error": failed.id}
     try:
         failed.result()
     except Exception as error:  # noqa: BLE001 (which one it is, is the question)
@@ -82,7 +111,15 @@ def check_cancel(folder):
 def read_ours(job_id):
     """Read the result of a job that was submitted by somebody else."""
     job = get_job(job_id, session=session)
-    return {"result": job.result(), "logs": job.get_logs(), "status": job.status}
+    try:
+        result = job.result()
+    except Exception as error:  # noqa: BLE001 (which one it is, is the question)
+        result = [type(error).__name__, str(error)]
+    if isinstance(result, pd.DataFrame):
+        result = result.to_dict("list")
+    elif isinstance(result, np.ndarray):
+        result = result.tolist()
+    return {"result": result, "logs": job.get_logs(), "status": job.status}
 
 
 connection, ours = json.loads(sys.argv[1]), sys.argv[2:]
@@ -95,5 +132,6 @@ with tempfile.TemporaryDirectory() as folder:
     check_file(folder)
     check_directory(folder)
     check_cancel(folder)
+    check_instances(folder)
 check_remote()
 print(json.dumps(seen))

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_provider_mljobs.exceptions import MLJobError, RemoteError
 from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.results import JobResult
@@ -59,9 +60,10 @@ MLJobOperator(
 with MLJobHook("snowflake_default", database="DB", schema="ML", visibility_lag=1.0) as hook:
     job: QualifiedName = hook.job("MLJOB_TRAIN_1A2B3C4D5E6F_0_1")
     directory: StagePath = hook.stage("@payloads/models") / "MLJOB_TRAIN_1A2B3C4D5E6F_0_1"
-    payload: Payload = Payload.of_function(train, ["T"], {"depth": 4}, pip_requirements=["lightgbm"])
-    spec = JobSpec(name=job, compute_pool=Identifier.parse("ml_pool", "compute_pool"), directory=directory)
-    job_id: str = hook.submit(spec, payload)
+    payload: Payload = Payload.of_function(train, pip_requirements=["lightgbm"])
+    arguments: Arguments = Arguments.of_function(train, ["T"], {"depth": 4})
+    spec = JobSpec(name=job, compute_pool=Identifier.parse("ml_pool", "compute_pool"), stage=hook.stage("@payloads"))
+    job_id: str = hook.submit(spec, payload, arguments)
     status: JobStatus = hook.status(job)
     over: bool = status.is_terminal
     log: str = hook.logs(job, instance=0)

@@ -67,7 +67,8 @@ def can_isolate() -> bool:
             "cwd": "/",
             "namespace": True,
             "root": str(root),
-            "binds": [(str(volume), "/mnt/mljobs-probe", True)],
+            "hostname": "probe",
+            "binds": [(str(volume), "/mnt/mljobs-probe", True, None)],
             "keep": [],
         }
         try:

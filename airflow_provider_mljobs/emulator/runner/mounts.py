@@ -18,11 +18,14 @@ class Mount:
     :param source: directory on the host.
     :param path: absolute path in the container, e.g. ``/mnt/job_stage``.
     :param read_only: whether the container may not write; enforced in namespaces only.
+    :param memory: size in bytes of a volume in memory, which is private to the container; ``source`` is used where
+        there are no namespaces.
     """
 
     source: Path
     path: str
     read_only: bool = False
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no container runtime accepts."""

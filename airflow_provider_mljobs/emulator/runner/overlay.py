@@ -27,7 +27,7 @@ print(json.dumps({
     "executable": getattr(sys, "_base_executable", sys.executable),
     "version": "%d.%d" % sys.version_info[:2],
     "sites": [path for path in sites if os.path.isdir(path)],
-    "prefixes": sorted({sys.prefix, sys.base_prefix}),
+    "prefixes": sorted({sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path)}),
 }))
 """
 # Not a name that a job could import by accident.
@@ -43,7 +43,7 @@ class Interpreter:
     :param executable: the interpreter that its virtual environment, if it is in one, is based on.
     :param version: e.g. ``3.11``.
     :param sites: its directories of installed packages.
-    :param prefixes: where it is installed.
+    :param prefixes: where it and what it imports, such as editable projects, are installed.
     :param scripts: its console scripts, without their first line.
     :param scripts_directory: where they are.
     """

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import operator
 import os
 from typing import Any
 
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC = 0x1, 0x20, 0x1000, 0x4000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_UNBINDABLE, MS_PRIVATE, MS_RELATIME = 0x2, 0x4, 0x8, 0x20000, 0x40000, 0x200000
 MS_NOATIME, MS_NODIRATIME = 0x400, 0x800
@@ -37,10 +38,15 @@ def _mount(source: str, target: str, kind: str = "none", flags: int = 0, data: s
     _check(libc.mount(*arguments), f"mount {target}")
 
 
-def enter_namespaces() -> None:
-    """Leave the host's: become one who may mount, in mounts of our own; our children get PIDs of their own."""
+def enter_namespaces(hostname: str) -> None:
+    """Leave the host's: become one who may mount, in mounts of our own; our children get PIDs of their own.
+
+    :param hostname: what the host is called from now on.
+    """
     uid, gid = os.geteuid(), os.getegid()
-    _check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID), "unshare")
+    _check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID), "unshare")
+    host = os.fsencode(hostname)
+    _check(libc.sethostname(host, ctypes.c_size_t(len(host))), "sethostname")
     # The job keeps the user's own id: files that it writes belong to the user, inside and outside.
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
@@ -48,7 +54,7 @@ def enter_namespaces() -> None:
     _mount("none", "/", flags=MS_REC | MS_PRIVATE)
 
 
-def _bind(source: str, target: str) -> None:
+def _bind(source: str, target: str, memory: int | None = None) -> None:
     if os.path.islink(source):
         os.symlink(os.readlink(source), target)
         return
@@ -57,7 +63,10 @@ def _bind(source: str, target: str) -> None:
             os.makedirs(target)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-    _mount(source, target, flags=MS_BIND | MS_REC)
+    if memory is None:
+        _mount(source, target, flags=MS_BIND | MS_REC)
+    else:
+        _mount("tmpfs", target, kind="tmpfs", data=f"mode=1777,size={memory}")
 
 
 def _mirror(directory: str, root: str) -> None:
@@ -104,17 +113,20 @@ def build(order: dict[str, Any]) -> None:
     """Show the host's files with the container's mounts among them, and make that our root directory."""
     root = order["root"]
     # Resolved on the host: a link to an absolute path would lead out of the new root. Outer mounts before inner ones.
-    binds = sorted((os.path.realpath(path), source, locked) for source, path, locked in order["binds"])
-    _make_room([path for path, _, _ in binds], root)
-    for path, source, _ in binds:
+    binds = sorted(
+        ((os.path.realpath(path), source, locked, memory) for source, path, locked, memory in order["binds"]),
+        key=operator.itemgetter(0),
+    )
+    _make_room([path for path, _, _, _ in binds], root)
+    for path, source, _, memory in binds:
         if not os.path.exists(source):
             raise OSError(errno.ENOENT, f"volume {path}: {source} does not exist")
-        _bind(os.path.realpath(source), root + path)
+        _bind(os.path.realpath(source), root + path, memory)
     for path in order["keep"]:
         # A volume at, say, /tmp may hide what the container itself needs.
         if not os.path.exists(root + path):
             _bind(path, root + path)
-    for path, _, locked in binds:
+    for path, _, locked, _ in binds:
         if locked:
             _make_read_only(root + path)
     os.chdir(root)

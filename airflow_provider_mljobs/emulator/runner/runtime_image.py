@@ -26,10 +26,16 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """What runs in a container: its arguments, the first of which is the program, and its working directory."""
+    """What runs in a container.
+
+    :param argv: its arguments, the first of which is the program.
+    :param directory: its working directory.
+    :param starts_ml_job: whether ``argv`` isn't a command but what the start script of ML jobs gets.
+    """
 
     argv: tuple[str, ...]
     directory: str | None = None
+    starts_ml_job: bool = False
 
 
 def is_ml_runtime(image: str) -> bool:
@@ -68,34 +74,12 @@ def program(
     system = posixpath.dirname(script)
     if not is_ml_runtime(image) and not find(f"{system}/{_LAUNCHER}").exists():
         return Program(argv)
-    return _start_job(system, argv[argv.index(script) + 1 :], env, find)
+    return _start_job(system, argv[argv.index(script) + 1 :], env)
 
 
-def _start_job(system: str, args: Sequence[str], env: Mapping[str, str], find: Callable[[str], Path]) -> Program:
-    """Do what the ML client's start script does, which installs cron jobs and starts Ray and must not run on a host."""
+def _start_job(system: str, args: Sequence[str], env: Mapping[str, str]) -> Program:
+    """Do what the ML client's start script does, which installs cron jobs and must not run on a host."""
     directory = None
     if env.get("MLRS_PAYLOAD_DIR"):
         directory = posixpath.join(env.get("MLRS_STAGE_MOUNT_PATH", "/mnt/job_stage"), env["MLRS_PAYLOAD_DIR"])
-    index = env.get("SNOWFLAKE_JOB_INDEX", "0")
-    is_worker = int(env.get("SNOWFLAKE_JOBS_COUNT") or 1) > 1 and int(index or 0) > 0
-    if is_worker and env.get("MLRS_LAUNCH_BACKEND") != "passthrough":
-        return Program(("echo", f"Worker instance {index}: no Ray in the embedded Snowflake, see the head's log"))
-    launch = ("python", f"{system}/{_LAUNCHER}", *args)
-    requirements = posixpath.join(directory or system, env.get("MLRS_REQUIREMENTS_FILE", "requirements.txt"))
-    if not _asks_for_packages(find(requirements)):
-        return Program(launch, directory)
-    # The interpreter's own words are no help when it has no pip, as in environments made by uv.
-    install = (
-        'if ! python -c "import pip" 2>/dev/null; then '
-        'echo "Cannot install $0: the interpreter of the embedded Snowflake has no pip" >&2; exit 1; fi; '
-        'echo "Installing packages from $0"; python -m pip install -r "$0" || exit 1; exec "$@"'
-    )
-    return Program(("/bin/sh", "-c", install, requirements, *launch), directory)
-
-
-def _asks_for_packages(requirements: Path) -> bool:
-    try:
-        text = requirements.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return any(line.strip() and not line.strip().startswith("#") for line in text.splitlines())
+    return Program((system, *args), directory, starts_ml_job=True)

@@ -211,7 +211,7 @@ def _supervise(order: dict[str, Any], status: int, server: int | None) -> int:
 
 def _contain(order: dict[str, Any], status: int, server: int | None) -> int:
     """Run the program in namespaces of its own and return its exit code."""
-    rootfs.enter_namespaces()
+    rootfs.enter_namespaces(order["hostname"])
     rootfs.build(order)
     inner = os.fork()
     if inner == 0:

@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_mljobs.emulator.account import Account
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.server.executor import attempt
 from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, UnavailableError
 from airflow_provider_mljobs.emulator.server.protocol import Answer, Protocol, Request, failure
@@ -281,6 +282,22 @@ class Server:
         # The connector looks for cloud metadata servers when it connects; here there are none, and it waits for them.
         variables["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
         return {"AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(connection), **variables}
+
+    def kill_instance(self, job: str, instance: int) -> None:
+        """Kill all processes of an instance, as when a container is out of memory.
+
+        :param job: name of the job service; database and schema default to those of the settings.
+        :param instance: index of the instance.
+
+        Raises :class:`ValueError` if no such instance runs.
+        """
+        name = parse_name(job)
+        services = self.account.services
+        schema, database = name.schema or self.settings.schema, name.database or self.settings.database
+        found = services.find(QualifiedName(name.name, schema, database))
+        if found is None or not services.scheduler.kill(found, instance):
+            msg = f"No instance {instance} of a job {job} is running"
+            raise ValueError(msg)
 
     def stop(self) -> None:
         """Stop the jobs, close the databases and the connections; a second call does nothing."""

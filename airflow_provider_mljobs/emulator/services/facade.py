@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
 from airflow_provider_mljobs.emulator.listing import like
+from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension
 from airflow_provider_mljobs.emulator.services import (
     job_statements as service_statements,
@@ -14,14 +15,16 @@ from airflow_provider_mljobs.emulator.services import (
     ml_jobs,
     pool_statements,
 )
-from airflow_provider_mljobs.emulator.services.account_objects import Repositories, Secrets
 from airflow_provider_mljobs.emulator.services.errors import pool_in_use, unschedulable
 from airflow_provider_mljobs.emulator.services.functions import FUNCTIONS, METHODS, TABLE_FUNCTIONS
 from airflow_provider_mljobs.emulator.services.history import History
+from airflow_provider_mljobs.emulator.services.integrations import Integrations, NetworkRules
 from airflow_provider_mljobs.emulator.services.job_runs import JobFiles, Planner, check_stages
 from airflow_provider_mljobs.emulator.services.jobs import Job, JobRequest
 from airflow_provider_mljobs.emulator.services.pools import Pool, PoolOptions
+from airflow_provider_mljobs.emulator.services.repositories import Repositories
 from airflow_provider_mljobs.emulator.services.scheduler import Scheduler
+from airflow_provider_mljobs.emulator.services.secrets import Secrets
 from airflow_provider_mljobs.emulator.services.specification import Resources
 from airflow_provider_mljobs.emulator.settings import Ready, VirtualJob
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from airflow_provider_mljobs.emulator.account import Account
-    from airflow_provider_mljobs.emulator.parsing import QualifiedName
 
 _POOL = "Compute pool"
 _RETENTION = 30 * 24 * 3600.0
@@ -40,7 +42,7 @@ _SYSTEM_POOLS = {
 
 
 class Services:
-    """The job services, compute pools, image repositories and secrets of the account.
+    """The job services and compute pools of the account, and the objects that they refer to.
 
     :param account: the account; its engine and stages must be there already.
     """
@@ -52,6 +54,8 @@ class Services:
         self.files = JobFiles(root / "jobs")
         self.repositories = Repositories(self._history)
         self.secrets = Secrets(self._history)
+        self.rules = NetworkRules(self._history)
+        self.integrations = Integrations(self._history, self.rules)
         planner = Planner(account, self.files, self.secrets)
         self.scheduler = Scheduler(account, self._history, planner, self.repositories.knows)
         self.pools = self.scheduler.pools
@@ -65,13 +69,13 @@ class Services:
     @property
     def extension(self) -> Extension:
         """What services add to SQL."""
-        parts = (self.repositories.extension, self.secrets.extension)
+        parts = (self.repositories, self.secrets, self.rules, self.integrations)
         return Extension(
             statements=(
                 *pool_statements.STATEMENTS,
                 *service_statements.STATEMENTS,
                 *service_listings.STATEMENTS,
-                *(statement for part in parts for statement in part.statements),
+                *(statement for part in parts for statement in part.extension.statements),
             ),
             functions=(*FUNCTIONS, *ml_jobs.FUNCTIONS),
             methods=METHODS,
@@ -137,9 +141,11 @@ class Services:
         if lacking:
             raise unschedulable(pool.name, pool.options.instance_family, lacking)
         check_stages(self._account, request)
+        for integration in request.integrations:
+            self.integrations.get(QualifiedName(integration))
         for container in request.specification.containers:
             for secret in container.secrets:
-                self.secrets.values(secret["snowflakeSecret"], name)
+                self.secrets.values(secret, name)
         job = Job(request, self._account.settings.job_ready, self._virtual_of(name.name), updated=request.created)
         with self.scheduler.lock:
             if name in self._jobs:
@@ -188,8 +194,8 @@ class Services:
 
     def _drop_all(self, database: str, schema: str | None) -> None:
         self.drop([job for job in self.jobs() if job.name.database == database and schema in {None, job.name.schema}])
-        self.repositories.drop_all(database, schema)
-        self.secrets.drop_all(database, schema)
+        for objects in (self.repositories, self.secrets, self.rules):
+            objects.drop_all(database, schema)
 
     def _virtual_of(self, name: str) -> VirtualJob | None:
         return next((virtual for pattern, virtual in self._virtual if pattern.fullmatch(name)), None)

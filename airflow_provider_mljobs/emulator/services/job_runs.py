@@ -11,6 +11,7 @@ from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name, 
 from airflow_provider_mljobs.emulator.runner.instance import InstancePlan, Mount, probe_isolation
 from airflow_provider_mljobs.emulator.runner.joblog import JobLog
 from airflow_provider_mljobs.emulator.services.specification import Specification
+from airflow_provider_mljobs.emulator.services.specification_schema import memory_bytes
 from airflow_provider_mljobs.emulator.tokens import JobIdentity
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_mljobs.emulator.account import Account
-    from airflow_provider_mljobs.emulator.services.account_objects import Secrets
     from airflow_provider_mljobs.emulator.services.jobs import JobRequest
+    from airflow_provider_mljobs.emulator.services.secrets import Secrets
     from airflow_provider_mljobs.emulator.services.specification import Container
 
-# What an instance without network of its own can be reached at.
-IP_ADDRESS = "127.0.0.1"
+# What the hosts of instances are called in Snowflake, followed by the instance's index.
+_HOST_NAME = "statefulset"
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,17 @@ class Planner:
     files: JobFiles
     secrets: Secrets
 
-    def plans(self, request: JobRequest, instance: int, token: str) -> Iterator[tuple[str, InstancePlan]]:
+    def plans(self, request: JobRequest, instance: int, address: str, token: str) -> Iterator[tuple[str, InstancePlan]]:
         """Make an instance's volumes; yield each container's name with its plan."""
         scratch = self.files.scratch(request.id, instance)
         shutil.rmtree(scratch, ignore_errors=True)
         volumes = self._volumes(request, scratch)
+        memory = _private_memory(request)
         for container in request.specification.containers:
             environment, files = self._secrets(request, container, scratch)
-            mounts = [Mount(source=volumes[name], path=path) for name, path in container.mounts]
+            mounts = [
+                Mount(source=volumes[name], path=path, memory=memory.get(name)) for name, path in container.mounts
+            ]
             yield (
                 container.name,
                 InstancePlan(
@@ -97,6 +101,9 @@ class Planner:
                     args=container.args,
                     env={**container.env, **environment, **self._platform(request, instance)},
                     mounts=(*mounts, *files),
+                    shared=(self.account.settings.root,),
+                    address=address,
+                    hostname=f"{_HOST_NAME}-{instance}",
                     token=token,
                     connection=self._connection(request),
                     python=self.account.settings.python,
@@ -116,10 +123,9 @@ class Planner:
         environment: dict[str, str] = {}
         files: list[Mount] = []
         for index, entry in enumerate(container.secrets):
-            values = self.secrets.values(entry["snowflakeSecret"], request.name)
+            values = self.secrets.values(entry, request.name)
             if "envVarName" in entry:
-                key = entry.get("secretKeyRef", next(iter(values)))
-                environment[entry["envVarName"]] = values.get(key, "")
+                (environment[entry["envVarName"]],) = values.values()
                 continue
             directory = scratch / "secrets" / f"{container.name}.{index}"
             directory.mkdir(parents=True, mode=0o700)
@@ -152,6 +158,16 @@ class Planner:
             "database": database,
             "schema": schema,
         }
+
+
+def _private_memory(request: JobRequest) -> dict[str, int]:
+    """Return the sizes of the volumes in memory that one container has for itself; shared ones are on disk."""
+    mounted = [name for container in request.specification.containers for name, _ in container.mounts]
+    return {
+        volume["name"]: int(memory_bytes(volume["size"]))
+        for volume in request.specification.volumes
+        if volume["source"] == "memory" and mounted.count(volume["name"]) == 1
+    }
 
 
 def _home(request: JobRequest) -> tuple[str, str]:

@@ -113,11 +113,13 @@ class InstanceRun:
     """An instance of a job: its containers run on one node.
 
     :param node: the node of the pool, once there is room.
+    :param address: its IP address; it keeps the last one when it has ended.
     """
 
     index: int
     containers: list[ContainerRun]
     node: int | None = None
+    address: str = ""
 
     @property
     def status(self) -> InstanceStatus:
@@ -245,7 +247,8 @@ class Job:
         names = [container.name for container in self.request.specification.containers]
         if status == "PENDING":
             message = self.waits_for
-        return InstanceRun(index, [ContainerRun(name, status, message, self.started, code) for name in names])
+        containers = [ContainerRun(name, status, message, self.started, code) for name in names]
+        return InstanceRun(index, containers, address="" if self.started is None else "127.0.0.1")
 
     def record(self) -> str:
         """Return what changes and has to survive a restart."""
@@ -257,7 +260,11 @@ class Job:
         """Take the state of a record."""
         values = json.loads(record)
         self.instances = [
-            InstanceRun(entry["index"], [ContainerRun(**container) for container in entry["containers"]])
+            InstanceRun(
+                entry["index"],
+                [ContainerRun(**container) for container in entry["containers"]],
+                address=entry.get("address", ""),
+            )
             for entry in values.pop("instances")
         ]
         for name, value in values.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
 from airflow_provider_mljobs.emulator.registry import Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.services.job_runs import IP_ADDRESS, shown_specification
+from airflow_provider_mljobs.emulator.services.job_runs import shown_specification
 from airflow_provider_mljobs.emulator.services.job_statements import service_name
 from airflow_provider_mljobs.emulator.services.pool_statements import pool_name
 from airflow_provider_mljobs.emulator.services.pools import moment
@@ -193,8 +193,7 @@ def _show_instances(context: Context, parser: Parser) -> Result:
 
 def _instance_row(job: Job, run: InstanceRun) -> tuple[Any, ...]:
     digest, created = job.request.specification.digest, iso(job.request.created)
-    address = IP_ADDRESS if run.started is not None else ""
-    return (str(run.index), run.status, digest, created, iso(run.started), address)
+    return (str(run.index), run.status, digest, created, iso(run.started), run.address)
 
 
 def _show_containers(context: Context, parser: Parser) -> Result:

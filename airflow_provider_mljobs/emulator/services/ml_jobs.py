@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 import string
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.registry import Function
 from airflow_provider_mljobs.emulator.services.errors import no_runtime
 from airflow_provider_mljobs.emulator.services.job_statements import new_service_name, wait_for_end
 from airflow_provider_mljobs.emulator.services.jobs import JobRequest
+from airflow_provider_mljobs.emulator.services.ml_job_options import (
+    FUNCTION,
+    MLJobOptions,
+    invalid_argument,
+    read_object,
+)
 from airflow_provider_mljobs.emulator.services.specification import build_specification
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.services.instance_families import InstanceFamily
@@ -71,20 +74,6 @@ _SUFFIX = string.ascii_uppercase + string.digits
 _SUFFIX_LENGTH = 12
 
 
-def _invalid_argument(function: str, detail: str) -> SnowflakeError:
-    return SnowflakeError(939, "22023", f"Invalid argument for {function}: {detail}")
-
-
-def _object(function: str, text: Any) -> dict[str, Any]:
-    try:
-        value = json.loads(str(text))
-    except ValueError as error:
-        raise _invalid_argument(function, f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise _invalid_argument(function, "expected a JSON object")
-    return value
-
-
 def runtime_image(pool: Pool, runtime: str | None, python_version: str | None) -> str:
     """Return the image of a runtime.
 
@@ -104,40 +93,24 @@ def runtime_image(pool: Pool, runtime: str | None, python_version: str | None) -
 def _get_runtime(context: Context, args: Sequence[Any]) -> str:
     function = "SYSTEM$GET_ML_JOB_RUNTIME"
     if not 1 <= len(args) <= 2:  # noqa: PLR2004
-        raise _invalid_argument(function, "expected a compute pool and an optional runtime")
+        raise invalid_argument(function, "expected a compute pool and an optional runtime")
     pool = context.account.services.pool(parse_name(str(args[0])).name)
     wanted = str(args[1] or "") if len(args) > 1 else ""
     if not wanted.startswith("{"):
         return runtime_image(pool, wanted or None, None)
-    options = _object(function, wanted)
+    options = read_object(function, wanted)
     return runtime_image(pool, options.get("runtimeEnvironment"), options.get("pythonVersion"))
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The two JSON arguments of SYSTEM$EXECUTE_ML_JOB."""
-
-    spec: Mapping[str, Any]
-    job: Mapping[str, Any]
-
-    @property
-    def instances(self) -> int:
-        """How many instances the job wants."""
-        return int(self.job.get("TARGET_INSTANCES") or 1)
-
-
 def _execute(context: Context, args: Sequence[Any]) -> str:
-    function = "SYSTEM$EXECUTE_ML_JOB"
     if len(args) != 4:  # noqa: PLR2004
-        raise _invalid_argument(function, "expected job id, compute pool, specification and options")
-    options = _Options(_object(function, args[2]), _object(function, args[3]))
-    if not options.spec.get("STAGE_PATH"):
-        raise _invalid_argument(function, "STAGE_PATH is missing")
+        raise invalid_argument(FUNCTION, "expected job id, compute pool, specification and options")
+    options = MLJobOptions.read(args[2], args[3])
     services = context.account.services
     pool = services.pool(parse_name(str(args[1])).name)
     name = new_service_name(context, _job_name(str(args[0]), options))
     document = _document(context, name, pool, options)
-    asynchronous = bool(options.job.get("ASYNC", True))
+    asynchronous = options.job.get("ASYNC", True)
     job = services.submit(
         JobRequest(
             id=str(uuid.uuid4()),
@@ -149,9 +122,9 @@ def _execute(context: Context, args: Sequence[Any]) -> str:
             owner=context.session.role,
             replicas=options.instances if options.instances > 1 else None,
             asynchronous=asynchronous,
-            query_warehouse=options.job.get("QUERY_WAREHOUSE"),
+            query_warehouse=options.query_warehouse,
             comment=options.job.get("COMMENT"),
-            integrations=tuple(options.job.get("EXTERNAL_ACCESS_INTEGRATIONS") or ()),
+            integrations=options.integrations,
             workload="ML_JOB",
         )
     )
@@ -161,7 +134,7 @@ def _execute(context: Context, args: Sequence[Any]) -> str:
     return str(name)
 
 
-def _job_name(text: str, options: _Options) -> QualifiedName:
+def _job_name(text: str, options: MLJobOptions) -> QualifiedName:
     name = parse_name(text)
     if not options.job.get("GENERATE_SUFFIX"):
         return name
@@ -169,7 +142,7 @@ def _job_name(text: str, options: _Options) -> QualifiedName:
     return QualifiedName(name.name + suffix, name.schema, name.database)
 
 
-def _document(context: Context, name: QualifiedName, pool: Pool, options: _Options) -> dict[str, Any]:
+def _document(context: Context, name: QualifiedName, pool: Pool, options: MLJobOptions) -> dict[str, Any]:
     """Build the specification of a job."""
     spec: dict[str, Any] = {
         "containers": [_container(pool, options)],
@@ -178,11 +151,11 @@ def _document(context: Context, name: QualifiedName, pool: Pool, options: _Optio
     }
     if options.spec.get("ENABLE_METRICS"):
         spec["platformMonitor"] = {"metricConfig": {"groups": _METRICS}}
-    document: dict[str, Any] = merge({"spec": spec}, options.spec.get("SPEC_OVERRIDES") or {})
+    document: dict[str, Any] = merge({"spec": spec}, options.spec.get("SPEC_OVERRIDES", {}))
     return document
 
 
-def _container(pool: Pool, options: _Options) -> dict[str, Any]:
+def _container(pool: Pool, options: MLJobOptions) -> dict[str, Any]:
     mounts = {
         **_LOG_VOLUMES,
         _SHARED_MEMORY: "/dev/shm",  # noqa: S108 - a path of the container
@@ -194,23 +167,22 @@ def _container(pool: Pool, options: _Options) -> dict[str, Any]:
         "name": "main",
         "image": runtime_image(pool, options.spec.get("RUNTIME"), None),
         "command": [_ENTRYPOINT],
-        "args": [str(argument) for argument in options.spec.get("ARGS") or ()],
+        "args": [str(argument) for argument in options.spec.get("ARGS", ())],
         "env": _environment(options),
         "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts.items()],
         "resources": {"requests": resources, "limits": resources},
     }
 
 
-def _environment(options: _Options) -> dict[str, Any]:
+def _environment(options: MLJobOptions) -> dict[str, Any]:
     environment = {
         "MLRS_STAGE_MOUNT_PATH": _STAGE_PATH,
         "MLRS_RESULT_PATH": "output/mljob_result",
         "MLRS_STAGE_RESULT_PATH": _RESULT_PATH,
-        **(options.spec.get("ENV_VARS") or {}),
+        **options.spec.get("ENV_VARS", {}),
     }
     if options.instances > 1:
-        least = options.job.get("MIN_INSTANCES") or options.instances
-        environment |= _RAY_ENVIRONMENT | {"MLRS_MIN_INSTANCES": str(least)}
+        environment |= _RAY_ENVIRONMENT | {"MLRS_MIN_INSTANCES": str(options.min_instances)}
     return environment
 
 
@@ -221,7 +193,9 @@ def _whole_node(family: InstanceFamily) -> dict[str, Any]:
     return resources
 
 
-def _volumes(context: Context, name: QualifiedName, family: InstanceFamily, options: _Options) -> list[dict[str, Any]]:
+def _volumes(
+    context: Context, name: QualifiedName, family: InstanceFamily, options: MLJobOptions
+) -> list[dict[str, Any]]:
     stage = str(options.spec["STAGE_PATH"]).rstrip("/")
     sources = {_STAGE_VOLUME: stage, _RESULT_VOLUME: f"{stage}/{name.name}"}
     shared = math.ceil(family.memory_gib * _SHARED_MEMORY_SHARE)
@@ -232,7 +206,7 @@ def _volumes(context: Context, name: QualifiedName, family: InstanceFamily, opti
     ]
 
 
-def _stage_volume(context: Context, volume: str, source: str, options: _Options) -> dict[str, Any]:
+def _stage_volume(context: Context, volume: str, source: str, options: MLJobOptions) -> dict[str, Any]:
     source = qualified_stage(context, source)
     if options.spec.get("ENABLE_STAGE_MOUNT_V2") is False:
         return {"name": volume, "source": source}
@@ -242,11 +216,11 @@ def _stage_volume(context: Context, volume: str, source: str, options: _Options)
 def qualified_stage(context: Context, text: str) -> str:
     """Write a stage path with database and schema: the specification outlives the session that named it."""
     head, _, path = text.removeprefix("@").partition("/")
-    stage = context.session.resolve(parse_name(head), "SYSTEM$EXECUTE_ML_JOB")
+    stage = context.session.resolve(parse_name(head), FUNCTION)
     return f"@{stage}/{path}" if path else f"@{stage}"
 
 
-def _endpoints(pool: Pool, options: _Options) -> list[dict[str, Any]]:
+def _endpoints(pool: Pool, options: MLJobOptions) -> list[dict[str, Any]]:
     endpoints = [] if pool.options.instance_family == _NO_DASHBOARD else [_RAY_DASHBOARD]
     if options.instances == 1:
         return endpoints
@@ -273,7 +247,7 @@ def _named(value: Any) -> bool:
 
 FUNCTIONS: tuple[Function, ...] = (
     Function(
-        "SYSTEM$EXECUTE_ML_JOB",
+        FUNCTION,
         _execute,
         "CALL SYSTEM$EXECUTE_ML_JOB('<job id>', '<pool>', '<specification as JSON>', '<options as JSON>')",
     ),

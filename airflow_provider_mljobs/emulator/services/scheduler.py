@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.runner.instance import Instance, RunnerError
 from airflow_provider_mljobs.emulator.services import jobs as words
+from airflow_provider_mljobs.emulator.services.addresses import Addresses
 from airflow_provider_mljobs.emulator.services.alarm import Alarm
 from airflow_provider_mljobs.emulator.services.job_runs import identity_of
 
@@ -51,6 +52,7 @@ class Scheduler:
         self._pending: defaultdict[str, dict[str, Job]] = defaultdict(dict)
         self._running: dict[_Key, Instance] = {}
         self._tokens: dict[str, str] = {}
+        self._addresses = Addresses()
         self._conditions: dict[str, threading.Condition] = {}
         self._starters = ThreadPoolExecutor(_STARTERS, "snowflake-job-start")
         self._alarm = Alarm(account.now, self._ring)
@@ -123,6 +125,14 @@ class Scheduler:
             processes = self._stop(job)
         self._terminate(processes)
 
+    def kill(self, job: Job, index: int) -> bool:
+        """Kill the processes of an instance, as the loss of its node does; tell whether there were any."""
+        with self.lock:
+            processes = [process for key, process in self._running.items() if key[:2] == (job.request.id, index)]
+        for process in processes:
+            process.kill()
+        return bool(processes)
+
     def delete(self, job: Job) -> None:
         """Stop a job and leave it to the history."""
         with self.lock:
@@ -186,6 +196,7 @@ class Scheduler:
                 full.add(request)
                 job.waits_for = words.NO_ROOM
                 return
+            run.address = self._addresses.take(self._account.port)
             job.begin(self._account.now())
             self._starters.submit(self._start, job, run)
 
@@ -201,7 +212,7 @@ class Scheduler:
             self._fail(job, run, run.containers, "Canceled")
             return
         try:
-            plans = dict(self._planner.plans(job.request, run.index, token))
+            plans = dict(self._planner.plans(job.request, run.index, run.address, token))
         except (SnowflakeError, OSError) as error:
             self._fail(job, run, run.containers, f"{RunnerError.message}: {error}")
             return
@@ -272,7 +283,9 @@ class Scheduler:
             pool = self.pools.get(job.request.pool)
             if pool is not None:
                 pool.release(run.node, job.request.specification.requests())
+                self._schedule_later(pool)
             run.node = None
+            self._addresses.give_back(run.address)
         if not job.terminal and job.status != "CANCELLING":
             status = words.roll_up(job.instances)
             if status == "DONE":

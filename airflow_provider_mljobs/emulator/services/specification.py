@@ -282,6 +282,8 @@ def _complete_container(
         if ("directoryPath" in secret) == ("envVarName" in secret):
             place = f"{where}.secrets[{index}]"
             raise invalid_spec(f"exactly one of 'directoryPath' and 'envVarName' must be given for '{place}'.")
+        if "secretKeyRef" in secret and "envVarName" not in secret:
+            raise invalid_spec(f"'secretKeyRef' may only be given with 'envVarName' for '{where}.secrets[{index}]'.")
     image = _full_image(container["image"])
     digest = f"@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
     return {

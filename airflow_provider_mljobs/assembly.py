@@ -1,0 +1,303 @@
+"""A task's arguments, rendered, as what the layers below take: a payload, a job spec, a specification."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs import __version__
+from airflow_provider_mljobs.arguments import identifier, integrations, optional_identifier
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.git import GIT_SECRET_DIRECTORY, GitSource
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath, job_name
+from airflow_provider_mljobs.jobs.imports import validate_imports
+from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
+from airflow_provider_mljobs.jobs.secrets import parse_secrets
+from airflow_provider_mljobs.jobs.sources import Place, is_on_stage, locate, validate_source
+from airflow_provider_mljobs.jobs.spec import CONTAINER, JobSpec, Resources, Runtime, is_managed
+from airflow_provider_mljobs.jobs.specification import is_template, parse, validate, validate_using
+from airflow_provider_mljobs.jobs.volumes import parse_endpoints, parse_volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_mljobs.jobs.identifiers import Identifier
+    from airflow_provider_mljobs.operators import MLJobOperator
+
+# What a specification of the user's own says itself.
+_FOR_SOURCES = (
+    "entrypoint",
+    "args",
+    "imports",
+    "stage_name",
+    "env_vars",
+    "secrets",
+    "pip_requirements",
+    "artifact_repositories",
+    "runtime_environment",
+    "min_instances",
+    "parallel",
+    "volumes",
+    "endpoints",
+    "spec_overrides",
+    "log_level",
+    "managed",
+    "query_tag",
+)
+# A text that is no file's name: a specification has several lines, or braces.
+_SPECIFICATION_FILES = (".yaml", ".yml", ".json")
+
+
+def folder_of(task: MLJobOperator) -> Path:
+    """Return the folder that a task's relative paths start at: its DAG file's."""
+    dag = task.get_dag()
+    return Path(dag.fileloc).parent if dag is not None and dag.fileloc else Path()
+
+
+def payload_of(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> Payload:
+    """Pack what a task runs.
+
+    :raises PayloadError: if it can't be packed.
+    """
+    common: dict[str, Any] = {
+        "imports": task.imports,
+        "pip_requirements": task.pip_requirements,
+        "place": Place(folder=folder_of(task), database=database, schema=schema),
+    }
+    if task.function is not None:
+        return Payload.of_function(task.function, serializer=task.serializer, **common)
+    if isinstance(task.source, dict):
+        return Payload.of_git(GitSource(**task.source), task.entrypoint or "", **common)
+    return Payload.of_source(task.source, task.entrypoint, **common)
+
+
+def importable(task: MLJobOperator) -> tuple[str, ...]:
+    """Return the names by which a task's function imports what travels with it."""
+    return tuple(name or PurePath(path).stem for path, name in task.imports)
+
+
+def job_spec(
+    task: MLJobOperator,
+    name: Identifier,
+    origin: Mapping[str, Any],
+    *,
+    database: Identifier | None,
+    schema: Identifier | None,
+    warehouse: Identifier | None,
+) -> JobSpec:
+    """Say how and where a task's job runs.
+
+    :param name: what the job is called, within the schema.
+    :param origin: who submits it, for its COMMENT.
+    :param warehouse: the default: a container's session has no warehouse of its own, not even its user's.
+    :raises InvalidJobSpecError: naming the argument that can't be.
+    """
+    pool = identifier(task.compute_pool, "compute_pool")
+    volumes, mounts = parse_volumes(task.volumes or {}, database=database, schema=schema)
+    comment = {**origin, "comment": task.comment} if task.comment else dict(origin)
+    return JobSpec(
+        name=QualifiedName.parse(str(name), "job", database, schema),
+        compute_pool=pool,
+        stage=None if task.stage_name is None else StagePath.parse(task.stage_name, "stage_name", database, schema),
+        query_warehouse=optional_identifier(task.query_warehouse, "query_warehouse") or warehouse,
+        external_access_integrations=integrations(task.external_access_integrations),
+        env_vars=task.env_vars or {},
+        target_instances=task.target_instances,
+        min_instances=task.min_instances,
+        parallel=task.parallel,
+        runtime_environment=task.runtime_environment or None,
+        secrets=_secrets(task, database, schema),
+        volumes=volumes,
+        volume_mounts=mounts,
+        endpoints=parse_endpoints(task.endpoints),
+        spec_overrides=task.spec_overrides,
+        enable_metrics=task.enable_metrics,
+        log_level=task.log_level,
+        artifact_repositories=task.artifact_repositories,
+        managed=is_managed(pool, managed=task.managed, artifact_repositories=task.artifact_repositories),
+        query_tag=json.dumps(_tag(origin)) if task.query_tag is None else task.query_tag,
+        comment=json.dumps(comment),
+    )
+
+
+def origin_of(ti: Any) -> dict[str, Any]:
+    """Say which try of which task instance submits a job."""
+    return {
+        "provider": __version__,
+        "dag_id": ti.dag_id,
+        "run_id": ti.run_id,
+        "task_id": ti.task_id,
+        "map_index": ti.map_index,
+        "try_number": ti.try_number,
+        # A deleted and repeated DAG run has all the rest in common.
+        "id": str(ti.id),
+    }
+
+
+def _tag(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what queries are found by: a task's name in Airflow, without what only the provider needs."""
+    return {key: value for key, value in origin.items() if key not in {"provider", "id"}}
+
+
+def name_of(ti: Any) -> Identifier:
+    """Choose the name of the job of a task instance's try."""
+    return job_name(
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        attempt=f"{ti.max_tries}_{ti.try_number}",
+    )
+
+
+def specification_source(
+    task: MLJobOperator, database: Identifier | None, schema: Identifier | None
+) -> SpecificationSource:
+    """Read a task's own specification, and refuse what can be known to be wrong with it.
+
+    :raises InvalidJobSpecError: with the path in the specification.
+    """
+    spec, using = task.spec, task.using
+    if isinstance(spec, str) and spec.startswith("@"):
+        if using is not None:
+            validate_using(using)
+        file = StagePath.parse(spec, "spec", database, schema)
+        return SpecificationSource(file=file, using=None if using is None else using_values(using))
+    if is_specification_file(spec):
+        raise InvalidJobSpecError(f"spec {spec!r} is not a file below {folder_of(task)}.")
+    if using is not None:
+        return _template(spec, using)
+    document = parse(spec, "spec")
+    validate(document, "spec")
+    return SpecificationSource(text=render(document))
+
+
+def read_specification(task: MLJobOperator) -> str:
+    """Return the text of the file that a task's spec names.
+
+    :raises InvalidJobSpecError: if it can't be read.
+    """
+    path = folder_of(task) / str(task.spec)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidJobSpecError(f"spec {str(task.spec)!r} can't be read from {path}: {error}.") from error
+
+
+def refuse_contradictions(task: MLJobOperator) -> None:
+    """Refuse arguments that don't go together.
+
+    :raises InvalidJobSpecError: naming them, and what to do.
+    """
+    if (task.spec is None) == (task.source is None):
+        raise InvalidJobSpecError(
+            "A task runs either a source (a function, a file, a directory, a stage path, a GitSource) or a spec, a "
+            f"service specification of your own; this one has {'neither' if task.spec is None else 'both'}."
+        )
+    if task.spec is not None:
+        given = [name for name in _FOR_SOURCES if getattr(task, name)]
+        if given:
+            raise InvalidJobSpecError(
+                f"{', '.join(given)} can't be given with spec: write what you mean into the specification."
+            )
+    elif task.stage_name is None:
+        raise InvalidJobSpecError("stage_name is missing: a source needs a stage for its payload and its result.")
+    if task.using is not None and task.spec is None:
+        raise InvalidJobSpecError("using is for the variables of a spec; a source takes args.")
+    if task.function is not None and task.entrypoint is not None:
+        raise InvalidJobSpecError(f"entrypoint {task.entrypoint!r} is for a directory; source is a callable.")
+    if task.function is None and task.serializer != "auto":
+        raise InvalidJobSpecError(f"serializer={task.serializer!r} is for a callable; source is none.")
+
+
+def locate_source(task: MLJobOperator, *, is_here: bool) -> None:
+    """Refuse a source, entrypoint or import that can't be, without reading anything.
+
+    :param is_here: whether files can be looked for: they lie beside the DAG file.
+    :raises PayloadError: if one isn't there.
+    :raises InvalidJobSpecError: if one can't be run.
+    """
+    source = GitSource(**task.source) if isinstance(task.source, dict) else task.source
+    validate_source(source, task.entrypoint)
+    if is_here and not isinstance(source, GitSource) and not is_on_stage(source):
+        locate(folder_of(task) / source, task.entrypoint)
+
+
+def locate_imports(task: MLJobOperator) -> None:
+    """Refuse imports that aren't there, without reading them.
+
+    :raises PayloadError: if one isn't there.
+    """
+    validate_imports(task.imports, Place(folder=folder_of(task)))
+
+
+def preview(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> str:
+    """Return the statement that would start a task's job, without asking Snowflake.
+
+    :raises InvalidJobSpecError: if the arguments can't make a job.
+    """
+    name = job_name(dag_id=task.dag_id, run_id="dry_run", task_id=task.task_id, map_index=-1, attempt="0_1")
+    origin = {"dag_id": task.dag_id, "task_id": task.task_id}
+    spec = job_spec(task, name, origin, database=database, schema=schema, warehouse=None)
+    if task.spec is not None:
+        return statements.execute_job_service(spec, specification_source(task, database, schema))
+    payload = payload_of(task, database, schema)
+    place = StagePath.parse(f"{task.stage_name}/payload_{payload.digest}_<period>", "stage_name", database, schema)
+    given = task.packed_arguments(None)
+    image = spec.runtime_environment or "<the image that Snowflake names>"
+    if spec.managed:
+        options, job = ml_job_options(spec, place, given, image)
+        return statements.execute_ml_job(str(spec.name), spec.compute_pool, _indented(options), _indented(job))
+    node = Runtime(image="/snowflake/images/snowflake_images/runtime", resources=Resources(cpu=1, memory_gib=1))
+    document = specification(spec, place, given, node)
+    (container,) = (each for each in document["spec"]["containers"] if each["name"] == CONTAINER)
+    container["image"] = image
+    container["resources"] = f"<the whole node of {spec.compute_pool}>"
+    document["spec"]["volumes"][0]["size"] = "<30 % of its memory>"
+    return statements.execute_job_service(spec, SpecificationSource(text=_yaml(document)))
+
+
+def _indented(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    import yaml
+
+    return f"\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}"
+
+
+def using_values(using: Mapping[str, Any]) -> dict[str, str]:
+    """Write what a template's variables become: text as it is, all else as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in using.items()}
+
+
+def is_specification_file(spec: object) -> bool:
+    """Tell whether a task's spec names a local file."""
+    return isinstance(spec, str) and spec.endswith(_SPECIFICATION_FILES) and "\n" not in spec and spec[:1] != "@"
+
+
+def _template(spec: Any, using: Mapping[str, Any]) -> SpecificationSource:
+    if not isinstance(spec, str):
+        raise InvalidJobSpecError("using is for a spec that is a template: its text, or a file on a stage.")
+    if not is_template(spec):
+        raise InvalidJobSpecError(
+            "using has values, but spec has no variables left. Airflow renders {{ … }} first: put {% raw %} … "
+            "{% endraw %} around what Snowflake is to render, or put the template on a stage."
+        )
+    validate_using(using, template=spec)
+    return SpecificationSource(text=spec, using=using_values(using))
+
+
+def _secrets(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> list[dict[str, Any]]:
+    secrets = dict(task.secrets or {})
+    if isinstance(task.source, dict) and task.source.get("secret"):
+        secrets[GIT_SECRET_DIRECTORY] = task.source["secret"]
+    entries = parse_secrets(secrets, database=database, schema=schema)
+    twice = sorted({str(entry.get("envVarName")) for entry in entries} & set(task.env_vars or {}))
+    if twice:
+        raise InvalidJobSpecError(f"{', '.join(twice)} stands in env_vars and in secrets; leave one of them.")
+    return entries

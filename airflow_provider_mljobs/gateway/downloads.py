@@ -1,0 +1,325 @@
+"""What jobs leave on a stage: their results, their files, and the values that references stand for.
+
+Stage volumes upload in the background, so what a job has written may be missing for some seconds after its end. What
+waits for it takes a patience: for about so many seconds it looks once a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_mljobs.exceptions import GatewayError, ResultError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.launcher.references import load, version_problem
+from airflow_provider_mljobs.jobs.launcher.results import LARGE, OWN_FILES, SUMMARY
+from airflow_provider_mljobs.jobs.references import StageRef, collect
+from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, InstanceResult, JobResult
+from airflow_provider_mljobs.jobs.spec import RESULT_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.jobs.identifiers import StagePath
+
+logger = logging.getLogger(__name__)
+Seen = TypeVar("Seen")
+
+_FILE_NOT_FOUND = 253006
+_OUTPUT, _, _RESULT = RESULT_PATH.rpartition("/")
+# Where older launchers write what of the result is JSON; the file without suffix is a pickle then.
+_OLD_RESULT = f"{_RESULT}.json"
+
+
+@dataclass(frozen=True)
+class StageFile:
+    """A file as LIST shows it: its path below the listed directory, its size and checksum."""
+
+    path: str
+    bytes: int
+    md5: str | None
+
+
+def read_result(
+    connection: Connection,
+    directory: StagePath,
+    *,
+    max_bytes: int = DEFAULT_MAX_XCOM_BYTES,
+    patience: float = 0.0,
+    pause: Callable[[float], None] = time.sleep,
+) -> JobResult | None:
+    """Return what the launcher wrote about a run, or ``None`` if it wrote nothing.
+
+    Example: ``read_result(connection, stage / "payload_1/MLJOB_TRAIN", patience=10)``
+
+    :param directory: the job's own directory on the stage.
+    :param max_bytes: a larger value is not downloaded; the result has a reference to it.
+    :param patience: for how many seconds to wait for files that may still be on their way to the stage.
+    :raises ResultError: if the file is no result.
+    """
+    output = directory / _OUTPUT
+
+    def look() -> tuple[JobResult | None, bool]:
+        # A file without content is one that is just being made.
+        found = {file.path: file for file in list_directory(connection, output, "mljob_") if file.bytes}
+        return _read(connection, output, found, max_bytes)
+
+    (result, complete) = _until(look, lambda seen: seen[1], patience, pause)
+    if result is not None and not complete:
+        logger.warning("Not all files of the result in %s are on the stage yet.", output)
+    return result
+
+
+def _read(
+    connection: Connection, output: StagePath, found: dict[str, StageFile], max_bytes: int
+) -> tuple[JobResult | None, bool]:
+    """Return the result that the listed files hold, and whether nothing of it is missing."""
+    name = _OLD_RESULT if _OLD_RESULT in found else _RESULT
+    if name not in found:
+        return None, False
+    # A result holds more than its value: a repr, the paths of artifacts.
+    large = found[name].bytes > max_bytes + LARGE
+    if large and SUMMARY not in found:
+        # Snowflake's launcher writes none. A payload's error is not that large, so this is a value.
+        itself = StageRef(stage_paths=(str(output / name),), protocol="json", bytes=found[name].bytes)
+        return JobResult(success=True, reference=itself), False
+    text = _text(connection, output / (SUMMARY if large else name))
+    result = JobResult.parse(text, output, max_xcom_bytes=max_bytes)
+    if result.reference is None:
+        return result, True
+    sizes = [found[name].bytes for name in result.reference.names if name in found]
+    if len(sizes) < len(result.reference.names):
+        return result, False
+    return replace(result, reference=replace(result.reference, bytes=sum(sizes))), True
+
+
+def read_instances(
+    connection: Connection,
+    directory: StagePath,
+    count: int,
+    *,
+    patience: float = 0.0,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[InstanceResult, ...]:
+    """Return how each instance of a job of several ended; one that left no record was lost.
+
+    Example: ``earliest_failure(read_instances(connection, directory, 3, patience=10))``
+
+    :param count: how many instances the job has.
+    :raises ResultError: if a record is damaged.
+    """
+    place = directory / _OUTPUT / "instances"
+    wanted = {f"{instance}.json" for instance in range(count)}
+
+    def look() -> set[str]:
+        return {file.path for file in list_directory(connection, place) if file.bytes} & wanted
+
+    texts: dict[str, str] = {}
+    if _until(look, lambda found: found == wanted, patience, pause):
+        with tempfile.TemporaryDirectory(prefix="mljob-") as local:
+            connection.rows(statements.get_matching(place / "", Path(local), r".*/[0-9]+[.]json"))
+            texts = {file.name: _decoded(file, place) for file in Path(local).iterdir()}
+    return tuple(
+        InstanceResult.parse(instance, texts.get(f"{instance}.json"), place / str(instance))
+        for instance in range(count)
+    )
+
+
+def artifacts(
+    connection: Connection,
+    directory: StagePath,
+    expected: Collection[tuple[str, int]] = (),
+    *,
+    patience: float = 0.0,
+    pause: Callable[[float], None] = time.sleep,
+    most: int = 1_000,
+) -> list[dict[str, Any]]:
+    """Return path, size and md5 of what a job has saved, the path relative to the job's directory.
+
+    Of very many files the first are returned, and the log says how many there are.
+
+    Example: ``artifacts(connection, directory, result.artifacts, patience=10)``
+
+    :param directory: the job's own directory on the stage.
+    :param expected: what the launcher has seen there: path and size.
+    :param patience: for how many seconds to wait for these.
+    :param most: the most files to return.
+    """
+
+    def look() -> list[StageFile]:
+        listed = list_directory(connection, directory)
+        return [file for file in listed if not file.path.startswith(OWN_FILES)]
+
+    def missing(found: list[StageFile]) -> set[tuple[str, int]]:
+        return set(expected) - {(file.path, file.bytes) for file in found}
+
+    found = _until(look, lambda found: not missing(found), patience, pause)
+    if missing(found):
+        logger.warning("%d files that the job saved in %s are not on the stage yet.", len(missing(found)), directory)
+    if len(found) > most:
+        logger.warning(
+            "The job has saved %d files in %s; %d are not in XCom.", len(found), directory, len(found) - most
+        )
+    return [{"path": file.path, "bytes": file.bytes, "md5": file.md5} for file in found[:most]]
+
+
+def copy_references(connection: Connection, references: Sequence[StageRef], directory: StagePath) -> None:
+    """Have Snowflake copy the files of a job's references into the job's own directory.
+
+    Example: ``copy_references(connection, references_in([args, kwargs]), directory)``
+
+    :param directory: the job's own directory on the stage.
+    :raises ResultError: if a file isn't there.
+    """
+    for copy in collect(references):
+        rows = connection.rows(statements.copy_named_files(copy.source, copy.names, directory / copy.target))
+        copied = {str(row["file"]).rpartition("/")[2] for row in rows}
+        for name in copy.names:
+            if name not in copied:
+                raise _gone(copy.source / name)
+
+
+def download_reference(
+    connection: Connection, reference: StageRef, directory: Path, *, max_bytes: int | None = None
+) -> list[Path]:
+    """Download the files of a reference and return where they are now.
+
+    Example: ``download_reference(connection, StageRef.from_xcom(ti.xcom_pull("train")), Path("/data"))``
+
+    :param directory: an existing directory.
+    :param max_bytes: the most to download; ``None`` for no limit.
+    :raises ResultError: if a file isn't there, or all of them are larger than that.
+    """
+    sizes = [_size(connection, file) for file in reference.paths]
+    if max_bytes is not None and sum(sizes) > max_bytes:
+        raise ResultError(
+            f"{', '.join(reference.stage_paths)}: {sum(sizes)} bytes, of which at most {max_bytes} may be downloaded. "
+            "Pass the reference to a @task.mljob, which gets the value without the worker, or raise max_bytes."
+        )
+    return [_download(connection, file, directory) for file in reference.paths]
+
+
+def open_reference(
+    connection: Connection, reference: StageRef, *, allow_pickle: bool = False, max_bytes: int | None = None
+) -> Any:
+    """Download the value that a reference stands for, and load it.
+
+    Example: ``open_reference(connection, StageRef.from_xcom(ti.xcom_pull("train")))``
+
+    :param allow_pickle: whether the value may be a pickle, which can run any code when it is loaded.
+    :param max_bytes: the most to download; ``None`` for no limit.
+    :raises ResultError: if the value can't be loaded; the message says what to do.
+    """
+    named = f"The value of type {reference.type} at {', '.join(reference.stage_paths)}"
+    try:
+        if reference.protocol == "cloudpickle":
+            _refuse_pickle(reference, named, allow_pickle=allow_pickle)
+        with tempfile.TemporaryDirectory(prefix="mljob-") as local:
+            files = download_reference(connection, reference, Path(local), max_bytes=max_bytes)
+            if reference.protocol == "file":
+                contents = [file.read_bytes() for file in files]
+                return contents[0] if len(contents) == 1 else contents
+            return load(reference.protocol, files, kind=reference.type or "")
+    except (GatewayError, ResultError):
+        raise
+    except ImportError as error:
+        raise ResultError(
+            f"{named} needs {error.name}, which is not installed here. Install it on the workers, or pass the "
+            "reference to a @task.mljob."
+        ) from error
+    except Exception as error:
+        # The readers of these formats raise whatever they like about a damaged file.
+        raise ResultError(f"{named} can't be loaded: {type(error).__name__}: {error}") from error
+
+
+def list_directory(connection: Connection, directory: StagePath, prefix: str = "") -> list[StageFile]:
+    """Return the files below a directory of a stage whose path in it begins with a prefix.
+
+    Example: ``[file.path for file in list_directory(connection, stage / "payload_1/MLJOB_TRAIN")]``
+    """
+    rows = connection.rows(statements.list_files(directory / prefix))
+    # What stands before the path depends on the kind of stage.
+    paths = [f"/{row['name']}".partition(f"/{directory.path}/")[2] for row in rows]
+    return [
+        StageFile(path, int(row["size"]), None if row["md5"] is None else str(row["md5"]))
+        for path, row in zip(paths, rows, strict=True)
+        # Some stores list directories, too.
+        if not path.endswith("/")
+    ]
+
+
+def _until(
+    look: Callable[[], Seen], is_complete: Callable[[Seen], bool], patience: float, pause: Callable[[float], None]
+) -> Seen:
+    """Look once a second until all is there, or patience has ended."""
+    for _ in range(math.ceil(patience)):
+        found = look()
+        if is_complete(found):
+            return found
+        logger.info("Some of a job's files are not on the stage yet; looking again.")
+        pause(1.0)
+    return look()
+
+
+def _refuse_pickle(reference: StageRef, named: str, *, allow_pickle: bool) -> None:
+    if not allow_pickle:
+        raise ResultError(
+            f"{named} is a pickle: to load it is to run code that the job has written, on this worker and with its "
+            "rights. Pass the reference to a @task.mljob, which loads it inside a job, or return JSON, a DataFrame or "
+            "an array. If every job that this task gets a value from may be trusted so far, set [mljobs] "
+            "allow_pickle = True."
+        )
+    problem = version_problem(reference.python, reference.version)
+    if problem:
+        raise ResultError(
+            f"{named} {problem} Run the job with the worker's Python, or return JSON, a DataFrame or an array."
+        )
+
+
+def _size(connection: Connection, file: StagePath) -> int:
+    for row in connection.rows(statements.list_files(file)):
+        # The path is a prefix: it finds longer names, too.
+        if f"/{row['name']}".endswith(f"/{file.path}"):
+            return int(row["size"])
+    raise _gone(file)
+
+
+def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
+    name = file.path.rpartition("/")[2]
+    # By way of a directory whose name means the same as a path and as a URL: the connector takes one for the other.
+    with tempfile.TemporaryDirectory(prefix="mljob-") as local:
+        try:
+            # The path is a prefix: the pattern keeps longer names out. What is in it means the same in every dialect.
+            connection.rows(statements.get_matching(file, Path(local), ".*" + re.sub(r"\W", ".", name)))
+        except GatewayError as error:
+            if error.errno != _FILE_NOT_FOUND:
+                raise
+            raise _gone(file) from error
+        return Path(shutil.move(Path(local, name), directory / name))
+
+
+def _text(connection: Connection, file: StagePath) -> str:
+    with tempfile.TemporaryDirectory(prefix="mljob-") as local:
+        return _decoded(_download(connection, file, Path(local)), file)
+
+
+def _decoded(path: Path, file: StagePath) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ResultError(f"The result at {file} is no text; was it written by another launcher?") from error
+
+
+def _gone(file: StagePath) -> ResultError:
+    return ResultError(
+        f"{file} is not on the stage. Somebody has removed it, or the job that wrote it ended a moment ago and its "
+        "volume is still uploading: then a retry finds it."
+    )

@@ -1,0 +1,181 @@
+"""Payloads on a stage: uploaded once, shared by all jobs that run the same code, removed when none of them can be left.
+
+A payload lies in ``payload_<digest>_<generation>/``. The digest is that of its content, the generation the number of
+the grace period in which it was uploaded. Only payloads of the running or the last period are used; only payloads that
+are three periods old are removed, and only if no job's COMMENT names them. So between the moment in which one task
+chooses a payload and the moment in which another may remove it lies at least one whole period, and in that time the
+choosing task's job has come to be and names the payload. ARCHITECTURE.md has the argument in full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.exceptions import GatewayError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX
+from airflow_provider_mljobs.jobs.payload import ARCHIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
+    from airflow_provider_mljobs.jobs.payload import Payload
+
+logger = logging.getLogger(__name__)
+
+PREFIX, KEPT_PREFIX = "payload_", "definition_"
+DEFAULT_GRACE_SECONDS = 86_400.0
+# A payload of the period that is number n is used in n and n + 1 and may be removed from n + 3 on.
+_USABLE_PERIODS, _KEPT_PERIODS = 2, 3
+_UPLOADED = re.compile(rf"(?P<directory>{PREFIX}[0-9a-f]+_(?P<generation>\d+))/{re.escape(ARCHIVE)}")
+_ARCHIVES = f".*/{ARCHIVE.replace('.', '[.]')}"
+# SHOW returns no more; a longer list could hide the very job that needs a payload.
+_MOST_ROWS = 10_000
+_LOCKS = 64
+_LOOK_AGAIN_SECONDS = 0.5
+
+
+class Payloads:
+    """The shared payloads of stages, through one connection.
+
+    :param connection: where statements run.
+    :param grace: length of a period in seconds; 0 gives each job a payload of its own, which its clean-up removes.
+    :param clock: returns seconds since the epoch.
+    """
+
+    def __init__(
+        self, connection: Connection, *, grace: float = DEFAULT_GRACE_SECONDS, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._connection = connection
+        self._grace = grace
+        self._clock = clock
+
+    def upload(self, stage: StagePath, payload: Payload, job: Identifier, *, patience: float = 0.0) -> StagePath:
+        """Return the directory on the stage in which the payload lies; upload it unless it is there.
+
+        :param stage: where payloads go.
+        :param job: the job that needs it.
+        :param patience: for how many seconds to leave the upload to somebody else who may have begun with it.
+        """
+        if not self._grace:
+            directory = stage / f"{PREFIX}{payload.digest}_{job.value}"
+            self._put(payload, directory)
+            return directory
+        give_up = time.monotonic() + patience
+        while (found := self._find(stage, payload)) is None and time.monotonic() < give_up:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        if found is not None:
+            return found
+        directory = stage / f"{PREFIX}{payload.digest}_{self._period}"
+        # Whoever starts at the same moment on the same machine waits here and finds it.
+        with _locked(str(directory)):
+            found = self._find(stage, payload)
+            if found is not None:
+                return found
+            self._put(payload, directory)
+        self.sweep(stage)
+        return directory
+
+    def keep(self, stage: StagePath, payload: Payload) -> StagePath:
+        """Return the directory of a payload that no sweep removes; upload it unless it is there."""
+        directory = stage / f"{KEPT_PREFIX}{payload.digest}"
+        if not self._connection.rows(statements.list_files(directory, _ARCHIVES)):
+            self._put(payload, directory)
+        return directory
+
+    def is_shared(self, directory: StagePath) -> bool:
+        """Tell whether other jobs may use the payload in a directory."""
+        return _UPLOADED.search(f"{directory}/{ARCHIVE}") is not None
+
+    def sweep(self, stage: StagePath) -> list[StagePath]:
+        """Remove the payloads that nobody can need any more; returns their directories.
+
+        What can't be removed now is left to the next sweep.
+        """
+        try:
+            old = [
+                directory
+                for directory, generation in self._list(stage, "")
+                if generation <= self._period - _KEPT_PERIODS
+            ]
+            # In this order: a job that comes to be after the list of payloads doesn't use one that is that old.
+            named = self._named_by_jobs() if old else None
+            if named is None:
+                return []
+            unused = [directory for directory in old if directory.path.rpartition("/")[2] not in named]
+            for directory in unused:
+                self._connection.rows(statements.remove(directory / ARCHIVE))
+        except GatewayError as error:
+            logger.warning("Could not remove old payloads from %s: %s", stage, error)
+            return []
+        return unused
+
+    @property
+    def _period(self) -> int:
+        return int(self._clock() // self._grace)
+
+    def _find(self, stage: StagePath, payload: Payload) -> StagePath | None:
+        """Return the newest upload that may still be used."""
+        newest = max(self._list(stage, f"{payload.digest}_"), key=lambda entry: entry[1], default=None)
+        if newest is None or newest[1] <= self._period - _USABLE_PERIODS:
+            return None
+        return newest[0]
+
+    def _list(self, stage: StagePath, digest: str) -> list[tuple[StagePath, int]]:
+        rows = self._connection.rows(statements.list_files(stage / f"{PREFIX}{digest}", _ARCHIVES))
+        found = [_UPLOADED.search(str(row["name"])) for row in rows]
+        return [(stage / match["directory"], int(match["generation"])) for match in found if match]
+
+    def _named_by_jobs(self) -> set[str] | None:
+        """Return the payloads that jobs name, running or not; ``None`` if not all jobs can be seen."""
+        jobs = self._connection.rows(statements.show_job_services(None, JOB_NAME_PREFIX))
+        if len(jobs) >= _MOST_ROWS:
+            logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
+            return None
+        return {named for row in jobs if (named := payload_of(str(row["comment"] or "")))}
+
+    def _put(self, payload: Payload, directory: StagePath) -> None:
+        put(self._connection, payload.archive, directory / ARCHIVE)
+
+
+def payload_of(comment: str) -> str | None:
+    """Return the payload that a job's COMMENT names."""
+    try:
+        origin = json.loads(comment)
+    except ValueError:
+        return None
+    name = origin.get("payload") if isinstance(origin, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def put(connection: Connection, content: bytes, file: StagePath) -> None:
+    """Upload bytes as a file."""
+    directory, _, name = file.path.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="mljob-") as local:
+        path = Path(local, name)
+        path.write_bytes(content)
+        connection.rows(statements.put(path, type(file)(file.stage, directory)))
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Hold a lock among the processes and threads of this machine."""
+    directory = Path(tempfile.gettempdir(), f"mljobs-{os.getuid()}")
+    directory.mkdir(mode=0o700, exist_ok=True)
+    # A fixed number of files, so that none has to be removed, which a lock can't be safely.
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % _LOCKS
+    with (directory / f"{number}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

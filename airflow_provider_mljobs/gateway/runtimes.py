@@ -1,0 +1,93 @@
+"""Which image runs a job, and on what kind of node: asked of Snowflake once for a connection."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, NotFoundOrNotAuthorizedError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.spec import Resources, Runtime
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.jobs.identifiers import Identifier
+    from airflow_provider_mljobs.jobs.spec import JobSpec
+
+
+class Runtimes:
+    """The runtimes of compute pools, through one connection.
+
+    :param connection: where statements run.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._pools: dict[Identifier, tuple[Resources, int]] = {}
+        self._images: dict[tuple[Identifier, str | None], str] = {}
+
+    def forget(self) -> None:
+        """Ask again: a pool may have been replaced."""
+        self._pools.clear()
+        self._images.clear()
+
+    def of(self, spec: JobSpec) -> Runtime:
+        """Resolve image and resources for a job.
+
+        :raises NotFoundOrNotAuthorizedError: if the pool isn't there for this role.
+        :raises InvalidJobSpecError: if the pool can't ever have as many nodes as the job has instances.
+        """
+        pool = spec.compute_pool
+        if pool not in self._pools:
+            self._pools[pool] = self._ask_for_pool(pool)
+        resources, most = self._pools[pool]
+        if spec.target_instances > most:
+            raise InvalidJobSpecError(
+                f"target_instances={spec.target_instances}, but compute pool {pool} has at most {most} nodes, and each "
+                f"instance takes one. Ask for fewer, or: ALTER COMPUTE POOL {pool} SET MAX_NODES = "
+                f"{spec.target_instances}"
+            )
+        return Runtime(image=self.image(spec), resources=resources)
+
+    def image(self, spec: JobSpec) -> str:
+        """Return the image of a job: as it is named, or what Snowflake resolves for its tag and for our Python."""
+        wanted = spec.runtime_environment
+        if wanted is not None and "/" in wanted:
+            return wanted
+        key = (spec.compute_pool, wanted)
+        if key not in self._images:
+            (answer,) = self._connection.rows(
+                statements.get_ml_job_runtime(spec.compute_pool, wanted, python_version())
+            )
+            self._images[key] = str(next(iter(answer.values())))
+        return self._images[key]
+
+    def _ask_for_pool(self, pool: Identifier) -> tuple[Resources, int]:
+        rows = self._connection.rows(statements.show_compute_pools(pool))
+        found = next((row for row in rows if row["name"] == pool.value), None)
+        if found is None:
+            raise NotFoundOrNotAuthorizedError(
+                f"Compute pool {pool} does not exist or is not authorized for role {self._connection.role}. "
+                f"Create it, or: GRANT USAGE, MONITOR ON COMPUTE POOL {pool} TO ROLE {self._connection.role}"
+            )
+        families = self._connection.rows(statements.show_instance_families())
+        node = next((row for row in families if row["name"] == found["instance_family"]), None)
+        if node is None:
+            family = found["instance_family"]
+            raise GatewayError(f"Snowflake doesn't list instance family {family} of compute pool {pool}.")
+        return _resources(node), int(found["max_nodes"])
+
+
+def python_version() -> str:
+    """Return the Python that pickles what can't travel as source, e.g. ``3.11``."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def _resources(node: dict[str, Any]) -> Resources:
+    return Resources(
+        cpu=int(float(node["vcpu"])),
+        memory_gib=int(float(node["memory_gib"])),
+        gpu=int(float(node["gpu_count"] or 0)),
+    )

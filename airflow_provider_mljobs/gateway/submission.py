@@ -1,0 +1,162 @@
+"""Starts jobs, in both of Snowflake's ways, with the same answer to every accident behind both."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    JobAlreadyExistsError,
+    MLJobError,
+    NotFoundOrNotAuthorizedError,
+    SnowflakeUnavailableError,
+)
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.downloads import copy_references
+from airflow_provider_mljobs.gateway.payloads import put
+from airflow_provider_mljobs.jobs import arguments as packed
+from airflow_provider_mljobs.jobs.rendering import (
+    SpecificationSource,
+    ml_job_options,
+    render,
+    result_directory,
+    specification,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.gateway.runtimes import Runtimes
+    from airflow_provider_mljobs.jobs.arguments import Arguments
+    from airflow_provider_mljobs.jobs.identifiers import StagePath
+    from airflow_provider_mljobs.jobs.sources import StageCopy
+    from airflow_provider_mljobs.jobs.spec import JobSpec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What one job needs of the stage and of Snowflake.
+
+    :param connection: where statements run.
+    :param runtimes: the runtimes of pools.
+    :param spec: how and where to run.
+    """
+
+    connection: Connection
+    runtimes: Runtimes
+    spec: JobSpec
+
+    def run_payload(self, payload: StagePath, arguments: Arguments, copies: Sequence[StageCopy]) -> None:
+        """Start a payload that lies on the stage.
+
+        :param payload: its directory.
+        :param copies: what Snowflake copies from other stages into the job's own directory.
+        """
+        directory = result_directory(self.spec, payload)
+        try:
+            statement = self._statement(payload, arguments)
+            if arguments.files:
+                put(self.connection, arguments.archive, directory / packed.FILE)
+            for copy in copies:
+                self.connection.rows(statements.copy_files(copy.source, directory / copy.target))
+            copy_references(self.connection, arguments.references, directory)
+            self._execute(statement, directory)
+        except SnowflakeUnavailableError:
+            # The job may have started, so its files stay.
+            raise
+        except MLJobError:
+            self.runtimes.forget()
+            if arguments.files or arguments.references or copies:
+                self._remove(directory)
+            raise
+
+    def run_specification(self, source: SpecificationSource) -> None:
+        """Start what a specification of the user's own describes."""
+        self._execute(statements.execute_job_service(self.spec, source), None)
+
+    def _statement(self, payload: StagePath, arguments: Arguments) -> str:
+        name = payload.path.rpartition("/")[2]
+        # A job's COMMENT names its payload, which keeps the payload on the stage.
+        spec = replace(self.spec, comment=json.dumps(_origin(self.spec.comment) | {"payload": name}))
+        if spec.managed:
+            options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec))
+            return statements.execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(job))
+        text = render(specification(spec, payload, arguments, self.runtimes.of(spec)))
+        return statements.execute_job_service(spec, SpecificationSource(text=text))
+
+    def _execute(self, statement: str, directory: StagePath | None) -> None:
+        spec = self.spec
+        try:
+            self.connection.rows(statement)
+        except JobAlreadyExistsError as error:
+            if _origin(self._comment()) != _origin(spec.comment):
+                raise JobAlreadyExistsError(
+                    f"Job {spec.name} exists and was not submitted by this task. Drop it, or rename the task.",
+                    error.errno,
+                    error.sqlstate,
+                    error.query_id,
+                ) from error
+            logger.info("Job %s was submitted before; going on with it.", spec.name)
+        except NotFoundOrNotAuthorizedError as error:
+            role = self.connection.role
+            raise explain(
+                error,
+                f"Job {spec.name} can't be submitted.",
+                f"GRANT CREATE SERVICE ON SCHEMA {spec.name.database}.{spec.name.schema} TO ROLE {role}",
+                *([f"GRANT USAGE ON WAREHOUSE {spec.query_warehouse} TO ROLE {role}"] if spec.query_warehouse else []),
+                *(f"GRANT USAGE ON INTEGRATION {name} TO ROLE {role}" for name in spec.external_access_integrations),
+                *(f"GRANT READ ON SECRET {name} TO ROLE {role}" for name in _secrets(spec)),
+            ) from error
+        except SnowflakeUnavailableError as error:
+            files = f", and its files are in {directory}" if directory else ""
+            raise SnowflakeUnavailableError(
+                f"Snowflake was lost while job {spec.name} was submitted; it may run{files}. "
+                f"Look with: {statements.describe_service(spec.name)}; end it with: "
+                f"{statements.drop_service(spec.name)}. Snowflake says: {error.message}",
+                error.errno,
+                error.sqlstate,
+                error.query_id,
+            ) from error
+
+    def _comment(self) -> str:
+        (row,) = self.connection.rows(statements.describe_service(self.spec.name))
+        return str(row["comment"] or "")
+
+    def _remove(self, directory: StagePath) -> None:
+        """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""
+        try:
+            self.connection.rows(statements.remove(directory / ""))
+        except GatewayError as error:
+            logger.warning("Could not remove the files of %s; left: %s. Reason: %s", self.spec.name, directory, error)
+
+
+def explain(error: GatewayError, happened: str, *grants: str) -> NotFoundOrNotAuthorizedError:
+    """Return a refusal with what happened, and the rights that may be missing."""
+    advice = "".join(f"\n  {grant};" for grant in grants)
+    return NotFoundOrNotAuthorizedError(
+        f"{happened} Snowflake says: {error.message}\nIf something is missing for the role:{advice}",
+        error.errno,
+        error.sqlstate,
+        error.query_id,
+    )
+
+
+def _secrets(spec: JobSpec) -> list[str]:
+    return sorted({str(entry["snowflakeSecret"]) for entry in spec.secrets})
+
+
+def _origin(comment: str) -> dict[str, Any]:
+    """Return who has submitted a job, as its COMMENT says: a JSON object, or a text of somebody's."""
+    try:
+        origin = json.loads(comment)
+    except ValueError:
+        origin = None
+    if not isinstance(origin, dict):
+        return {"comment": comment}
+    return {key: value for key, value in origin.items() if key != "payload"}

@@ -1,0 +1,83 @@
+"""The job's arguments, as the payload takes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .codec import Decoder
+from .errors import LauncherError
+from .pickles import check_python, unpickle
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+# Beside the result: the job's own directory on the stage.
+FILE = "input/arguments.zip"
+# What is in it: the arguments where the specification has no room for them, and what of them was pickled.
+JSON, PICKLE = "arguments.json", "values.pkl"
+
+
+def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.environ) -> Any:
+    """Return the job's arguments as JSON: a script's texts, or what :func:`function_arguments` reads.
+
+    It needs no packages, so that pickles of another Python are refused before anything is installed.
+
+    :param directory: where their files are unpacked.
+    :param environ: where the specification has put them.
+    """
+    file = Path(environ.get("MLRS_STAGE_RESULT_PATH", ""), FILE)
+    if file.exists():
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(directory / "arguments")
+    text = environ.pop("MLJOBS_ARGS", None)
+    if text is None:
+        if not (directory / "arguments" / JSON).exists():
+            raise LauncherError(
+                f"The arguments are neither in the job's environment nor in {file}: was it removed from the stage?"
+            )
+        text = (directory / "arguments" / JSON).read_text("utf-8")
+    document = json.loads(text)
+    if isinstance(document, dict) and "pickled" in document:
+        names = ", ".join(repr(name) for name in dict.fromkeys(document["pickled"]["arguments"]))
+        check_python(
+            document["pickled"]["by"],
+            f"What was passed as {names}",
+            "Pass JSON, dates, paths, dataclasses, DataFrames or arrays, which need no pickle",
+        )
+    return document
+
+
+def function_arguments(document: dict[str, Any], directory: Path) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a function's call.
+
+    :param directory: where :func:`read_arguments` has unpacked the files.
+    """
+    if not document:
+        # Whoever submits without arguments need not say of which kind there are none.
+        return [], {}
+    args, kwargs = document["args"], document["kwargs"]
+    if "names" not in document:
+        return args, kwargs
+    place, values = directory / "arguments", []
+    if "pickled" in document:
+        pickled = document["pickled"]
+        values = unpickle(place / PICKLE, pickled["by"], [f"Argument {name!r}" for name in pickled["arguments"]])
+    decoder = Decoder(place, document.get("classes", []), values)
+    return (
+        [decoder.read(value, name) for name, value in zip(document["names"], args)],  # noqa: B905 (Python 3.9 has no strict)
+        {name: decoder.read(value, name) for name, value in kwargs.items()},
+    )
+
+
+def check_versions(manifest: dict[str, Any]) -> None:
+    """Refuse a function that another Python has pickled, in the first second."""
+    if manifest["pickled_by"] is not None:
+        check_python(
+            manifest["pickled_by"],
+            "The payload",
+            "Let the function stand alone (imports inside, nothing of its module), so that it travels as source",
+        )

@@ -1,0 +1,349 @@
+"""A Ray cluster of the job's instances: the first is its head and runs the entrypoint, the others lend it their cores.
+
+Ports, resources, waiting rule and log lines are those of Snowflake's ML runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import ipaddress
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .environment import session
+from .errors import LauncherError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+# Of the image; logs are looked for there.
+TEMPORARY_DIRECTORY = "/tmp/ray"  # noqa: S108 (a path in the container)
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (as above)
+_STORE_SHARE = 0.3
+_DASHBOARD_MEMORY = 8 * 1024**3
+# Below the ports that systems hand out by themselves.
+_FIRST_PORT, _PORTS = 20_000, 6_000
+_RAYLET_PORTS = {
+    "object-manager-port": ("OBJECT_MANAGER_PORT", 12011),
+    "node-manager-port": ("NODE_MANAGER_PORT", 12012),
+    "runtime-env-agent-port": ("RUNTIME_ENV_AGENT_PORT", 12013),
+    "dashboard-agent-grpc-port": ("DASHBOARD_AGENT_GRPC_PORT", 12014),
+    "dashboard-agent-listen-port": ("DASHBOARD_AGENT_LISTEN_PORT", 12015),
+    "min-worker-port": ("MIN_WORKER_PORT", 12031),
+    "max-worker-port": ("MAX_WORKER_PORT", 13000),
+    "metrics-export-port": ("METRICS_EXPORT_PORT", 11502),
+}
+_ALIVE = ("PENDING", "READY")
+# A look at the cluster or at a port.
+_PAUSE, _CONNECT_TIMEOUT = 1.0, 5.0
+# One lost packet is not the end of the head.
+_MISSES = 3
+# A process of its own: a connection in this one would be in the way of the payload's.
+_COUNTER = """
+import sys, ray
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+for _ in sys.stdin:
+    print(sum(node["Alive"] for node in ray.nodes()), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """How many instances the entrypoint waits for, and for how long.
+
+    :param target: how many there will be.
+    :param least: how many are enough, once ``min_wait`` is over.
+    :param min_wait: seconds in which all may come.
+    :param timeout: seconds after which too few are an error.
+    :param interval: seconds between questions to Snowflake.
+    """
+
+    target: int
+    least: int
+    min_wait: float
+    timeout: float
+    interval: float
+
+    @classmethod
+    def of(cls, target: int, environ: Mapping[str, str]) -> Requirement:
+        """Read the job's environment.
+
+        :param target: the number of instances.
+        """
+        timeout = float(environ.get("MLRS_INSTANCES_TIMEOUT") or 720)
+        min_wait = float(environ.get("MLRS_INSTANCES_MIN_WAIT") or -1)
+        return cls(
+            target=target,
+            least=int(environ.get("MLRS_MIN_INSTANCES") or target),
+            min_wait=min_wait if min_wait >= 0 else min(3 * math.log2(target), timeout / 10),
+            timeout=timeout,
+            interval=float(environ.get("MLRS_INSTANCES_CHECK_INTERVAL") or 10),
+        )
+
+    def met(self, available: int, elapsed: float) -> str:
+        """Return the log line that says how it was met, or nothing as long as it isn't.
+
+        :raises TimeoutError: if time is up.
+        """
+        after = f"{available} instances available after {elapsed:.1f}s"
+        if available >= self.target:
+            return f"Target instance requirement met: {after}"
+        if available >= self.least and elapsed >= self.min_wait:
+            return f"Minimum instance requirement met: {after}"
+        if elapsed >= self.timeout:
+            raise TimeoutError(
+                f"Timed out after {elapsed:.0f}s waiting for {self.least} instances, only {available} available. Does "
+                "the compute pool have the nodes? Lower min_instances, or give more time with "
+                "env_vars={'MLRS_INSTANCES_TIMEOUT': '…'}."
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An instance as Snowflake lists it."""
+
+    address: str
+    status: str
+
+
+def on_one_machine(address: str) -> bool:
+    """Tell whether instances are processes on one machine: then they share its ports and directories."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def head_port(head: str, environ: Mapping[str, str]) -> int:
+    """Return the port on which a head is found.
+
+    :param head: its address. On one machine each has a port of its own, since Ray listens on all addresses.
+    """
+    if on_one_machine(head):
+        return _FIRST_PORT + 2 * (int(ipaddress.ip_address(head)) % _PORTS)
+    return int(environ.get("HEAD_GCS_PORT", "12001"))
+
+
+def raylet_options(address: str, directory: str, store: int, environ: Mapping[str, str]) -> list[str]:
+    """Return the options of ``ray start`` that are the same on every instance.
+
+    :param address: the instance's own.
+    :param directory: where Ray keeps its logs and sockets.
+    :param store: bytes of the object store.
+    """
+    shared = on_one_machine(address)
+    ports = {option: environ.get(name, default) for option, (name, default) in _RAYLET_PORTS.items()}
+    return [
+        f"--node-ip-address={address}",
+        f"--temp-dir={directory}",
+        f"--object-store-memory={store}",
+        "--disable-usage-stats",
+        "--log-color=false",
+        # 0: Ray chooses one that is free.
+        *(f"--{option}={0 if shared else port}" for option, port in ports.items()),
+    ]
+
+
+def head_options(address: str, memory: int, environ: Mapping[str, str]) -> list[str]:
+    """Return the options of the head.
+
+    :param memory: bytes of the machine's memory; a small one has none to spare for the dashboard.
+    """
+    port, shared = head_port(address, environ), on_one_machine(address)
+    dashboard = memory >= _DASHBOARD_MEMORY and not shared
+    return [
+        "--head",
+        f"--port={port}",
+        f"--ray-client-server-port={port + 1 if shared else environ.get('HEAD_CLIENT_SERVER_PORT', '10001')}",
+        f"--resources={json.dumps({'node_tag:head': 1})}",
+        f"--include-dashboard={json.dumps(dashboard)}",
+        *(
+            ["--dashboard-host=0.0.0.0", f"--dashboard-port={environ.get('HEAD_DASHBOARD_PORT', '12003')}"]
+            if dashboard
+            else []
+        ),
+    ]
+
+
+def worker_options(head: str, service: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the options of the other instances.
+
+    :param head: the head's address.
+    :param service: the job's name, which is a resource of its workers.
+    """
+    return [
+        f"--address={head}:{head_port(head, environ)}",
+        f"--resources={json.dumps({'node_tag:worker': 1, service: 1})}",
+    ]
+
+
+@contextlib.contextmanager
+def head(index: int, count: int) -> Iterator[None]:
+    """Start the cluster's head, and let the payload find it once there are enough instances; in the end, stop it."""
+    if importlib.util.find_spec("ray") is None:
+        raise LauncherError(
+            f"target_instances={count} needs Ray in the container, which it doesn't have: add 'ray' to "
+            "pip_requirements, choose a runtime_environment that has it, or set parallel=True to run the entrypoint "
+            "on every instance."
+        )
+    address = _own_address(index)
+    cluster = _cluster(address)
+    requirement = Requirement.of(count, os.environ)
+    with _ray(address, head_options(address, _memory(), os.environ)) as process:
+        _wait_until_listening(process, cluster, requirement.timeout)
+        with _counter(cluster) as available:
+            started = time.monotonic()
+            while not (met := requirement.met(available(), time.monotonic() - started)):
+                time.sleep(_PAUSE)
+        print(met, flush=True)
+        # What ray.init() connects to.
+        os.environ["RAY_ADDRESS"] = cluster
+        try:
+            yield
+        finally:
+            if "ray" in sys.modules:
+                # Whoever is connected when Ray is stopped is ended with it.
+                sys.modules["ray"].shutdown()
+
+
+def work(index: int, count: int) -> None:
+    """Lend this instance to the head until that has ended, well or badly: the job's outcome is the head's."""
+    if importlib.util.find_spec("ray") is None:
+        print(f"Instance {index} of {count} has no Ray and nothing to do; see the log of instance 0.", flush=True)
+        return
+    found = find_head(_peers, Requirement.of(count, os.environ))
+    if found is None:
+        print("The head has ended already; there is nothing to do.", flush=True)
+        return
+    cluster = _cluster(found)
+    with _ray(_own_address(index), worker_options(found, os.environ["SNOWFLAKE_SERVICE_NAME"], os.environ)) as process:
+        print(f"Instance {index} of {count} works for the head at {cluster}.", flush=True)
+        misses = 0
+        while misses < _MISSES:
+            misses = 0 if _is_listening(cluster) else misses + 1
+            if not misses:
+                _check(process)
+            time.sleep(_PAUSE)
+    print("The head has ended.", flush=True)
+
+
+def find_head(peers: Callable[[], dict[int, Peer]], requirement: Requirement) -> str | None:
+    """Return the address of a head that takes workers, or nothing if it has ended.
+
+    :param peers: asks Snowflake for the job's instances.
+    :raises TimeoutError: if it doesn't start.
+    """
+    deadline = time.monotonic() + requirement.timeout
+    while time.monotonic() < deadline:
+        found, next_look = peers().get(0), time.monotonic() + requirement.interval
+        if found is not None and found.status not in _ALIVE:
+            return None
+        while time.monotonic() < next_look:
+            if found is not None and found.address and _is_listening(_cluster(found.address)):
+                return found.address
+            time.sleep(min(_PAUSE, requirement.interval))
+    raise TimeoutError(
+        f"Instance 0 of the job did not start Ray within {requirement.timeout:.0f}s; its log says what it does. Give "
+        "more time with env_vars={'MLRS_INSTANCES_TIMEOUT': '…'}."
+    )
+
+
+def _own_address(index: int) -> str:
+    own = _peers().get(index)
+    return own.address if own is not None and own.address else socket.gethostbyname(socket.gethostname())
+
+
+def _peers() -> dict[int, Peer]:
+    """Return the job's instances."""
+    try:
+        rows = session().sql(f"SHOW SERVICE INSTANCES IN SERVICE {os.environ['SNOWFLAKE_SERVICE_NAME']}").collect()
+    except ImportError as error:
+        raise LauncherError(
+            "Instances find each other through Snowpark, which this container doesn't have: add "
+            f"'snowflake-snowpark-python' to pip_requirements ({error})."
+        ) from error
+    return {int(row["instance_id"]): Peer(row["ip_address"] or "", row["status"]) for row in rows}
+
+
+@contextlib.contextmanager
+def _ray(address: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an instance's part of Ray, and end it."""
+    directory = TEMPORARY_DIRECTORY
+    if on_one_machine(address):
+        # Ray makes sockets in it, whose paths must be short: what tempfile would choose may be long.
+        directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    options = [*raylet_options(address, directory, _store_size(), os.environ), *options]
+    # Because of --block it ends when one of its processes does, and they end when it does.
+    process = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if directory != TEMPORARY_DIRECTORY:
+            # Its processes may still be writing logs.
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _counter(cluster: str) -> Iterator[Callable[[], int]]:
+    """Give what counts the instances that have joined."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _COUNTER, cluster], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        stdin: Any = process.stdin
+        stdout: Any = process.stdout
+
+        def count() -> int:
+            print(file=stdin, flush=True)
+            answer = stdout.readline()
+            if not answer:
+                raise LauncherError("Ray doesn't tell which instances have joined; its output is in the log above.")
+            return int(answer)
+
+        yield count
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], cluster: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not _is_listening(cluster):
+        _check(process)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Ray did not start within {timeout:.0f}s; its output is in the log above.")
+        time.sleep(_PAUSE / 4)
+
+
+def _check(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        raise LauncherError(f"Ray ended with exit code {process.returncode}; its output is in the log above.")
+
+
+def _cluster(head: str) -> str:
+    return f"{head}:{head_port(head, os.environ)}"
+
+
+def _is_listening(cluster: str) -> bool:
+    address, _, port = cluster.rpartition(":")
+    try:
+        with socket.create_connection((address, int(port)), _CONNECT_TIMEOUT):
+            return True
+    except OSError:
+        return False
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _store_size() -> int:
+    """Return the size of the shared memory, as far as the machine can give it."""
+    shared = os.statvfs(SHARED_MEMORY)
+    return min(shared.f_frsize * shared.f_blocks, int(_STORE_SHARE * _memory()))

@@ -1,0 +1,123 @@
+"""The instances of a job: all run the same command, and each leaves a record of how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import cluster
+from .results import result_path, write_result
+from .streams import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# As shells count. The platform stops the other instances when one has failed.
+STOPPED = 128 + signal.SIGTERM
+
+
+class Instance:
+    """One instance of the job: the one that this process runs on.
+
+    :param index: its number; the first is 0, the head.
+    :param count: how many there are.
+    :param is_parallel: whether each runs the entrypoint.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1, *, is_parallel: bool = False) -> None:
+        self.index = index
+        self.count = count
+        self.is_parallel = is_parallel
+        # A job of one has a result and nothing else.
+        self._keeps_record = count > 1 or is_parallel
+        self._is_stopped = False
+        self._cluster = contextlib.ExitStack()
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Instance:
+        """Read the environment, in which the platform numbers the instances of a job of several."""
+        return cls(
+            int(environ.get("SNOWFLAKE_JOB_INDEX") or 0),
+            int(environ.get("SNOWFLAKE_JOBS_COUNT") or 1),
+            is_parallel=environ.get("MLJOBS_PARALLEL") == "1",
+        )
+
+    def listen(self) -> None:
+        """Leave a record also if the platform stops this instance, and let the payload clean up then."""
+        if not self._keeps_record:
+            return
+        signal.signal(signal.SIGTERM, self._stop)
+
+        def let_go() -> None:
+            if signal.getsignal(signal.SIGTERM) == self._stop:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            unblock()
+
+        # Children that the payload forks end as they would without us, also when they are stopped as they begin.
+        unblock = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, [signal.SIGTERM])
+        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, [signal.SIGTERM])
+        os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=let_go)
+
+    def run(self, payload: Callable[[], Any]) -> Any:
+        """Run the payload if it is this instance's to run; else work for the instance that does.
+
+        :param payload: runs the entrypoint and returns its value.
+        """
+        if self.is_parallel or self.count == 1:
+            return payload()
+        if self.index:
+            return cluster.work(self.index, self.count)
+        # Until the result is written: to write it may take what the cluster has computed.
+        self._cluster.enter_context(cluster.head(self.index, self.count))
+        return payload()
+
+    def end(self, value: Any, code: int) -> int:
+        """Write the result, and the record of an instance of several; return the exit code.
+
+        :param value: what the payload returned, or the exception that ended it.
+        :param code: the exit code so far.
+        """
+        with self._cluster:
+            if not self._keeps_record:
+                write_result(value, success=not code, exit_code=code)
+                return code
+            # What has ended can't be stopped.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if isinstance(value, SystemExit) and _raised_by_ray(value):
+                # Ray takes the signal over, and ends those that are connected to it so.
+                self._record_stop()
+            if self._is_stopped:
+                return STOPPED
+            path = result_path()
+            if self.index:
+                path = path.parent / "instances" / str(self.index) / path.name
+            result = write_result(value, success=not code, exit_code=code, path=path)
+            self._record({**result, "exit_code": code, "exc": result["metadata"] if code else None})
+            return code
+
+    def _stop(self, *_: object) -> None:
+        self._record_stop()
+        raise SystemExit(STOPPED)
+
+    def _record_stop(self) -> None:
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._record({"exit_code": STOPPED, "exc": None})
+            say(f"Instance {self.index} of {self.count} was stopped.", sys.stderr)
+
+    def _record(self, record: dict[str, Any]) -> None:
+        file = result_path().parent / "instances" / f"{self.index}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({**record, "ended_at": time.time()}), "utf-8")
+
+
+def _raised_by_ray(end: SystemExit) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(end.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith("ray.")

@@ -1,0 +1,95 @@
+"""Unpacks the payload, prepares the interpreter, runs the entrypoint and writes its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from . import PROTOCOL
+from .arguments import check_versions, read_arguments
+from .entrypoints import CommandError, exit_code, payload_frames, start
+from .environment import (
+    connect_by_default,
+    find_packages,
+    find_programs,
+    install,
+    mentions_active_session,
+    session,
+)
+from .errors import LauncherError
+from .instances import Instance
+from .sources import IMPORTS, prepare, unpack
+from .streams import flush, print_banner, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main() -> int:
+    """Run the payload of the archive that this file is in; the exit code is the container's."""
+    # A job's log is read while it runs: don't keep lines back until a block is full.
+    for stream in (sys.stdout, sys.stderr):
+        cast("Any", stream).reconfigure(line_buffering=True)
+    os.environ.update(json.loads(os.environ.pop("MLJOBS_ENV", "{}")))
+    instance = Instance.of(os.environ)
+    instance.listen()
+    owner = os.getpid()
+    with tempfile.TemporaryDirectory(prefix="mljob-") as directory:
+        value, code = attempt(Path(directory), instance)
+        if os.getpid() != owner:
+            # A child that the payload has forked: directory and result are its parent's.
+            flush()
+            os._exit(code)
+        return instance.end(value, code)
+
+
+def attempt(directory: Path, instance: Instance) -> tuple[Any, int]:
+    """Run the payload; return its value and 0, or what ended it and the exit code."""
+    try:
+        return run(directory, instance), 0
+    except SystemExit as end:
+        code = exit_code(end)
+        if isinstance(end.code, str):
+            say(end.code, sys.stderr)
+        return (end.with_traceback(payload_frames(end.__traceback__)) if code else None), code
+    except BaseException as error:  # noqa: BLE001 (whatever the payload raises is the job's result)
+        error = error.with_traceback(payload_frames(error.__traceback__))
+        # Python 3.9 wants all three.
+        say("".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip("\n"), sys.stderr)
+        return error, error.exit_code if isinstance(error, CommandError) else 1
+
+
+def run(directory: Path, instance: Instance) -> Any:
+    """Unpack the archive into ``directory``, prepare sources and interpreter, run the entrypoint, return its value."""
+    unpack(directory)
+    manifest = json.loads((directory / "mljob.json").read_text("utf-8"))
+    if manifest["protocol"] != PROTOCOL:
+        raise LauncherError(f"The payload speaks protocol {manifest['protocol']}, its launcher {PROTOCOL}.")
+    # What can't run here is known before anything is cloned or installed.
+    check_versions(manifest)
+    arguments = read_arguments(directory)
+    app, imports = prepare(manifest, directory), directory / IMPORTS
+    os.environ["MLRS_PAYLOAD_DIR"] = str(app)
+    os.chdir(app)
+    find_packages(app, imports)
+    find_programs()
+    connect_by_default(directory)
+    install(manifest["pip_requirements"], app)
+    # A command's processes open their own.
+    if manifest["kind"] != "command" and mentions_active_session(app, imports):
+        session()
+    return instance.run(lambda: between_banners(lambda: start(manifest, directory, arguments)))
+
+
+def between_banners(payload: Callable[[], Any]) -> Any:
+    """Run the payload between the lines that clients cut the log by."""
+    print_banner("started")
+    value = payload()
+    # As Snowflake's own launcher: a run that raises has no such end, so that its traceback belongs to its output.
+    print_banner("finished")
+    return value

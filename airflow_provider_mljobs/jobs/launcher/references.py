@@ -1,0 +1,136 @@
+"""Loads values that earlier jobs have left on a stage.
+
+In the container for a payload's arguments, and by the provider for a task that opens a reference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import LauncherError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Below the job's own directory on the stage: one numbered directory for each reference.
+DIRECTORY = "input/references"
+
+
+def load_reference(entry: dict[str, Any], argument: str) -> Any:
+    """Return the value that a reference among the arguments stands for.
+
+    :param entry: what the arguments say of it: ``n``, ``protocol``, ``names`` and, if known, ``type``, ``version`` and
+        ``python``.
+    :param argument: what the payload calls it, for messages.
+    """
+    place = Path(os.environ["MLRS_STAGE_RESULT_PATH"], DIRECTORY, str(entry["n"]))
+    files = [place / name for name in entry["names"]]
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise LauncherError(f"{argument}: {', '.join(missing)} should have been copied to {place}, and isn't there.")
+    try:
+        if entry["protocol"] == "cloudpickle":
+            problem = version_problem(entry.get("python"), entry.get("version"))
+            if problem:
+                raise LauncherError(
+                    f"{argument} is a value that {problem} Run both jobs with the same runtime_environment, or return "
+                    "JSON, a DataFrame or an array from the first."
+                )
+        return load(entry["protocol"], files, kind=entry.get("type") or "")
+    except ImportError as error:
+        raise LauncherError(
+            f"{argument} is a value of type {entry.get('type')}, for which this container lacks {error.name}: add it "
+            "to pip_requirements."
+        ) from error
+
+
+def load(protocol: str, files: Sequence[Path], *, kind: str = "") -> Any:
+    """Read a value from its files.
+
+    :param protocol: how it was saved.
+    :param kind: the name of its class.
+    :raises ValueError: if there is no such protocol.
+    """
+    if protocol not in READERS:
+        raise ValueError(f"there is no way to read {protocol!r}; known are {', '.join(sorted(READERS))}")
+    value = READERS[protocol](files)
+    if protocol == "pandas" and kind.endswith("Series"):
+        series = value.iloc[:, 0]
+        return series.rename(None) if series.name == 0 else series
+    return value
+
+
+def version_problem(python: str | None, cloudpickle_version: str | None) -> str:
+    """Say why this interpreter can't load a pickle; an empty text if it can. It is not loaded to find out."""
+    running = "{}.{}".format(*sys.version_info)
+    if python is not None and python != running:
+        return f"was pickled by Python {python}; this is Python {running}."
+    import cloudpickle
+
+    here = str(cloudpickle.__version__)
+    if cloudpickle_version is not None and here.partition(".")[0] != cloudpickle_version.partition(".")[0]:
+        return f"was pickled by cloudpickle {cloudpickle_version}; here is {here}."
+    return ""
+
+
+def read_frame(files: Sequence[Path]) -> Any:
+    """Read a DataFrame."""
+    import pandas  # noqa: ICN001 (as the protocol is called)
+
+    frames = [pandas.read_parquet(file, engine="pyarrow") for file in files]
+    return pandas.concat(frames) if len(frames) > 1 else frames[0]
+
+
+def read_table(files: Sequence[Path]) -> Any:
+    """Read an Arrow table."""
+    import pyarrow.parquet
+
+    return pyarrow.concat_tables([pyarrow.parquet.read_table(file) for file in files])
+
+
+def read_array(files: Sequence[Path]) -> Any:
+    """Read an array; one that was pickled is refused."""
+    import numpy  # noqa: ICN001 (as the protocol is called)
+
+    return numpy.load(files[0], allow_pickle=False)
+
+
+def read_json(files: Sequence[Path]) -> Any:
+    """Read a value that was too large for XCom: the result file has it."""
+    return json.loads(files[0].read_text("utf-8"))["value"]
+
+
+def read_pickle(files: Sequence[Path]) -> Any:
+    """Unpickle."""
+    import cloudpickle
+
+    return unpacked(cloudpickle.loads(files[0].read_bytes()))
+
+
+def unpacked(value: Any) -> Any:
+    """Undo how Snowflake's launcher pickles containers: lists and tuples as ``{"type@": list, "#0": …}``."""
+    if type(value) is not dict:
+        return value
+    items = {key: unpacked(item) for key, item in value.items() if key != "type@"}
+    if value.get("type@") in (list, tuple):
+        return value["type@"](items[f"#{index}"] for index in range(len(items)))
+    return items
+
+
+def read_file(files: Sequence[Path]) -> Any:
+    """Return where the file is, or the files are."""
+    return files[0] if len(files) == 1 else list(files)
+
+
+READERS: dict[str, Callable[[Sequence[Path]], Any]] = {
+    "pandas": read_frame,
+    "pyarrow": read_table,
+    "numpy": read_array,
+    "json": read_json,
+    "cloudpickle": read_pickle,
+    "file": read_file,
+}

@@ -1,0 +1,452 @@
+"""What jobs leave on a stage, read through the connector from an embedded Snowflake."""
+
+import hashlib
+import io
+import json
+import pickle
+import re
+import sys
+import uuid
+
+import numpy as np
+import pandas as pd  # noqa: TID253 (a test)
+import pyarrow as pa  # noqa: TID253 (a test)
+import pyarrow.parquet  # noqa: TID253 (a test)
+import pytest
+
+from airflow_provider_mljobs.exceptions import MLJobError, NotFoundOrNotAuthorizedError, ResultError
+from airflow_provider_mljobs.gateway.connection import Connection
+from airflow_provider_mljobs.gateway.downloads import (
+    artifacts,
+    copy_references,
+    download_reference,
+    list_directory,
+    open_reference,
+    read_instances,
+    read_result,
+)
+from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
+from airflow_provider_mljobs.jobs.launcher.results import SUMMARY, write_result
+from airflow_provider_mljobs.jobs.references import StageRef
+from airflow_provider_mljobs.jobs.results import InstanceResult
+
+DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
+PYTHON = "{}.{}".format(*sys.version_info)
+
+
+@pytest.fixture(scope="module")
+def connection(snowflake):
+    """A connection of ours, to an account with a stage."""
+    from snowflake import connector
+
+    connection = Connection(lambda: connector.connect(**snowflake.connection_kwargs))
+    connection.rows("CREATE STAGE IF NOT EXISTS MLJOBS_DB.PUBLIC.LEFT_BY_JOBS")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def directory():
+    """The directory of a job on the stage."""
+    stage = StagePath.parse("LEFT_BY_JOBS", "stage_name", DATABASE, SCHEMA)
+    return stage / f"payload_{uuid.uuid4().hex}_1/MLJOB A"
+
+
+@pytest.fixture
+def leave(connection, directory, tmp_path_factory):
+    """Put files into the job's directory, by their path in it."""
+
+    def leave(files):
+        for path, content in files.items():
+            local = tmp_path_factory.mktemp("leave") / path.rpartition("/")[2]
+            local.write_bytes(content if isinstance(content, bytes) else content.encode())
+            target = f"{directory}/{path.rpartition('/')[0]}"
+            connection.rows(f"PUT 'file://{local}' '{target}' AUTO_COMPRESS = FALSE OVERWRITE = TRUE")
+
+    return leave
+
+
+@pytest.fixture
+def run(leave, tmp_path, monkeypatch):
+    """Write a result as the launcher does and bring all of the job's directory to the stage, like a stage volume."""
+
+    def run(value, saved=(), **fields):
+        monkeypatch.setenv("MLRS_STAGE_RESULT_PATH", str(tmp_path))
+        for name in saved:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"content of {name}")
+        write_result(value, **{"success": True} | fields)
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        leave({path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in files})
+
+    return run
+
+
+def result(value=None, **fields):
+    """Write a result of Snowflake's launcher."""
+    return json.dumps({"kind": "result", "success": True, "value": value, "protocol": None} | fields)
+
+
+def place(path):
+    """Return a path as references have it."""
+    return str(path)
+
+
+def test_a_result_takes_two_statements(connection, directory, run, snowflake):
+    """One lists, one downloads."""
+    run({"auc": 0.9}, saved=["model.bin"])
+    snowflake.statements.clear()
+    read = read_result(connection, directory, patience=10)
+
+    assert ({"auc": 0.9}, 0, (("model.bin", 20),)) == (read.value, read.exit_code, read.artifacts)
+    assert ["LIST", "GET"] == [text.split()[0] for text in snowflake.statements.texts]
+
+
+def test_no_result(connection, directory, leave):
+    """The payload has killed its launcher; an empty file is one that is just being made."""
+    assert read_result(connection, directory) is None
+    leave({"output/mljob_result": ""})
+    assert read_result(connection, directory) is None
+
+
+def test_a_stage_that_is_gone(connection):
+    """Snowflake's own error comes through."""
+    gone = StagePath.parse("NO_SUCH_STAGE/x", "stage_name", DATABASE, SCHEMA)
+    with pytest.raises(NotFoundOrNotAuthorizedError):
+        read_result(connection, gone)
+
+
+def test_a_result_that_comes_late(connection, directory, leave):
+    """Stage volumes upload in the background: it is looked for once a second until it is there."""
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            leave({"output/mljob_result": result(5)})
+
+    assert 5 == read_result(connection, directory, patience=10, pause=pause).value
+    assert [1.0, 1.0, 1.0] == pauses
+
+
+def test_patience_ends(connection, directory):
+    """After so many seconds there is no result."""
+    pauses = []
+
+    assert read_result(connection, directory, patience=2.5, pause=pauses.append) is None
+    assert 3 == len(pauses)
+
+
+def test_the_files_of_a_value_are_waited_for(connection, directory, run, leave, caplog):
+    """A large file may arrive after the small one that names it; the reference has its size."""
+    run(np.arange(100))
+    (file,) = [file for file in list_directory(connection, directory / "output") if file.path.endswith(".npy")]
+    connection.rows(f"REMOVE '{directory}/output/mljob_extra.npy'")
+    late = read_result(connection, directory, patience=1, pause=lambda _: leave({"output/mljob_extra.npy": "x" * 9}))
+    connection.rows(f"REMOVE '{directory}/output/mljob_extra.npy'")
+    missing = read_result(connection, directory)
+
+    assert 100 * 8 < file.bytes
+    assert ("numpy", 9) == (late.reference.protocol, late.reference.bytes)
+    assert ("numpy", None) == (missing.reference.protocol, missing.reference.bytes)
+    assert f"Not all files of the result in {directory}/output are on the stage yet." in caplog.text
+
+
+def test_a_large_value_is_not_downloaded(connection, directory, run, snowflake):
+    """The summary beside it says what it is."""
+    run(["x" * 600_000], saved=["model.bin"])
+    snowflake.statements.clear()
+    read = read_result(connection, directory, max_bytes=1_000, patience=10)
+
+    assert (
+        StageRef(
+            stage_paths=(place(directory / "output/mljob_result"),),
+            protocol="json",
+            type="builtins.list",
+            repr=read.reference.repr,
+            bytes=read.reference.bytes,
+        )
+        == read.reference
+    )
+    assert (("model.bin", 20),) == read.artifacts
+    assert read.reference.bytes > 600_000
+    assert SUMMARY in snowflake.statements.texts[-1]
+    assert ["x" * 600_000] == open_reference(connection, read.reference)
+
+
+def test_a_large_value_of_snowflakes_launcher(connection, directory, leave):
+    """It writes no summary."""
+    leave({"output/mljob_result": result("x" * 600_000)})
+    read = read_result(connection, directory, max_bytes=1_000, patience=1, pause=lambda _: None)
+
+    assert ("json", None) == (read.reference.protocol, read.reference.type)
+    assert "x" * 600_000 == open_reference(connection, read.reference)
+
+
+def test_a_value_that_is_just_too_large(connection, directory, run):
+    """Small enough to look at, too large for XCom."""
+    run(["x" * 2_000])
+
+    assert "json" == read_result(connection, directory, max_bytes=2_000).reference.protocol
+    assert ["x" * 2_000] == read_result(connection, directory, max_bytes=3_000).value
+
+
+def test_the_result_of_an_older_launcher(connection, directory, leave):
+    """Its result is a pickle, with what of it is JSON beside it."""
+    leave(
+        {
+            "output/mljob_result": b"\x80\x05}.",
+            "output/mljob_result.json": '{"success": true, "result_type": "int", "result": 7}',
+        }
+    )
+
+    assert 7 == read_result(connection, directory).value
+
+
+def test_a_result_that_is_no_text(connection, directory, leave):
+    """The message names the place."""
+    leave({"output/mljob_result": b"\x80\x05}."})
+    with pytest.raises(ResultError, match=re.escape(f"The result at {directory}/output/mljob_result is no text; was")):
+        read_result(connection, directory)
+
+
+def test_records_of_instances(connection, directory, leave):
+    """One that was lost has none; one that comes late is waited for."""
+    leave({"output/instances/0.json": '{"exit_code": 0}', "output/instances/10.json": '{"exit_code": 9}'})
+
+    def pause(_):
+        leave({"output/instances/1.json": '{"exit_code": 3, "ended_at": 5}'})
+
+    instances = read_instances(connection, directory, 3, patience=1, pause=pause)
+
+    assert (
+        InstanceResult(instance=0, exit_code=0),
+        InstanceResult(instance=1, exit_code=3, ended_at=5.0),
+        InstanceResult(instance=2),
+    ) == instances
+
+
+def test_no_instance_has_left_a_record(connection, directory):
+    """All were lost."""
+    assert (InstanceResult(instance=0), InstanceResult(instance=1)) == read_instances(connection, directory, 2)
+
+
+def test_what_a_job_has_saved(connection, directory, run):
+    """Path, size and checksum; what the launcher keeps there is not the payload's."""
+    run(np.arange(3), saved=["model.bin", "plots/a b.png", "input/x", "output/metrics.json", "output/instances/0.json"])
+    content = b"content of plots/a b.png"
+    found = artifacts(connection, directory)
+
+    assert ["model.bin", "output/metrics.json", "plots/a b.png"] == [each["path"] for each in found]
+    assert {
+        "path": "plots/a b.png",
+        "bytes": len(content),
+        "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
+    } == found[2]
+
+
+def test_what_a_job_has_saved_may_come_late(connection, directory, leave, caplog):
+    """The launcher has seen it: it is waited for until it is there in its full size."""
+    leave({"model.bin": ""})
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        leave({"model.bin": "12345"})
+
+    assert [5] == [
+        each["bytes"] for each in artifacts(connection, directory, [("model.bin", 5)], patience=9, pause=pause)
+    ]
+    assert [1.0] == pauses
+    assert 1 == len(artifacts(connection, directory, [("other", 1)]))
+    assert f"1 files that the job saved in {directory} are not on the stage yet." in caplog.text
+
+
+def test_many_files_are_cut(connection, directory, leave, caplog):
+    """XCom is no place for a list of everything; the log says how much more there is."""
+    leave({"a": "", "b": "", "c": ""})
+
+    assert ["a", "b"] == [each["path"] for each in artifacts(connection, directory, most=2)]
+    assert f"The job has saved 3 files in {directory}; 1 are not in XCom." in caplog.text
+
+
+def parquet(table):
+    """Return a table as a file."""
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+FRAME = pd.DataFrame({"a": [1.5, None], "when": pd.to_datetime(["2026-01-01", None])}, index=["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("value", "same"),
+    [
+        (FRAME, FRAME.equals),
+        (FRAME["a"], lambda read: pd.testing.assert_series_equal(FRAME["a"], read) is None),
+        (pd.Series([1, 2]), lambda read: pd.testing.assert_series_equal(pd.Series([1, 2]), read) is None),
+        (pa.table({"a": [[1], None]}), pa.table({"a": [[1], None]}).equals),
+        (np.arange(6).reshape(2, 3), lambda read: np.array_equal(np.arange(6).reshape(2, 3), read)),
+    ],
+    ids=["frame", "series", "series without a name", "table", "array"],
+)
+def test_values_come_back_as_they_were(connection, directory, run, value, same):
+    """A plain task opens what a job has returned."""
+    run(value)
+    reference = StageRef.from_xcom(json.loads(json.dumps(read_result(connection, directory).xcom)))
+
+    assert same(open_reference(connection, reference))
+
+
+def test_pickles_are_opened_where_that_is_allowed(connection, directory, run):
+    """Nowhere by default: the message says what it means and what else there is."""
+    run({1, 2})
+    reference = read_result(connection, directory).reference
+    with pytest.raises(ResultError) as caught:
+        open_reference(connection, reference)
+
+    assert (
+        f"The value of type builtins.set at {directory}/output/mljob_extra.pkl is a pickle: to load it is to run code "
+        "that the job has written, on this worker and with its rights. Pass the reference to a @task.mljob, which "
+        "loads it inside a job, or return JSON, a DataFrame or an array. If every job that this task gets a value from "
+        "may be trusted so far, set [mljobs] allow_pickle = True."
+    ) == str(caught.value)
+    assert {1, 2} == open_reference(connection, reference, allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        (
+            {"python": "3.1"},
+            f"was pickled by Python 3.1; this is Python {PYTHON}. Run the job with the worker's Python",
+        ),
+        ({"version": "0.1"}, "was pickled by cloudpickle 0.1; here is "),
+    ],
+    ids=str,
+)
+def test_pickles_of_other_versions(connection, known, message):
+    """They are not even downloaded."""
+    reference = StageRef(stage_paths=("@a.b.c/d",), protocol="cloudpickle", **known)
+    with pytest.raises(ResultError, match=re.escape(message)):
+        open_reference(connection, reference, allow_pickle=True)
+
+
+def reference_to(*paths, **fields):
+    """Refer to files of the stage."""
+    return StageRef(stage_paths=tuple(map(place, paths)), **fields)
+
+
+def test_files_are_their_bytes(connection, directory, leave):
+    """A longer name beside it is another file."""
+    leave({"model.bin": "1", "model.bin.json": "2", "model-bin": "3"})
+    one, two = directory / "model.bin", directory / "model.bin.json"
+
+    assert b"1" == open_reference(connection, reference_to(one))
+    assert [b"1", b"2"] == open_reference(connection, reference_to(one, two))
+
+
+def test_files_can_be_kept(connection, directory, leave, tmp_path):
+    """Downloaded into a directory, under their names."""
+    leave({"a (1)+é.bin": "1", "b.bin": "2"})
+    reference = reference_to(directory / "a (1)+é.bin", directory / "b.bin")
+    target = tmp_path / "it's 100 %"
+    target.mkdir()
+
+    assert [target / "a (1)+é.bin", target / "b.bin"] == download_reference(connection, reference, target)
+    assert ["1", "2"] == [path.read_text() for path in sorted(target.iterdir())]
+    assert [target] == list(tmp_path.iterdir())
+
+
+def test_a_value_in_several_files_of_snowflakes_launcher(connection, directory, leave):
+    """Its manifest allows for that."""
+    leave({"1.parquet": parquet(pa.table({"a": [1]})), "2.parquet": parquet(pa.table({"a": [2]}))})
+    parts = (directory / "1.parquet", directory / "2.parquet")
+
+    assert [1, 2] == open_reference(connection, reference_to(*parts, protocol="pandas"))["a"].tolist()
+    assert [1, 2] == open_reference(connection, reference_to(*parts, protocol="pyarrow"))["a"].to_pylist()
+
+
+def test_containers_that_snowflakes_launcher_has_pickled(connection, directory, leave):
+    """It takes lists and tuples apart."""
+    leave({"output/mljob_extra.pkl": pickle.dumps({"type@": tuple, "#0": {1}, "#1": {"type@": list, "#0": 2}})})
+    reference = reference_to(directory / "output/mljob_extra.pkl", protocol="cloudpickle", python=PYTHON)
+
+    assert ({1}, [2]) == open_reference(connection, reference, allow_pickle=True)
+
+
+def test_large_files_are_not_downloaded(connection, directory, leave, tmp_path):
+    """If the caller says how large."""
+    leave({"a": "12345", "b": "12345"})
+    reference = reference_to(directory / "a", directory / "b")
+
+    assert 2 == len(download_reference(connection, reference, tmp_path, max_bytes=10))
+    with pytest.raises(
+        ResultError,
+        match=re.escape(
+            f"{directory}/a, {directory}/b: 10 bytes, of which at most 9 may be downloaded. Pass the reference to a "
+            "@task.mljob, which gets the value without the worker, or raise max_bytes."
+        ),
+    ):
+        open_reference(connection, reference, max_bytes=9)
+
+
+def test_files_that_are_gone(connection, directory, leave):
+    """Also where a longer name is there."""
+    leave({"model.bin.json": "2"})
+    with pytest.raises(
+        ResultError,
+        match=re.escape(
+            f"{directory}/model.bin is not on the stage. Somebody has removed it, or the job that wrote it"
+        ),
+    ):
+        open_reference(connection, reference_to(directory / "model.bin"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        ("pandas", "can't be loaded: ArrowInvalid: "),
+        ("numpy", "can't be loaded: "),
+        ("json", "can't be loaded: JSONDecodeError: "),
+        ("polars", "can't be loaded: ValueError: there is no way to read 'polars'; known are cloudpickle, file, json,"),
+    ],
+)
+def test_damaged_files(connection, directory, leave, protocol, message):
+    """Whatever the reader says, the message names the file."""
+    leave({"x": "damaged"})
+    with pytest.raises(ResultError, match=re.escape(f"The value of type T at {directory}/x {message}")):
+        open_reference(connection, reference_to(directory / "x", protocol=protocol, type="T"))
+
+
+def test_packages_that_the_worker_lacks(connection, directory, leave, monkeypatch):
+    """The message says what to install."""
+    leave({"x": "1"})
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(
+        ResultError,
+        match=re.escape("needs pandas, which is not installed here. Install it on the workers, or pass the reference"),
+    ):
+        open_reference(connection, reference_to(directory / "x", protocol="pandas"))
+
+
+def test_references_are_copied_by_snowflake(connection, directory, leave, snowflake):
+    """From any directory into the next job's own, without the worker: there is neither GET nor PUT."""
+    leave({"output/mljob_extra_0.parquet": "1", "output/mljob_extra_0.parquet.old": "2", "model.bin": "3"})
+    references = [reference_to(directory / "output/mljob_extra_0.parquet"), reference_to(directory / "model.bin")]
+    following = directory / "next"
+    snowflake.statements.clear()
+    copy_references(connection, references, following)
+
+    assert ["COPY", "COPY"] == [text.split()[0] for text in snowflake.statements.texts]
+    assert ["input/references/0/mljob_extra_0.parquet", "input/references/1/model.bin"] == [
+        file.path for file in list_directory(connection, following)
+    ]
+
+
+def test_references_to_files_that_are_gone_are_not_copied(connection, directory, leave):
+    """The job that would miss them is not even submitted."""
+    leave({"model.bin.json": "2"})
+    with pytest.raises(MLJobError, match=re.escape("model.bin")):
+        copy_references(connection, [reference_to(directory / "model.bin")], directory / "next")

@@ -1,0 +1,241 @@
+"""Payloads on a stage: uploaded once, shared, and never removed under somebody who has chosen one."""
+
+import itertools
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.connection import Connection
+from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.jobs.rendering import SpecificationSource
+from airflow_provider_mljobs.jobs.spec import JobSpec
+
+GRACE = 1000.0
+DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
+STAGE = StagePath.parse("ML_PAYLOADS/shared", "stage_name", DATABASE, SCHEMA)
+PAYLOAD = Payload(archive=b"the same code")
+CONTAINER = {"name": "main", "image": "/snowflake/images/snowflake_images/x:1", "command": ["x"]}
+SPECIFICATION = SpecificationSource(text=json.dumps({"spec": {"containers": [CONTAINER]}}))
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An embedded Snowflake whose jobs only pretend to run."""
+    from pathlib import Path
+
+    from snowflake import connector
+
+    from airflow_provider_mljobs.emulator import serve
+    from airflow_provider_mljobs.emulator.settings import VirtualJob
+
+    setup = Path(__file__).parents[2] / "example_dags" / "setup.sql"
+    with serve(virtual_jobs=(VirtualJob(name="MLJOB_%", seconds=1e6),)) as server:
+        with connector.connect(**server.connection_kwargs) as connection:
+            connection.execute_string(setup.read_text())
+        yield server
+
+
+@pytest.fixture
+def connect(server):
+    """Open connections; stage and jobs are empty at the start."""
+    from snowflake import connector
+
+    opened = []
+
+    def connect():
+        opened.append(Connection(lambda: connector.connect(**server.connection_kwargs)))
+        return opened[-1]
+
+    first = connect()
+    first.rows(f"REMOVE {STAGE}")
+    for row in first.rows("SHOW JOB SERVICES IN ACCOUNT"):
+        first.rows(f"DROP SERVICE {row['name']}")
+    server.statements.clear()
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def archives(connection):
+    """Return the directories with a payload."""
+    return sorted(row["name"].split("/")[-2] for row in connection.rows(statements.list_files(STAGE)))
+
+
+def start(connection, number, payload):
+    """Start a job whose COMMENT names its payload, as the client does."""
+    name = QualifiedName(DATABASE, SCHEMA, Identifier(f"MLJOB_{number}"))
+    comment = json.dumps({"payload": payload.path.rpartition("/")[2]})
+    spec = JobSpec(name=name, compute_pool=Identifier("ML_POOL"), comment=comment)
+    connection.rows(statements.execute_job_service(spec, SPECIFICATION))
+
+
+def test_the_same_code_is_uploaded_once(server, connect):
+    """Whoever comes later finds it by its content: one LIST, no PUT."""
+    payloads = Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE)
+    first = payloads.upload(STAGE, PAYLOAD, Identifier("A"))
+    server.statements.clear()
+    second = payloads.upload(STAGE, PAYLOAD, Identifier("B"))
+
+    assert f"{STAGE}/payload_{PAYLOAD.digest}_5" == str(first) == str(second)
+    assert (1, []) == (server.statements.total, server.statements.matching("PUT"))
+
+
+def test_other_code_lies_elsewhere(connect):
+    """Its digest is another one."""
+    connection = connect()
+    payloads = Payloads(connection, grace=GRACE, clock=lambda: 5 * GRACE)
+    payloads.upload(STAGE, PAYLOAD, Identifier("A"))
+    payloads.upload(STAGE, Payload(archive=b"other code"), Identifier("A"))
+
+    assert 2 == len(archives(connection))
+
+
+@pytest.mark.parametrize(
+    ("period", "expected"),
+    [(5.0, "5"), (5.9, "5"), (6.0, "5"), (6.9, "5"), (7.0, "7"), (9.5, "9")],
+)
+def test_a_payload_is_used_in_its_period_and_the_next(connect, period, expected):
+    """Afterwards the same code is uploaded again, under another name: what may be removed is never renewed."""
+    connection = connect()
+    Payloads(connection, grace=GRACE, clock=lambda: 5 * GRACE).upload(STAGE, PAYLOAD, Identifier("A"))
+    found = Payloads(connection, grace=GRACE, clock=lambda: period * GRACE).upload(STAGE, PAYLOAD, Identifier("B"))
+
+    assert f"{STAGE}/payload_{PAYLOAD.digest}_{expected}" == str(found)
+
+
+@pytest.mark.parametrize(("period", "expected"), [(7.9, 1), (8.0, 0)])
+def test_sweep(connect, period, expected):
+    """A payload goes when it has been too old for a new job for a whole period."""
+    connection = connect()
+    Payloads(connection, grace=GRACE, clock=lambda: 5 * GRACE).upload(STAGE, PAYLOAD, Identifier("A"))
+    removed = Payloads(connection, grace=GRACE, clock=lambda: period * GRACE).sweep(STAGE)
+
+    assert (1 - expected, expected) == (len(removed), len(archives(connection)))
+
+
+def test_a_job_keeps_its_payload(connect):
+    """However old it is: the job may wait for a node for days."""
+    connection = connect()
+    start(connection, 1, Payloads(connection, grace=GRACE, clock=lambda: 0).upload(STAGE, PAYLOAD, Identifier("A")))
+    later = Payloads(connection, grace=GRACE, clock=lambda: 99 * GRACE)
+    while_it_is_there = later.sweep(STAGE)
+    connection.rows("DROP SERVICE MLJOB_1")
+
+    assert [] == while_it_is_there
+    assert [f"payload_{PAYLOAD.digest}_0"] == [directory.path.rpartition("/")[2] for directory in later.sweep(STAGE)]
+
+
+def test_an_upload_sweeps(connect):
+    """So that nothing has to be scheduled for it; what else lies on the stage stays."""
+    connection = connect()
+    Payloads(connection, grace=GRACE, clock=lambda: 0).upload(STAGE, Payload(archive=b"old"), Identifier("A"))
+    now = Payloads(connection, grace=GRACE, clock=lambda: 9 * GRACE)
+    kept = now.keep(STAGE, Payload(archive=b"old"))
+    now.upload(STAGE, PAYLOAD, Identifier("B"))
+
+    assert sorted([kept.path.rpartition("/")[2], f"payload_{PAYLOAD.digest}_9"]) == archives(connection)
+
+
+def test_no_grace_no_sharing(connect):
+    """Each job has a payload of its own, and removes it."""
+    connection = connect()
+    payloads = Payloads(connection, grace=0)
+    first = payloads.upload(STAGE, PAYLOAD, Identifier("MLJOB_A"))
+    second = payloads.upload(STAGE, PAYLOAD, Identifier("MLJOB_B"))
+
+    assert first != second
+    assert [False, False] == [payloads.is_shared(first), payloads.is_shared(second)]
+
+
+def test_tasks_that_start_together_upload_once(server, connect):
+    """On one machine they wait for each other."""
+    clients = [Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE) for _ in range(16)]
+    barrier = threading.Barrier(len(clients))
+
+    def upload(payloads):
+        barrier.wait()
+        return payloads.upload(STAGE, PAYLOAD, Identifier("A"))
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        places = set(pool.map(upload, clients))
+
+    assert 1 == len(places)
+    assert 1 == len(server.statements.matching("PUT"))
+
+
+def test_patient_tasks_leave_the_upload_to_another_machine(server, connect):
+    """Where no lock reaches, the later of several mapped tasks wait a moment for the first one's upload."""
+    first, other = (Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE) for _ in range(2))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.upload, STAGE, PAYLOAD, Identifier("B"), patience=30)
+        place = first.upload(STAGE, PAYLOAD, Identifier("A"))
+
+        assert place == waiting.result()
+    assert 1 == len(server.statements.matching("PUT"))
+
+
+class Stepped:
+    """A connection that runs each statement when the test says so."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        self.role = "PUBLIC"
+
+    def rows(self, statement):
+        """Wait for the turn, run the statement."""
+        self._turn.acquire()
+        try:
+            return self._connection.rows(statement)
+        finally:
+            self._done.release()
+
+    def step(self, thread):
+        """Let one statement run, if the thread has one left."""
+        self._turn.release()
+        while thread.is_alive() and not self._done.acquire(timeout=0.005):
+            pass
+
+
+# The cleaner: LIST, SHOW, REMOVE. The submitter: LIST, and if it uploads LIST, PUT, LIST; then EXECUTE.
+TURNS = sorted(set(itertools.permutations("ccc" + "sssss")))
+
+
+@pytest.mark.parametrize("age", [1.9, 2.0, 2.9, 3.0, 7.5])
+@pytest.mark.parametrize("turns", TURNS[::7], ids="".join)
+def test_no_payload_is_removed_between_its_choice_and_its_job(connect, turns, age):
+    """Whatever the order of the statements of a task that cleans up and of one that submits.
+
+    The submitter may take almost a period from its choice to its job: its clock is that much behind.
+    """
+    setup, for_cleaner, for_submitter = connect(), Stepped(connect()), Stepped(connect())
+    Payloads(setup, grace=GRACE, clock=lambda: 0.0).upload(STAGE, PAYLOAD, Identifier("OLD"))
+    cleaner = Payloads(for_cleaner, grace=GRACE, clock=lambda: age * GRACE)
+    submitter = Payloads(for_submitter, grace=GRACE, clock=lambda: (age - 0.9) * GRACE)
+    chosen = []
+
+    def submit():
+        chosen.append(submitter.upload(STAGE, PAYLOAD, Identifier("NEW")))
+        start(for_submitter, 1, chosen[0])
+
+    threads = {"c": threading.Thread(target=cleaner.sweep, args=[STAGE]), "s": threading.Thread(target=submit)}
+    stepped = {"c": for_cleaner, "s": for_submitter}
+    for thread in threads.values():
+        thread.start()
+    for turn in (*turns, *"ccccssssss"):
+        stepped[turn].step(threads[turn])
+    for thread in threads.values():
+        thread.join()
+
+    assert chosen[0].path.rpartition("/")[2] in archives(setup)
+
+
+@pytest.mark.parametrize("comment", ["", "by hand", "[]", "{", '{"payload": 5}', '{"dag_id": "x"}'])
+def test_comments_without_a_payload(comment):
+    """Jobs of other people name none."""
+    assert payload_of(comment) is None

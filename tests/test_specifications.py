@@ -1,0 +1,168 @@
+"""MLJobOperator(spec=…): service specifications of the user's own, in any image."""
+
+import pytest
+
+from airflow_provider_mljobs import exceptions
+from airflow_provider_mljobs.operators import MLJobOperator
+from tests.lab import POOL
+
+TEXT = """
+spec:
+  containers:
+  - name: greet
+    image: /snowflake/images/snowflake_images/greeter:1.0
+    command: ["sh", "-c", "echo hello $NAME"]
+    env: {NAME: "%s"}
+"""
+
+
+def of(name):
+    """Return a specification whose container greets somebody."""
+    container = {
+        "name": "greet",
+        "image": "/snowflake/images/snowflake_images/greeter:1.0",
+        "command": ["sh", "-c", "echo hello $NAME"],
+    }
+    return {"spec": {"containers": [{**container, "env": {"NAME": name}}]}}
+
+
+def task(**fields):
+    """Make a function that makes the task."""
+    return lambda: MLJobOperator(**{"task_id": "job", "compute_pool": POOL, "poll_interval": 0.1} | fields)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("spec", [of("dict"), TEXT % "text"], ids=["dict", "text"])
+def test_spec(airflow, spec, deferrable):
+    """The log is there; there is no result; the service is dropped."""
+    run = airflow.run_task(task(spec=spec, deferrable=deferrable))
+
+    assert "success" == run.state
+    assert run.xcom("job", "logs") in {"hello dict", "hello text"}
+    assert run.xcom("job") is None
+    assert [] == airflow.jobs
+
+
+def test_spec_is_templated(airflow):
+    """Every text in it, however deep."""
+    run = airflow.run_task(task(spec=of("{{ task.task_id }}")))
+
+    assert "hello job" == run.xcom("job", "logs")
+
+
+def test_spec_file(airflow, tmp_path):
+    """A file beside the DAG file; what stands in it is templated, too."""
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "job.yaml").write_text(TEXT % "{{ dag.dag_id }}")
+    run = airflow.run_task(task(spec="specs/job.yaml"), folder=tmp_path)
+
+    assert "hello lab" == run.xcom("job", "logs")
+
+
+@pytest.fixture
+def staged(airflow, tmp_path):
+    """Put a specification on the stage and return its place."""
+
+    def staged(name, text):
+        (tmp_path / name).write_text(text)
+        airflow.query(f"PUT 'file://{tmp_path / name}' @ML_PAYLOADS/specs AUTO_COMPRESS = FALSE")
+        return f"@ML_PAYLOADS/specs/{name}"
+
+    return staged
+
+
+def test_spec_on_a_stage(airflow, staged):
+    """Snowflake reads it."""
+    run = airflow.run_task(task(spec=staged("job.yaml", TEXT % "stage")))
+
+    assert "hello stage" == run.xcom("job", "logs")
+
+
+def test_template_on_a_stage(airflow, staged):
+    """Snowflake fills its variables in."""
+    run = airflow.run_task(task(spec=staged("job.yaml", TEXT % "{{ who }}"), using={"who": "{{ task.task_id }}"}))
+
+    assert "hello job" == run.xcom("job", "logs")
+
+
+def test_template(airflow):
+    """What Airflow is to leave to Snowflake stands between raw and endraw."""
+    run = airflow.run_task(task(spec=TEXT % "{% raw %}{{ who | default('nobody') }}{% endraw %}", using={"who": "you"}))
+
+    assert "hello you" == run.xcom("job", "logs")
+
+
+def test_several_containers_and_instances(airflow):
+    """The log says of each line whose it is."""
+    document = of("main")
+    document["spec"]["containers"].append(
+        {
+            "name": "other",
+            "image": "/snowflake/images/snowflake_images/greeter:1.0",
+            "command": ["sh", "-c", "echo index $SNOWFLAKE_JOB_INDEX"],
+        }
+    )
+    run = airflow.run_task(task(spec=document, target_instances=2))
+
+    assert [
+        "[instance 0, greet] hello main",
+        "[instance 0, other] index 0",
+        "[instance 1, greet] hello main",
+        "[instance 1, other] index 1",
+    ] == run.xcom("job", "logs").splitlines()
+
+
+def test_failure(airflow):
+    """The error has the container's exit code and its last lines."""
+    document = of("x")
+    document["spec"]["containers"][0]["command"] = ["sh", "-c", "echo out of luck; exit 3"]
+    run = airflow.run_task(task(spec=document))
+
+    assert isinstance(run.errors["job"], exceptions.MLJobFailedError)
+    assert "exit code 3" in str(run.errors["job"])
+    assert "out of luck" in run.errors["job"].log_tail
+    assert [] == airflow.jobs
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"spec": {"spec": {"containers": []}}}, "spec.containers"),
+        ({"spec": {"spec": {"containers": [{"name": "A_B", "image": "x"}]}}}, "spec.containers[0].name"),
+        ({"spec": of("x"), "source": "a.py"}, "this one has both"),
+        ({}, "this one has neither"),
+        ({"spec": of("x"), "args": ["a"], "secrets": {"A": "s"}}, "args, secrets can't be given with spec"),
+        ({"source": "a.py"}, "stage_name is missing"),
+        ({"source": "a.py", "stage_name": "@s", "using": {"a": "b"}}, "using is for the variables of a spec"),
+    ],
+    ids=["no containers", "container name", "both", "neither", "not for specs", "no stage", "using"],
+)
+def test_refused_while_parsing(fields, message):
+    """Whatever is in the DAG file is checked when it is parsed."""
+    with pytest.raises(exceptions.InvalidJobSpecError) as raised:
+        task(**fields)()
+
+    assert message in str(raised.value)
+
+
+def test_a_missing_file_is_an_import_error(airflow, tmp_path):
+    """Airflow reads the file when it parses the DAG."""
+    with pytest.raises(exceptions.InvalidJobSpecError, match=r"'specs/none.yaml' can't be read from"):
+        airflow.run_task(task(spec="specs/none.yaml"), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"spec": "spec:\n  containers: [}"}, "line 2"),
+        ({"spec": TEXT % "{{ '{{ a }}' }}", "using": {}}, "a"),
+        ({"spec": TEXT % "x", "using": {"a": "1"}}, "spec has no variables left"),
+    ],
+    ids=["no YAML", "no value", "nothing to fill in"],
+)
+def test_refused_before_the_submit(airflow, fields, message, tmp_path):
+    """What only the run knows is checked before anything is sent."""
+    run = airflow.run_task(task(**fields), folder=tmp_path)
+
+    assert message in str(run.errors["job"])
+    assert [] == airflow.jobs
