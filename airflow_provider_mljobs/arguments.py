@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from importlib import import_module
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
@@ -13,11 +15,11 @@ from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.functions import validate_serializer
+from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
 from airflow_provider_mljobs.jobs.imports import validate_imports
 from airflow_provider_mljobs.jobs.payload import validate_requirements
-from airflow_provider_mljobs.jobs.rendering import validate_overrides
-from airflow_provider_mljobs.jobs.secrets import validate_secrets
+from airflow_provider_mljobs.jobs.sources import Place, is_on_stage, locate, validate_source
 from airflow_provider_mljobs.jobs.spec import (
     validate_artifact_repositories,
     validate_env_vars,
@@ -25,13 +27,35 @@ from airflow_provider_mljobs.jobs.spec import (
     validate_log_level,
     validate_runtime_environment,
 )
-from airflow_provider_mljobs.jobs.specification import parse, validate as validate_specification, validate_using
 from airflow_provider_mljobs.jobs.transport import validate_text
-from airflow_provider_mljobs.jobs.volumes import parse_endpoints, validate_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_mljobs.operators import MLJobOperator
+
+# What a specification of the user's own says itself.
+_FOR_SOURCES = (
+    "entrypoint",
+    "args",
+    "imports",
+    "stage_name",
+    "env_vars",
+    "secrets",
+    "pip_requirements",
+    "artifact_repositories",
+    "runtime_environment",
+    "min_instances",
+    "parallel",
+    "volumes",
+    "endpoints",
+    "spec_overrides",
+    "log_level",
+    "managed",
+    "query_tag",
+)
+# A text that is no file's name: a specification has several lines, or braces.
+_SPECIFICATION_FILES = (".yaml", ".yml", ".json")
 # Stands for the connection's database and schema while they aren't known.
 _ANY = Identifier("ANY")
 
@@ -88,6 +112,81 @@ def integrations(value: Any, field: str = "external_access_integrations") -> tup
     return tuple(identifier(name, field) for name in value)
 
 
+def folder_of(task: MLJobOperator) -> Path:
+    """Return the folder that a task's relative paths start at: its DAG file's."""
+    dag = task.get_dag()
+    return Path(dag.fileloc).parent if dag is not None and dag.fileloc else Path()
+
+
+def importable(task: MLJobOperator) -> tuple[str, ...]:
+    """Return the names by which a task's function imports what travels with it."""
+    return tuple(name or PurePath(path).stem for path, name in task.imports)
+
+
+def is_specification_file(spec: object) -> bool:
+    """Tell whether a task's spec names a local file."""
+    return isinstance(spec, str) and spec.endswith(_SPECIFICATION_FILES) and "\n" not in spec and spec[:1] != "@"
+
+
+def read_specification(task: MLJobOperator) -> str:
+    """Return the text of the file that a task's spec names.
+
+    :raises InvalidJobSpecError: if it can't be read.
+    """
+    path = folder_of(task) / str(task.spec)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidJobSpecError(f"spec {str(task.spec)!r} can't be read from {path}: {error}.") from error
+
+
+def refuse_contradictions(task: MLJobOperator) -> None:
+    """Refuse arguments that don't go together.
+
+    :raises InvalidJobSpecError: naming them, and what to do.
+    """
+    if (task.spec is None) == (task.source is None):
+        raise InvalidJobSpecError(
+            "A task runs either a source (a function, a file, a directory, a stage path, a GitSource) or a spec, a "
+            f"service specification of your own; this one has {'neither' if task.spec is None else 'both'}."
+        )
+    if task.spec is not None:
+        given = [name for name in _FOR_SOURCES if getattr(task, name)]
+        if given:
+            raise InvalidJobSpecError(
+                f"{', '.join(given)} can't be given with spec: write what you mean into the specification."
+            )
+    elif task.stage_name is None:
+        raise InvalidJobSpecError("stage_name is missing: a source needs a stage for its payload and its result.")
+    if task.using is not None and task.spec is None:
+        raise InvalidJobSpecError("using is for the variables of a spec; a source takes args.")
+    if task.function is not None and task.entrypoint is not None:
+        raise InvalidJobSpecError(f"entrypoint {task.entrypoint!r} is for a directory; source is a callable.")
+    if task.function is None and task.serializer != "auto":
+        raise InvalidJobSpecError(f"serializer={task.serializer!r} is for a callable; source is none.")
+
+
+def locate_source(task: MLJobOperator, *, is_here: bool) -> None:
+    """Refuse a source, entrypoint or import that can't be, without reading anything.
+
+    :param is_here: whether files can be looked for: they lie beside the DAG file.
+    :raises PayloadError: if one isn't there.
+    :raises InvalidJobSpecError: if one can't be run.
+    """
+    source = GitSource(**task.source) if isinstance(task.source, dict) else task.source
+    validate_source(source, task.entrypoint)
+    if is_here and not isinstance(source, GitSource) and not is_on_stage(source):
+        locate(folder_of(task) / source, task.entrypoint)
+
+
+def locate_imports(task: MLJobOperator) -> None:
+    """Refuse imports that aren't there, without reading them.
+
+    :raises PayloadError: if one isn't there.
+    """
+    validate_imports(task.imports, Place(folder=folder_of(task)))
+
+
 def validate(fields: Mapping[str, Any]) -> None:
     """Refuse what can be known to be wrong while the DAG is parsed; the rest waits for its templates.
 
@@ -123,26 +222,34 @@ def _validate_text(value: Any, *, field: str) -> None:
 def _validate_spec(value: Any) -> None:
     """Check a specification that stands in the DAG file; files and stages are read later."""
     if isinstance(value, Mapping):
-        validate_specification(parse(value, "spec"), "spec")
+        from airflow_provider_mljobs.jobs.specification import parse, validate
+
+        validate(parse(value, "spec"), "spec")
     elif value is not None:
         text(value, "spec")
+
+
+def _if_given(value: Any, *, module: str, check: str) -> None:
+    """Check what few tasks have, by a module that only their DAG files have to load."""
+    if value is not None and value != ():
+        getattr(import_module(f"airflow_provider_mljobs.jobs.{module}"), check)(value)
 
 
 _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "compute_pool": partial(identifier, field="compute_pool"),
     "stage_name": _validate_stage,
     "spec": _validate_spec,
-    "using": lambda value: None if value is None else validate_using(value),
+    "using": partial(_if_given, module="specification", check="validate_using"),
     "imports": validate_imports,
     "database": partial(optional_identifier, field="database"),
     "schema": partial(optional_identifier, field="schema"),
     "query_warehouse": partial(optional_identifier, field="query_warehouse"),
     "external_access_integrations": integrations,
     "env_vars": lambda value: validate_env_vars(value or {}),
-    "secrets": lambda value: validate_secrets(value or {}),
-    "volumes": lambda value: validate_volumes(value or {}),
-    "endpoints": parse_endpoints,
-    "spec_overrides": validate_overrides,
+    "secrets": partial(_if_given, module="secrets", check="validate_secrets"),
+    "volumes": partial(_if_given, module="volumes", check="validate_volumes"),
+    "endpoints": partial(_if_given, module="volumes", check="parse_endpoints"),
+    "spec_overrides": partial(_if_given, module="rendering", check="validate_overrides"),
     "pip_requirements": validate_requirements,
     "runtime_environment": validate_runtime_environment,
     "log_level": validate_log_level,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs import __version__
-from airflow_provider_mljobs.arguments import identifier, integrations, optional_identifier
+from airflow_provider_mljobs.arguments import (
+    folder_of,
+    identifier,
+    integrations,
+    is_specification_file,
+    optional_identifier,
+)
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.git import GIT_SECRET_DIRECTORY, GitSource
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath, job_name
-from airflow_provider_mljobs.jobs.imports import validate_imports
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
 from airflow_provider_mljobs.jobs.secrets import parse_secrets
-from airflow_provider_mljobs.jobs.sources import Place, is_on_stage, locate, validate_source
+from airflow_provider_mljobs.jobs.sources import Place
 from airflow_provider_mljobs.jobs.spec import CONTAINER, JobSpec, Resources, Runtime, is_managed
 from airflow_provider_mljobs.jobs.specification import is_template, parse, validate, validate_using
 from airflow_provider_mljobs.jobs.volumes import parse_endpoints, parse_volumes
@@ -26,35 +30,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.jobs.identifiers import Identifier
     from airflow_provider_mljobs.operators import MLJobOperator
-
-# What a specification of the user's own says itself.
-_FOR_SOURCES = (
-    "entrypoint",
-    "args",
-    "imports",
-    "stage_name",
-    "env_vars",
-    "secrets",
-    "pip_requirements",
-    "artifact_repositories",
-    "runtime_environment",
-    "min_instances",
-    "parallel",
-    "volumes",
-    "endpoints",
-    "spec_overrides",
-    "log_level",
-    "managed",
-    "query_tag",
-)
-# A text that is no file's name: a specification has several lines, or braces.
-_SPECIFICATION_FILES = (".yaml", ".yml", ".json")
-
-
-def folder_of(task: MLJobOperator) -> Path:
-    """Return the folder that a task's relative paths start at: its DAG file's."""
-    dag = task.get_dag()
-    return Path(dag.fileloc).parent if dag is not None and dag.fileloc else Path()
 
 
 def payload_of(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> Payload:
@@ -72,11 +47,6 @@ def payload_of(task: MLJobOperator, database: Identifier | None, schema: Identif
     if isinstance(task.source, dict):
         return Payload.of_git(GitSource(**task.source), task.entrypoint or "", **common)
     return Payload.of_source(task.source, task.entrypoint, **common)
-
-
-def importable(task: MLJobOperator) -> tuple[str, ...]:
-    """Return the names by which a task's function imports what travels with it."""
-    return tuple(name or PurePath(path).stem for path, name in task.imports)
 
 
 def job_spec(
@@ -175,65 +145,6 @@ def specification_source(
     return SpecificationSource(text=render(document))
 
 
-def read_specification(task: MLJobOperator) -> str:
-    """Return the text of the file that a task's spec names.
-
-    :raises InvalidJobSpecError: if it can't be read.
-    """
-    path = folder_of(task) / str(task.spec)
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidJobSpecError(f"spec {str(task.spec)!r} can't be read from {path}: {error}.") from error
-
-
-def refuse_contradictions(task: MLJobOperator) -> None:
-    """Refuse arguments that don't go together.
-
-    :raises InvalidJobSpecError: naming them, and what to do.
-    """
-    if (task.spec is None) == (task.source is None):
-        raise InvalidJobSpecError(
-            "A task runs either a source (a function, a file, a directory, a stage path, a GitSource) or a spec, a "
-            f"service specification of your own; this one has {'neither' if task.spec is None else 'both'}."
-        )
-    if task.spec is not None:
-        given = [name for name in _FOR_SOURCES if getattr(task, name)]
-        if given:
-            raise InvalidJobSpecError(
-                f"{', '.join(given)} can't be given with spec: write what you mean into the specification."
-            )
-    elif task.stage_name is None:
-        raise InvalidJobSpecError("stage_name is missing: a source needs a stage for its payload and its result.")
-    if task.using is not None and task.spec is None:
-        raise InvalidJobSpecError("using is for the variables of a spec; a source takes args.")
-    if task.function is not None and task.entrypoint is not None:
-        raise InvalidJobSpecError(f"entrypoint {task.entrypoint!r} is for a directory; source is a callable.")
-    if task.function is None and task.serializer != "auto":
-        raise InvalidJobSpecError(f"serializer={task.serializer!r} is for a callable; source is none.")
-
-
-def locate_source(task: MLJobOperator, *, is_here: bool) -> None:
-    """Refuse a source, entrypoint or import that can't be, without reading anything.
-
-    :param is_here: whether files can be looked for: they lie beside the DAG file.
-    :raises PayloadError: if one isn't there.
-    :raises InvalidJobSpecError: if one can't be run.
-    """
-    source = GitSource(**task.source) if isinstance(task.source, dict) else task.source
-    validate_source(source, task.entrypoint)
-    if is_here and not isinstance(source, GitSource) and not is_on_stage(source):
-        locate(folder_of(task) / source, task.entrypoint)
-
-
-def locate_imports(task: MLJobOperator) -> None:
-    """Refuse imports that aren't there, without reading them.
-
-    :raises PayloadError: if one isn't there.
-    """
-    validate_imports(task.imports, Place(folder=folder_of(task)))
-
-
 def preview(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> str:
     """Return the statement that would start a task's job, without asking Snowflake.
 
@@ -273,11 +184,6 @@ def _yaml(document: Mapping[str, Any]) -> str:
 def using_values(using: Mapping[str, Any]) -> dict[str, str]:
     """Write what a template's variables become: text as it is, all else as JSON."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in using.items()}
-
-
-def is_specification_file(spec: object) -> bool:
-    """Tell whether a task's spec names a local file."""
-    return isinstance(spec, str) and spec.endswith(_SPECIFICATION_FILES) and "\n" not in spec and spec[:1] != "@"
 
 
 def _template(spec: Any, using: Mapping[str, Any]) -> SpecificationSource:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
-from airflow_provider_mljobs import assembly
+from airflow_provider_mljobs import arguments
 from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.functions import SESSION, pack, refuse_empty
@@ -67,7 +67,7 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
         # Whether the arguments fit has been seen by Airflow.
         refuse_empty(function)
         if self.serializer == "source":
-            pack(function, "source", assembly.importable(self))
+            pack(function, "source", arguments.importable(self))
         if is_known([*self.op_args, *self.op_kwargs.values()]):
             self.packed_arguments(None)
 
@@ -82,7 +82,7 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
             resolved(list(self.op_args)),
             resolved(kwargs),
             serializer=self.serializer,
-            importable=assembly.importable(self),
+            importable=arguments.importable(self),
         )
 
     def _without_session(self) -> dict[str, Any]:

@@ -13,17 +13,14 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_mljobs import arguments, assembly
+from airflow_provider_mljobs import arguments
 from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, MLJobFailedError
-from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
-from airflow_provider_mljobs.gateway.watching import look, tell
 from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments, validate_arguments
 from airflow_provider_mljobs.jobs.functions import called, pack, refuse_call, refuse_empty
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.imports import plain as plain_imports
-from airflow_provider_mljobs.jobs.rendering import result_directory
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, jsonb_safe
 from airflow_provider_mljobs.jobs.spec import validate_instances
 from airflow_provider_mljobs.jobs.status import JobStatus
@@ -264,8 +261,8 @@ class MLJobOperator(BaseOperator):
 
     def prepare_template(self) -> None:
         """Read a specification's file, so that its text is rendered and shown like any other field."""
-        if assembly.is_specification_file(self.spec) and is_known(self.spec):
-            self.spec = assembly.read_specification(self)
+        if arguments.is_specification_file(self.spec) and is_known(self.spec):
+            self.spec = arguments.read_specification(self)
 
     def execute(self, context: Context) -> Any:
         """Submit the job; then wait, defer or return its id."""
@@ -302,6 +299,8 @@ class MLJobOperator(BaseOperator):
 
         What only Snowflake knows stands in angle brackets.
         """
+        from airflow_provider_mljobs import assembly
+
         print(assembly.preview(self, *self.hook.default_schema))  # noqa: T201 (for whoever calls it)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
@@ -334,6 +333,8 @@ class MLJobOperator(BaseOperator):
             hook.cancel(hook.job(self.job_id))
 
     def _abandon(self, context: Context) -> None:
+        from airflow_provider_mljobs.gateway.completion import abandon
+
         job, place = self._spec(context).name, self._stage_path(context)
         directory = self.hook.stage(place) if place else None
         try:
@@ -345,6 +346,9 @@ class MLJobOperator(BaseOperator):
 
     def _submit(self, context: Context, spec: JobSpec) -> StagePath | None:
         """Start the job, and return its own directory on the stage; a specification of the user's own has none."""
+        from airflow_provider_mljobs import assembly
+        from airflow_provider_mljobs.jobs.rendering import result_directory
+
         if self.spec is not None:
             self.hook.client.submit_specification(spec, assembly.specification_source(self, *self.hook.default_schema))
             return None
@@ -357,6 +361,8 @@ class MLJobOperator(BaseOperator):
         return self.hook.client.submit(spec, place, given, payload.copies)
 
     def _payload(self) -> Payload:
+        from airflow_provider_mljobs import assembly
+
         return assembly.payload_of(self, *self.hook.default_schema)
 
     def packed_arguments(self, context: Context | None) -> Arguments:  # noqa: ARG002 (the decorator needs the context)
@@ -369,7 +375,7 @@ class MLJobOperator(BaseOperator):
                 self.function,
                 resolved(self.args),
                 serializer=self.serializer,
-                importable=assembly.importable(self),
+                importable=arguments.importable(self),
             )
         return Arguments.of_script(self.args, to_process=self._is_command)
 
@@ -378,6 +384,8 @@ class MLJobOperator(BaseOperator):
         return isinstance(self.entrypoint, list | tuple)
 
     def _spec(self, context: Context) -> JobSpec:
+        from airflow_provider_mljobs import assembly
+
         database, schema = self.hook.default_schema
         ti = context["ti"]
         return assembly.job_spec(
@@ -426,6 +434,8 @@ class MLJobOperator(BaseOperator):
 
     def _wait(self, job: QualifiedName, watch: JobWatch, directory: StagePath | None) -> dict[str, Any]:
         """Wait in the worker: the same look and the same decision as the trigger's."""
+        from airflow_provider_mljobs.gateway.watching import look, tell
+
         started, status = time.time(), JobStatus.UNKNOWN
         while True:
             watch, seen = look(self.hook.client, job, watch, time.time())
@@ -438,6 +448,8 @@ class MLJobOperator(BaseOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
+        from airflow_provider_mljobs.gateway.completion import Ending, complete
+
         # As in execute(), which may have run in another process.
         mask_secret(dict(self.env_vars or {}))
         self.job_id = str(event["job_id"])
@@ -509,9 +521,9 @@ class MLJobOperator(BaseOperator):
             raise InvalidJobSpecError(f"on_finish must be one of {known}; got {self.on_finish!r}.")
         arguments.validate(vars(self))
         validate_instances(self.target_instances, self.min_instances)
-        assembly.refuse_contradictions(self)
+        arguments.refuse_contradictions(self)
         if self._dag is not None and is_known(self.imports):
-            assembly.locate_imports(self)
+            arguments.locate_imports(self)
         if self.function is not None:
             self._validate_function(self.function)
         elif self.spec is None and is_known(self.source) and is_known(self.entrypoint):
@@ -520,7 +532,7 @@ class MLJobOperator(BaseOperator):
     def _validate_function(self, function: Callable[..., Any]) -> None:
         refuse_empty(function)
         if self.serializer == "source":
-            pack(function, "source", assembly.importable(self))
+            pack(function, "source", arguments.importable(self))
         if is_known(self.args):
             validate_arguments(self.args)
             refuse_call(function, self.args, {})
@@ -530,7 +542,7 @@ class MLJobOperator(BaseOperator):
         if is_known(self.args):
             script_arguments(self.args, to_process=self._is_command)
         # A DAG file is parsed where its folder is; a task without a DAG says nothing about where it will run.
-        assembly.locate_source(self, is_here=self._dag is not None)
+        arguments.locate_source(self, is_here=self._dag is not None)
 
 
 def _templatable(source: Any) -> Any:

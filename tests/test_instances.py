@@ -216,18 +216,3 @@ def test_a_worker_of_ray_is_killed(ray_airflow):
     assert (137, True) == (codes[1], codes[0] > 0)
     assert "Instance 1, container main:" in str(run.errors["job"])
     assert "(exit code 137)" in str(run.errors["job"])
-
-
-def test_several_instances_need_ray_or_parallel(airflow):
-    """Work that is meant for three isn't done by one; the message says how to do it by three."""
-    if RAY_PYTHONS and str(RAY_PYTHONS[0]) == sys.executable:
-        pytest.skip("Ray is installed in .venv")
-
-    def one():
-        return 1
-
-    run = airflow.run_task(lambda: MLJobOperator(source=one, **SETTINGS))
-
-    assert isinstance(run.errors["job"], exceptions.RemoteError)
-    assert "target_instances=3 needs Ray in the container" in str(run.errors["job"])
-    assert "parallel=True" in str(run.errors["job"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import (
+    GatewayError,
     InvalidJobSpecError,
     JobNotFoundError,
     MLJobError,
@@ -131,7 +132,11 @@ class MLJobClient:
             # The job may have started, so its payload stays.
             raise
         except MLJobError:
-            self._remove_payload(payload)
+            try:
+                self._remove_payload(payload)
+            except GatewayError as error:
+                # What went wrong before is the error to tell.
+                logger.warning("Could not remove the payload of %s; left: %s. Reason: %s", spec.name, payload, error)
             raise
         return result_directory(spec, payload)
 

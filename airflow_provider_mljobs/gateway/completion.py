@@ -111,7 +111,9 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     try:
         result = client.result(job, directory, patient=is_done, max_bytes=ending.max_bytes)
         artifacts = client.artifacts(directory, result)
-        each = client.instances(directory, ending.instances, patient=is_done) if ending.instances > 1 else ()
+        # Which instance has failed is in a record that may still be on its way.
+        is_over = is_done or status is JobStatus.FAILED
+        each = client.instances(directory, ending.instances, patient=is_over) if ending.instances > 1 else ()
     except (ResultError, GatewayError) as error:
         unreadable = ResultError(f"The result of job {job} can't be read; it stays in {directory}. {error}")
         unreadable.__cause__ = error
@@ -120,7 +122,8 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     if first is not None and first.failure is not None:
         # The first instance may have ended well, or have been stopped because another one had failed.
         result = first.failure
-    is_taken = result is None or result.reference is None
+    values = [result, *(instance.result for instance in each)]
+    is_taken = all(value is None or value.reference is None for value in values)
     return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
 
 

@@ -128,7 +128,10 @@ def read_instances(
             connection.rows(statements.get_matching(place / "", Path(local), r".*/[0-9]+[.]json"))
             texts = {file.name: _decoded(file, place) for file in Path(local).iterdir()}
     return tuple(
-        InstanceResult.parse(instance, texts.get(f"{instance}.json"), place / str(instance))
+        # The first instance's own files are the job's.
+        InstanceResult.parse(
+            instance, texts.get(f"{instance}.json"), place / str(instance) if instance else directory / _OUTPUT
+        )
         for instance in range(count)
     )
 

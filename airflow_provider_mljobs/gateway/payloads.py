@@ -171,11 +171,14 @@ def put(connection: Connection, content: bytes, file: StagePath) -> None:
 
 @contextlib.contextmanager
 def _locked(name: str) -> Iterator[None]:
-    """Hold a lock among the processes and threads of this machine."""
-    directory = Path(tempfile.gettempdir(), f"mljobs-{os.getuid()}")
-    directory.mkdir(mode=0o700, exist_ok=True)
+    """Hold a lock among the processes and threads of this machine, if it lets us; it only saves uploads."""
     # A fixed number of files, so that none has to be removed, which a lock can't be safely.
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % _LOCKS
-    with (directory / f"{number}.lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    directory = Path(tempfile.gettempdir(), f"mljobs-{os.getuid()}")
+    with contextlib.ExitStack() as held:
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            fcntl.flock(held.enter_context((directory / f"{number}.lock").open("ab")), fcntl.LOCK_EX)
+        except OSError as error:
+            logger.debug("Going on without a lock in %s: %s", directory, error)
         yield

@@ -195,7 +195,12 @@ def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
         least = spec.min_instances or spec.target_instances
         contract |= _RAY_ENVIRONMENT | {"MLRS_MIN_INSTANCES": str(least)}
     if spec.parallel:
-        contract["MLJOBS_PARALLEL"] = "1"
+        # By the first two Snowflake's client knows that each instance has a result of its own.
+        contract |= {
+            "MLRS_LAUNCH_BACKEND": "passthrough",
+            "MLRS_SUBMITTED_TARGET_INSTANCES": str(spec.target_instances),
+            "MLJOBS_PARALLEL": "1",
+        }
     if spec.query_tag:
         contract["MLJOBS_QUERY_TAG"] = to_ascii(spec.query_tag)
     if arguments.inline is not None:

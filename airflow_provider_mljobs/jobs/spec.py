@@ -25,7 +25,8 @@ _MAX_ENV_BYTES = 500_000
 _SPECIFIABLE = re.compile("[\x00-\ud7ff\ue000-\uffff]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _RESERVED_ENV = re.compile(
-    r"MLRS_.*|MLJOBS_.*|SNOWFLAKE_(HOST|ACCOUNT|DATABASE|SCHEMA|SERVICE_NAME|JOBS_COUNT|JOB_INDEX)"
+    # How long instances wait for each other is the user's to say.
+    r"MLRS_(?!INSTANCES_(TIMEOUT|MIN_WAIT|CHECK_INTERVAL)$).*|MLJOBS_.*|SNOWFLAKE_(HOST|ACCOUNT|DATABASE|SCHEMA|SERVICE_NAME|JOBS_COUNT|JOB_INDEX)"
 )
 _RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 

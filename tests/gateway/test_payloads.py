@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -166,6 +167,15 @@ def test_tasks_that_start_together_upload_once(server, connect):
 
     assert 1 == len(places)
     assert 1 == len(server.statements.matching("PUT"))
+
+
+def test_without_a_place_for_locks(connect, tmp_path, monkeypatch):
+    """They only save uploads, so none is no reason to fail."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"mljobs-{os.getuid()}").write_text("in the way")
+    place = Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE).upload(STAGE, PAYLOAD, Identifier("A"))
+
+    assert f"{STAGE}/payload_{PAYLOAD.digest}_5" == str(place)
 
 
 def test_patient_tasks_leave_the_upload_to_another_machine(server, connect):

@@ -63,10 +63,11 @@ def runtime():
 def run(tmp_path, spec, runtime):
     """Run a payload; keyword arguments are the environment of the container beside that of the specification.
 
-    ``staged`` are files and directories on stages: where they lie here, by what COPY FILES is told.
+    ``staged`` are files and directories on stages: where they lie here, by what COPY FILES is told. ``python`` are
+    options of the interpreter.
     """
 
-    def run(payload, arguments=None, env_vars=None, staged=None, **environment):
+    def run(payload, arguments=None, env_vars=None, staged=None, python=(), **environment):
         arguments = arguments or Arguments.of_script(())
         job = spec(env_vars=env_vars or {})
         text = render(specification(job, job.stage / "payload_1", arguments, runtime))
@@ -82,7 +83,7 @@ def run(tmp_path, spec, runtime):
         places = {STAGE_MOUNT: str(stage), RESULT_MOUNT: str(result)}
         mounted = {name: places.get(value, value) for name, value in container["env"].items()}
         ended = subprocess.run(
-            [sys.executable, stage / ARCHIVE],
+            [sys.executable, *python, stage / ARCHIVE],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **mounted, **environment},
             cwd=tmp_path,
             capture_output=True,

@@ -1,9 +1,12 @@
-import importlib.util
 import re
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from airflow_provider_mljobs import jobs
 from airflow_provider_mljobs.jobs.launcher.cluster import (
     Peer,
     Requirement,
@@ -14,8 +17,8 @@ from airflow_provider_mljobs.jobs.launcher.cluster import (
     raylet_options,
     worker_options,
 )
-from airflow_provider_mljobs.jobs.payload import Payload
 
+JOBS = str(Path(jobs.__file__).parent)
 GIB = 1024**3
 # An address of the cloud's, and one of a machine that all instances share.
 OWN_NODE, SHARED = "10.16.4.7", "127.1.2.3"
@@ -166,31 +169,33 @@ def test_a_head_that_never_starts():
         find_head(asked({0: Peer("127.9.9.9", "PENDING")}), requirement)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed here")
 class TestWithoutRay:
-    """In a container that doesn't have it."""
+    """In a container that doesn't have it: here, in the interpreter that this environment was made from."""
 
-    def test_the_head_says_what_to_do(self, run, script):
+    @staticmethod
+    def run(code):
+        """Run code of the launcher's, whose own Python it needn't be."""
+        return subprocess.run(
+            [Path(sys.base_prefix, "bin/python3"), "-I", "-c", f"import sys; sys.path.append({JOBS!r}); {code}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_the_head_says_what_to_do(self):
         """Work that is meant for three instances isn't done by one."""
-        ended = run(
-            Payload.of_source(script("print('working')"), None), SNOWFLAKE_JOBS_COUNT="3", SNOWFLAKE_JOB_INDEX="0"
-        )
+        ended = self.run("from launcher.cluster import head; head(0, 3).__enter__(); print('working')")
 
-        assert 1 == ended.code
-        assert "working" not in ended.output
-        assert (
-            "target_instances=3 needs Ray in the container, which it doesn't have"
-            in ended.record["metadata"]["message"]
-        )
-        assert "parallel=True" in ended.record["metadata"]["message"]
+        assert (1, "") == (ended.returncode, ended.stdout)
+        assert "LauncherError: target_instances=3 needs Ray in the container, which it doesn't have" in ended.stderr
+        assert "add 'ray' to pip_requirements" in ended.stderr
+        assert "parallel=True" in ended.stderr
 
-    def test_the_others_leave_it_to_the_head(self, run, script):
+    def test_the_others_leave_it_to_the_head(self):
         """The job fails with the head's error, not with one of theirs."""
-        ended = run(
-            Payload.of_source(script("print('working')"), None), SNOWFLAKE_JOBS_COUNT="3", SNOWFLAKE_JOB_INDEX="2"
-        )
+        ended = self.run("from launcher.cluster import work; work(2, 3)")
 
         assert (0, "Instance 2 of 3 has no Ray and nothing to do; see the log of instance 0.\n") == (
-            ended.code,
-            ended.output,
+            ended.returncode,
+            ended.stdout,
         )

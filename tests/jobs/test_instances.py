@@ -138,6 +138,8 @@ def test_a_stop_is_a_stop(instance):
 def test_a_stop_by_ray(run, script, module, code):
     """In a process that is connected to Ray its handler takes the signal, and ends the process with its own code."""
     script("import sys\n\ndef end(number, frame):\n    sys.exit(1)\n", f"{module.replace('.', '/')}.py")
+    # In place of the package, which may be installed.
+    script("", "ray/__init__.py")
     job = script(f"import signal\nfrom {module} import end\nsignal.signal(signal.SIGTERM, end)\n{STOP}")
     ended = run(Payload.of_source(job.parent, "job.py"), MLJOBS_PARALLEL="1")
 

@@ -163,7 +163,7 @@ def test_env_vars_that_no_process_can_have_are_refused(env_vars, message):
 
 def test_other_variables_of_snowflake_are_allowed():
     """Only what the platform itself sets is refused."""
-    validate_env_vars({"SNOWFLAKE_HOME": "/tmp", "A.b-c_1": ""})
+    validate_env_vars({"SNOWFLAKE_HOME": "/tmp", "A.b-c_1": "", "MLRS_INSTANCES_TIMEOUT": "60"})
 
 
 @pytest.mark.parametrize(
