@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -599,6 +600,12 @@ def run_payload(run, payload):
     return _run
 
 
+without_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is not None, reason="with Ray the script starts a cluster first"
+)
+
+
+@without_ray
 def test_start_script_of_the_ml_client(run_payload, payload, isolation):
     """Its launcher runs instead, in the payload's directory."""
     stage = payload.path if isolation == "namespace" else payload.source
@@ -613,6 +620,7 @@ def test_own_start_script(run, volume):
     assert (0, "mine x\n") == run("bash", "/app/startup.sh", "x", mounts=(Mount(source=volume, path="/app"),))
 
 
+@without_ray
 def test_workers_of_head_driven_jobs(run_payload):
     """Without Ray there is nothing for them to do; jobs that start on every instance do run."""
     worker = {"SNOWFLAKE_JOBS_COUNT": "2", "SNOWFLAKE_JOB_INDEX": "1"}
