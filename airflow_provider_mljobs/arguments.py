@@ -39,7 +39,6 @@ _FOR_SOURCES = (
     "entrypoint",
     "args",
     "imports",
-    "stage_name",
     "env_vars",
     "secrets",
     "pip_requirements",
@@ -151,7 +150,9 @@ def refuse_contradictions(task: MLJobOperator) -> None:
             f"service specification of your own; this one has {'neither' if task.spec is None else 'both'}."
         )
     if task.spec is not None:
+        # A stage, which default_args may name for other tasks, does no harm.
         given = [name for name in _FOR_SOURCES if getattr(task, name)]
+        given += [] if task.enable_metrics else ["enable_metrics"]
         if given:
             raise InvalidJobSpecError(
                 f"{', '.join(given)} can't be given with spec: write what you mean into the specification."

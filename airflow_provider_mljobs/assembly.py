@@ -12,6 +12,7 @@ from airflow_provider_mljobs.arguments import (
     integrations,
     is_specification_file,
     optional_identifier,
+    read_specification,
 )
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
@@ -137,7 +138,7 @@ def specification_source(
         file = StagePath.parse(spec, "spec", database, schema)
         return SpecificationSource(file=file, using=None if using is None else using_values(using))
     if is_specification_file(spec):
-        raise InvalidJobSpecError(f"spec {spec!r} is not a file below {folder_of(task)}.")
+        spec = read_specification(task)
     if using is not None:
         return _template(spec, using)
     document = parse(spec, "spec")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from airflow.sdk import DAG
 
 from airflow_provider_mljobs import __version__, assembly
+from airflow_provider_mljobs.arguments import is_known, optional_identifier
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.identifiers import Identifier
@@ -132,7 +133,15 @@ class MLJobDefinition:
         dag = DAG(self.name, schedule=None)
         dag.fileloc = str(Path(folder).absolute() / "definition")
         task = MLJobOperator(task_id=self.name, args=args, dag=dag, **{**self._fields, "managed": True})
+        templated = [name for name in task.template_fields if not is_known(getattr(task, name))]
+        if templated:
+            raise InvalidJobSpecError(
+                f"{', '.join(templated)} of definition {self.name!r} has templates, which only Airflow renders: give "
+                "values to a statement that runs without it."
+            )
         database, schema = hook.default_schema
+        database = optional_identifier(task.database, "database") or database
+        schema = optional_identifier(task.schema, "schema") or schema
         spec = assembly.job_spec(
             task,
             self._identifier,

@@ -279,6 +279,8 @@ class MLJobOperator(BaseOperator):
                 self.hook.cancel(spec.name)
             self.log.info("Submitted job %s on compute pool %s.", self.job_id, spec.compute_pool)
             if not self.wait_for_completion:
+                # One text, also where the function's own value would have been a dict.
+                self.multiple_outputs = False
                 return self.job_id
             watch = JobWatch(deadline=self._deadline(context), patience=_patience())
             if self.deferrable:
@@ -350,6 +352,9 @@ class MLJobOperator(BaseOperator):
         from airflow_provider_mljobs.jobs.rendering import result_directory
 
         if self.spec is not None:
+            if arguments.is_specification_file(self.spec):
+                # Airflow calls prepare_template for tasks that are not mapped, and before names are rendered.
+                self.spec = self.render_template(arguments.read_specification(self), context)
             self.hook.client.submit_specification(spec, assembly.specification_source(self, *self.hook.default_schema))
             return None
         payload, given = self._payload(), self.packed_arguments(context)

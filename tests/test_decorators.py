@@ -172,6 +172,21 @@ def test_pip_requirements(airflow):
     assert ([], []) == (airflow.jobs, airflow.files)
 
 
+def test_no_wait_for_a_dict(airflow):
+    """Without waiting the task's value is the job's id, whatever the function returns."""
+
+    def build():
+        @task.mljob(wait_for_completion=False, **SETTINGS)
+        def metrics() -> dict:
+            return {"auc": 0.9}
+
+        metrics()
+
+    finished = run(airflow, build)
+
+    assert finished.xcom("metrics") == finished.xcom("metrics", "job_id")
+
+
 def test_unbound_argument(airflow):
     """A call without a required argument fails while the DAG is parsed."""
 

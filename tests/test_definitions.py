@@ -112,5 +112,7 @@ def test_to_sql_refuses_what_is_no_text(airflow):
     """A statement that stands by itself can hold only so much."""
     with MLJobHook() as hook, pytest.raises(InvalidJobSpecError, match="don't fit into a statement"):
         MLJobDefinition("large", source=double, **SETTINGS).to_sql(["x" * 200_000], hook=hook)
+    with MLJobHook() as hook, pytest.raises(InvalidJobSpecError, match="args of definition 'dated' has templates"):
+        MLJobDefinition("dated", source=double, **SETTINGS).to_sql(["{{ ds }}"], hook=hook)
     with MLJobHook() as hook, pytest.raises(InvalidJobSpecError, match="would have to be copied for each run"):
         MLJobDefinition("staged", source="@ML_PAYLOADS/code/main.py", **SETTINGS).to_sql([], hook=hook)

@@ -59,6 +59,18 @@ def test_spec_file(airflow, tmp_path):
     assert "hello lab" == run.xcom("job", "logs")
 
 
+def test_mapped_spec_files(airflow, tmp_path):
+    """Also where the file's name is known in the run only."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(TEXT % f"{name} of {{{{ dag.dag_id }}}}")
+    fields = {"task_id": "job", "compute_pool": POOL, "poll_interval": 0.1, "stage_name": "@default_args"}
+    run = airflow.run_task(
+        lambda: MLJobOperator.partial(**fields).expand(spec=["one.yaml", "two.yaml"]), folder=tmp_path
+    )
+
+    assert ["hello one of lab", "hello two of lab"] == [run.xcom("job", "logs", index) for index in range(2)]
+
+
 @pytest.fixture
 def staged(airflow, tmp_path):
     """Put a specification on the stage and return its place."""
@@ -133,9 +145,10 @@ def test_failure(airflow):
         ({}, "this one has neither"),
         ({"spec": of("x"), "args": ["a"], "secrets": {"A": "s"}}, "args, secrets can't be given with spec"),
         ({"source": "a.py"}, "stage_name is missing"),
+        ({"spec": of("x"), "enable_metrics": False}, "enable_metrics can't be given with spec"),
         ({"source": "a.py", "stage_name": "@s", "using": {"a": "b"}}, "using is for the variables of a spec"),
     ],
-    ids=["no containers", "container name", "both", "neither", "not for specs", "no stage", "using"],
+    ids=["no containers", "container name", "both", "neither", "not for specs", "no stage", "metrics", "using"],
 )
 def test_refused_while_parsing(fields, message):
     """Whatever is in the DAG file is checked when it is parsed."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
+_NO_HISTORY = 2143
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,13 +153,22 @@ class MLJobClient:
         try:
             (row,) = self.connection.rows(statements.describe_service(job))
         except NotFoundOrNotAuthorizedError as error:
-            rows = self.connection.rows(statements.get_job_history(job))
+            rows = self._history(job)
             if not rows or not JobStatus(rows[0]["status"]).is_terminal:
                 raise JobNotFoundError(
                     f"Job {job} does not exist or not authorized.", error.errno, error.sqlstate, error.query_id
                 ) from error
             (row,) = rows
         return JobStatus(row["status"])
+
+    def _history(self, job: QualifiedName) -> list[dict[str, Any]]:
+        try:
+            return self.connection.rows(statements.get_job_history(job))
+        except GatewayError as error:
+            if error.errno != _NO_HISTORY:
+                raise
+            # Not enabled for this account: then nobody knows a dropped job any more.
+            return []
 
     def containers(self, job: QualifiedName) -> list[Container]:
         """Return what the platform says of each container."""
@@ -225,12 +235,16 @@ class MLJobClient:
         patience = self._visibility_lag if patient else 0.0
         return read_result(self.connection, place, max_bytes=max_bytes, patience=patience)
 
-    def instances(self, directory: StagePath, count: int, *, patient: bool = True) -> tuple[InstanceResult, ...]:
+    def instances(
+        self, directory: StagePath, count: int, *, patient: bool = True, max_bytes: int = DEFAULT_MAX_XCOM_BYTES
+    ) -> tuple[InstanceResult, ...]:
         """Return how each instance of a job of several ended.
 
         :param patient: as for :meth:`result`.
+        :param max_bytes: as for :meth:`result`, of each instance.
         """
-        return read_instances(self.connection, directory, count, patience=self._visibility_lag if patient else 0.0)
+        patience = self._visibility_lag if patient else 0.0
+        return read_instances(self.connection, directory, count, patience=patience, max_bytes=max_bytes)
 
     def artifacts(self, directory: StagePath, result: JobResult | None) -> list[dict[str, Any]]:
         """Return path, bytes and md5 of what a job has saved in its own directory.

@@ -113,7 +113,11 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
         artifacts = client.artifacts(directory, result)
         # Which instance has failed is in a record that may still be on its way.
         is_over = is_done or status is JobStatus.FAILED
-        each = client.instances(directory, ending.instances, patient=is_over) if ending.instances > 1 else ()
+        each = (
+            client.instances(directory, ending.instances, patient=is_over, max_bytes=ending.max_bytes)
+            if ending.instances > 1
+            else ()
+        )
     except (ResultError, GatewayError) as error:
         unreadable = ResultError(f"The result of job {job} can't be read; it stays in {directory}. {error}")
         unreadable.__cause__ = error

@@ -106,6 +106,7 @@ def read_instances(
     directory: StagePath,
     count: int,
     *,
+    max_bytes: int = DEFAULT_MAX_XCOM_BYTES,
     patience: float = 0.0,
     pause: Callable[[float], None] = time.sleep,
 ) -> tuple[InstanceResult, ...]:
@@ -114,6 +115,7 @@ def read_instances(
     Example: ``earliest_failure(read_instances(connection, directory, 3, patience=10))``
 
     :param count: how many instances the job has.
+    :param max_bytes: a larger value is a reference.
     :raises ResultError: if a record is damaged.
     """
     place = directory / _OUTPUT / "instances"
@@ -130,7 +132,10 @@ def read_instances(
     return tuple(
         # The first instance's own files are the job's.
         InstanceResult.parse(
-            instance, texts.get(f"{instance}.json"), place / str(instance) if instance else directory / _OUTPUT
+            instance,
+            texts.get(f"{instance}.json"),
+            place / str(instance) if instance else directory / _OUTPUT,
+            max_xcom_bytes=max_bytes,
         )
         for instance in range(count)
     )

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import GatewayError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
 
 if TYPE_CHECKING:
@@ -140,7 +139,8 @@ class Payloads:
 
     def _named_by_jobs(self) -> set[str] | None:
         """Return the payloads that jobs name, running or not; ``None`` if not all jobs can be seen."""
-        jobs = self._connection.rows(statements.show_job_services(None, JOB_NAME_PREFIX))
+        # All jobs: those that a hook has submitted may be called anything.
+        jobs = self._connection.rows(statements.show_job_services(None, ""))
         if len(jobs) >= _MOST_ROWS:
             logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
             return None

@@ -193,6 +193,10 @@ def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
     }
     if spec.target_instances > 1:
         least = spec.min_instances or spec.target_instances
+        if taken := sorted(_RAY_ENVIRONMENT.keys() & spec.env_vars.keys()):
+            raise InvalidJobSpecError(
+                f"{', '.join(taken)} in env_vars is how the instances of a job reach each other; take it out."
+            )
         contract |= _RAY_ENVIRONMENT | {"MLRS_MIN_INSTANCES": str(least)}
     if spec.parallel:
         # By the first two Snowflake's client knows that each instance has a result of its own.

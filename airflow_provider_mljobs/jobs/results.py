@@ -148,12 +148,20 @@ class InstanceResult:
     result: JobResult | None = None
 
     @classmethod
-    def parse(cls, instance: int, text: str | None, directory: StagePath | None = None) -> InstanceResult:
+    def parse(
+        cls,
+        instance: int,
+        text: str | None,
+        directory: StagePath | None = None,
+        *,
+        max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
+    ) -> InstanceResult:
         """Read the content of ``instances/<i>.json``; ``None`` for one that has none.
 
         Example: ``InstanceResult.parse(1, path.read_text()).exit_code``
 
         :param directory: the stage directory of this instance's own files, for values that lie there.
+        :param max_xcom_bytes: a larger value is a reference.
         :raises ResultError: if the text is no such record.
         """
         if text is None:
@@ -166,7 +174,7 @@ class InstanceResult:
             result = None
             # Records of Snowflake's own launcher hold no values.
             if exit_code == 0 and directory is not None and "success" in record:
-                result = JobResult.parse(text, directory)
+                result = JobResult.parse(text, directory, max_xcom_bytes=max_xcom_bytes)
             return cls(
                 instance=instance,
                 exit_code=exit_code,

@@ -21,6 +21,7 @@ SYSTEM_POOL_PREFIX = "SYSTEM_COMPUTE_POOL_"
 LOG_LEVELS = ("INFO", "ERROR", "NONE")
 # The specification is a part of one SQL statement, which Snowflake takes up to 1 MB.
 _MAX_ENV_BYTES = 500_000
+_MAX_QUERY_TAG = 2000
 # JSON writes what is beyond these as two halves, which YAML doesn't join again.
 _SPECIFIABLE = re.compile("[\x00-\ud7ff\ue000-\uffff]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -120,7 +121,7 @@ class JobSpec:
         validate_instances(self.target_instances, self.min_instances)
         validate_env_vars(self.env_vars)
         validate_text(self.comment, "comment")
-        validate_text(self.query_tag, "query_tag")
+        validate_query_tag(self.query_tag)
         self._validate_managed()
 
     def _validate_managed(self) -> None:
@@ -172,6 +173,15 @@ def validate_runtime_environment(value: object) -> None:
         raise InvalidJobSpecError(
             f"runtime_environment {value!r} is neither a tag, e.g. '2.9-py3.11', nor an image, "
             "e.g. '/db/schema/repository/image:tag'."
+        )
+
+
+def validate_query_tag(value: str) -> None:
+    """Refuse what no session takes as its QUERY_TAG."""
+    validate_text(value, "query_tag")
+    if len(value) > _MAX_QUERY_TAG:
+        raise InvalidJobSpecError(
+            f"query_tag has {len(value)} characters; Snowflake takes {_MAX_QUERY_TAG}. Shorten it."
         )
 
 

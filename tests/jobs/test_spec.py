@@ -125,6 +125,7 @@ def test_specs_are_frozen(spec):
         ({"managed": True, "volumes": [{}], "log_level": "INFO"}, "volumes and log_level can't be given to a managed"),
         ({"comment": "\0"}, "comment holds a NUL character"),
         ({"query_tag": "\ud800"}, "query_tag holds half a surrogate pair"),
+        ({"query_tag": "x" * 2001}, "query_tag has 2001 characters; Snowflake takes 2000."),
         ({"env_vars": {"A": "\0"}}, "env_vars['A'] holds a NUL character"),
     ],
 )
@@ -252,6 +253,12 @@ def test_instances_reach_each_other(spec, runtime):
 
     assert (12001, "12031-13000") == (ports["ray-gcs"], ports["ray-worker-ports"])
     assert "2" == built["containers"][0]["env"]["MLRS_MIN_INSTANCES"]
+
+
+def test_the_ports_of_instances_are_not_the_users(spec, runtime):
+    """A variable of theirs would be overwritten without a word."""
+    with pytest.raises(InvalidJobSpecError, match="HEAD_GCS_PORT in env_vars is how the instances"):
+        document(spec(target_instances=2, env_vars={"HEAD_GCS_PORT": "1"}), runtime)
 
 
 def test_overrides_are_merged_by_name(spec, runtime):
