@@ -5,7 +5,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ML_VENV := .venv-ml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check format docs bench clean
+.PHONY: help demo test test-system test-nightly check format docs bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -14,7 +14,10 @@ demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 	@$(BIN)/python -m airflow_provider_mljobs.emulator -- $(BIN)/python example_dags/demo.py
 
 test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/system
+
+test-system: $(VENV)/.ready ## Kill, stop and restart real triggerers (two minutes)
+	$(BIN)/python -m pytest tests/system
 
 test-nightly: $(VENV)/.ready ## Send 10 000 hostile texts through every argument (some minutes)
 	$(BIN)/python -m pytest tests/jobs/test_hostile_text.py tests/jobs/test_specification_properties.py --hypothesis-profile=nightly
@@ -31,7 +34,7 @@ format: $(VENV)/.ready ## Format the code and fix what the linter can
 docs: $(VENV)/.ready ## Write the table of supported statements into docs/emulator.md
 	$(BIN)/python -m tests.emulator_table
 
-bench: $(VENV)/.ready $(ML_VENV)/.ready ## Measure imports, submits and polls, next to Airflow's and Snowflake's own
+bench: $(VENV)/.ready $(ML_VENV)/.ready ## Measure imports, submits, watching and logs, next to Airflow's and Snowflake's own (15 minutes)
 	$(BIN)/python -m tests.benchmarks
 
 clean: ## Remove the virtual environments and caches

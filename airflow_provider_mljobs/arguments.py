@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
@@ -17,7 +18,7 @@ from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.functions import validate_serializer
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
-from airflow_provider_mljobs.jobs.imports import validate_imports
+from airflow_provider_mljobs.jobs.imports import plain, validate_imports
 from airflow_provider_mljobs.jobs.payload import validate_requirements
 from airflow_provider_mljobs.jobs.sources import Place, is_on_stage, locate, validate_source
 from airflow_provider_mljobs.jobs.spec import (
@@ -119,7 +120,7 @@ def folder_of(task: MLJobOperator) -> Path:
 
 def importable(task: MLJobOperator) -> tuple[str, ...]:
     """Return the names by which a task's function imports what travels with it."""
-    return tuple(name or PurePath(path).stem for path, name in task.imports)
+    return tuple(name or PurePath(path).stem for path, name in plain(task.imports))
 
 
 def is_specification_file(spec: object) -> bool:
@@ -199,8 +200,23 @@ def validate(fields: Mapping[str, Any]) -> None:
 
 
 def _validate_interval(value: Any) -> None:
-    if not isinstance(value, int | float) or not value > 0:
+    if not _is_number(value) or not value > 0:
         raise InvalidJobSpecError(f"poll_interval must be more than 0 seconds, got {value!r}.")
+
+
+def _validate_log_interval(value: Any) -> None:
+    if not _is_number(value) or not 0 <= value < math.inf:
+        raise InvalidJobSpecError(f"log_interval must be a number of seconds, or 0 for none, got {value!r}.")
+
+
+def _validate_limit(value: Any, *, field: str) -> None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is not None and (not _is_number(seconds) or not 0 < seconds < math.inf):
+        raise InvalidJobSpecError(f"{field} must be more than 0 seconds, a timedelta, or None; got {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _validate_stage(value: Any) -> None:
@@ -263,4 +279,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "managed": partial(_validate_flag, field="managed", allowed=(True, False, None)),
     "target_instances": validate_instances,
     "poll_interval": _validate_interval,
+    "log_interval": _validate_log_interval,
+    "queue_timeout": partial(_validate_limit, field="queue_timeout"),
+    "timeout": partial(_validate_limit, field="timeout"),
 }

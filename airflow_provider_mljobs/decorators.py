@@ -9,9 +9,9 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
 from airflow_provider_mljobs import arguments
-from airflow_provider_mljobs.arguments import is_known, resolved
+from airflow_provider_mljobs.arguments import resolved
 from airflow_provider_mljobs.jobs.arguments import Arguments
-from airflow_provider_mljobs.jobs.functions import SESSION, pack, refuse_empty
+from airflow_provider_mljobs.jobs.functions import SESSION
 from airflow_provider_mljobs.operators import MLJobOperator
 
 if TYPE_CHECKING:
@@ -63,13 +63,9 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
         # Airflow handles the outputs of execute() only.
         return self._handle_output(super().execute_complete(context, event))
 
-    def _validate_function(self, function: Callable[..., Any]) -> None:
-        # Whether the arguments fit has been seen by Airflow.
-        refuse_empty(function)
-        if self.serializer == "source":
-            pack(function, "source", arguments.importable(self))
-        if is_known([*self.op_args, *self.op_kwargs.values()]):
-            self.packed_arguments(None)
+    @property
+    def _given(self) -> Any:
+        return [*self.op_args, *self.op_kwargs.values()]
 
     def packed_arguments(self, context: Context | None) -> Arguments:
         kwargs = self._without_session()

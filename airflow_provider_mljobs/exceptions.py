@@ -7,12 +7,14 @@
     ├─ PayloadError                          unreadable source, missing entrypoint, unserialisable argument
     ├─ GatewayError                          Snowflake said no; errno, sqlstate, query_id
     │  ├─ JobAlreadyExistsError              the name is taken
+    │  ├─ LoginRefusedError                  wrong credentials, or nobody may log in from here
     │  ├─ NotFoundOrNotAuthorizedError (LookupError)
     │  │  └─ JobNotFoundError
     │  └─ SnowflakeUnavailableError          transient: a watch survives these
     ├─ MLJobFailedError                      ran, did not end DONE; status, last log lines
     │  ├─ MLJobCancelledError
     │  ├─ MLJobTimeoutError (TimeoutError)   did not end in time
+    │  │  └─ MLJobQueueTimeoutError          did not begin in time
     │  └─ RemoteError                        the payload raised: type, message, remote traceback
     └─ ResultError                           DONE, but its result can't be read
 """
@@ -60,6 +62,10 @@ class JobAlreadyExistsError(GatewayError):
     """Raised when a job of that name exists, running or finished."""
 
 
+class LoginRefusedError(GatewayError):
+    """Raised when Snowflake doesn't let the connection's user in; the message has its reason."""
+
+
 class NotFoundOrNotAuthorizedError(GatewayError, LookupError):
     """Raised when an object isn't there or the role may not use it: Snowflake doesn't tell which."""
 
@@ -98,6 +104,10 @@ class MLJobCancelledError(MLJobFailedError):
 
 class MLJobTimeoutError(MLJobFailedError, TimeoutError):
     """Raised when a job did not end in time; it has been cancelled."""
+
+
+class MLJobQueueTimeoutError(MLJobTimeoutError):
+    """Raised when a job was still PENDING after its ``queue_timeout``; it has been cancelled."""
 
 
 class RemoteError(MLJobFailedError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,14 +14,18 @@ from airflow.sdk.configuration import conf
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
+from airflow_provider_mljobs.gateway.watcher import DEFAULT_LOG_STATEMENTS_PER_MINUTE, Watcher, shared_watcher
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.references import StageRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from os import PathLike
 
+    from snowflake.connector import SnowflakeConnection
+
+    from airflow_provider_mljobs.gateway.following import Following, Report, Request
     from airflow_provider_mljobs.jobs.payload import Payload
     from airflow_provider_mljobs.jobs.results import JobResult
     from airflow_provider_mljobs.jobs.spec import JobSpec
@@ -27,6 +33,23 @@ if TYPE_CHECKING:
 
 # The connector would go on trying for ever; whoever waits for a job wants to know, and counts for how long.
 _NETWORK_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait for a job that has begun."""
+
+    watcher: Watcher
+    following: Following
+
+    def stop(self, timeout: float = 0.0) -> None:
+        """Wait no more.
+
+        :param timeout: for how many seconds to wait for the end of a session that nobody else uses.
+        """
+        self.watcher.stop(self.following)
+        if timeout:
+            self.watcher.join(timeout)
 
 
 class MLJobHook(SnowflakeHook):
@@ -78,6 +101,38 @@ class MLJobHook(SnowflakeHook):
     def close(self) -> None:
         """Close the kept-open connection, if one was opened."""
         self.client.close()
+
+    @property
+    def watcher(self) -> Watcher:
+        """What watches jobs for all hooks of this process that log in as this one does."""
+        return shared_watcher(self._identity(), self._make_watcher)
+
+    def follow(self, request: Request, tell: Callable[[Report], None]) -> Wait:
+        """Begin to wait for a job; see :meth:`~airflow_provider_mljobs.gateway.watcher.Watcher.follow`."""
+        watcher = self.watcher
+        return Wait(watcher, watcher.follow(request, tell))
+
+    def _make_watcher(self) -> Watcher:
+        per_minute = conf.getfloat("mljobs", "log_statements_per_minute", fallback=DEFAULT_LOG_STATEMENTS_PER_MINUTE)
+        return Watcher(self._connect_anew, log_statements_per_minute=per_minute)
+
+    def _connect_anew(self) -> SnowflakeConnection:
+        # The base class remembers the Airflow connection, which somebody may have mended since.
+        self.__dict__.pop("_get_static_conn_params", None)
+        return self.get_conn()
+
+    def _identity(self) -> str:
+        """Return what tells the login of this hook from others: a digest, because there are passwords in it."""
+        try:
+            connection = self.get_connection(self.get_conn_id())
+        except Exception:  # noqa: BLE001 (Airflow can't tell it now; whoever opens the connection asks again, and is patient)
+            return f"connection {self.get_conn_id()}"
+        parts = (
+            connection.conn_type, connection.host, connection.port, connection.login, connection.password,
+            connection.schema, connection.extra, self.account, self.warehouse, self.database, self.region, self.role,
+            self.schema, self.authenticator, self.session_parameters,
+        )  # fmt: skip
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def job(self, job_id: str) -> QualifiedName:
         """Read a job's name; what it lacks comes from the connection."""

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from datetime import timedelta
 from functools import cached_property
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from airflow.sdk import BaseOperator
@@ -17,14 +18,14 @@ from airflow_provider_mljobs import arguments
 from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, MLJobFailedError
 from airflow_provider_mljobs.jobs import logs
-from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments, validate_arguments
-from airflow_provider_mljobs.jobs.functions import called, pack, refuse_call, refuse_empty
+from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
+from airflow_provider_mljobs.jobs.functions import called, pack, refuse_empty
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.imports import plain as plain_imports
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, jsonb_safe
 from airflow_provider_mljobs.jobs.spec import validate_instances
 from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_event
+from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.gateway.completion import Outcome
-    from airflow_provider_mljobs.hooks import MLJobHook
+    from airflow_provider_mljobs.gateway.following import Request
+    from airflow_provider_mljobs.hooks import MLJobHook, Wait
     from airflow_provider_mljobs.jobs.functions import Serializer
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.payload import Payload
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 OnFinish = Literal["drop", "drop_on_success", "keep"]
 # Airflow's own timeout is for the case that no trigger reports a deadline.
 _DEFER_GRACE = timedelta(seconds=60)
+# To log out; a network that hangs is not waited for.
+_GOODBYE_SECONDS = 5.0
 # For the upload of a payload that the first of several mapped tasks has begun.
 _UPLOAD_PATIENCE_SECONDS = 5.0
 
@@ -52,9 +56,9 @@ class MLJobOperator(BaseOperator):
     The code, packed into one archive, is uploaded to a stage and run in the ML runtime image on a compute pool; code
     that is on the stage already isn't uploaded again. While the job runs the task is deferred. At the end the log is in
     the task log, and XCom has ``return_value`` (a function's return value, a script's global ``__return__``),
-    ``job_id``, ``status``, ``logs`` (the tail), ``stage_path`` (where the job saved files: ``$MLRS_STAGE_RESULT_PATH``
-    inside the job), ``artifacts`` (these files: path, bytes, md5), for a git source ``git_commit``, and for
-    several instances ``instances`` (exit code and value of each).
+    ``job_id``, ``status``, ``timeline`` (what the job was doing, and since when), ``logs`` (the tail), ``stage_path``
+    (where the job saved files: ``$MLRS_STAGE_RESULT_PATH`` inside the job), ``artifacts`` (these files: path, bytes,
+    md5), for a git source ``git_commit``, and for several instances ``instances`` (exit code and value of each).
     Example::
 
         train = MLJobOperator(
@@ -125,6 +129,12 @@ class MLJobOperator(BaseOperator):
         files are left to whoever waits for it.
     :param deferrable: whether to wait in the triggerer instead of holding a worker.
     :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
+    :param log_interval: seconds between two looks at what the job prints, while it runs; 0 shows its log at the end.
+    :param queue_timeout: seconds, or a timedelta, after which a job that is still PENDING is cancelled, and the task
+        fails with :class:`~airflow_provider_mljobs.exceptions.MLJobQueueTimeoutError` and the reason; ``None`` waits
+        for any time.
+    :param timeout: seconds, or a timedelta, that the job may run, from its start; then it is cancelled. Airflow's own
+        ``execution_timeout`` bounds the whole task, and is kept while it is deferred, too.
     :param on_finish: what to do with the job service and its input at the end, once the log is safe: ``drop``,
         ``drop_on_success``, or ``keep``. What the job saved on the stage always stays.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
@@ -204,6 +214,9 @@ class MLJobOperator(BaseOperator):
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 10.0,
+        log_interval: float = 10.0,
+        queue_timeout: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
         on_finish: OnFinish = "drop",
         cancel_on_kill: bool = True,
         **kwargs: Any,
@@ -245,10 +258,14 @@ class MLJobOperator(BaseOperator):
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
+        self.log_interval = log_interval
+        self.queue_timeout = queue_timeout
+        self.timeout = timeout
         self.on_finish = on_finish
         self.cancel_on_kill = cancel_on_kill
         self.job_id: str | None = None
         self._is_killed = False
+        self._wait_for_job: Wait | None = None
         self._validate()
 
     @cached_property
@@ -282,17 +299,16 @@ class MLJobOperator(BaseOperator):
                 # One text, also where the function's own value would have been a dict.
                 self.multiple_outputs = False
                 return self.job_id
-            watch = JobWatch(deadline=self._deadline(context), patience=_patience())
+            request = self._request(context, spec.name, directory)
             if self.deferrable:
-                self._defer(watch, directory)
-            return self._finish(context, self._wait(spec.name, watch, directory))
+                self._defer(request)
+            return self._finish(context, self._wait(request))
         except AirflowTaskTimeout:
             if self.job_id is None:
                 raise
             # In the worker Airflow enforces execution_timeout itself, in the middle of anything: a new connection.
             self.hook.close()
-            place = self._stage_path(context)
-            return self._finish(context, to_event(self.job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=place))
+            return self._finish(context, self._timed_out(context, self.job_id))
         finally:
             self.hook.close()
 
@@ -414,46 +430,71 @@ class MLJobOperator(BaseOperator):
             return None
         return context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
 
-    def _defer(self, watch: JobWatch, directory: StagePath | None) -> NoReturn:
+    def _request(self, context: Context, job: QualifiedName, directory: StagePath | None) -> Request:
+        from airflow_provider_mljobs.gateway.following import Request
+
+        queue_timeout = _seconds(self.queue_timeout)
+        return Request(
+            job=job,
+            watch=JobWatch(
+                deadline=self._deadline(context),
+                queue_deadline=None if queue_timeout is None else time.time() + queue_timeout,
+                timeout=_seconds(self.timeout),
+                patience=_patience(),
+            ),
+            poll_interval=self.poll_interval,
+            log_interval=self.log_interval,
+            stage_path=None if directory is None else str(directory),
+        )
+
+    def _defer(self, request: Request) -> NoReturn:
         from airflow_provider_mljobs.triggers import MLJobTrigger
 
         timeout = None
-        if watch.deadline is not None:
-            timeout = timedelta(seconds=watch.deadline - time.time() + self.poll_interval) + _DEFER_GRACE
+        if request.watch.deadline is not None:
+            timeout = timedelta(seconds=request.watch.deadline - time.time() + self.poll_interval) + _DEFER_GRACE
         self.defer(
             trigger=MLJobTrigger(
-                job_id=self.job_id or "",
+                job_id=str(request.job),
                 snowflake_conn_id=self.snowflake_conn_id,
                 poll_interval=self.poll_interval,
-                deadline=watch.deadline,
-                patience=watch.patience,
+                log_interval=self.log_interval,
+                deadline=request.watch.deadline,
+                queue_deadline=request.watch.queue_deadline,
+                timeout=request.watch.timeout,
+                patience=request.watch.patience,
                 cancel_on_kill=self.cancel_on_kill,
                 # A user's kill is no success, so "drop_on_success" keeps the job.
                 drop_on_kill=self.on_finish == "drop",
-                stage_path=None if directory is None else str(directory),
+                stage_path=request.stage_path,
             ),
             method_name="execute_complete",
             timeout=timeout,
         )
         raise AssertionError  # defer never returns; this tells the type checker
 
-    def _wait(self, job: QualifiedName, watch: JobWatch, directory: StagePath | None) -> dict[str, Any]:
-        """Wait in the worker: the same look and the same decision as the trigger's."""
-        from airflow_provider_mljobs.gateway.watching import look, tell
+    def _wait(self, request: Request) -> dict[str, Any]:
+        """Wait in the worker, by the same watcher as the trigger."""
+        from airflow_provider_mljobs.tasklog import TaskLog
 
-        started, status = time.time(), JobStatus.UNKNOWN
-        while True:
-            watch, seen = look(self.hook.client, job, watch, time.time())
-            tell(self.log, job, status, seen)
-            status = seen.status
-            if seen.verdict.is_final:
-                place = None if directory is None else str(directory)
-                return to_event(str(job), seen.verdict, seen.status, seen.message, stage_path=place)
-            time.sleep(pause(time.time() - started, self.poll_interval))
+        events: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._wait_for_job = self.hook.follow(request, TaskLog(self.log, request.job, events.put))
+        try:
+            return events.get()
+        finally:
+            # Nobody else in this process uses the session; what it still has to say goodbye is waited for.
+            self._wait_for_job.stop(_GOODBYE_SECONDS)
+
+    def _timed_out(self, context: Context, job_id: str) -> dict[str, Any]:
+        """Build the event of a wait that Airflow has ended."""
+        if self._wait_for_job is not None:
+            return self._wait_for_job.following.event(Verdict.TIMED_OUT, time.time())
+        return to_event(job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=self._stage_path(context))
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
         from airflow_provider_mljobs.gateway.completion import Ending, complete
+        from airflow_provider_mljobs.gateway.joblogs import Printed
 
         # As in execute(), which may have run in another process.
         mask_secret(dict(self.env_vars or {}))
@@ -465,6 +506,8 @@ class MLJobOperator(BaseOperator):
             directory=directory,
             verdict=Verdict(event["verdict"]),
             status=JobStatus(event["status"]),
+            message=event["message"],
+            printed=Printed.from_json(event.get("printed", {})),
             instances=self.target_instances,
             max_bytes=_max_xcom_bytes(),
         )
@@ -473,7 +516,7 @@ class MLJobOperator(BaseOperator):
         except GatewayError:
             self.log.warning("Left as they are: job %s, and its files in %s.", job, directory)
             raise
-        self._show(context, job, directory, outcome)
+        self._show(context, job, event, outcome)
         drop = self.on_finish == "drop" or (self.on_finish == "drop_on_success" and outcome.error is None)
         # A log that could not be read is not safe: what has it stays.
         if drop and outcome.log is not None:
@@ -489,20 +532,21 @@ class MLJobOperator(BaseOperator):
             self.multiple_outputs = False
         return outcome.result.xcom
 
-    def _show(self, context: Context, job: QualifiedName, directory: StagePath | None, outcome: Outcome) -> None:
-        """Write the job's log to the task log, and push what XCom gets besides the return value."""
+    def _show(self, context: Context, job: QualifiedName, event: Mapping[str, Any], outcome: Outcome) -> None:
+        """Write the rest of the job's log to the task log, and push what XCom gets besides the return value."""
+        from airflow_provider_mljobs.tasklog import write_output
+
         log = outcome.log or ""
-        for block in logs.blocks(logs.without_banners(log)):
-            self.log.info("Log of job %s:\n%s", job.name, block)
-        if outcome.log is not None and not logs.without_banners(log):
-            self.log.info("Job %s has printed nothing, or its log is gone.", job.name)
+        write_output(self.log, job, outcome.unseen)
+        if not outcome.unseen and outcome.log is not None and not logs.without_banners(log):
+            self.log.info("Job %s has printed nothing.", job.name)
         self.log.info("Job %s ended %s.", job, outcome.status)
         if not self.do_xcom_push:
             return
         found: dict[str, Any] = {
             "status": outcome.status.value,
+            "timeline": event.get("timeline"),
             "logs": logs.tail(logs.between_banners(log)),
-            "stage_path": None if directory is None else str(directory),
             "artifacts": outcome.artifacts,
             "instances": [instance.xcom for instance in outcome.instances] or None,
             "git_commit": outcome.result.git_commit if outcome.result is not None else None,
@@ -536,12 +580,18 @@ class MLJobOperator(BaseOperator):
 
     def _validate_function(self, function: Callable[..., Any]) -> None:
         refuse_empty(function)
+        # What the function and its arguments may use is known with them.
+        if not is_known(self.imports):
+            return
         if self.serializer == "source":
             pack(function, "source", arguments.importable(self))
-        if is_known(self.args):
-            validate_arguments(self.args)
-            refuse_call(function, self.args, {})
-            Arguments.of_function(function, self.args, serializer=self.serializer)
+        if is_known(self._given):
+            self.packed_arguments(None)
+
+    @property
+    def _given(self) -> Any:
+        """What the function is called with, as far as a DAG file can say."""
+        return self.args
 
     def _validate_source(self) -> None:
         if is_known(self.args):
@@ -554,6 +604,10 @@ def _templatable(source: Any) -> Any:
     if isinstance(source, GitSource):
         return dataclasses.asdict(source)
     return called(source) if callable(source) else source
+
+
+def _seconds(limit: float | timedelta | None) -> float | None:
+    return limit.total_seconds() if isinstance(limit, timedelta) else limit
 
 
 def _patience() -> float:

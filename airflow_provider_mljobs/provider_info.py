@@ -37,6 +37,13 @@ def get_provider_info() -> dict[str, Any]:
                         "600",
                         "1800",
                     ),
+                    "log_statements_per_minute": _option(
+                        "How many statements a minute the logs of all jobs together may cost that one process watches "
+                        "with one connection. They are read in turn; 0 leaves all logs to the end of their jobs.",
+                        "float",
+                        "300",
+                        "60",
+                    ),
                     "max_xcom_bytes": _option(
                         "A larger return value stays on the stage, and XCom gets a reference to it.",
                         "integer",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,17 +14,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.completion import abandon
-from airflow_provider_mljobs.gateway.watching import look, tell
+from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
-from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, pause, to_event
+from airflow_provider_mljobs.jobs.watch import JobWatch
+from airflow_provider_mljobs.tasklog import WATCHED, TaskLog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from concurrent.futures import Future
 
-    from airflow_provider_mljobs.gateway.watching import Sight
-    from airflow_provider_mljobs.hooks import MLJobHook
+    from airflow_provider_mljobs.hooks import MLJobHook, Wait
 
 T = TypeVar("T")
 
@@ -32,14 +31,16 @@ T = TypeVar("T")
 _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mljobs")
 # A task that nobody refers to may be collected before it is done.
 _CANCELLATIONS: set[asyncio.Task[None]] = set()
-_JITTER = 0.1
 _RETRY_SECONDS = 5.0
 # Workers were seen to report their exit up to 5.2 s late (Airflow 3.3.2, LocalExecutor).
 _SETTLE_SECONDS = 8.0
 
 
 class MLJobTrigger(BaseTrigger):
-    """Waits until a job is over, on one kept-open connection, and survives what is transient.
+    """Waits until a job is over, and survives what is transient.
+
+    All triggers of a process that log in alike share one watcher: one listing of jobs at a time, on one session,
+    whatever their number. What the job prints goes to the task's log while it runs.
 
     It always ends with one event that resumes the task; the task decides what the end means. The arguments hold no
     secret: Airflow stores them as they are.
@@ -47,7 +48,10 @@ class MLJobTrigger(BaseTrigger):
     :param job_id: fully qualified name of the job.
     :param snowflake_conn_id: the Airflow connection.
     :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
-    :param deadline: when the job has to be over, in seconds since the epoch: it means the same after a restart.
+    :param log_interval: seconds between two looks at the job's log; 0 leaves the log to the task.
+    :param deadline: when the task has to be over, in seconds since the epoch: it means the same after a restart.
+    :param queue_deadline: when the job has to have left PENDING, likewise.
+    :param timeout: for how many seconds the job may run, from its start.
     :param patience: for how many seconds Snowflake may be unreachable before the wait is given up.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
     :param drop_on_kill: whether a job that was cancelled is dropped, too.
@@ -60,7 +64,10 @@ class MLJobTrigger(BaseTrigger):
         snowflake_conn_id: str,
         *,
         poll_interval: float = 10.0,
+        log_interval: float = 10.0,
         deadline: float | None = None,
+        queue_deadline: float | None = None,
+        timeout: float | None = None,
         patience: float = 600.0,
         cancel_on_kill: bool = True,
         drop_on_kill: bool = False,
@@ -70,7 +77,10 @@ class MLJobTrigger(BaseTrigger):
         self.job_id = job_id
         self.snowflake_conn_id = snowflake_conn_id
         self.poll_interval = poll_interval
+        self.log_interval = log_interval
         self.deadline = deadline
+        self.queue_deadline = queue_deadline
+        self.timeout = timeout
         self.patience = patience
         self.cancel_on_kill = cancel_on_kill
         self.drop_on_kill = drop_on_kill
@@ -84,7 +94,10 @@ class MLJobTrigger(BaseTrigger):
                 "job_id": self.job_id,
                 "snowflake_conn_id": self.snowflake_conn_id,
                 "poll_interval": self.poll_interval,
+                "log_interval": self.log_interval,
                 "deadline": self.deadline,
+                "queue_deadline": self.queue_deadline,
+                "timeout": self.timeout,
                 "patience": self.patience,
                 "cancel_on_kill": self.cancel_on_kill,
                 "drop_on_kill": self.drop_on_kill,
@@ -93,29 +106,19 @@ class MLJobTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the job until it is over, then fire one event."""
-        hook = await _in_thread(self._hook)
-        watch = JobWatch(deadline=self.deadline, patience=self.patience)
-        status, started = JobStatus.UNKNOWN, time.time()
-        looking: Future[tuple[JobWatch, Sight]] | None = None
+        """Wait until the job is over, then fire one event."""
+        loop, began = asyncio.get_running_loop(), time.time()
+        ended: asyncio.Future[dict[str, Any]] = loop.create_future()
+        task_log = TaskLog(self.log, self._job, partial(_hand_over, loop, ended), self._keep)
+        beginning = _submit(partial(self._begin, task_log))
         try:
-            while True:
-                looking = _submit(partial(look, hook.client, self._job, watch, time.time()))
-                watch, seen = await asyncio.wrap_future(looking)
-                tell(self.log, self._job, status, seen)
-                status = seen.status
-                if seen.verdict.is_final:
-                    await self._settle(started)
-                    yield TriggerEvent(
-                        to_event(self.job_id, seen.verdict, seen.status, seen.message, stage_path=self.stage_path)
-                    )
-                    return
-                # After a restart all triggers begin at the same moment; they should not ask at the same moment.
-                seconds = pause(time.time() - started, self.poll_interval)
-                await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+            await asyncio.wrap_future(beginning)
+            event = await ended
         finally:
-            # Not awaited: this also runs when the trigger is cancelled, maybe in the middle of a look.
-            _submit(partial(_close, hook, looking))
+            # The trigger may be cancelled while a thread is still beginning the wait.
+            beginning.add_done_callback(_stop)
+        await self._settle(began)
+        yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
         """Cancel the job because a user ended the task.
@@ -129,21 +132,69 @@ class MLJobTrigger(BaseTrigger):
         task.add_done_callback(_CANCELLATIONS.discard)
         await asyncio.shield(task)
 
-    async def _settle(self, started: float) -> None:
+    def _begin(self, task_log: TaskLog) -> Wait:
+        state = self._kept()
+        if state:
+            self.log.info(
+                "Another triggerer has watched job %s until %s; what it printed since may appear twice.",
+                self.job_id,
+                state["at"],
+            )
+        watch = JobWatch(
+            deadline=self.deadline, queue_deadline=self.queue_deadline, timeout=self.timeout, patience=self.patience
+        )
+        request = Request(
+            job=self._job,
+            watch=watch,
+            poll_interval=self.poll_interval,
+            log_interval=self.log_interval,
+            stage_path=self.stage_path,
+            state=state,
+        )
+        return self._hook().follow(request, task_log)
+
+    def _kept(self) -> Mapping[str, Any]:
+        """Return what an earlier triggerer has left; a trigger can't ask for more than XComs."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        ti = self.task_instance
+        if ti is None or not self.log_interval:
+            return {}
+        state = XCom.get_one(
+            key=WATCHED, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+        )
+        return state if state and state["job_id"] == self.job_id else {}
+
+    def _keep(self, state: Mapping[str, Any]) -> None:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        ti = self.task_instance
+        if ti is None:
+            return
+        XCom.set(
+            key=WATCHED,
+            value={**state, "job_id": self.job_id},
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index,
+        )
+
+    async def _settle(self, began: float) -> None:
         """Wait until the worker that deferred the task is surely done with it.
 
         It may report its exit some seconds after the deferral. A task that was queued again by then looks to the
         scheduler as if it had ended without a word, and is failed. In ``dag.test()`` there is no such worker.
         """
         if self.task_instance is not None:
-            await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.time()))
+            await asyncio.sleep(max(0.0, began + _SETTLE_SECONDS - time.time()))
 
     async def _end_job(self) -> None:
         """Cancel the job, patiently: nobody else will."""
         give_up = time.time() + self.patience
         while True:
             try:
-                return await _in_thread(self._cancel_if_killed)
+                return await asyncio.wrap_future(_submit(self._cancel_if_killed))
             except Exception:  # Airflow's API or Snowflake, both tried again and told
                 if time.time() >= give_up:
                     command = statements.cancel_job(self._job)
@@ -195,16 +246,22 @@ class MLJobTrigger(BaseTrigger):
 
 
 def _submit(function: Callable[[], T]) -> Future[T]:
-    """Run blocking work off the loop, with the caller's context: Airflow's connection look-up needs it."""
+    """Run blocking work off the loop, with the caller's context: by that Airflow knows whose log is written."""
     return _THREADS.submit(contextvars.copy_context().run, function)
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
-    return await asyncio.wrap_future(_submit(function))
+def _stop(beginning: Future[Wait]) -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().stop()
 
 
-def _close(hook: MLJobHook, looking: Future[Any] | None) -> None:
-    """Close a connection once nobody uses it: what still runs on it would open it again."""
-    if looking is not None:
-        wait([looking])
-    hook.close()
+def _hand_over(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[dict[str, Any]], event: dict[str, Any]) -> None:
+    """Take an event from a thread to the coroutine that waits for it."""
+
+    def set_event() -> None:
+        if not ended.done():
+            ended.set_result(event)
+
+    # A loop that is closed has nobody left who waits.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(set_event)

@@ -23,6 +23,8 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    # What tasks say of their jobs is tested.
+    "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow_provider_mljobs=INFO,airflow.task.operators=INFO",
     "HYPOTHESIS_STORAGE_DIRECTORY": os.path.join(_HOME, "hypothesis"),  # noqa: PTH118 (as above)
 }
 
@@ -53,16 +55,9 @@ def connection(snowflake):
 @pytest.fixture(scope="session")
 def jobs_snowflake():
     """An embedded Snowflake with what the example DAGs need: pool, stage, database and schema."""
-    from pathlib import Path
+    from tests.lab import served
 
-    from snowflake import connector
-
-    from airflow_provider_mljobs.emulator import serve
-
-    setup = Path(__file__).parents[1] / "example_dags" / "setup.sql"
-    with serve() as server:
-        with connector.connect(**server.connection_kwargs) as connection:
-            connection.execute_string(setup.read_text())
+    with served() as server:
         yield server
 
 

@@ -1,6 +1,7 @@
-"""An Airflow for the tests: runs a DAG to its end with its deferrals, and tells what came of it."""
+"""A Snowflake and an Airflow for the tests, which runs a DAG to its end and tells what came of it."""
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -9,6 +10,21 @@ from pathlib import Path
 ARCHIVE = "payload.pyz"
 POOL = "ML_POOL"
 STAGE = "@ML_PAYLOADS"
+
+SETUP = Path(__file__).parents[1] / "example_dags" / "setup.sql"
+
+
+@contextmanager
+def served(**settings):
+    """Serve an embedded Snowflake with what the example DAGs need: pool, stage, database and schema."""
+    from snowflake import connector
+
+    from airflow_provider_mljobs.emulator import serve
+
+    with serve(**settings) as server:
+        with connector.connect(**server.connection_kwargs) as connection:
+            connection.execute_string(SETUP.read_text())
+        yield server
 
 
 @cache

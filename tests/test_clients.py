@@ -13,7 +13,7 @@ from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import open_reference
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.operators import MLJobOperator
-from tests.lab import POOL, STAGE
+from tests.lab import POOL, STAGE, served
 
 ROOT = Path(__file__).parents[1]
 ML_PYTHON = ROOT / ".venv-ml" / "bin" / "python"
@@ -46,11 +46,7 @@ def seen():
     """What Snowflake's client saw when it did all that its users do; its jobs run in its own environment."""
     from snowflake import connector
 
-    from airflow_provider_mljobs.emulator import serve
-
-    with serve(python=ML_PYTHON) as server:
-        with connector.connect(**server.connection_kwargs) as connection:
-            connection.execute_string((ROOT / "example_dags/setup.sql").read_text())
+    with served(python=ML_PYTHON) as server:
         seen = run_ml_client(server)
         client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
         ids = {what: QualifiedName.parse(job_id, "job", None, None) for what, job_id in seen["ids"].items()}

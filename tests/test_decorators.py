@@ -187,6 +187,21 @@ def test_no_wait_for_a_dict(airflow):
     assert finished.xcom("metrics") == finished.xcom("metrics", "job_id")
 
 
+@pytest.mark.parametrize("serializer", ["auto", "source"])
+def test_imports_that_are_not_known_yet(serializer):
+    """What the function uses of them is looked at when they are."""
+
+    @dag(dag_id="decorated", schedule=None, start_date=datetime(2026, 1, 1))
+    def build():
+        @task.mljob(imports=["{{ params.code }}"], serializer=serializer, **SETTINGS)
+        def one(number):
+            return number
+
+        one(1)
+
+    assert ["one"] == build().task_ids
+
+
 def test_unbound_argument(airflow):
     """A call without a required argument fails while the DAG is parsed."""
 

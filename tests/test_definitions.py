@@ -67,6 +67,19 @@ def test_to_sql_runs_as_printed(airflow):
     assert statement.startswith("CALL SYSTEM$EXECUTE_ML_JOB('MLJOBS_DB.PUBLIC.NIGHTLY_', 'ML_POOL', ")
 
 
+def test_to_sql_in_the_definitions_own_schema(airflow):
+    """Job and unqualified stage are where the definition says, not where the connection is."""
+    airflow.query("CREATE SCHEMA IF NOT EXISTS MLJOBS_DB.DEFINED")
+    airflow.query("CREATE STAGE IF NOT EXISTS MLJOBS_DB.DEFINED.PAYLOADS ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')")
+    settings = {"compute_pool": POOL, "stage_name": "@payloads", "database": "mljobs_db", "schema": "defined"}
+    with MLJobHook() as hook:
+        statement = MLJobDefinition("elsewhere", source=double, **settings).to_sql([21], hook=hook)
+
+    assert statement.startswith("CALL SYSTEM$EXECUTE_ML_JOB('MLJOBS_DB.DEFINED.ELSEWHERE_', 'ML_POOL', ")
+    assert '"STAGE_PATH":"@MLJOBS_DB.DEFINED.PAYLOADS/definition_' in statement
+    assert 1 == len(airflow.query("LIST @MLJOBS_DB.DEFINED.PAYLOADS"))
+
+
 def test_to_sql_within_a_dag(airflow, script):
     """The DAG that is being declared gets no task by it."""
     definition = MLJobDefinition("inside", source=script.name, entrypoint="main.py", **SETTINGS)

@@ -239,8 +239,10 @@ def test_pickles_are_for_jobs(airflow):
     assert -2.0 == run.xcom("conjugate")
 
 
-def test_imports(airflow, tmp_path):
+@pytest.mark.parametrize("entry", [("code/", "helpers"), ("{{ 'co' }}de/", "helpers"), "{{ 'helpers' }}/"], ids=str)
+def test_imports(airflow, tmp_path, entry):
     """Code beside the source, under the name that the task gives it."""
+    (tmp_path / "helpers").symlink_to("code")
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "tools.py").write_text("def twice(x):\n    return 2 * x\n")
 
@@ -249,9 +251,7 @@ def test_imports(airflow, tmp_path):
 
         return twice(21)
 
-    run = airflow.run_task(
-        lambda: MLJobOperator(source=use, imports=[("code/", "helpers")], **SETTINGS), folder=tmp_path
-    )
+    run = airflow.run_task(lambda: MLJobOperator(source=use, imports=[entry], **SETTINGS), folder=tmp_path)
 
     assert 42 == run.xcom("job")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Fault
-from airflow_provider_mljobs.exceptions import GatewayError, JobAlreadyExistsError
+from airflow_provider_mljobs.exceptions import GatewayError, JobAlreadyExistsError, JobNotFoundError
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
@@ -95,6 +95,20 @@ def test_cancel_gone_job(airflow):
         hook.cancel(hook.job("MLJOB_NEVER_THERE"))
 
     assert [] == airflow.jobs
+
+
+def test_status_without_a_job_history(airflow):
+    """Where the account keeps none, nobody knows a job that is gone."""
+    airflow.snowflake.statements.clear()
+    airflow.snowflake.faults.add(Fault(matching="GET_JOB_HISTORY", effect="error", errno=2143))
+    try:
+        with MLJobHook() as hook, pytest.raises(JobNotFoundError, match=r"PUBLIC\.MLJOB_NEVER_THERE does not exist"):
+            hook.status(hook.job("MLJOB_NEVER_THERE"))
+        asked = airflow.snowflake.statements.matching("GET_JOB_HISTORY")
+    finally:
+        airflow.snowflake.faults.clear()
+
+    assert 1 == len(asked)
 
 
 def test_names_of_the_connection(airflow):

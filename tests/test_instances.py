@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.operators import MLJobOperator
-from tests.lab import POOL, STAGE, Airflow
+from tests.lab import POOL, STAGE, Airflow, served
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
@@ -37,13 +37,7 @@ needs_ray = pytest.mark.skipif(not RAY_PYTHONS, reason="Ray is installed neither
 @pytest.fixture(scope="module")
 def ray_snowflake():
     """An embedded Snowflake whose jobs have Ray."""
-    from snowflake import connector
-
-    from airflow_provider_mljobs.emulator import serve
-
-    with serve(python=RAY_PYTHONS[0]) as server:
-        with connector.connect(**server.connection_kwargs) as connection:
-            connection.execute_string((ROOT / "example_dags/setup.sql").read_text())
+    with served(python=RAY_PYTHONS[0]) as server:
         yield server
 
 

@@ -8,6 +8,9 @@ import jsonschema
 import pytest
 
 from airflow_provider_mljobs import __version__
+from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
+from airflow_provider_mljobs.gateway.watcher import DEFAULT_LOG_STATEMENTS_PER_MINUTE
+from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
 from airflow_provider_mljobs.provider_info import get_provider_info
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
@@ -43,6 +46,19 @@ def test_named_decorators_exist(decorator):
     module, name = decorator["class-name"].rsplit(".", 1)
 
     assert callable(getattr(import_module(module), name))
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("log_statements_per_minute", DEFAULT_LOG_STATEMENTS_PER_MINUTE),
+        ("max_xcom_bytes", DEFAULT_MAX_XCOM_BYTES),
+        ("payload_grace_seconds", DEFAULT_GRACE_SECONDS),
+    ],
+)
+def test_defaults_are_those_of_the_code(option, expected):
+    """Airflow and whoever uses the client without it do the same."""
+    assert expected == float(get_provider_info()["config"]["mljobs"]["options"][option]["default"])
 
 
 def test_the_distribution_leads_airflow_to_the_description():

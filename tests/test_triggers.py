@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 
@@ -43,12 +44,25 @@ def job(airflow):
 
 def watch(job_id, **settings):
     """Run a trigger until it fires and return its event."""
-    trigger = MLJobTrigger(job_id, **{"snowflake_conn_id": "snowflake_default", "poll_interval": 0.05, **settings})
+    return watch_all([job_id], **settings)[0]
 
-    async def first():
-        return await anext(aiter(trigger.run()))
 
-    return asyncio.run(first()).payload
+def watch_all(job_ids, **settings):
+    """Run triggers in one loop until each has fired, and return their events."""
+    settings = {"snowflake_conn_id": "snowflake_default", "poll_interval": 0.05, **settings}
+
+    async def first(job_id):
+        return await anext(aiter(MLJobTrigger(job_id, **settings).run()))
+
+    async def all_of_them():
+        return await asyncio.gather(*map(first, job_ids))
+
+    return [event.payload for event in asyncio.run(all_of_them())]
+
+
+def watchers():
+    """Return the threads that watch jobs."""
+    return [thread for thread in threading.enumerate() if thread.name == "mljobs-watcher"]
 
 
 def test_serialize_round_trip():
@@ -57,7 +71,10 @@ def test_serialize_round_trip():
         "DB.S.J",
         "snowflake_default",
         poll_interval=5.0,
+        log_interval=0.0,
         deadline=1.5,
+        queue_deadline=2.5,
+        timeout=60.0,
         patience=60.0,
         cancel_on_kill=False,
         drop_on_kill=True,
@@ -78,8 +95,11 @@ def test_end_of_job(job, command, status):
 
     event = watch(job_id)
 
-    expected = {"job_id": job_id, "verdict": "finished", "status": status, "message": "", "stage_path": None}
-    assert expected == event
+    assert {"job_id": job_id, "verdict": "finished", "status": status, "message": "", "stage_path": None} == {
+        key: value for key, value in event.items() if key not in {"timeline", "printed"}
+    }
+    assert f"finishing: {status}" == "{phase}: {message}".format(**event["timeline"][-1])
+    assert {"cursors": {}, "gaps": [], "is_whole": True} == event["printed"]
 
 
 def test_gone(airflow):
@@ -100,7 +120,7 @@ def test_deadline(job):
 def test_faults_are_survived(airflow, job, effect):
     """What goes wrong between the trigger and Snowflake is not the job's fault: the watch goes on."""
     job_id = job("true")
-    airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect=effect, nth=1))
+    airflow.snowflake.faults.add(Fault(matching="SHOW JOB SERVICES", effect=effect, nth=1))
     try:
         event = watch(job_id)
     finally:
@@ -110,25 +130,27 @@ def test_faults_are_survived(airflow, job, effect):
 
 
 def test_one_login(airflow, job):
-    """A watch logs in once, however often it looks."""
-    job_id = job("sleep 0.5")
+    """All triggers of a loop look with one session, however many jobs they wait for; another one is for the logs."""
+    jobs = [job(f"echo {number}; sleep 0.5") for number in range(5)]
     before = airflow.snowflake.statements.logins
 
-    watch(job_id)
+    events = watch_all(jobs)
 
-    assert 1 == airflow.snowflake.statements.logins - before
+    assert ["DONE"] * 5 == [event["status"] for event in events]
+    assert 2 == airflow.snowflake.statements.logins - before
 
 
 def test_patience(airflow, job):
-    """A Snowflake that is out of reach for longer than the patience is reported as that."""
+    """A Snowflake that is out of reach for longer than the patience is reported as that, with the reason."""
     job_id = job("true")
-    airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error"))
+    airflow.snowflake.faults.add(Fault(matching="SHOW JOB", effect="error", message="no answer today"))
     try:
         event = watch(job_id, patience=0.1)
     finally:
         airflow.snowflake.faults.clear()
 
     assert ("unreachable", "UNKNOWN") == (event["verdict"], event["status"])
+    assert "no answer today" in event["message"]
 
 
 def test_connection_out_of_reach(airflow):
@@ -136,27 +158,60 @@ def test_connection_out_of_reach(airflow):
     event = watch("MLJOBS_DB.PUBLIC.J", patience=0.1, snowflake_conn_id="nowhere")
 
     assert ("unreachable", "UNKNOWN") == (event["verdict"], event["status"])
+    assert "nowhere" in event["message"]
 
 
-def test_cancelled_in_the_middle_of_a_look(airflow):
-    """The connection is closed when the look is over: its second question would open another one for ever."""
-    before = airflow.snowflake.statements.logins
-    airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="delay", seconds=1))
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_cancelled(airflow, job, seconds):
+    """A trigger that is cancelled, at its very start or in the middle of a look, leaves no thread and no session."""
+    job_id = job("sleep 60")
+    airflow.snowflake.faults.add(Fault(matching="SHOW JOB", effect="delay", seconds=1))
 
     async def cancelled():
-        trigger = MLJobTrigger("MLJOBS_DB.PUBLIC.NEVER_THERE", "snowflake_default")
+        trigger = MLJobTrigger(job_id, "snowflake_default", log_interval=0.1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(anext(aiter(trigger.run())), 0.5)
+            await asyncio.wait_for(anext(aiter(trigger.run())), seconds)
 
     try:
         asyncio.run(cancelled())
-        # When all threads meet, none of them looks or closes any more.
+        # When all threads meet, none of them is still beginning a wait.
         meeting = threading.Barrier(triggers._THREADS._max_workers)
         list(triggers._THREADS.map(lambda _: meeting.wait(30), range(meeting.parties)))
+        for thread in watchers():
+            thread.join(10)
     finally:
         airflow.snowflake.faults.clear()
 
-    assert 1 == airflow.snowflake.statements.logins - before
+    assert [] == watchers()
+    assert "RUNNING" == airflow.query(f"DESCRIBE SERVICE {job_id}")[0]["status"]
+
+
+def test_several_loops(job):
+    """Triggers of different event loops share a watcher, and each gets its own event."""
+    jobs = [job(f"sleep 0.{number}") for number in range(2, 5)]
+    events = []
+
+    threads = [threading.Thread(target=lambda name=name: events.append(watch(name))) for name in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert sorted(jobs) == sorted(event["job_id"] for event in events)
+    assert {"DONE"} == {event["status"] for event in events}
+
+
+def test_the_log_while_the_job_runs(job, capsys):
+    """What the job prints is in the trigger's log before it ends, without colours, each line once."""
+    job_id = job("for i in 1 2 3 4; do printf '\\\\033[32mstep %s\\\\033[0m\\\\n' $i; sleep 0.3; done")
+
+    event = watch(job_id, log_interval=0.2)
+
+    shown = capsys.readouterr().out
+    assert ["step 1", "step 2", "step 3", "step 4"] == re.findall(r"^step \d", shown, re.MULTILINE)
+    assert shown.count(f"Log of job {job_id.rpartition('.')[2]}:") > 1
+    assert shown.index("step 1") < shown.index("finishing: DONE")
+    assert event["printed"]["is_whole"]
 
 
 def test_on_kill_cancels(airflow, job):

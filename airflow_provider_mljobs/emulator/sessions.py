@@ -159,11 +159,11 @@ class Sessions:
                     if held.session is session:
                         held.expires = now + self._lifetime * lifetime
 
-    def expire_master(self, session: Session) -> None:
-        """Let the session's tokens expire for good."""
+    def expire_master(self, *sessions: Session) -> None:
+        """Let the tokens of sessions expire for good."""
         with self._lock:
             for held in (*self._by_token.values(), *self._by_master.values()):
-                if held.session is session:
+                if held.session in sessions:
                     held.expires = float("-inf")
 
     def remove(self, session: Session) -> None:

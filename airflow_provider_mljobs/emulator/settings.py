@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Effect = Literal["reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay"]
+Request = Literal["statement", "login"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +34,43 @@ class Ready:
 class VirtualJob:
     """Jobs whose name matches ``name`` (SQL LIKE, any case) get no process: they only pretend to run.
 
-    :param seconds: how long the job is RUNNING.
+    :param seconds: how long a job is RUNNING, at least.
+    :param spread: up to so many seconds more, evenly distributed over the names of jobs, the same at each run.
     :param status: how it ends.
     :param log_lines: how many lines it prints, spread evenly over its run.
     """
 
     name: str
     seconds: float = 1.0
+    spread: float = 0.0
     status: Literal["DONE", "FAILED", "INTERNAL_ERROR"] = "DONE"
     log_lines: int = 0
+
+    def duration(self, job: str) -> float:
+        """Return for how long a job of this name is RUNNING."""
+        if not self.spread:
+            return self.seconds
+        digest = hashlib.blake2b(job.encode(), digest_size=8).digest()
+        return self.seconds + self.spread * int.from_bytes(digest) / 2**64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What goes wrong with statements that match.
+    """What goes wrong with statements or logins that match.
 
-    :param matching: regular expression, searched in the statement's text, any case.
+    :param matching: regular expression, searched in the statement's text, or in the user's name at a login; any case.
+    :param request: what it hits. Logins know no expiry of sessions.
     :param effect: ``reset`` cuts the connection before the statement ran, ``reset_after`` after it took effect;
         ``http_503``; ``session_expired`` answers 390112, ``master_expired`` 390114 also on renewal; ``error`` fails
         with ``errno``, ``sqlstate`` and ``message``; ``delay`` holds the answer back for ``seconds``.
-    :param nth: only the n-th matching statement, counted from 1. Without it and without ``share``: every one.
-    :param times: how many consecutive matching statements from ``nth`` on.
-    :param share: the share of matching statements, 0 to 1, drawn from a generator seeded with ``seed``.
+    :param nth: only the n-th matching request, counted from 1. Without it and without ``share``: every one.
+    :param times: how many consecutive matching requests from ``nth`` on.
+    :param share: the share of matching requests, 0 to 1, drawn from a generator seeded with ``seed``.
     """
 
-    matching: str
+    matching: str = ""
     effect: Effect
+    request: Request = "statement"
     nth: int | None = None
     times: int = 1
     share: float | None = None
@@ -66,6 +79,12 @@ class Fault:
     errno: int = 1
     sqlstate: str = "XX000"
     message: str = "SQL execution internal error: injected fault"
+
+    def __post_init__(self) -> None:
+        """Refuse what can't happen."""
+        if self.request == "login" and self.effect in {"session_expired", "master_expired"}:
+            msg = f"A login can't meet {self.effect}"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +102,10 @@ class Settings:
     :param faults: what goes wrong.
     :param python: interpreter that the ML runtime images offer to jobs.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
+    :param log_retention: seconds for which SYSTEM$GET_SERVICE_LOGS knows a container after its end; without it as long
+        as the service exists. A real node is reused after about 30 seconds or less.
+    :param event_table: whether there is one: without it SPCS_GET_LOGS and SPCS_GET_EVENTS are unknown (2143).
+    :param event_table_lag: seconds until lines and events arrive there; in a real account minutes.
     :param session_lifetime: seconds until a session token expires and the client has to renew it.
     :param clock: the seconds by which sessions expire; tests give their own.
     :param long_statement: seconds after which a statement is answered "in progress" with a URL to ask again.
@@ -99,6 +122,9 @@ class Settings:
     faults: tuple[Fault, ...] = ()
     python: Path = field(default_factory=lambda: Path(sys.executable))
     termination_grace: float = 30.0
+    log_retention: float | None = None
+    event_table: bool = True
+    event_table_lag: float = 0.0
     session_lifetime: float = 3600.0
     clock: Callable[[], float] = time.monotonic
     long_statement: float = 40.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import (
@@ -19,11 +21,12 @@ from airflow_provider_mljobs.exceptions import (
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
-from airflow_provider_mljobs.gateway.joblogs import read_log, read_logs
+from airflow_provider_mljobs.gateway.joblogs import LogStore, Source, read_log, read_logs, read_rest, sources
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
 from airflow_provider_mljobs.jobs.identifiers import StagePath
+from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
 from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, result_directory
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from snowflake.connector import SnowflakeConnection
 
+    from airflow_provider_mljobs.gateway.joblogs import Printed, WholeLog
     from airflow_provider_mljobs.jobs.arguments import Arguments
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
     from airflow_provider_mljobs.jobs.payload import Payload
@@ -49,13 +53,29 @@ _NO_HISTORY = 2143
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container of one instance, as SHOW SERVICE CONTAINERS tells."""
+    """One container of one instance, as SHOW SERVICE CONTAINERS tells.
+
+    :param started: since when it runs, or ran, in seconds since the epoch.
+    """
 
     instance_id: str
     name: str
     status: str
     message: str
     last_exit_code: str
+    started: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a job consists of, as its specification says.
+
+    :param containers: pairs of instance and container.
+    :param environment: the variables of its containers; empty if the role may not read the specification.
+    """
+
+    containers: tuple[tuple[int, str], ...]
+    environment: dict[str, str]
 
 
 class MLJobClient:
@@ -78,6 +98,7 @@ class MLJobClient:
         self.connection = Connection(connect)
         self.payloads = Payloads(self.connection, grace=payload_grace)
         self._runtimes = Runtimes(self.connection)
+        self.log_store = LogStore(self.connection)
         self._visibility_lag = visibility_lag
 
     def close(self) -> None:
@@ -91,22 +112,20 @@ class MLJobClient:
         :raises NotFoundOrNotAuthorizedError: naming the pool or stage, and the GRANT that may be missing.
         :raises InvalidJobSpecError: if the job has no stage, or its pool is too small for it.
         """
-        if spec.stage is None:
-            raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
+        stage = _stage_of(spec)
         # What can be known to be wrong should not leave a payload behind.
         if spec.managed:
             self._runtimes.image(spec)
         else:
             self._runtimes.of(spec)
-        with self._explaining(spec.stage):
-            return self.payloads.upload(spec.stage, payload, spec.name.name, patience=patience)
+        with self._explaining(stage):
+            return self.payloads.upload(stage, payload, spec.name.name, patience=patience)
 
     def keep(self, spec: JobSpec, payload: Payload) -> StagePath:
         """Upload a payload that stays on the stage until somebody removes it; returns its directory."""
-        if spec.stage is None:
-            raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
-        with self._explaining(spec.stage):
-            return self.payloads.keep(spec.stage, payload)
+        stage = _stage_of(spec)
+        with self._explaining(stage):
+            return self.payloads.keep(stage, payload)
 
     def image(self, spec: JobSpec) -> str:
         """Return the image that runs a job."""
@@ -179,9 +198,27 @@ class MLJobClient:
                 status=str(row["status"]),
                 message=str(row["message"] or ""),
                 last_exit_code="" if row["last_exit_code"] is None else str(row["last_exit_code"]),
+                started=datetime.fromisoformat(row["start_time"]).timestamp() if row["start_time"] else None,
             )
             for row in self.connection.rows(statements.show_service_containers(job))
         ]
+
+    def layout(self, job: QualifiedName) -> Layout:
+        """Return what a job consists of."""
+        (row,) = self.connection.rows(statements.describe_service(job))
+        specification = _specification(row)
+        if specification is None:
+            found = ((int(container.instance_id), container.name) for container in self.containers(job))
+            return Layout(containers=tuple(found), environment={})
+        containers = specification["spec"]["containers"]
+        instances = range(int(row["target_instances"] or 1))
+        environment = {
+            str(name): str(value) for container in containers for name, value in (container.get("env") or {}).items()
+        }
+        return Layout(
+            containers=tuple((instance, str(container["name"])) for instance in instances for container in containers),
+            environment=environment,
+        )
 
     def logs(self, job: QualifiedName, instance: int | None = 0, container: str = CONTAINER) -> str:
         """Return the log of one container, or of all; as much as is to be had, a missing beginning is announced.
@@ -189,13 +226,20 @@ class MLJobClient:
         :param instance: which instance; ``None`` for all containers of all instances, each line with its origin.
         """
         if instance is not None:
-            return read_log(self.connection, job, instance, container)
+            return read_log(self.log_store, Source(job, instance, container))
+        return read_logs(self.log_store, self._sources(job))
+
+    def rest_of_log(self, job: QualifiedName, printed: Printed) -> WholeLog:
+        """Return the log of a job that is over, and of it what the task's log doesn't have yet."""
+        return read_rest(self.log_store, self._sources(job), printed)
+
+    def _sources(self, job: QualifiedName) -> list[Source]:
         try:
             found = self.containers(job)
         except NotFoundOrNotAuthorizedError:
             # Dropped: the event table may know what its first container printed.
-            return read_log(self.connection, job, 0, container)
-        return read_logs(self.connection, job, sorted((int(each.instance_id), each.name) for each in found))
+            return [Source(job, 0, CONTAINER)]
+        return sources(job, [(int(each.instance_id), each.name) for each in found])
 
     def directory(self, job: QualifiedName) -> StagePath:
         """Return a job's own directory on the stage, as its specification says; also for a job of Snowflake's client.
@@ -205,10 +249,10 @@ class MLJobClient:
 
         :raises ResultError: if the job has no such directory.
         """
-        import yaml
-
         (row,) = self.connection.rows(statements.describe_service(job))
-        document = yaml.safe_load(str(row["spec"]))
+        document = _specification(row)
+        if document is None:
+            raise ResultError(f"Role {self.connection.role} may not read the specification of job {job}.")
         volumes = {volume["name"]: volume for volume in document["spec"].get("volumes", ())}
         volume = volumes.get(RESULT_VOLUME) or volumes.get(STAGE_VOLUME)
         if volume is None:
@@ -279,10 +323,27 @@ class MLJobClient:
         self.drop(job)
         if directory is None:
             return
-        gone = ["input/.*", *(["output/mljob_.*", "output/instances/.*"] if result else [])]
-        own = f".*/{job.name.value}/({'|'.join(gone)})"
+        gone = OWN_FILES if result else INPUT_FILES
+        own = f".*/{re.escape(job.name.value)}/({'|'.join(gone)}).*"
         self.connection.rows(statements.remove(directory / "", own))
-        self._remove_payload(type(directory)(directory.stage, directory.path.rpartition("/")[0]))
+        self._remove_payload(directory.parent)
+
+    def statuses(self, schema: QualifiedName, prefix: str, *, most: int = statements.MOST_ROWS) -> dict[str, JobStatus]:
+        """Return where the jobs of a schema stand, by name.
+
+        :param schema: any object of the schema.
+        :param prefix: how the names begin.
+        :param most: how many rows to ask for at once.
+        """
+        found: dict[str, JobStatus] = {}
+        after: str | None = None
+        while True:
+            statement = statements.show_job_services(schema, prefix, limit=most, after=after)
+            page = self.connection.columns(statement, "name", "status")
+            found.update((name, JobStatus(status)) for name, status in page)
+            if len(page) < most:
+                return found
+            after = page[-1][0]
 
     def list(self, schema: QualifiedName | None = None, prefix: str = "MLJOB_") -> list[dict[str, Any]]:
         """Return the rows of SHOW JOB SERVICES.
@@ -311,3 +372,18 @@ class MLJobClient:
         """Remove a payload that is one job's alone; shared ones go by their age."""
         if not self.payloads.is_shared(payload):
             self.connection.rows(statements.remove(payload / ARCHIVE))
+
+
+def _stage_of(spec: JobSpec) -> StagePath:
+    """Return where a job's payload goes."""
+    if spec.stage is None:
+        raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
+    return spec.stage
+
+
+def _specification(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Read a job's specification from its description; only the owner's role is shown it."""
+    import yaml
+
+    document: dict[str, Any] | None = yaml.safe_load(str(row["spec"] or ""))
+    return document

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
@@ -12,10 +12,12 @@ from airflow_provider_mljobs.exceptions import (
     MLJobCancelledError,
     MLJobError,
     MLJobFailedError,
+    MLJobQueueTimeoutError,
     MLJobTimeoutError,
     ResultError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, earliest_failure
 from airflow_provider_mljobs.jobs.status import JobStatus
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _LAST_LINES = 20
+_OUT_OF_TIME = {Verdict.TIMED_OUT, Verdict.QUEUE_TIMED_OUT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,8 @@ class Outcome:
     """The end of a job.
 
     :param status: its last status.
-    :param log: everything that the job printed; ``None`` if that could not be read, so it isn't safe yet.
+    :param log: what the job printed, of a long log the end; ``None`` if that could not be read, so it isn't safe yet.
+    :param unseen: the lines of the log that aren't in the task's log yet.
     :param result: what the launcher wrote; ``None`` if it wrote nothing that can be read.
     :param error: what the task fails with; ``None`` if the job succeeded.
     :param instances: how each instance of a job of several ended.
@@ -47,6 +51,7 @@ class Outcome:
 
     status: JobStatus
     log: str | None
+    unseen: tuple[str, ...] = ()
     result: JobResult | None = None
     error: MLJobError | None = None
     instances: tuple[InstanceResult, ...] = ()
@@ -62,6 +67,8 @@ class Ending:
     :param directory: its own directory on the stage; ``None`` for a job without our launcher.
     :param verdict: why the watch is over.
     :param status: the last status that was seen.
+    :param message: what the watch has to say about it.
+    :param printed: what of its log is in the task's log already.
     :param instances: how many instances the job has.
     :param max_bytes: a larger result stays on the stage.
     """
@@ -70,6 +77,8 @@ class Ending:
     directory: StagePath | None
     verdict: Verdict
     status: JobStatus
+    message: str = ""
+    printed: Printed = field(default_factory=Printed)
     instances: int = 1
     max_bytes: int = DEFAULT_MAX_XCOM_BYTES
 
@@ -83,9 +92,11 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
     if ending.verdict is Verdict.UNREACHABLE:
         raise SnowflakeUnavailableError(
             f"Snowflake could not be asked for job {job} for too long; the job may still be running. "
-            "See [mljobs] max_unreachable_seconds."
+            f"Reason: {ending.message or 'unknown'}. See [mljobs] max_unreachable_seconds."
         )
-    if ending.verdict is Verdict.TIMED_OUT:
+    if ending.verdict in _OUT_OF_TIME:
+        if ending.verdict is Verdict.QUEUE_TIMED_OUT and not ending.message:
+            ending = replace(ending, message=_containers(client, job))
         client.cancel(job)
         status = _status(client, job)
     outcome = _left_by(client, replace(ending, status=status))
@@ -95,7 +106,7 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
         # The error has the traceback already; its tail is what the payload printed before.
         printed = printed.replace(result.traceback.strip(), "")
     tail = "\n".join(printed.strip().splitlines()[-_LAST_LINES:])
-    failure = _error(client, job, ending.verdict, status, result, tail)
+    failure = _error(client, ending, status, result, tail)
     if failure is None and ending.directory is not None and result is None and outcome.error is None:
         failure = ResultError(f"Job {job} is DONE but left no result at its place on the stage.")
     return replace(outcome, error=failure or outcome.error)
@@ -104,7 +115,7 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
 def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     """Read log, result and files; an error in it says that these can't be read."""
     job, directory, status = ending.job, ending.directory, ending.status
-    outcome = Outcome(status=status, log=_log(client, job))
+    outcome = _with_log(client, job, ending.printed, Outcome(status=status, log=None))
     if directory is None:
         return outcome
     is_done = status is JobStatus.DONE
@@ -140,33 +151,28 @@ def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None
     """
     client.cancel(job)
     if drop:
-        log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(_log(client, job) or "")))
+        printed = _with_log(client, job, Printed(), Outcome(status=JobStatus.CANCELLED, log=None)).log
+        log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(printed or "")))
         client.clean_up(job, directory)
     log.info("Cancelled job %s.", job)
 
 
-def _log(client: MLJobClient, job: QualifiedName) -> str | None:
-    """Return everything that the job printed; ``None`` if that can't be read now."""
+def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome: Outcome) -> Outcome:
     try:
-        return client.logs(job, None)
+        log = client.rest_of_log(job, printed)
     except SnowflakeUnavailableError as error:
         logger.warning("The log of job %s can't be read now: %s", job, error)
-        return None
+        return outcome
+    return replace(outcome, log=log.text, unseen=log.unseen)
 
 
 def _error(
-    client: MLJobClient,
-    job: QualifiedName,
-    verdict: Verdict,
-    status: JobStatus,
-    result: JobResult | None,
-    tail: str,
+    client: MLJobClient, ending: Ending, status: JobStatus, result: JobResult | None, tail: str
 ) -> MLJobError | None:
-    job_id = str(job)
-    if verdict is Verdict.TIMED_OUT:
-        message = f"Job {job} did not end within the task's execution_timeout; it was cancelled."
-        return MLJobTimeoutError(message, job_id, status, tail)
-    if verdict is Verdict.GONE or status is JobStatus.DELETED:
+    job, job_id = ending.job, str(ending.job)
+    if ending.verdict in _OUT_OF_TIME:
+        return _timeout_error(ending, status, tail)
+    if ending.verdict is Verdict.GONE or status is JobStatus.DELETED:
         message = f"Job {job} is gone: somebody dropped it, or it never was there."
         return MLJobFailedError(message, job_id, status, tail)
     if status is JobStatus.CANCELLED:
@@ -176,6 +182,16 @@ def _error(
     if status is not JobStatus.DONE:
         return MLJobFailedError(f"Job {job} ended {status}. {_containers(client, job)}", job_id, status, tail)
     return None
+
+
+def _timeout_error(ending: Ending, status: JobStatus, tail: str) -> MLJobTimeoutError:
+    job = ending.job
+    if ending.verdict is Verdict.QUEUE_TIMED_OUT:
+        message = f"Job {job} was still PENDING after the task's queue_timeout; it was cancelled. {ending.message}"
+        return MLJobQueueTimeoutError(message.strip(), str(job), status, tail)
+    limit = ending.message or "execution_timeout"
+    message = f"Job {job} did not end within the task's {limit}; it was cancelled."
+    return MLJobTimeoutError(message, str(job), status, tail)
 
 
 def _status(client: MLJobClient, job: QualifiedName) -> JobStatus:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
     JobAlreadyExistsError,
+    LoginRefusedError,
     NotFoundOrNotAuthorizedError,
     SnowflakeUnavailableError,
 )
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from snowflake.connector import SnowflakeConnection
+
+    Answer = tuple[list[str], list[tuple[Any, ...]]]
 
 logger = logging.getLogger(__name__)
 
@@ -34,20 +37,26 @@ _ERRORS: dict[int, type[GatewayError]] = {
     390115: SnowflakeUnavailableError,  # master token invalid
     390195: SnowflakeUnavailableError,  # id token invalid
     390318: SnowflakeUnavailableError,  # OAuth token expired
+    390100: LoginRefusedError,  # wrong user or password
+    390101: LoginRefusedError,  # user disabled
+    390144: LoginRefusedError,  # key pair or its token invalid
+    390303: LoginRefusedError,  # OAuth token invalid
+    **dict.fromkeys(range(394_300, 394_307), LoginRefusedError),  # the same, newer
     _CANT_CONNECT: SnowflakeUnavailableError,  # can't connect
     250002: SnowflakeUnavailableError,  # connection closed
     250003: SnowflakeUnavailableError,  # request failed
     251011: SnowflakeUnavailableError,  # connection timeout
     251012: SnowflakeUnavailableError,  # to be retried
     252007: SnowflakeUnavailableError,  # renewal failed
-    290429: SnowflakeUnavailableError,  # HTTP 429
-    290500: SnowflakeUnavailableError,  # HTTP 500
-    290502: SnowflakeUnavailableError,  # HTTP 502
-    290503: SnowflakeUnavailableError,  # HTTP 503
-    290504: SnowflakeUnavailableError,  # HTTP 504
+    # HTTP; to the number of what it has tried again in vain the connector adds its 290000 twice.
+    **{
+        offset + status: SnowflakeUnavailableError
+        for offset in (290_000, 580_000)
+        for status in (408, 429, *range(500, 600))
+    },
 }
 # The same number says "can't connect" and "wrong password": only the login's own number tells, in the text.
-_LOGIN_REFUSED = {390100, 390101, 390144, 390303, 394300}
+_LOGIN_REFUSED = [str(errno) for errno, kind in _ERRORS.items() if kind is LoginRefusedError]
 
 
 def translate(error: Exception) -> GatewayError:
@@ -55,8 +64,8 @@ def translate(error: Exception) -> GatewayError:
     errno = getattr(error, "errno", None)
     kind = _ERRORS.get(errno, GatewayError) if isinstance(errno, int) else GatewayError
     text = str(getattr(error, "raw_msg", None) or getattr(error, "msg", None) or error)
-    if errno == _CANT_CONNECT and any(str(number) in text for number in _LOGIN_REFUSED):
-        kind = GatewayError
+    if errno == _CANT_CONNECT and any(errno in text for errno in _LOGIN_REFUSED):
+        kind = LoginRefusedError
     return kind(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
 
 
@@ -66,11 +75,14 @@ class Connection:
     Statements of one connection run one after the other; use it from one thread at a time.
 
     :param connect: opens a connection, e.g. ``MLJobHook.get_conn``.
+
+    ``statements`` counts what was sent.
     """
 
     def __init__(self, connect: Callable[[], SnowflakeConnection]) -> None:
         self._connect = connect
         self._connection: SnowflakeConnection | None = None
+        self.statements = 0
 
     @property
     def role(self) -> str:
@@ -78,21 +90,21 @@ class Connection:
         return str(self._open().role or "<your role>")
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
-        """Run a statement and return its rows by lower-case column name.
+        """Run a statement and return its rows by lower-case column name; see :meth:`columns`."""
+        names, rows = self._ask(statement)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def columns(self, statement: str, *columns: str) -> list[tuple[Any, ...]]:
+        """Run a statement and return some columns of its rows: of long answers those that are needed.
 
         A session that expired between two statements is opened again and the statement repeated. Statements that make
         something have a name chosen before, so that a repetition finds what the first one made.
 
         :raises GatewayError: what Snowflake answered; :class:`SnowflakeUnavailableError` if asking again may help.
         """
-        reused = self._connection is not None
-        try:
-            return self._rows(statement)
-        except SnowflakeUnavailableError:
-            self.close()
-            if not reused:
-                raise
-        return self._rows(statement)
+        names, rows = self._ask(statement)
+        places = [names.index(column) for column in columns]
+        return [tuple(row[place] for place in places) for row in rows]
 
     def close(self) -> None:
         """Close the session; the next statement opens one."""
@@ -102,14 +114,24 @@ class Connection:
             with contextlib.suppress(*_vendor_errors()):
                 connection.close(retry=False)
 
-    def _rows(self, statement: str) -> list[dict[str, Any]]:
+    def _ask(self, statement: str) -> Answer:
+        reused = self._connection is not None
+        try:
+            return self._execute(statement)
+        except SnowflakeUnavailableError:
+            self.close()
+            if not reused:
+                raise
+        return self._execute(statement)
+
+    def _execute(self, statement: str) -> Answer:
         connection = self._open()
         logger.debug("Snowflake: %s", statement)
+        self.statements += 1
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)
-                names = [column.name.lower() for column in cursor.description or ()]
-                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                return [column.name.lower() for column in cursor.description or ()], cursor.fetchall()
         except _vendor_errors() as error:
             raise translate(error) from error
 

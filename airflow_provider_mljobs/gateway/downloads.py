@@ -301,17 +301,16 @@ def _size(connection: Connection, file: StagePath) -> int:
 
 
 def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
-    name = file.path.rpartition("/")[2]
     # By way of a directory whose name means the same as a path and as a URL: the connector takes one for the other.
     with tempfile.TemporaryDirectory(prefix="mljob-") as local:
         try:
             # The path is a prefix: the pattern keeps longer names out. What is in it means the same in every dialect.
-            connection.rows(statements.get_matching(file, Path(local), ".*" + re.sub(r"\W", ".", name)))
+            connection.rows(statements.get_matching(file, Path(local), ".*" + re.sub(r"\W", ".", file.name)))
         except GatewayError as error:
             if error.errno != _FILE_NOT_FOUND:
                 raise
             raise _gone(file) from error
-        return Path(shutil.move(Path(local, name), directory / name))
+        return Path(shutil.move(Path(local, file.name), directory / file.name))
 
 
 def _text(connection: Connection, file: StagePath) -> str:

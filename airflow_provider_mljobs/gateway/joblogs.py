@@ -1,65 +1,290 @@
-"""What the containers of a job have printed, from the nodes or from the event table."""
+"""What the containers of a job have printed: from their nodes, which keep 100 KB, or from the event table."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.logcursor import (
+    Gap,
+    LogCursor,
+    Tail,
+    behind,
+    cursors_from_json,
+    cursors_to_json,
+    news,
+    shifted,
+    without_stamps,
+)
+from airflow_provider_mljobs.jobs.logs import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
 logger = logging.getLogger(__name__)
-
-# The platform cuts a log at 100 KB; what comes back this long may have lost its beginning.
-_FULL_LOG = 99_000
-
-
-def read_log(connection: Connection, job: QualifiedName, instance: int, container: str) -> str:
-    """Return the log of one container, as much as is to be had; a missing beginning is announced."""
-    try:
-        (row,) = connection.rows(statements.get_service_logs(job, instance, container))
-        tail = str(next(iter(row.values())) or "")
-    except SnowflakeUnavailableError:
-        raise
-    except GatewayError as error:
-        # Too early, or the node is gone: the event table may have what the node hasn't.
-        logger.debug("No log on the node of %s: %s", job, error)
-        return _kept_log(connection, job, instance, container)
-    if len(tail.encode()) < _FULL_LOG:
-        return tail
-    kept = _kept_log(connection, job, instance, container)
-    if len(kept) > len(tail) and kept.rstrip().endswith(tail.rstrip().rpartition("\n")[2]):
-        return kept
-    return f"[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]\n{tail}"
+# The platform cuts at 100 KB; a text this long may have lost its beginning.
+_FULL_BYTES = 99_000
+# Those that a job's end can still ask for; Airflow stores them.
+_MOST_GAPS = 20
+_EPOCH = "1970-01-01T00:00:00Z"
+# So that the lines around a gap are among those that are asked for.
+_MARGIN = timedelta(seconds=2)
 
 
-def read_logs(connection: Connection, job: QualifiedName, containers: Sequence[tuple[int, str]]) -> str:
-    """Return the logs of several containers as one text; each line says whose it is, if there are several.
+@dataclass(frozen=True)
+class Source:
+    """One container of one instance of a job.
 
-    :param containers: pairs of instance and container.
+    :param label: what its lines begin with, if the job has others.
     """
-    if len(containers) == 1:
-        return read_log(connection, job, *containers[0])
-    several = len({container for _, container in containers}) > 1
+
+    job: QualifiedName
+    instance: int
+    container: str
+    label: str = ""
+
+
+class LogStore:
+    """Reads logs over one connection, and remembers what the account gives.
+
+    :param connection: the connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_stamped: bool | None = None
+
+    def tail(self, source: Source, since: str = "") -> Tail | None:
+        """Return the end of a log, with a time before each line where the account gives that.
+
+        The times come in a form of the function that Snowflake's own command line uses but doesn't document, so what
+        an account says of it is checked once.
+
+        :param since: leave away what is older.
+        :returns: ``None`` if there is nothing yet, or nothing any more.
+        """
+        if self._is_stamped is not False:
+            log = self._ask(statements.get_stamped_service_logs(source.job, source.instance, source.container, since))
+            if log is not None:
+                self._is_stamped = True
+                return _tail(log, is_stamped=True)
+            if self._is_stamped:
+                return None
+        return self._unstamped(source)
+
+    def kept(self, source: Source, after: str = "", before: str | None = None) -> list[tuple[datetime, str]]:
+        """Return times and lines that an event table has of a container; none if there is no such table.
+
+        :param after: only lines from then on; all if empty.
+        :param before: only lines until then.
+        """
+        statement = statements.spcs_get_logs(
+            source.job, source.instance, source.container, start=after or _EPOCH, end=before
+        )
+        try:
+            rows = self._connection.rows(statement)
+        except SnowflakeUnavailableError:
+            raise
+        except GatewayError as error:
+            logger.debug("No log of %s in an event table: %s", source.job, error)
+            return []
+        return [(row["timestamp"].replace(tzinfo=UTC), str(row["log"])) for row in rows]
+
+    def _unstamped(self, source: Source) -> Tail | None:
+        plain = statements.get_service_logs(source.job, source.instance, source.container)
+        log = self._ask(plain)
+        if log and self._is_stamped is None:
+            # The container may have started in between.
+            again = self._ask(statements.get_stamped_service_logs(source.job, source.instance, source.container, ""))
+            self._is_stamped = again is not None
+            if again is not None:
+                return _tail(again, is_stamped=True)
+        return None if log is None else _tail(log, is_stamped=False)
+
+    def _ask(self, statement: str) -> str | None:
+        try:
+            (row,) = self._connection.rows(statement)
+        except SnowflakeUnavailableError:
+            raise
+        except GatewayError as error:
+            # Too early, or the node is gone: Snowflake documents no number that tells.
+            logger.debug("No log on the node: %s", error)
+            return None
+        return str(next(iter(row.values())) or "")
+
+
+@dataclass
+class Printed:
+    """What of a job's log is in the task's log already.
+
+    :param cursors: how far the log of each container has been read, by instance and name.
+    :param gaps: what could not be had, with the container of each.
+    :param is_whole: whether everything has been read up to the end.
+    """
+
+    cursors: dict[tuple[int, str], LogCursor] = field(default_factory=dict)
+    gaps: list[tuple[int, str, Gap]] = field(default_factory=list)
+    is_whole: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as JSON, for the task's event and for the next triggerer."""
+        gaps = [[instance, container, *gap.to_json()] for instance, container, gap in self.gaps[-_MOST_GAPS:]]
+        return {"cursors": cursors_to_json(self.cursors), "gaps": gaps, "is_whole": self.is_whole}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Printed:
+        """Read it again; nothing of it is nothing printed."""
+        gaps = [(int(instance), str(name), Gap(*gap)) for instance, name, *gap in value.get("gaps", ())]
+        return cls(cursors_from_json(value.get("cursors", {})), gaps, bool(value.get("is_whole")))
+
+
+def sources(job: QualifiedName, containers: Sequence[tuple[int, str]]) -> list[Source]:
+    """Return the containers of a job with labels that tell them apart."""
+    instances = {instance for instance, _ in containers}
+    names = {name for _, name in containers}
+
+    def label(instance: int, name: str) -> str:
+        if len(names) > 1:
+            return f"[instance {instance}, {name}] "
+        return f"[instance {instance}] " if len(instances) > 1 else ""
+
+    return [Source(job, instance, name, label(instance, name)) for instance, name in sorted(containers)]
+
+
+def read_news(store: LogStore, source: Source, printed: Printed, *, is_final: bool = False) -> list[str] | None:
+    """Return the new lines of a container, and take note of them in ``printed``; ``None`` if its log can't be had.
+
+    :param is_final: whether the job is over, so that nothing more will come.
+    """
+    cursor = printed.cursors.get((source.instance, source.container), LogCursor())
+    tail = store.tail(source, cursor.since)
+    return None if tail is None else _take(source, tail, printed, is_final=is_final)
+
+
+@dataclass(frozen=True)
+class WholeLog:
+    """A job's log at its end.
+
+    :param text: what is to be had of it now: of a long one the end.
+    :param unseen: the lines of it that aren't in the task's log yet.
+    """
+
+    text: str
+    unseen: tuple[str, ...]
+
+
+def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> WholeLog:
+    """Return the log of a job that is over; what the nodes don't have comes from the event table, if there is one."""
+    texts: list[str] = []
+    unseen: list[str] = []
+    for source in found:
+        earlier = [
+            gap for instance, name, gap in printed.gaps if (instance, name) == (source.instance, source.container)
+        ]
+        tail = store.tail(source)
+        if tail is None:
+            kept = store.kept(source)
+            text = "".join(f"{line}\n" for _, line in kept)
+            unseen += _from_table(source, kept, printed)
+        else:
+            text = without_stamps(tail)
+            unseen += _take(source, tail, printed, is_final=True, store=store)
+        unseen += _filled(store, source, earlier)
+        texts.append(_labelled(source, text))
+    return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen))
+
+
+def read_log(store: LogStore, source: Source) -> str:
+    """Return the log of one container, as much as is to be had; a missing beginning is announced."""
+    tail = store.tail(source)
+    text = "" if tail is None else without_stamps(tail)
+    if tail is not None and not tail.is_cut:
+        return text
+    kept = "\n".join(line for _, line in store.kept(source))
+    if tail is None or (len(kept) > len(text) and kept.rstrip().endswith(text.rstrip().rpartition("\n")[2])):
+        return kept
+    return f"[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]\n{text}"
+
+
+def read_logs(store: LogStore, found: Sequence[Source]) -> str:
+    """Return the logs of several containers as one text; each line says whose it is, if there are several."""
+    return "\n".join(_labelled(source, read_log(store, source)).rstrip("\n") for source in found)
+
+
+def _labelled(source: Source, text: str) -> str:
+    if not source.label or not text:
+        return text
+    return "".join(f"{source.label}{line}\n" for line in text.removesuffix("\n").split("\n"))
+
+
+def _tail(text: str, *, is_stamped: bool) -> Tail:
+    return Tail(text, is_stamped, is_cut=len(text.encode(errors="replace")) >= _FULL_BYTES)
+
+
+def _take(source: Source, tail: Tail, printed: Printed, *, is_final: bool, store: LogStore | None = None) -> list[str]:
+    """Return the new lines of a log with what is missing before them: from ``store``, or announced."""
+    key = source.instance, source.container
+    found = news(printed.cursors.get(key, LogCursor()), tail, is_final=is_final)
+    if found.cursor != LogCursor():
+        printed.cursors[key] = found.cursor
+    lines = [f"{source.label}{readable(line)}" for line in found.lines]
+    if found.gap is None or (*key, found.gap) in printed.gaps:
+        return lines
+    filled = _missing(store, source, found.gap) if store is not None else None
+    if filled is not None:
+        return [*filled, *lines]
+    printed.gaps.append((*key, found.gap))
+    return [f"{source.label}{_announcement(source, found.gap)}", *lines]
+
+
+def _announcement(source: Source, gap: Gap) -> str:
+    query = statements.spcs_get_logs(
+        source.job, source.instance, source.container, start=gap.after or _EPOCH, end=gap.before or None
+    )
+    if gap.seconds is not None:
+        size = f"{gap.seconds:.3f} s of output are missing here, from {gap.after} to {gap.before}"
+    elif gap.before:
+        size = f"everything before {gap.before} is missing here"
+    else:
+        size = "lines may be missing here"
+    return f"[… {size}: the node keeps the last 100 KB only. An event table may have them: {query}]"
+
+
+def _from_table(source: Source, kept: Sequence[tuple[datetime, str]], printed: Printed) -> list[str]:
+    """Return what an event table has behind the place up to which a log was read; say so if it has nothing."""
+    cursor = printed.cursors.get((source.instance, source.container), LogCursor())
+    if kept:
+        return [f"{source.label}{readable(line)}" for line in behind(cursor, kept)]
+    if printed.is_whole:
+        return []
+    since = f" What it printed after {cursor.stamp} can't be shown." if cursor.stamp else ""
+    gone = "is not on its node (any more), and no event table has it."
+    return [f"{source.label}[The log of instance {source.instance}, container {source.container} {gone}{since}]"]
+
+
+def _filled(store: LogStore, source: Source, gaps: Sequence[Gap]) -> list[str]:
+    """Return what was missing when it was to be shown and an event table has by now."""
     lines: list[str] = []
-    for instance, container in containers:
-        label = f"[instance {instance}, {container}] " if several else f"[instance {instance}] "
-        lines += [label + line for line in read_log(connection, job, instance, container).splitlines()]
-    return "\n".join(lines)
+    for gap in gaps:
+        found = _missing(store, source, gap)
+        if found is not None:
+            first = gap.after or "the beginning"
+            lines += [f"{source.label}[What was missing above, between {first} and {gap.before}:]", *found]
+    return lines
 
 
-def _kept_log(connection: Connection, job: QualifiedName, instance: int, container: str) -> str:
-    try:
-        rows = connection.rows(statements.spcs_get_logs(job, instance, container))
-    except SnowflakeUnavailableError:
-        raise
-    except GatewayError as error:
-        logger.debug("No log of %s in an event table: %s", job, error)
-        return ""
-    return "\n".join(str(row["log"]) for row in rows)
+def _missing(store: LogStore, source: Source, gap: Gap) -> list[str] | None:
+    """Return the lines of a gap from an event table; ``None`` if it doesn't have all of them."""
+    if not gap.before:
+        return None
+    kept = store.kept(source, gap.after and shifted(gap.after, -_MARGIN), shifted(gap.before, _MARGIN))
+    lines = gap.filled(kept)
+    return None if lines is None else [f"{source.label}{readable(line)}" for line in lines]

@@ -39,9 +39,9 @@ DEFAULT_GRACE_SECONDS = 86_400.0
 # A payload of the period that is number n is used in n and n + 1 and may be removed from n + 3 on.
 _USABLE_PERIODS, _KEPT_PERIODS = 2, 3
 _UPLOADED = re.compile(rf"(?P<directory>{PREFIX}[0-9a-f]+_(?P<generation>\d+))/{re.escape(ARCHIVE)}")
+# A job's own payload bears its name in place of a generation, and names don't begin with digits.
+_OWN = re.compile(rf"{PREFIX}[0-9a-f]+_\D.*")
 _ARCHIVES = f".*/{ARCHIVE.replace('.', '[.]')}"
-# SHOW returns no more; a longer list could hide the very job that needs a payload.
-_MOST_ROWS = 10_000
 _LOCKS = 64
 _LOOK_AGAIN_SECONDS = 0.5
 
@@ -95,8 +95,8 @@ class Payloads:
         return directory
 
     def is_shared(self, directory: StagePath) -> bool:
-        """Tell whether other jobs may use the payload in a directory."""
-        return _UPLOADED.search(f"{directory}/{ARCHIVE}") is not None
+        """Tell whether a directory is anything else than one job's own payload: others may use what lies there."""
+        return _OWN.fullmatch(directory.name) is None
 
     def sweep(self, stage: StagePath) -> list[StagePath]:
         """Remove the payloads that nobody can need any more; returns their directories.
@@ -113,7 +113,7 @@ class Payloads:
             named = self._named_by_jobs() if old else None
             if named is None:
                 return []
-            unused = [directory for directory in old if directory.path.rpartition("/")[2] not in named]
+            unused = [directory for directory in old if directory.name not in named]
             for directory in unused:
                 self._connection.rows(statements.remove(directory / ARCHIVE))
         except GatewayError as error:
@@ -141,7 +141,7 @@ class Payloads:
         """Return the payloads that jobs name, running or not; ``None`` if not all jobs can be seen."""
         # All jobs: those that a hook has submitted may be called anything.
         jobs = self._connection.rows(statements.show_job_services(None, ""))
-        if len(jobs) >= _MOST_ROWS:
+        if len(jobs) >= statements.MOST_ROWS:
             logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
             return None
         return {named for row in jobs if (named := payload_of(str(row["comment"] or "")))}
@@ -162,11 +162,10 @@ def payload_of(comment: str) -> str | None:
 
 def put(connection: Connection, content: bytes, file: StagePath) -> None:
     """Upload bytes as a file."""
-    directory, _, name = file.path.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="mljob-") as local:
-        path = Path(local, name)
+        path = Path(local, file.name)
         path.write_bytes(content)
-        connection.rows(statements.put(path, type(file)(file.stage, directory)))
+        connection.rows(statements.put(path, file.parent))
 
 
 @contextlib.contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.pickling import python_version
 from airflow_provider_mljobs.jobs.spec import Resources, Runtime
 
 if TYPE_CHECKING:
@@ -78,11 +78,6 @@ class Runtimes:
             family = found["instance_family"]
             raise GatewayError(f"Snowflake doesn't list instance family {family} of compute pool {pool}.")
         return _resources(node), int(found["max_nodes"])
-
-
-def python_version() -> str:
-    """Return the Python that pickles what can't travel as source, e.g. ``3.11``."""
-    return ".".join(platform.python_version_tuple()[:2])
 
 
 def _resources(node: dict[str, Any]) -> Resources:

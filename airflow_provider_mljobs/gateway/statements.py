@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.rendering import SpecificationSource
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
+# So many rows has the answer to a SHOW at most.
+MOST_ROWS = 10_000
+# The number of lines is limited by their size only.
+_ALL_LINES = 1_000_000
+
 
 def show_compute_pools(pool: Identifier) -> str:
     """List pools; LIKE takes ``_`` for any character, so the caller picks the row of the very name."""
@@ -130,10 +135,18 @@ def describe_service(job: QualifiedName) -> str:
     return f"DESCRIBE SERVICE {job}"
 
 
-def show_job_services(schema: QualifiedName | None, prefix: str) -> str:
-    """List jobs by the beginning of their names."""
+def show_job_services(
+    schema: QualifiedName | None, prefix: str, *, limit: int | None = None, after: str | None = None
+) -> str:
+    """List jobs by the beginning of their names.
+
+    :param limit: so many rows at most.
+    :param after: of these those behind the job of this name.
+    """
     scope = "ACCOUNT" if schema is None else f"SCHEMA {schema.database}.{schema.schema}"
-    return f"SHOW JOB SERVICES LIKE {literal(prefix + '%')} IN {scope}"
+    page = "" if limit is None else f" LIMIT {limit:d}"
+    start = "" if after is None else f" FROM {literal(after)}"
+    return f"SHOW JOB SERVICES LIKE {literal(prefix + '%')} IN {scope}{page}{start}"
 
 
 def show_service_containers(job: QualifiedName) -> str:
@@ -156,10 +169,23 @@ def get_service_logs(job: QualifiedName, instance: int, container: str) -> str:
     return f"SELECT SYSTEM$GET_SERVICE_LOGS({literal(str(job))}, {instance:d}, {literal(container)})"
 
 
-def spcs_get_logs(job: QualifiedName, instance: int, container: str) -> str:
-    """Read a container's log from the event table, which keeps it longer and whole."""
+def get_stamped_service_logs(job: QualifiedName, instance: int, container: str, since: str) -> str:
+    """Read the same with a time before each line, and only lines from a time on; the form of Snowflake's CLI."""
+    source = f"{literal(str(job))}, {instance:d}, {literal(container)}"
+    return f"SELECT SYSTEM$GET_SERVICE_LOGS({source}, {_ALL_LINES:d}, FALSE, {literal(since)}, TRUE)"
+
+
+def spcs_get_logs(job: QualifiedName, instance: int, container: str, *, start: str, end: str | None = None) -> str:
+    """Read a container's log from the event table, which keeps it longer and whole.
+
+    :param start: only lines from this time on; without, it would be those of a day.
+    :param end: only lines until this time.
+    """
+    window = f"START_TIME => TO_TIMESTAMP_LTZ({literal(start)})"
+    if end is not None:
+        window += f", END_TIME => TO_TIMESTAMP_LTZ({literal(end)})"
     return (
-        f"SELECT LOG FROM TABLE({job}!SPCS_GET_LOGS()) "
+        f"SELECT TIMESTAMP, LOG FROM TABLE({job}!SPCS_GET_LOGS({window})) "
         f"WHERE INSTANCE_ID = {instance:d} AND CONTAINER_NAME = {literal(container)} ORDER BY TIMESTAMP ASC"
     )
 

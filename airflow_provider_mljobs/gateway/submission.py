@@ -81,9 +81,8 @@ class Submission:
         self._execute(statements.execute_job_service(self.spec, source), None)
 
     def _statement(self, payload: StagePath, arguments: Arguments) -> str:
-        name = payload.path.rpartition("/")[2]
         # A job's COMMENT names its payload, which keeps the payload on the stage.
-        spec = replace(self.spec, comment=json.dumps(_origin(self.spec.comment) | {"payload": name}))
+        spec = replace(self.spec, comment=json.dumps(_origin(self.spec.comment) | {"payload": payload.name}))
         if spec.managed:
             options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec))
             return statements.execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(job))

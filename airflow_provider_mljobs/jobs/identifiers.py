@@ -117,6 +117,16 @@ class StagePath:
         head, _, path = text.strip().removeprefix("@").partition("/")
         return cls(QualifiedName.parse(head, what, database, schema), path.strip("/"))
 
+    @property
+    def name(self) -> str:
+        """The last part of the path; empty for the stage itself, and for a path that ends with a slash."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Self:
+        """What lies around the last part; the stage itself has none but itself."""
+        return type(self)(self.stage, self.path.rpartition("/")[0])
+
     def __truediv__(self, name: str) -> Self:
         return type(self)(self.stage, f"{self.path}/{name}" if self.path else name)
 

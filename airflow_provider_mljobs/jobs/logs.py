@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BANNER = "-" * 32
-_STARTED = f"{BANNER}\nML job started\n{BANNER}\n"
-_FINISHED = f"{BANNER}\nML job finished\n{BANNER}"
+TITLES = ("ML job started", "ML job finished")
+_STARTED = f"{BANNER}\n{TITLES[0]}\n{BANNER}\n"
+_FINISHED = f"{BANNER}\n{TITLES[1]}\n{BANNER}"
 # One record a line would cost Airflow as much as the job; one record for all may be too large for a log store.
 _BLOCK_BYTES = 64 * 1024
 _TAIL_BYTES = 8 * 1024
+# Colours, cursor movements, titles of windows: ECMA-48's control sequences, strings and single escapes.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|[P^_X\]].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x80-\x9f]")
+
+
+def readable(line: str) -> str:
+    """Return a line as a terminal would show it at last: without colours, and of a progress bar its last state."""
+    plain = _ESCAPES.sub("", line)
+    drawn = [part for part in plain.split("\r") if part.strip()]
+    return _CONTROLS.sub("", drawn[-1] if drawn else "").rstrip()
 
 
 def between_banners(log: str) -> str:
@@ -25,7 +37,7 @@ def between_banners(log: str) -> str:
 
 def without_banners(log: str) -> str:
     """Return a log as people read it: what was printed, without the lines that the launcher puts around it."""
-    return log.replace(_STARTED, "").replace(f"{_FINISHED}\n", "").strip("\n")
+    return f"{log}\n".replace(_STARTED, "").replace(f"{_FINISHED}\n", "").strip("\n")
 
 
 def tail(log: str) -> str:

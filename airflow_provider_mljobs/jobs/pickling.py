@@ -19,8 +19,12 @@ def pickled_by() -> dict[str, str]:
     """Say who pickles here: what the job needs to read it."""
     import cloudpickle
 
-    major, minor, _ = platform.python_version_tuple()
-    return {"python": f"{major}.{minor}", "cloudpickle": cloudpickle.__version__}
+    return {"python": python_version(), "cloudpickle": cloudpickle.__version__}
+
+
+def python_version() -> str:
+    """Return the Python that pickles what can't travel as source, e.g. ``3.11``."""
+    return ".".join(platform.python_version_tuple()[:2])
 
 
 class Pickler:

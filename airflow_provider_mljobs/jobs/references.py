@@ -73,7 +73,7 @@ class StageRef:
     @property
     def names(self) -> tuple[str, ...]:
         """The files' names without their directories."""
-        return tuple(path.path.rpartition("/")[2] for path in self.paths)
+        return tuple(path.name for path in self.paths)
 
     def to_xcom(self) -> dict[str, Any]:
         """Return the reference as a JSON object.
@@ -174,8 +174,7 @@ def collect(references: Sequence[StageRef]) -> tuple[ReferenceCopy, ...]:
     for number, reference in enumerate(references):
         by_directory: dict[StagePath, list[str]] = {}
         for path in reference.paths:
-            directory, _, name = path.path.rpartition("/")
-            by_directory.setdefault(StagePath(path.stage, directory), []).append(name)
+            by_directory.setdefault(path.parent, []).append(path.name)
         copies += [
             ReferenceCopy(source=source, names=tuple(names), target=f"{DIRECTORY}/{number}")
             for source, names in by_directory.items()

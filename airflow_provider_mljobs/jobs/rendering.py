@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.launcher.ports import PORTS
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
 from airflow_provider_mljobs.jobs.spec import CONTAINER, RESULT_PATH, encoded
 from airflow_provider_mljobs.jobs.specification import merge, validate
@@ -32,25 +33,21 @@ IMAGE_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
 _COMMAND = ("python", f"{STAGE_MOUNT}/{ARCHIVE}")
 _SHARED_MEMORY_SHARE = 0.3
 _METRICS = ("system", "status", "network", "storage")
-# Instances reach each other on declared ports only. Names, ports and variables are those of the ML runtime.
-_RAY_PORTS = {
-    "ray-client-server": ("HEAD_CLIENT_SERVER_PORT", 10001),
-    "ray-gcs": ("HEAD_GCS_PORT", 12001),
-    "ray-dashboard-grpc": ("HEAD_DASHBOARD_GRPC_PORT", 12002),
-    "ray-object-manager": ("OBJECT_MANAGER_PORT", 12011),
-    "ray-node-manager": ("NODE_MANAGER_PORT", 12012),
-    "ray-runtime-agent": ("RUNTIME_ENV_AGENT_PORT", 12013),
-    "ray-dashboard-agent-grpc": ("DASHBOARD_AGENT_GRPC_PORT", 12014),
+# Instances reach each other on declared ports only. The endpoints' names are those of the ML runtime.
+_RAY_ENDPOINTS = {
+    "ray-client-server": "HEAD_CLIENT_SERVER_PORT",
+    "ray-gcs": "HEAD_GCS_PORT",
+    "ray-dashboard-grpc": "HEAD_DASHBOARD_GRPC_PORT",
+    "ray-object-manager": "OBJECT_MANAGER_PORT",
+    "ray-node-manager": "NODE_MANAGER_PORT",
+    "ray-runtime-agent": "RUNTIME_ENV_AGENT_PORT",
+    "ray-dashboard-agent-grpc": "DASHBOARD_AGENT_GRPC_PORT",
 }
-_RAY_RANGES = {"ephemeral-port-range": "32768-60999", "ray-worker-ports": "12031-13000"}
-_RAY_ENVIRONMENT = {
-    **{variable: str(port) for variable, port in _RAY_PORTS.values()},
-    "HEAD_DASHBOARD_PORT": "12003",
-    "DASHBOARD_AGENT_LISTEN_PORT": "12015",
-    "MIN_WORKER_PORT": "12031",
-    "MAX_WORKER_PORT": "13000",
-    "ENABLE_HEALTH_CHECKS": "false",
+_RAY_RANGES = {
+    "ephemeral-port-range": "32768-60999",
+    "ray-worker-ports": f"{PORTS['MIN_WORKER_PORT']}-{PORTS['MAX_WORKER_PORT']}",
 }
+_RAY_ENVIRONMENT = {**{variable: str(port) for variable, port in PORTS.items()}, "ENABLE_HEALTH_CHECKS": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +225,6 @@ def _stage_volume(name: str, directory: StagePath) -> dict[str, Any]:
 def _ray_endpoints(spec: JobSpec) -> list[dict[str, Any]]:
     if spec.target_instances == 1:
         return []
-    ports = [{"name": name, "port": port, "protocol": "TCP"} for name, (_, port) in _RAY_PORTS.items()]
+    ports = [{"name": name, "port": PORTS[variable], "protocol": "TCP"} for name, variable in _RAY_ENDPOINTS.items()]
     ranges = [{"name": name, "portRange": text, "protocol": "TCP"} for name, text in _RAY_RANGES.items()]
     return [*ports, *ranges]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class JobStatus(StrEnum):
@@ -29,9 +33,55 @@ class JobStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether the job will not change any more."""
-        return self in _TERMINAL
+        return PHASES.get(self) is Phase.FINISHING
 
 
-_TERMINAL = frozenset(
-    {JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERNAL_ERROR, JobStatus.DELETED}
-)
+class Phase(StrEnum):
+    """What a job is doing, in the words of the task's log and of XCom ``timeline``."""
+
+    QUEUED = "queued"
+    POOL_STARTING = "pool starting"
+    NO_CAPACITY = "no capacity"
+    IMAGE_PULLING = "image pulling"
+    IMAGE_PULL_FAILING = "image pull failing"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    DELETING = "deleting"
+    SUSPENDED = "suspended"
+    FINISHING = "finishing"
+
+
+# UNKNOWN has none: it says nothing, so the job is where it was. Jobs can't be suspended, says Snowflake; if one is, it
+# isn't over, and the task's deadlines decide for how long that is waited for.
+PHASES: Mapping[JobStatus, Phase] = {
+    JobStatus.PENDING: Phase.QUEUED,
+    JobStatus.RUNNING: Phase.RUNNING,
+    JobStatus.CANCELLING: Phase.CANCELLING,
+    JobStatus.DELETING: Phase.DELETING,
+    JobStatus.SUSPENDING: Phase.SUSPENDED,
+    JobStatus.SUSPENDED: Phase.SUSPENDED,
+    JobStatus.DONE: Phase.FINISHING,
+    JobStatus.FAILED: Phase.FINISHING,
+    JobStatus.CANCELLED: Phase.FINISHING,
+    JobStatus.INTERNAL_ERROR: Phase.FINISHING,
+    JobStatus.DELETED: Phase.FINISHING,
+}
+
+# What containers say while their job is PENDING ("monitoring services"). An image is pulled as soon as there is a node,
+# and until then the container waits to start.
+_WAITING: Mapping[str, Phase] = {
+    "Compute pool node(s) are being provisioned": Phase.POOL_STARTING,
+    "Unschedulable due to insufficient resources": Phase.NO_CAPACITY,
+    "Failed to pull image": Phase.IMAGE_PULL_FAILING,
+    "Waiting to start": Phase.IMAGE_PULLING,
+}
+
+
+def phase_of(status: JobStatus, reason: str = "") -> Phase | None:
+    """Return what a job is doing; ``None`` if its status says nothing.
+
+    :param reason: what its containers say.
+    """
+    if status is JobStatus.PENDING:
+        return next((phase for words, phase in _WAITING.items() if words in reason), Phase.QUEUED)
+    return PHASES.get(status)

@@ -1,9 +1,10 @@
-"""Measure what docs/performance.md says, next to Airflow's own operator: ``make bench``."""
+"""Measure what docs/performance.md says, next to Airflow's own operator: ``make bench``.
+
+``python -m tests.benchmarks watch logs`` measures only these parts.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import platform
 import statistics
@@ -12,51 +13,34 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.benchmarks import submit
+from tests import lab
+from tests.benchmarks import logs, submit, watch
 
-ROOT = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BUILD = Path(__file__).parents[2] / "build" / "bench"
 BASE = "import airflow.sdk"
 OURS = "import airflow_provider_mljobs.operators, airflow_provider_mljobs.decorators"
 THEIRS = "import airflow.providers.snowflake.operators.snowpark_containers"
-JOBS = 20
-SPEC = """
-spec:
-  containers:
-  - name: main
-    image: /snowflake/images/x/y:1
-    command: ["true"]
-"""
 
 
-def main() -> None:
-    """Print one line per measurement."""
+def main(asked: Sequence[str]) -> None:
+    """Print what was measured.
+
+    :param asked: which parts to measure; all of them if it is empty.
+    """
+    unknown = ", ".join(set(asked) - PARTS.keys())
+    if unknown:
+        sys.exit(f"Unknown: {unknown}. There are: {', '.join(PARTS)}.")
     print(f"machine: {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}")
-    measure_imports()
-    from airflow_provider_mljobs import emulator
-    from airflow_provider_mljobs.emulator.settings import VirtualJob
-
-    with (
-        tempfile.TemporaryDirectory() as home,
-        emulator.serve(
-            virtual_jobs=(
-                VirtualJob(name="SLOW_%", seconds=6),
-                VirtualJob(name="MLJOB_BENCH_%"),
-                # Those of Snowflake's client are called after the file that they run.
-                VirtualJob(name="MAIN_%"),
-            )
-        ) as snowflake,
-    ):
-        os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR", **snowflake.environment}
-        from airflow.utils.db import initdb
-
-        initdb()
-        set_up(snowflake)
-        measure_job(snowflake)
-        rows = submit.measure(snowflake)
-        submit.show(rows)
-        submit.save(rows, ROOT / "build" / "bench")
-        measure_watch(snowflake)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+        for name, measure in PARTS.items():
+            if not asked or name in asked:
+                measure()
 
 
 def measure_imports(runs: int = 7) -> None:
@@ -74,15 +58,38 @@ def measure_imports(runs: int = 7) -> None:
     print(f"import over airflow.sdk: ours {ours:.0f} ms, Airflow's SnowparkContainerJobOperator {theirs:.0f} ms")
 
 
-def set_up(snowflake) -> None:
-    """Make the pool and the stage."""
-    from snowflake import connector
+def measure_submits() -> None:
+    """Time what happens before there is a job, and the whole way of one function."""
+    from airflow.utils.db import initdb
 
-    with connector.connect(**snowflake.connection_kwargs) as connection:
-        connection.execute_string((ROOT / "example_dags/setup.sql").read_text())
+    from airflow_provider_mljobs.emulator.settings import VirtualJob
+
+    # Those of Snowflake's client are called after the file that they run.
+    virtual_jobs = (VirtualJob(name="MLJOB_BENCH_%"), VirtualJob(name="MAIN_%"))
+    with lab.served(virtual_jobs=virtual_jobs) as snowflake:
+        os.environ |= snowflake.environment
+        initdb()
+        measure_job()
+        rows = submit.measure(snowflake)
+    submit.show(rows)
+    submit.save(rows, BUILD)
 
 
-def measure_job(snowflake) -> None:
+def measure_watch() -> None:
+    """Watch many jobs, by our trigger and by Airflow's."""
+    rows = watch.measure()
+    watch.show(rows)
+    watch.save(rows, BUILD)
+
+
+def measure_logs() -> None:
+    """Follow a job that prints more than its nodes keep."""
+    found = logs.measure()
+    logs.show(found)
+    logs.save(found, BUILD)
+
+
+def measure_job() -> None:
     """Time one function from its call to its result."""
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.arguments import Arguments
@@ -108,66 +115,11 @@ def measure_job(snowflake) -> None:
     )
 
 
-def measure_watch(snowflake) -> None:
-    """Watch jobs to their end, by our trigger and by Airflow's, one second between looks."""
-    from airflow.providers.snowflake.triggers import snowpark_containers as official
-
-    from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.triggers import MLJobTrigger
-
-    # Airflow's own hook can't pass "protocol" on, so it can't reach a server without TLS.
-    official.SnowflakeHook = MLJobHook
-    for label, make in (
-        ("ours", lambda name: MLJobTrigger(f"MLJOBS_DB.PUBLIC.{name}", "snowflake_default", poll_interval=1.0)),
-        (
-            "Airflow's",
-            lambda name: official.SnowparkContainerJobTrigger(
-                job_name=name,
-                snowflake_conn_id="snowflake_default",
-                poll_interval=1,
-                end_time=time.time() + 600,
-            ),
-        ),
-    ):
-        names = start(JOBS, label[0].upper())
-        snowflake.statements.clear()
-        used, started = time.process_time(), time.perf_counter()
-        asyncio.run(watch([make(name) for name in names]))
-        seconds, cpu = time.perf_counter() - started, time.process_time() - used
-        print(
-            f"watch {JOBS} jobs of 6 s, {label}: {snowflake.statements.total / seconds:.1f} statements/s, "
-            f"{snowflake.statements.logins} logins, {cpu:.1f} s CPU (server included), over after {seconds:.1f} s"
-        )
-
-
-def start(count: int, prefix: str) -> list[str]:
-    """Start virtual jobs, which take no process."""
-    from airflow_provider_mljobs.hooks import MLJobHook
-
-    names = [f"SLOW_{prefix}{number}" for number in range(count)]
-    with MLJobHook() as hook:
-        for name in names:
-            hook.client.connection.rows(
-                f"EXECUTE JOB SERVICE IN COMPUTE POOL ML_POOL NAME = {name} ASYNC = TRUE FROM SPECIFICATION $${SPEC}$$"
-            )
-    return names
-
-
-async def watch(triggers) -> None:
-    """Run triggers until each has fired."""
-
-    async def fired(trigger):
-        return await anext(aiter(trigger.run()))
-
-    events = await asyncio.gather(*(fired(trigger) for trigger in triggers))
-    unfinished = [event.payload for event in events if "DONE" not in json.dumps(event.payload)]
-    if unfinished:
-        sys.exit(f"not DONE: {unfinished}")
-
-
 def _function(number):
     return number + 1
 
 
+PARTS = {"imports": measure_imports, "submit": measure_submits, "watch": measure_watch, "logs": measure_logs}
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 
 from airflow_provider_mljobs.emulator.server.faults import Faults
@@ -83,6 +85,140 @@ def test_master_expired(start, connect):
 
     assert caught.value.errno == 390114
     assert connect(server).cursor().execute("SELECT 7").fetchall() == [(7,)]
+
+
+def refused(connect, server, **changes):
+    """Log in in vain; return the error."""
+    from snowflake.connector.errors import DatabaseError
+
+    with pytest.raises(DatabaseError) as caught:
+        connect(server, **changes)
+    return caught.value
+
+
+@pytest.mark.parametrize("effect", ["reset", "reset_after", "http_503"])
+def test_login_is_repeated(start, connect, effect):
+    """The connector repeats a login that the server didn't answer."""
+    server = start(faults=(Fault(request="login", effect=effect, nth=1),))
+
+    assert connect(server).cursor().execute("SELECT 7").fetchall() == [(7,)]
+
+
+def test_refused_login(start, connect):
+    """A login meets an error of one's choice; statements are not hit, whatever they match."""
+    message = "Incorrect username or password was specified."
+    server = start()
+    cursor = connect(server).cursor()
+    server.faults.add(Fault(request="login", effect="error", errno=390100, sqlstate="08001", message=message))
+    error = refused(connect, server)
+
+    assert 390100 == error.errno
+    assert f"Failed to connect to DB: 127.0.0.1:{server.port}. {message}" in error.msg
+    assert [(7,)] == cursor.execute("SELECT 7").fetchall()
+
+
+def test_logins_match_by_user(start, connect):
+    """A login matches by its user, and only such matches count."""
+    server = start()
+    server.faults.add(
+        Fault(request="login", matching="^somebody$", effect="error", errno=1, nth=2),
+        Fault(request="statement", matching="MLJOBS", effect="error", errno=2),
+    )
+    connect(server)
+    errors = [refused(connect, server, user="somebody") for _ in range(2)]
+
+    assert [390100, 1] == [error.errno for error in errors]
+
+
+def test_slow_login(start, connect):
+    """A login may take its time."""
+    import time
+
+    server = start(faults=(Fault(request="login", effect="delay", seconds=0.2),))
+    begin = time.monotonic()
+    connect(server)
+
+    assert time.monotonic() - begin >= 0.2
+
+
+def test_what_logins_cannot_meet():
+    """Only sessions expire."""
+    with pytest.raises(ValueError, match="A login can't meet master_expired"):
+        Fault(request="login", effect="master_expired")
+
+
+def test_revoked_credentials(start, connect):
+    """Sessions have expired for good and logins are refused, until the password is right again."""
+    from snowflake.connector.errors import ProgrammingError
+
+    server = start()
+    old = connect(server)
+    server.revoke_credentials()
+    with pytest.raises(ProgrammingError) as caught:
+        old.cursor().execute("SELECT 7")
+    error = refused(connect, server)
+    server.restore_credentials()
+
+    assert 390114 == caught.value.errno
+    assert 390100 == error.errno
+    assert [(7,)] == connect(server).cursor().execute("SELECT 7").fetchall()
+    with pytest.raises(ProgrammingError):
+        old.cursor().execute("SELECT 7")
+
+
+def test_jobs_survive_revoked_credentials(start, connect):
+    """What a job logs in with is its own."""
+    from airflow_provider_mljobs.emulator.tokens import JobIdentity
+
+    server = start()
+    identity = JobIdentity("J", "ACCOUNTADMIN", server.settings.database, server.settings.schema, None)
+    job = {"authenticator": "oauth", "token": server.account.tokens.issue(identity)}
+    before = connect(server, **job)
+    server.revoke_credentials()
+
+    for connection in (before, connect(server, **job)):
+        assert [("J",)] == connection.cursor().execute("SELECT CURRENT_USER()").fetchall()
+
+
+def test_outage(start, connect):
+    """Nothing gets through, neither on connections that are open nor on new ones; then all goes on, sessions too."""
+    import threading
+    import time
+
+    from snowflake.connector.errors import OperationalError
+
+    server = start()
+    connection = connect(server)
+    answered = []
+
+    def run():
+        answered.extend(connection.cursor().execute("SELECT SYSTEM$WAIT(1) AS W, 7").fetchall())
+
+    waiting = threading.Thread(target=run)
+    waiting.start()
+    while not server.statements.matching("WAIT"):
+        time.sleep(0.01)
+    with server.outage():
+        with pytest.raises(OperationalError, match="250001"):
+            connect(server, login_timeout=1)
+        open_socket = socket.create_connection(("127.0.0.1", server.port))
+        with open_socket, pytest.raises(ConnectionResetError):
+            open_socket.recv(1)
+        assert [] == answered
+    waiting.join()
+
+    assert 7 == answered[0][1]
+    assert 1 == len(server.statements.matching("WAIT"))
+    assert [(7,)] == connection.cursor().execute("SELECT 7").fetchall()
+
+
+def test_outage_cuts_open_connections(start):
+    """A request that is waiting for its answer is cut with a reset, too."""
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"POST /session HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+        with server.outage(), pytest.raises(ConnectionResetError):
+            client.recv(1)
 
 
 def test_delay(start, connect):

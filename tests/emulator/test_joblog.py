@@ -1,43 +1,143 @@
 from __future__ import annotations
 
+import os
 import threading
 from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_mljobs.emulator.runner.joblog import JobLog, LogLine
+from airflow_provider_mljobs.emulator.runner.joblog import JobLog, LogLine, nanoseconds
 
-AT = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+AT = nanoseconds("2026-01-02T03:04:05.678901234Z")
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    now = AT
+
+    def __call__(self):
+        """Tell the time."""
+        return self.now
 
 
 @pytest.fixture
-def log(tmp_path):
+def clock():
+    """Make the clock of the log."""
+    return Clock()
+
+
+@pytest.fixture
+def log(tmp_path, clock):
     """Make a log."""
-    job_log = JobLog(tmp_path / "main.log")
+    job_log = JobLog(tmp_path / "main.log", clock=clock)
     yield job_log
     job_log.close()
 
 
 def test_records_carry_time_and_stream(log):
-    """What was appended comes back line by line."""
-    log.append("a\nb\n", "stdout", AT)
-    log.append("c\n", "stderr", AT)
+    """What was appended comes back line by line, each with a time of its own."""
+    log.append("a\nb\n", "stdout")
+    log.append("c\n", "stderr")
 
     assert [
         LogLine(AT, "stdout", "a"),
-        LogLine(AT, "stdout", "b"),
-        LogLine(AT, "stderr", "c"),
+        LogLine(AT + 1000, "stdout", "b"),
+        LogLine(AT + 2000, "stderr", "c"),
     ] == list(log.records())
 
 
-def test_parts_of_lines_are_joined(log):
-    """A line may arrive in parts, with another stream in the middle; carriage returns are the program's."""
-    log.append("10%\r", "stdout", AT)
-    log.append("warning\n", "stderr", AT)
-    log.append("20%\r\nrest", "stdout", AT)
+def test_times_never_go_back(log, clock, tmp_path):
+    """A clock that is set back stops until it catches up, also for another object of the same log."""
+    log.append("a\n")
+    log.close()
+    clock.now = AT - 5_000_000_000
+    again = JobLog(tmp_path / "main.log", clock=clock)
+    again.append("b\n")
+    clock.now = AT + 5_000_000_001
+    again.append("c\n")
+    again.close()
 
-    assert ["warning", "10%\r20%\r", "rest"] == [line.line for line in log.records()]
-    assert "warning\n10%\r20%\r\nrest" == log.tail()
+    assert [AT, AT + 1000, AT + 5_000_000_001] == [line.at for line in again.records()]
+
+
+def test_logs_of_earlier_versions(log, tmp_path):
+    """Times in microseconds, several lines with the same one, and short parts of lines can be read."""
+    at = "2026-01-02T03:04:05.678901Z"
+    (tmp_path / "main.log").write_text(f"{at} stdout F a\n{at} stdout F b\n{at} stdout P 10%\n{at} stdout F 20%\n")
+
+    assert ["a", "b", "10%20%"] == [line.line for line in log.records()]
+    assert "2026-01-02T03:04:05.678901000Z 10%20%\n" == log.tail(1, timestamps=True)
+    assert "a\nb\n10%20%\n" == log.tail(since=nanoseconds(at))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01T00:00:01Z", 1_000_000_000),
+        ("1970-01-01 00:00:00.000000001", 1),
+        ("1970-01-01T00:00:00.12345678Z", 123_456_780),
+        ("1970-01-01T01:00:00.000000001+01:00", 1),
+        ("1969-12-31T23:59:59.999999999Z", -1),
+        (datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC), 1000),
+        (datetime(1970, 1, 1, 0, 0, 1), 1_000_000_000),
+    ],
+)
+def test_nanoseconds(text, expected):
+    """Times are read to the nanosecond; without a zone they are UTC."""
+    assert expected == nanoseconds(text)
+
+
+def test_parts_of_lines_are_joined(log):
+    """A line may arrive in parts, with another stream in the middle; carriage returns in it are the program's.
+
+    One before the line feed is part of the line's end: containerd cuts it off.
+    """
+    log.append("10%\r", "stdout")
+    log.append("warning\n", "stderr")
+    log.append("20%\r\nrest", "stdout")
+
+    assert ["warning", "10%\r20%", "rest"] == [line.line for line in log.records()]
+    assert "warning\n10%\r20%\nrest" == log.tail()
+
+
+def test_long_lines_are_kept_in_parts(log, tmp_path):
+    """A record is at most 16 KiB long, as containerd's; characters that are cut in half are whole again for readers."""
+    text = "é" * 20_000 + "\n"
+    log.append("x" * 16_384 + "\n" + text)
+    tags = [line.split(b" ", 3)[2] for line in (tmp_path / "main.log").read_bytes().splitlines()]
+
+    assert [b"F", b"P", b"P", b"F"] == tags
+    assert text == log.tail(1)
+
+
+def test_since(log, clock):
+    """Lines from a time on, that time included; lines and bytes limit them further."""
+    for number in range(5):
+        clock.now = AT + number * 1_000_000
+        log.append(f"{number}\n")
+
+    def tail(after, *limits):
+        return log.tail(*limits, since=AT + after)
+
+    assert "2\n3\n4\n" == tail(2_000_000)
+    assert "3\n4\n" == tail(2_000_001)
+    assert "4\n" == tail(2_000_000, 1)
+    assert "4\n" == tail(2_000_000, None, 2)
+    assert "" == tail(4_000_001)
+    assert ["3", "4"] == [line.line for line in log.records(since=AT + 3_000_000)]
+
+
+def test_since_reads_the_end_only(log, tmp_path):
+    """What is new is found however long the log is: here most of it is a hole that nobody could read in time."""
+    with (tmp_path / "main.log").open("wb") as file:
+        file.truncate(64 * 1024**3)
+        file.write(b"\n")
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n2026-01-02T03:04:05.678901234Z stdout F old\n2026-01-02T03:04:06.000000000Z stdout F new\n")
+
+    assert "new\n" == log.tail(since=AT + 1)
+    assert ["new"] == [line.line for line in log.records(since=AT + 1)]
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\n\n a \n", "naïve 🚀\n", "x", "a\x0bb\u2028c\x00d\n", " F \n"])
@@ -78,9 +178,9 @@ def test_tail(log, lines, max_bytes, expected):
 
 def test_tail_with_timestamps(log):
     """Each line can have its time before it."""
-    log.append("a\nb\n", at=AT)
+    log.append("a\nb\n")
 
-    assert "2026-01-02T03:04:05.678900000Z b\n" == log.tail(1, timestamps=True)
+    assert "2026-01-02T03:04:05.678902234Z b\n" == log.tail(1, timestamps=True)
 
 
 def test_tail_of_a_long_log_reads_its_end(log):

@@ -501,12 +501,28 @@ def test_large_output_is_complete(start):
     assert 199_999 == int(text[-10:])
 
 
-def test_unfinished_lines_are_shown(start):
-    """A progress bar is visible before its line ends."""
-    container = start("sh", "-c", "printf '50%%\\r'; sleep 60")
-    container.wait_for("50%\r")
+def test_lines_are_logged_when_they_end(start):
+    """As containerd does: a progress bar becomes one line, which is in the log when it or its stream has ended."""
+    container = start("sh", "-c", "printf '50%%\\r100%%\\r\\n10%%\\r'; echo ready >&2; sleep 60")
+    container.wait_for("ready\n")
+    container.wait_for("50%\r100%\n")
+    before = container.log.tail()
+    container.instance.kill()
+    _, text = container.finish()
 
-    assert container.instance.poll() is None
+    assert "10%\r" not in before
+    assert "10%\r" == text.removeprefix(before)
+
+
+def test_a_long_line_is_logged_in_parts(start):
+    """What is longer than 16 KiB doesn't wait for its end."""
+    container = start("sh", "-c", "printf '%16385s' x; sleep 60")
+    container.wait_for(" " * 16_384)
+    before = container.log.tail()
+    container.instance.kill()
+
+    assert " " * 16_384 == before
+    assert before + "x" == container.finish()[1]
 
 
 def test_output_that_is_no_text(run):

@@ -9,6 +9,7 @@ import pytest
 from airflow_provider_mljobs.emulator.settings import Ready, VirtualJob
 
 POOL = "CREATE COMPUTE POOL IF NOT EXISTS SERVICES MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
+FULL = {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 2}}}
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
 
 
@@ -23,6 +24,20 @@ def execute(name, script="true", clauses="ASYNC = TRUE", **spec):
     """Write the statement that runs a script as a job."""
     text = specification(script, **spec)
     return f"EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES FROM SPECIFICATION $${text}$$ NAME = {name} {clauses}"
+
+
+def pair(name, clauses, **second):
+    """Write the statement that runs two containers; one of them may be special."""
+    containers = [{"name": "main", "image": IMAGE, "command": ["true"]}]
+    containers.append({**containers[0], "name": "second", **second})
+    text = json.dumps({"spec": {"containers": containers}})
+    return f"EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES FROM SPECIFICATION $${text}$$ NAME = {name} {clauses}"
+
+
+def reasons(sql, name):
+    """Return status and message of each container."""
+    rows = sql(f"SHOW SERVICE CONTAINERS IN SERVICE {name}")
+    return [(row["status"], row["message"]) for row in rows]
 
 
 def runner(connection):
@@ -591,6 +606,66 @@ class TestTime:
         assert status(sql, "F") == "FAILED"
         (row,) = sql("SELECT SYSTEM$GET_SERVICE_LOGS('V7', 0, 'main') AS L")
         assert row["L"] == "line 1 of 3\nline 2 of 3\nline 3 of 3\n"
+
+    def test_virtual_jobs_end_at_many_moments(self, started):
+        """A spread gives each name its own duration, which the history tells exactly."""
+        virtual = VirtualJob(name="V%", seconds=0.01, spread=0.2)
+        sql = started(virtual_jobs=(virtual,))
+        for index in range(20):
+            sql(execute(f"V{index}"))
+        for index in range(20):
+            wait(sql, f"V{index}")
+        rows = sql("SELECT NAME, CREATED_TIME, COMPLETED_TIME FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY())")
+        lasted = {row["NAME"]: (row["COMPLETED_TIME"] - row["CREATED_TIME"]).total_seconds() for row in rows}
+
+        assert {name: pytest.approx(virtual.duration(name), abs=1e-5) for name in lasted} == lasted
+        assert len(set(lasted.values())) == 20
+        assert min(lasted.values()) >= 0.01
+        assert max(lasted.values()) <= 0.21
+
+    def test_pages(self, started):
+        """Many jobs can be listed page by page, in the order of their names."""
+        sql = started(virtual_jobs=(VirtualJob(name="V%", seconds=1000),))
+        expected = [f"V{index:03}" for index in range(25)]
+        for name in reversed(expected):
+            sql(execute(name))
+        pages, last = [], ""
+        while page := [row["name"] for row in sql(f"SHOW JOB SERVICES LIKE 'v%' IN SCHEMA LIMIT 10 FROM '{last}'")]:
+            pages.append(page)
+            last = page[-1]
+
+        assert [10, 10, 5] == [len(page) for page in pages]
+        assert expected == [name for page in pages for name in page]
+
+    @pytest.mark.parametrize("name", ["REAL", "VIRTUAL"])
+    def test_all_containers_wait_for_the_pool(self, started, name):
+        """As long as nodes are being provisioned, each container of each instance says so."""
+        sql = started(pool_ready=Ready(seconds=1000), virtual_jobs=(VirtualJob(name="VIRTUAL"),))
+        sql(pair(name, "ASYNC = TRUE REPLICAS = 2"))
+
+        assert [("PENDING", "Compute pool node(s) are being provisioned")] * 4 == reasons(sql, name)
+
+    @pytest.mark.parametrize("name", ["REAL", "VIRTUAL"])
+    def test_one_image_is_missing(self, started, name):
+        """A job whose images aren't all there stays PENDING, and all its containers tell why."""
+        sql = started(virtual_jobs=(VirtualJob(name="VIRTUAL"),))
+        sql(pair(name, "ASYNC = TRUE REPLICAS = 2", image="/MLJOBS_DB/PUBLIC/NOT_YET/image:1"))
+        before = reasons(sql, name)
+        sql("CREATE IMAGE REPOSITORY MLJOBS_DB.PUBLIC.NOT_YET")
+        wait(sql, name)
+
+        assert [("PENDING", "Failed to pull image")] * 4 == before
+
+    def test_no_room_for_all_containers(self, started):
+        """An instance is placed as a whole: its containers wait together."""
+        sql = started()
+        sql(execute("FULL", "sleep 60", "ASYNC = TRUE REPLICAS = 2", container=FULL))
+        sql(pair("CROWDED", "ASYNC = TRUE REPLICAS = 2", resources={"requests": {"cpu": 1.4}, "limits": {"cpu": 1.4}}))
+        before = reasons(sql, "CROWDED")
+        sql("DROP SERVICE FULL")
+        wait(sql, "CROWDED")
+
+        assert [("PENDING", "Unschedulable due to insufficient resources")] * 4 == before
 
     def test_restart(self, started, tmp_path):
         """Finished jobs and their logs survive; what ran is lost with the server's processes."""

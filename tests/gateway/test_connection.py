@@ -1,13 +1,23 @@
 import pytest
-from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError  # noqa: TID253 (a test)
+from snowflake.connector.errors import (  # noqa: TID253 (a test)
+    BadGatewayError,
+    DatabaseError,
+    ForbiddenError,
+    OperationalError,
+    OtherHTTPRetryableError,
+    ProgrammingError,
+    ServiceUnavailableError,
+    TooManyRequests,
+)
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
     JobAlreadyExistsError,
+    LoginRefusedError,
     NotFoundOrNotAuthorizedError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.gateway.connection import translate
+from airflow_provider_mljobs.gateway.connection import Connection, translate
 
 
 @pytest.mark.parametrize(
@@ -21,8 +31,12 @@ from airflow_provider_mljobs.gateway.connection import translate
         (DatabaseError("token expired", errno=390114), SnowflakeUnavailableError),
         (OperationalError("HTTP 503", errno=290503), SnowflakeUnavailableError),
         (OperationalError("can't connect", errno=250001), SnowflakeUnavailableError),
-        (OperationalError("can't connect: 390100 incorrect password", errno=250001), GatewayError),
-        (DatabaseError("incorrect password", errno=390100), GatewayError),
+        # What the connector raises when it has tried long enough.
+        (ServiceUnavailableError(errno=290503), SnowflakeUnavailableError),
+        (BadGatewayError(errno=290502), SnowflakeUnavailableError),
+        (TooManyRequests(errno=290429), SnowflakeUnavailableError),
+        (OtherHTTPRetryableError(code=522, errno=290522), SnowflakeUnavailableError),
+        (ForbiddenError(errno=290403), GatewayError),
         (ValueError("no number"), GatewayError),
     ],
     ids=str,
@@ -30,6 +44,41 @@ from airflow_provider_mljobs.gateway.connection import translate
 def test_the_connectors_errors_become_ours(error, expected):
     """By their numbers: what may help to repeat, what a GRANT may help, and what nothing helps."""
     assert expected is type(translate(error))
+
+
+@pytest.mark.parametrize("errno", [390100, 390101, 390144, 390303, 394300])
+def test_a_refused_login_is_told_from_a_snowflake_out_of_reach(errno):
+    """Its number may be the error's own or, when a connection was being opened, in the text."""
+    text = f"250001 (08001): None: Failed to connect to DB: localhost:1. {errno} (08001): refused"
+
+    assert LoginRefusedError is type(translate(DatabaseError("refused", errno=errno)))
+    assert LoginRefusedError is type(translate(OperationalError(text, errno=250001)))
+    assert GatewayError is type(translate(DatabaseError(text, errno=1003)))
+
+
+def test_a_connection_counts_its_statements(snowflake):
+    """Also those that were refused; what comes back has names in lower case."""
+    from snowflake import connector
+
+    connection = Connection(lambda: connector.connect(**snowflake.connection_kwargs))
+
+    assert [{"a": 1, "b": "x"}] == connection.rows("SELECT 1 AS A, 'x' AS B")
+    assert [("x", 1)] == connection.columns("SELECT 1 AS A, 'x' AS B, 2 AS C", "b", "a")
+    with pytest.raises(GatewayError):
+        connection.rows("SELECT * FROM NOWHERE")
+    connection.close()
+    assert [(1,)] == connection.columns("SELECT 1 AS A", "a")
+    connection.close()
+    assert 4 == connection.statements
+
+
+def test_a_wrong_password_is_a_refused_login(snowflake):
+    """Through the real connector."""
+    from snowflake import connector
+
+    wrong = {**snowflake.connection_kwargs, "password": "wrong"}
+    with pytest.raises(LoginRefusedError):
+        Connection(lambda: connector.connect(**wrong)).rows("SELECT 1")
 
 
 def test_what_snowflake_said_is_kept():

@@ -15,6 +15,7 @@ import pyarrow.parquet  # noqa: TID253 (a test)
 import pytest
 
 from airflow_provider_mljobs.exceptions import MLJobError, NotFoundOrNotAuthorizedError, ResultError
+from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.downloads import (
     artifacts,
@@ -229,6 +230,26 @@ def test_records_of_instances(connection, directory, leave):
 def test_no_instance_has_left_a_record(connection, directory):
     """All were lost."""
     assert (InstanceResult(instance=0), InstanceResult(instance=1)) == read_instances(connection, directory, 2)
+
+
+def test_a_large_value_of_an_instance_stays_on_the_stage(snowflake, directory, leave, tmp_path):
+    """As the job's own: what max_bytes doesn't allow is a reference to the instance's file."""
+    from snowflake import connector
+
+    large, small = ["x" * 2_000], [5]
+    for instance, value in enumerate((small, large)):
+        record = write_result(value, success=True, path=tmp_path / f"{instance}" / "mljob_result")
+        leave({f"output/instances/{instance}.json": json.dumps({**record, "exit_code": 0})})
+    leave({"output/instances/1/mljob_result": (tmp_path / "1" / "mljob_result").read_bytes()})
+    client = MLJobClient(lambda: connector.connect(**snowflake.connection_kwargs))
+    first, second = client.instances(directory, 2, max_bytes=1_000)
+    opened = open_reference(client.connection, second.result.reference)
+    (_, whole) = client.instances(directory, 2, max_bytes=3_000)
+    client.close()
+
+    assert (small, None) == (first.result.value, first.result.reference)
+    assert (f"{directory}/output/instances/1/mljob_result",) == second.result.reference.stage_paths
+    assert large == opened == whole.result.value
 
 
 def test_what_a_job_has_saved(connection, directory, run):

@@ -8,13 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
+from airflow_provider_mljobs.exceptions import GatewayError
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of
+from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.rendering import SpecificationSource
+from airflow_provider_mljobs.jobs.rendering import SpecificationSource, result_directory
 from airflow_provider_mljobs.jobs.spec import JobSpec
+from tests.lab import served
 
 GRACE = 1000.0
 DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
@@ -27,17 +32,7 @@ SPECIFICATION = SpecificationSource(text=json.dumps({"spec": {"containers": [CON
 @pytest.fixture(scope="module")
 def server():
     """An embedded Snowflake whose jobs only pretend to run."""
-    from pathlib import Path
-
-    from snowflake import connector
-
-    from airflow_provider_mljobs.emulator import serve
-    from airflow_provider_mljobs.emulator.settings import VirtualJob
-
-    setup = Path(__file__).parents[2] / "example_dags" / "setup.sql"
-    with serve(virtual_jobs=(VirtualJob(name="MLJOB_%", seconds=1e6),)) as server:
-        with connector.connect(**server.connection_kwargs) as connection:
-            connection.execute_string(setup.read_text())
+    with served(virtual_jobs=(VirtualJob(name="MLJOB_%", seconds=1e6),)) as server:
         yield server
 
 
@@ -151,6 +146,50 @@ def test_no_grace_no_sharing(connect):
 
     assert first != second
     assert [False, False] == [payloads.is_shared(first), payloads.is_shared(second)]
+
+
+@pytest.mark.parametrize("name", ["payload_0a1b_5", "definition_0a1b", "payload_0a1b", "0a1b_MLJOB_A", "payloads"])
+def test_only_a_jobs_own_payload_goes_with_its_job(connect, name):
+    """Whatever else lies on the stage, a definition's payload above all, is not the job's to remove."""
+    payloads = Payloads(connect(), grace=0)
+
+    assert payloads.is_shared(STAGE / name)
+
+
+@pytest.fixture
+def client(server):
+    """A client whose jobs share no payload, and are refused; the stage is empty at the start."""
+    from snowflake import connector
+
+    client = MLJobClient(lambda: connector.connect(**server.connection_kwargs), payload_grace=0)
+    client.remove(STAGE)
+    server.faults.add(Fault(matching="EXECUTE JOB", effect="error", message="no more jobs"))
+    yield client
+    server.faults.clear()
+    client.close()
+
+
+def test_a_job_of_a_definition_leaves_the_payload(client):
+    """Neither a submit that Snowflake refuses nor a clean-up removes what was uploaded to stay."""
+    job = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_OF_A_DEFINITION"))
+    spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=STAGE)
+    kept = client.keep(spec, PAYLOAD)
+    with pytest.raises(GatewayError, match="no more jobs"):
+        client.submit(spec, kept, Arguments.of_script(()))
+    client.clean_up(job, result_directory(spec, kept))
+
+    assert [f"definition_{PAYLOAD.digest}"] == archives(client.connection)
+
+
+def test_a_job_takes_its_own_payload_with_it(client):
+    """Where none is shared, nothing of a refused job stays."""
+    job = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_ALONE"))
+    spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=STAGE)
+    place = client.upload(spec, PAYLOAD)
+    with pytest.raises(GatewayError, match="no more jobs"):
+        client.submit(spec, place, Arguments.of_script(()))
+
+    assert [] == archives(client.connection)
 
 
 def test_tasks_that_start_together_upload_once(server, connect):

@@ -58,6 +58,14 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
         (statements.describe_service(JOB), "DESCRIBE SERVICE DB.ML.MLJOB_A"),
         (statements.show_job_services(None, "MLJOB_"), "SHOW JOB SERVICES LIKE 'MLJOB_%' IN ACCOUNT"),
         (statements.show_job_services(JOB, "it's"), "SHOW JOB SERVICES LIKE 'it''s%' IN SCHEMA DB.ML"),
+        (
+            statements.show_job_services(JOB, "", limit=10_000, after="it's a job"),
+            "SHOW JOB SERVICES LIKE '%' IN SCHEMA DB.ML LIMIT 10000 FROM 'it''s a job'",
+        ),
+        (
+            statements.show_job_services(None, "MLJOB_", limit=3),
+            "SHOW JOB SERVICES LIKE 'MLJOB_%' IN ACCOUNT LIMIT 3",
+        ),
         (statements.show_service_containers(JOB), "SHOW SERVICE CONTAINERS IN SERVICE DB.ML.MLJOB_A"),
         (
             statements.get_job_history(JOB),
@@ -72,10 +80,31 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             "SELECT SYSTEM$GET_SERVICE_LOGS('DB.ML.MLJOB_A', 0, 'main')",
         ),
         (
-            statements.spcs_get_logs(JOB, 1, "it's"),
+            statements.get_stamped_service_logs(JOB, 2, "it's", "2026-01-01T00:00:00Z"),
             (
-                "SELECT LOG FROM TABLE(DB.ML.MLJOB_A!SPCS_GET_LOGS()) "
+                "SELECT SYSTEM$GET_SERVICE_LOGS("
+                "'DB.ML.MLJOB_A', 2, 'it''s', 1000000, FALSE, '2026-01-01T00:00:00Z', TRUE)"
+            ),
+        ),
+        (
+            statements.get_stamped_service_logs(JOB, 0, "main", ""),
+            "SELECT SYSTEM$GET_SERVICE_LOGS('DB.ML.MLJOB_A', 0, 'main', 1000000, FALSE, '', TRUE)",
+        ),
+        (
+            statements.spcs_get_logs(JOB, 1, "it's", start="1970-01-01T00:00:00Z"),
+            (
+                "SELECT TIMESTAMP, LOG FROM TABLE(DB.ML.MLJOB_A!SPCS_GET_LOGS("
+                "START_TIME => TO_TIMESTAMP_LTZ('1970-01-01T00:00:00Z'))) "
                 "WHERE INSTANCE_ID = 1 AND CONTAINER_NAME = 'it''s' ORDER BY TIMESTAMP ASC"
+            ),
+        ),
+        (
+            statements.spcs_get_logs(JOB, 0, "main", start="2026-01-01T00:00:00Z", end="2026-01-02T00:00:00.5Z"),
+            (
+                "SELECT TIMESTAMP, LOG FROM TABLE(DB.ML.MLJOB_A!SPCS_GET_LOGS("
+                "START_TIME => TO_TIMESTAMP_LTZ('2026-01-01T00:00:00Z'), "
+                "END_TIME => TO_TIMESTAMP_LTZ('2026-01-02T00:00:00.5Z'))) "
+                "WHERE INSTANCE_ID = 0 AND CONTAINER_NAME = 'main' ORDER BY TIMESTAMP ASC"
             ),
         ),
         (statements.cancel_job(JOB), "CALL DB.ML.MLJOB_A!SPCS_CANCEL_JOB()"),

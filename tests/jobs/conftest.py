@@ -114,6 +114,26 @@ def call(run):
 
 
 @pytest.fixture
+def in_any_process():
+    """Run a program in processes that give sets another order each; return what they print, the same text once."""
+
+    def in_any_process(program):
+        program = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{program}"
+        return {
+            subprocess.run(
+                [sys.executable, "-c", program],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                check=True,
+                text=True,
+            ).stdout
+            for seed in "12"
+        }
+
+    return in_any_process
+
+
+@pytest.fixture
 def script(tmp_path):
     """Write a script, in a directory of its own."""
 

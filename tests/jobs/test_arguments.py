@@ -5,9 +5,7 @@ import importlib
 import io
 import json
 import math
-import os
 import struct
-import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field, replace
@@ -681,8 +679,7 @@ def test_references_become_their_values(roundtrip, tmp_path, monkeypatch):
 
 
 WHOLE_PROGRAM = """
-import hashlib, sys
-sys.path.insert(0, {tests!r})
+import hashlib
 import test_arguments as these
 from airflow_provider_mljobs.jobs.arguments import Arguments
 packed = Arguments.of_function(these.takes, [[*these.TAGGED, b"x" * 20_000]])
@@ -690,19 +687,9 @@ print(packed.inline, hashlib.sha256(packed.archive).hexdigest())
 """
 
 
-def test_the_same_arguments_are_the_same_bytes_in_any_process():
+def test_the_same_arguments_are_the_same_bytes_in_any_process(in_any_process):
     """What is written doesn't depend on the order that a process gives to sets."""
-    program = WHOLE_PROGRAM.format(tests=str(Path(__file__).parent))
-    written = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for seed in "12"
-    }
+    written = in_any_process(WHOLE_PROGRAM)
 
     assert 1 == len(written)
     assert "pickled" not in written.pop()

@@ -7,7 +7,6 @@ import importlib
 import math
 import os
 import os.path
-import subprocess
 import sys
 import threading
 from collections import OrderedDict as Ordered
@@ -491,27 +490,15 @@ def test_a_file_that_has_changed_since_is_no_source(tmp_path, monkeypatch):
 
 
 WHOLE_PROGRAM = """
-import sys
-sys.path.insert(0, {tests!r})
 import test_functions as these
 from airflow_provider_mljobs.jobs.payload import Payload
 print([Payload.of_function(function).digest for function, _, _ in these.AS_SOURCE])
 """
 
 
-def test_the_same_source_is_the_same_payload_in_any_process():
+def test_the_same_source_is_the_same_payload_in_any_process(in_any_process):
     """The order of sets and the like is another one in each process; the name of the payload must not be."""
-    program = WHOLE_PROGRAM.format(tests=str(Path(__file__).parent))
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for seed in "12"
-    }
+    digests = in_any_process(WHOLE_PROGRAM)
 
     assert 1 == len(digests)
 

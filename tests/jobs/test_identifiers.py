@@ -116,6 +116,23 @@ def test_stage_paths_are_joined_like_paths():
 
 
 @pytest.mark.parametrize(
+    ("path", "name", "parent"),
+    [
+        ("payloads/p_1/JOB", "JOB", "@DB.ML.S/payloads/p_1"),
+        ("model.bin", "model.bin", "@DB.ML.S"),
+        ("p_1/", "", "@DB.ML.S/p_1"),
+        ("", "", "@DB.ML.S"),
+    ],
+    ids=["path", "one part", "with a slash", "stage"],
+)
+def test_the_parts_of_stage_paths(path, name, parent):
+    """As for paths on a disk."""
+    place = StagePath(QualifiedName(DB, ML, Identifier("S")), path)
+
+    assert (name, parent) == (place.name, str(place.parent))
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         ("", "''"),

@@ -1,9 +1,17 @@
 import json
+import math
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, strategies as st
 
-from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_event
+from airflow_provider_mljobs.jobs.status import JobStatus, Phase
+from airflow_provider_mljobs.jobs.watch import JobWatch, Step, Verdict, pause, to_event
+
+NOW = 1_790_000_000.0
+TERMINAL = {status for status in JobStatus if status.is_terminal}
+PROVISIONING = "Compute pool node(s) are being provisioned."
+PULLING = "Waiting to start"
 
 
 @pytest.mark.parametrize(
@@ -22,33 +30,170 @@ from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, pause, to_even
 )
 def test_a_status_is_judged_by_itself_and_the_deadline(status, now, expected):
     """The end counts, even after the deadline; without an end, the deadline does."""
-    assert expected is JobWatch(deadline=100).observed(status, now)[1]
+    assert expected is JobWatch(deadline=100).observed(status, now).verdict(now)
+
+
+@pytest.mark.parametrize("status", JobStatus)
+def test_every_status_before_and_after_each_deadline(status):
+    """An end is an end; anything else is waited for, PENDING also until the queue's deadline."""
+    watch = JobWatch(deadline=300, queue_deadline=100).observed(status, 0)
+    in_queue = Verdict.QUEUE_TIMED_OUT if status is JobStatus.PENDING else Verdict.WAIT
+    expected = [Verdict.FINISHED] * 3 if status in TERMINAL else [Verdict.WAIT, in_queue, Verdict.TIMED_OUT]
+
+    assert expected == [watch.verdict(now) for now in (99, 200, 300)]
+
+
+@pytest.mark.parametrize("status", JobStatus)
+def test_every_status_while_snowflake_is_unreachable(status):
+    """An end that was seen stays one; anything else ends with the patience."""
+    watch = JobWatch(patience=10).observed(status, 0).failed_to_ask("no route", 5)
+    last = Verdict.FINISHED if status in TERMINAL else Verdict.UNREACHABLE
+
+    assert last is watch.verdict(15)
+    assert (last if status in TERMINAL else Verdict.WAIT) is watch.verdict(14.9)
+
+
+def test_before_a_job_has_been_seen_it_is_waited_for():
+    """Only the deadline counts then."""
+    assert [Verdict.WAIT, Verdict.TIMED_OUT] == [
+        JobWatch(deadline=100, queue_deadline=10).verdict(now) for now in (99, 100)
+    ]
 
 
 def test_without_deadline_a_job_may_run_for_ever():
     """No deadline is no end."""
-    assert Verdict.WAIT is JobWatch().observed(JobStatus.RUNNING, 10**12)[1]
+    watch = JobWatch().observed(JobStatus.RUNNING, 10**12)
+
+    assert Verdict.WAIT is watch.verdict(10**12)
+    assert watch.next_deadline() is None
 
 
 def test_an_unreachable_snowflake_is_borne_for_a_while():
     """The patience counts from the first question without answer, and starts anew after an answer."""
-    watch, first = JobWatch(patience=10).failed_to_ask(100)
-    watch, second = watch.failed_to_ask(110)
-    _, third = watch.failed_to_ask(110.1)
-    answered, _ = watch.observed(JobStatus.RUNNING, 111)
-    _, after = answered.failed_to_ask(200)
+    first = JobWatch(patience=10).failed_to_ask("no route", 100)
+    second = first.failed_to_ask("no route", 109.9)
+    answered = second.observed(JobStatus.RUNNING, 109.95)
+    after = answered.failed_to_ask("no route", 200)
 
-    assert [Verdict.WAIT, Verdict.WAIT, Verdict.UNREACHABLE, Verdict.WAIT] == [first, second, third, after]
+    assert [Verdict.WAIT, Verdict.WAIT, Verdict.UNREACHABLE] == [
+        first.verdict(100),
+        second.verdict(109.9),
+        second.verdict(110),
+    ]
+    assert [Verdict.WAIT, Verdict.WAIT] == [answered.verdict(10**6), after.verdict(209.9)]
+
+
+def test_the_patience_counts_time_and_no_questions():
+    """However often nobody answers within it."""
+    watch = JobWatch(patience=10)
+    for tenth in range(100):
+        watch = watch.failed_to_ask("no route", tenth / 10)
+
+    assert Verdict.WAIT is watch.verdict(9.99)
+    assert 10 == watch.next_deadline()
 
 
 def test_the_deadline_holds_while_snowflake_is_unreachable():
     """Nobody's network moves a deadline."""
-    assert Verdict.TIMED_OUT is JobWatch(deadline=100).failed_to_ask(100)[1]
+    assert Verdict.TIMED_OUT is JobWatch(deadline=100).failed_to_ask("no route", 100).verdict(100)
 
 
 def test_a_missing_job_is_gone():
     """A job that nobody knows isn't waited for."""
-    assert Verdict.GONE is JobWatch().missing()[1]
+    watch = JobWatch(deadline=50).observed(JobStatus.RUNNING, 1).missing("not found", 100)
+
+    assert (Verdict.GONE, JobStatus.DELETED, "not found") == (watch.verdict(100), watch.status, watch.why(100))
+    assert [Step(Phase.RUNNING, 1), Step(Phase.FINISHING, 100, "DELETED")] == list(watch.timeline)
+
+
+def test_the_queue_deadline_does_not_bind_a_job_that_nobody_can_see():
+    """It may have started in between; it binds again once the job is seen to wait."""
+    waiting = JobWatch(queue_deadline=100).observed(JobStatus.PENDING, 0)
+    unseen = waiting.failed_to_ask("no route", 50)
+    seen = unseen.observed(JobStatus.PENDING, 150)
+
+    assert [Verdict.QUEUE_TIMED_OUT, Verdict.WAIT, Verdict.QUEUE_TIMED_OUT] == [
+        waiting.verdict(150),
+        unseen.verdict(150),
+        seen.verdict(150),
+    ]
+
+
+def test_the_queue_deadline_binds_no_job_that_runs():
+    """However long it has waited before, and whatever comes after."""
+    watch = JobWatch(queue_deadline=100).observed(JobStatus.PENDING, 0).observed(JobStatus.RUNNING, 99)
+
+    assert [Verdict.WAIT] * 2 == [watch.verdict(200), watch.observed(JobStatus.UNKNOWN, 200).verdict(300)]
+
+
+def test_the_timeout_counts_from_the_start_of_the_job():
+    """Not from the submit, and not from each look."""
+    watch = JobWatch(timeout=60).observed(JobStatus.PENDING, 0).observed(JobStatus.RUNNING, 1000)
+    again = watch.observed(JobStatus.RUNNING, 1050)
+
+    assert [Verdict.WAIT, Verdict.TIMED_OUT] == [again.verdict(1059.9), again.verdict(1060)]
+    assert ("", "timeout") == (again.why(1059.9), again.why(1060))
+
+
+def test_snowflake_may_know_better_when_a_job_started():
+    """Between two looks; what was seen later doesn't move it."""
+    watch = JobWatch(timeout=60).observed(JobStatus.RUNNING, 1000).started(990).observed(JobStatus.RUNNING, 1010)
+
+    assert 1050 == watch.next_deadline()
+
+
+def test_the_timeout_survives_another_process():
+    """The timeline tells when the job started to run."""
+    first = JobWatch(timeout=60).observed(JobStatus.PENDING, NOW).observed(JobStatus.RUNNING, NOW + 1)
+    stored = json.loads(json.dumps([step.to_xcom() for step in first.timeline]))
+    second = JobWatch(timeout=60).resumed(tuple(Step.from_xcom(step) for step in stored))
+
+    assert first.timeline == second.timeline
+    assert NOW + 61 == second.next_deadline() == second.observed(JobStatus.RUNNING, NOW + 30).next_deadline()
+    assert second.timeline == second.observed(JobStatus.RUNNING, NOW + 30).timeline
+
+
+def test_which_deadline_has_passed():
+    """The task's own comes first in the message: Airflow would have ended the task by itself."""
+    watch = JobWatch(deadline=100, timeout=50).observed(JobStatus.RUNNING, 0)
+
+    assert ["timeout", "execution_timeout"] == [watch.why(60), watch.why(100)]
+    assert PULLING == (
+        JobWatch(queue_deadline=1).observed(JobStatus.PENDING, 0).explained(PULLING, 0).why(1)
+    )  # fmt: skip
+    assert "no route" == JobWatch(patience=1).failed_to_ask("no route", 0).why(1)
+
+
+MOMENTS = st.floats(NOW, NOW + 10**6)
+SPANS = st.floats(0, 10**6)
+EVENTS = st.one_of(
+    st.tuples(st.just("observed"), st.sampled_from(JobStatus)),
+    st.tuples(st.just("failed_to_ask"), st.just("no route")),
+    st.tuples(st.just("explained"), st.sampled_from([PROVISIONING, PULLING])),
+)
+WATCHES = st.builds(
+    JobWatch,
+    deadline=st.none() | MOMENTS,
+    queue_deadline=st.none() | MOMENTS,
+    timeout=st.none() | SPANS,
+    patience=SPANS,
+)
+
+
+@given(WATCHES, st.lists(st.tuples(EVENTS, MOMENTS), max_size=10))
+def test_the_verdict_changes_at_the_next_deadline_and_not_before(watch, events):
+    """Whoever sleeps until then neither misses the change nor has to ask again."""
+    for (event, value), now in sorted(events, key=lambda pair: pair[1]):
+        watch = getattr(watch, event)(value, now)
+    if watch.status in TERMINAL:
+        return
+    moment = watch.next_deadline()
+
+    if moment is None:
+        assert Verdict.WAIT is watch.verdict(math.inf)
+    else:
+        assert watch.verdict(moment).is_final
+        assert Verdict.WAIT is watch.verdict(math.nextafter(moment, -math.inf))
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -57,9 +202,74 @@ def test_every_verdict_but_wait_is_final(verdict):
     assert (verdict is not Verdict.WAIT) is verdict.is_final
 
 
+def test_a_timeline_tells_what_the_job_was_doing():
+    """A step at each change of it, with what its containers say while it waits, and its status at the end."""
+    watch = JobWatch()
+    for status in (JobStatus.PENDING, JobStatus.PENDING):
+        watch = watch.observed(status, 1)
+    watch = watch.explained(PROVISIONING, 2).explained(PROVISIONING, 3).explained(PULLING, 4)
+    for now, status in enumerate(("PENDING", "RUNNING", "UNKNOWN", "RUNNING", "CANCELLING", "CANCELLED"), start=5):
+        watch = watch.observed(JobStatus(status), now)
+
+    assert [
+        Step(Phase.QUEUED, 1),
+        Step(Phase.POOL_STARTING, 2, PROVISIONING),
+        Step(Phase.IMAGE_PULLING, 4, PULLING),
+        Step(Phase.RUNNING, 6),
+        Step(Phase.CANCELLING, 9),
+        Step(Phase.FINISHING, 10, "CANCELLED"),
+    ] == list(watch.timeline)
+
+
+def test_what_containers_say_of_a_job_that_runs_is_no_step():
+    """They may have been asked before it started."""
+    watch = JobWatch().observed(JobStatus.RUNNING, 1).explained(PULLING, 2)
+
+    assert [Step(Phase.RUNNING, 1)] == list(watch.timeline)
+
+
+def test_a_timeline_stays_small():
+    """A pool that flips for days loses steps from the middle; how it began and how it ends stay."""
+    watch = JobWatch().observed(JobStatus.PENDING, 0)
+    for now in range(1, 1001):
+        watch = watch.explained([PROVISIONING, PULLING][now % 2] + "x" * 10_000, now)
+
+    assert 40 == len(watch.timeline)
+    assert Step(Phase.QUEUED, 0) == watch.timeline[0]
+    assert list(range(962, 1001)) == [step.at for step in watch.timeline[1:]]
+    assert all(len(step.message) <= 200 for step in watch.timeline)
+
+
+@given(st.sampled_from(Phase), st.integers(0, 4 * 10**12), st.text())
+def test_a_step_survives_json(phase, milliseconds, message):
+    """To the millisecond; the text as far as a database takes it."""
+    step = Step(phase, milliseconds / 1000, message)
+    stored = json.loads(json.dumps(step.to_xcom()))
+    again = Step.from_xcom(stored)
+
+    assert stored == again.to_xcom()
+    assert replace(step, message=again.message) == again
+    assert "\0" not in again.message
+    assert stored["at"].endswith("+00:00")
+
+
+def test_a_step_in_words():
+    """As the task's log has it."""
+    assert "running" == str(Step(Phase.RUNNING, 0))
+    assert "image pulling: Waiting to start" == str(Step(Phase.IMAGE_PULLING, 0, PULLING))
+
+
 def test_events_are_small_and_plain():
     """Airflow stores and logs an event, so its shape is fixed and its text bounded."""
-    event = to_event("DB.ML.JOB", Verdict.GONE, JobStatus.DELETED, "x" * 5000, stage_path="@DB.ML.S/payload_1/JOB")
+    event = to_event(
+        "DB.ML.JOB",
+        Verdict.GONE,
+        JobStatus.DELETED,
+        "x" * 5000,
+        stage_path="@DB.ML.S/payload_1/JOB",
+        timeline=[Step(Phase.RUNNING, NOW), Step(Phase.FINISHING, NOW + 1.5, "DELETED")],
+        printed={"is_whole": False},
+    )
 
     assert {
         "job_id": "DB.ML.JOB",
@@ -67,8 +277,23 @@ def test_events_are_small_and_plain():
         "status": "DELETED",
         "message": "x" * 1000,
         "stage_path": "@DB.ML.S/payload_1/JOB",
+        "timeline": [
+            {"phase": "running", "at": "2026-09-21T14:13:20.000+00:00", "message": ""},
+            {"phase": "finishing", "at": "2026-09-21T14:13:21.500+00:00", "message": "DELETED"},
+        ],
+        "printed": {"is_whole": False},
     } == event
     assert event == json.loads(json.dumps(event))
+
+
+def test_an_event_of_a_long_watch_is_small():
+    """Nor does one grow that has seen everything."""
+    watch = JobWatch().observed(JobStatus.PENDING, 0)
+    for now in range(100):
+        watch = watch.explained(f"{now}{PULLING}" + "x" * 10_000, now)
+    event = to_event("J", Verdict.QUEUE_TIMED_OUT, watch.status, watch.reason, timeline=watch.timeline)
+
+    assert len(json.dumps(event)) < 16_000
 
 
 @pytest.mark.parametrize(("age", "expected"), [(0, 0.5), (3, 1.0), (15, 5.0), (30, 10.0), (3600, 10.0)])
@@ -84,6 +309,7 @@ def test_a_short_poll_interval_is_kept():
 
 def test_an_event_holds_nothing_that_breaks_a_database():
     """A NUL in an event would take the triggerer down on PostgreSQL, again and again."""
-    event = to_event("DB.S.J", Verdict.GONE, JobStatus.DELETED, "a\0b")
+    steps = [Step(Phase.QUEUED, 0, "c\0d")]
+    event = to_event("DB.S.J", Verdict.GONE, JobStatus.DELETED, "a\0b", timeline=steps)
 
-    assert "a\ufffdb" == event["message"]
+    assert ("a\ufffdb", "c\ufffdd") == (event["message"], event["timeline"][0]["message"])

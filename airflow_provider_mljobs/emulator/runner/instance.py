@@ -6,7 +6,6 @@ view: its mounts at their paths, a minimal environment, a home of its own, and a
 
 from __future__ import annotations
 
-import codecs
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_provider_mljobs.emulator.runner.container import InstancePlan, Isolation, RunnerError, prepare
-from airflow_provider_mljobs.emulator.runner.joblog import JobLog, Stream
+from airflow_provider_mljobs.emulator.runner.joblog import LONGEST_RECORD, JobLog, Stream
 from airflow_provider_mljobs.emulator.runner.mounts import Mount
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ ISOLATION_VARIABLE = "MLJOBS_EMULATOR_ISOLATION"
 _SUPERVISOR = "import sys; sys.path.append(sys.argv.pop(1)); import supervisor; supervisor.main()"
 _START_TIMEOUT = 60.0
 _CHUNK = 64 * 1024
-# How long the beginning of a line waits for its end before it is logged.
-_PATIENCE = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -229,12 +226,7 @@ class Instance:
     def _copy_some(self, poller: select.poll, sources: dict[int, _Output | None]) -> bool:
         """Copy what there is, or wait for it; tell whether there may be more."""
         running = self._supervisor.status in sources
-        outputs = [output for output in sources.values() if output is not None]
-        waiting = any(output.partial for output in outputs)
-        ready = poller.poll((_PATIENCE * 1000 if waiting else None) if running else 0)
-        if not ready:
-            for output in outputs:
-                output.flush()
+        ready = poller.poll(None if running else 0)
         for fd, _ in ready:
             source = sources[fd]
             if source is None or not source.copy(fd):
@@ -244,33 +236,30 @@ class Instance:
 
 
 class _Output:
-    """One stream of a container on its way to the log: decoded, and in whole lines where possible."""
+    """One stream of a container on its way to the log.
+
+    As on a node, a line is in the log when it has ended, when it is longer than a record, or when its stream ends.
+    """
 
     def __init__(self, log: JobLog, stream: Stream) -> None:
         self._log = log
         self._stream: Stream = stream
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.partial = ""
+        self._partial = b""
 
     def copy(self, fd: int) -> bool:
         """Log the lines that ended, of what there is to read; tell whether there may be more."""
         data = os.read(fd, _CHUNK)
-        text = self.partial + self._decoder.decode(data)
-        end = text.rfind("\n") + 1
-        if len(text) - end > _CHUNK:
-            end = len(text)
-        self.partial = text[end:]
+        text = self._partial + data
+        end = text.rfind(b"\n") + 1
+        while len(text) - end > LONGEST_RECORD:
+            end += LONGEST_RECORD
+        self._partial = text[end:]
         self._log.append(text[:end], self._stream)
         if not data:
             self.end()
         return bool(data)
 
-    def flush(self) -> None:
-        """Log the beginning of a line, e.g. a progress bar's."""
-        self._log.append(self.partial, self._stream)
-        self.partial = ""
-
     def end(self) -> None:
         """Log what is left."""
-        self.partial += self._decoder.decode(b"", final=True)
-        self.flush()
+        self._log.append(self._partial, self._stream)
+        self._partial = b""

@@ -1,76 +1,114 @@
 """The output of one container: a file that survives the server, in the format of Kubernetes' container logs.
 
 A record is a line ``<timestamp> <stream> <F|P> <text>``: F ends a line of the program's output, P is a part of one.
+As on a node each record has a time of its own, and a long line comes in parts of 16 KiB.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
+import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 Stream = Literal["stdout", "stderr"]
 
-_BLOCK = 256 * 1024
+# The longest record of containerd; a longer line is cut into several.
+LONGEST_RECORD = 16 * 1024
+_BLOCK = 64 * 1024
+# Nanoseconds that a node takes for a record, at least: readers that know microseconds only must see the order.
+_APART = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NANOSECONDS = re.compile(r"\.\d{6}(\d{1,3})")
+_STAMP_LENGTH = len("2026-01-02T03:04:05.678901234Z ")
 _log = logging.getLogger(__name__)
+
+
+def nanoseconds(moment: str | datetime) -> int:
+    """Return a time in nanoseconds since the epoch; what has no zone is UTC.
+
+    :param moment: a time, or its ISO 8601 form with up to nine digits behind the point; raises :class:`ValueError` for
+        other texts.
+    """
+    beyond = None
+    if isinstance(moment, str):
+        # What datetime cuts off.
+        beyond = _NANOSECONDS.search(moment)
+        moment = datetime.fromisoformat(moment)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MICROSECOND * 1000 + (int(beyond[1].ljust(3, "0")) if beyond else 0)
+
+
+def stamp(at: int) -> str:
+    """Write a time as Snowflake does before lines of a log: in UTC, to the nanosecond."""
+    seconds, rest = divmod(at, 1_000_000_000)
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+@lru_cache(64)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 class LogLine(NamedTuple):
     """A line that a container wrote.
 
-    :param at: when the server received its first part.
+    :param at: when it was logged, in nanoseconds since the epoch; of a line in parts, when the first one was.
     :param stream: where it was written to.
     :param line: its text, without the line feed that ended it.
     """
 
-    at: datetime
+    at: int
     stream: Stream
     line: str
 
     @property
     def stamped(self) -> str:
-        """The line behind its time, as Snowflake writes it: in UTC, to the nanosecond."""
-        return f"{self.at:%Y-%m-%dT%H:%M:%S.%f}000Z {self.line}"
+        """The line behind its time."""
+        return f"{stamp(self.at)} {self.line}"
 
 
 class _Record(NamedTuple):
-    at: datetime
+    at: int
     stream: Stream
     ended: bool
-    text: str
+    text: bytes
 
 
 def _parse(line: bytes) -> _Record | None:
     try:
         at, stream, tag, text = line.split(b" ", 3)
-        moment = datetime.fromisoformat(at.decode())
+        moment = nanoseconds(at.decode())
     except ValueError:
         # Torn by a crash of the machine.
         return None
-    return _Record(moment, cast("Stream", stream.decode(errors="replace")), tag == b"F", text.decode(errors="replace"))
+    return _Record(moment, cast("Stream", stream.decode(errors="replace")), tag == b"F", text)
 
 
 def _joined(records: Iterable[_Record]) -> Iterator[tuple[LogLine, bool]]:
     """Put parts of lines together; streams may take turns in the middle of a line."""
-    parts: dict[str, LogLine] = {}
+    parts: dict[Stream, list[_Record]] = {}
     for record in records:
-        part = parts.pop(record.stream, None)
-        line = LogLine(record.at, record.stream, record.text)
-        if part is not None:
-            line = part._replace(line=part.line + record.text)
+        parts.setdefault(record.stream, []).append(record)
         if record.ended:
-            yield line, True
-        else:
-            parts[record.stream] = line
-    for line in parts.values():
-        yield line, False
+            yield _line(parts.pop(record.stream)), True
+    for part in parts.values():
+        yield _line(part), False
+
+
+def _line(parts: list[_Record]) -> LogLine:
+    text = b"".join(part.text for part in parts)
+    return LogLine(parts[0].at, parts[0].stream, text.decode(errors="replace"))
 
 
 class JobLog:
@@ -80,33 +118,31 @@ class JobLog:
 
     :param path: the file; what was logged before goes to ``<path>.1``.
     :param limit: bytes that both may take together.
+    :param clock: tells the nanoseconds since the epoch.
     """
 
-    def __init__(self, path: Path, *, limit: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, path: Path, *, limit: int = 64 * 1024 * 1024, clock: Callable[[], int] = time.time_ns) -> None:
         self._path = path
+        self._clock = clock
+        self._latest = 0
         self._older = path.with_name(path.name + ".1")
         self._limit = limit // 2
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
         self._size = 0
 
-    def append(self, text: str, stream: Stream = "stdout", at: datetime | None = None) -> None:
+    def append(self, text: str | bytes, stream: Stream = "stdout") -> None:
         """Add what a program wrote: any number of lines, the last one perhaps without its end.
 
         :param text: the output; it goes on where the last call for this stream ended.
         :param stream: where it was written to.
-        :param at: when; now, if not given.
         """
         if not text:
             return
-        moment = (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        full, part = f"\n{moment} {stream} F ", f"\n{moment} {stream} P "
-        *lines, rest = text.split("\n")
-        content = "".join(full + line for line in lines) + (part + rest if rest else "")
-        data = (content[1:] + "\n").encode(errors="replace")
+        data = text.encode(errors="replace") if isinstance(text, str) else text
         with self._lock:
             try:
-                self._write(data)
+                self._write(data, stream)
             except OSError as error:
                 # A full disk must stop neither the job nor the thread that empties its pipes.
                 _log.warning("Lost %d bytes of the job log %s: %s", len(data), self._path, error)
@@ -118,54 +154,84 @@ class JobLog:
                 self._file.close()
                 self._file = None
 
-    def records(self) -> Iterator[LogLine]:
-        """Iterate over all lines, oldest first; a last line without an end is included."""
-        for line, _ in _joined(self._forwards()):
+    def records(self, since: int | None = None) -> Iterator[LogLine]:
+        """Iterate over the lines, oldest first; a last line without an end is included.
+
+        :param since: only what was logged at this time or later.
+        """
+        records = self._forwards() if since is None else reversed(list(self._until(since)))
+        for line, _ in _joined(records):
             yield line
 
-    def tail(self, lines: int | None = None, max_bytes: int | None = None, *, timestamps: bool = False) -> str:
-        """Return the end of the output.
+    def tail(
+        self,
+        lines: int | None = None,
+        max_bytes: int | None = None,
+        *,
+        since: int | None = None,
+        timestamps: bool = False,
+    ) -> str:
+        """Return the end of the output, without reading more than that.
 
         :param lines: at most so many lines.
         :param max_bytes: at most so many bytes, counted in UTF-8; the first line may be cut.
+        :param since: only what was logged at this time or later.
         :param timestamps: whether to put the time before each line.
         """
         records: list[_Record] = []
         size = ended = 0
-        for record in self._backwards():
+        for record in self._until(since):
             records.append(record)
-            size += len(record.text) + 1
+            size += len(record.text) + (1 + timestamps * _STAMP_LENGTH) * record.ended
             ended += record.ended
             if (lines is not None and ended > lines) or (max_bytes is not None and size > max_bytes):
                 break
         found = list(_joined(reversed(records)))
         if lines is not None:
-            found = found[len(found) - lines :] if 0 < lines < len(found) else found[: len(found) * (lines > 0)]
-        text = "".join((line.stamped if timestamps else line.line) + "\n" * done for line, done in found)
-        if max_bytes is None:
-            return text
-        data = text.encode(errors="replace")
-        return data[max(0, len(data) - max_bytes) :].decode(errors="ignore")
+            found = found[max(0, len(found) - max(0, lines)) :]
+        return clipped(
+            "".join((line.stamped if timestamps else line.line) + "\n" * done for line, done in found), max_bytes
+        )
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, stream: Stream) -> None:
         if self._file is None:
             self._open()
-        if self._size and self._size + len(data) > self._limit:
+        content = b"".join(self._records_of(data, stream.encode()))
+        if self._size and self._size + len(content) > self._limit:
             if self._file is not None:
                 self._file.close()
             self._path.replace(self._older)
             self._open()
-        view = memoryview(data)
+        view = memoryview(content)
         while view and self._file is not None:
             written = self._file.write(view)
             self._size += written
             view = view[written:]
+
+    def _records_of(self, data: bytes, stream: bytes) -> Iterator[bytes]:
+        *lines, rest = data.split(b"\n")
+        for whole in lines:
+            # A carriage return is part of the line's end, as for containerd.
+            line = whole.removesuffix(b"\r")
+            while len(line) > LONGEST_RECORD:
+                yield self._record(stream, b"P", line[:LONGEST_RECORD])
+                line = line[LONGEST_RECORD:]
+            yield self._record(stream, b"F", line)
+        for start in range(0, len(rest), LONGEST_RECORD):
+            yield self._record(stream, b"P", rest[start : start + LONGEST_RECORD])
+
+    def _record(self, stream: bytes, tag: bytes, text: bytes) -> bytes:
+        self._latest = max(self._clock(), self._latest + _APART)
+        return b"%b %b %b %b\n" % (stamp(self._latest).encode(), stream, tag, text)
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = cast("BinaryIO", self._path.open("ab+", buffering=0))
         self._size = self._file.seek(0, os.SEEK_END)
         self._drop_torn_record(self._file)
+        latest = next(filter(None, map(_parse, _lines_backwards(self._file, self._size))), None)
+        if latest is not None:
+            self._latest = max(self._latest, latest.at)
 
     def _drop_torn_record(self, file: BinaryIO) -> None:
         """Cut a record without an end, which would swallow the next one."""
@@ -206,6 +272,22 @@ class JobLog:
                     record = _parse(line)
                     if record is not None:
                         yield record
+
+    def _until(self, since: int | None) -> Iterator[_Record]:
+        """Iterate over the records, last one first, down to one that is older."""
+        for record in self._backwards():
+            if since is not None and record.at < since:
+                return
+            yield record
+
+
+def clipped(text: str, most: int | None) -> str:
+    """Return the end of a text.
+
+    :param most: at most so many bytes, counted in UTF-8.
+    """
+    data = text.encode(errors="replace")
+    return text if most is None or len(data) <= most else data[len(data) - most :].decode(errors="ignore")
 
 
 def _lines_backwards(file: BinaryIO, size: int) -> Iterator[bytes]:

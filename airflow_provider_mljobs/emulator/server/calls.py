@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -232,14 +232,13 @@ def _number(parser: Parser) -> int | float:
 
 
 def _timestamp(value: Any) -> Any:
-    """Return a timestamp with a zone; a text without one is taken as UTC."""
-    if value is None:
-        return None
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
-        raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """Return a timestamp as it is written, because it may have more digits than a datetime; raises for other texts."""
+    if isinstance(value, str):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
+    return value
 
 
 def _alias(parser: Parser) -> str | None:

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: which statement meets which fault."""
+"""What goes wrong on purpose: which statement or login meets which fault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_mljobs.emulator.settings import Fault
+    from airflow_provider_mljobs.emulator.settings import Fault, Request
 
 
 class InjectedError(Exception):
@@ -28,7 +28,7 @@ class UnavailableError(InjectedError):
 
 @dataclass(eq=False)
 class _Armed:
-    """A fault with its pattern, its count of matching statements and its dice."""
+    """A fault with its pattern, its count of matching requests and its dice."""
 
     fault: Fault
     pattern: re.Pattern[str] = field(init=False)
@@ -39,9 +39,9 @@ class _Armed:
         self.pattern = re.compile(self.fault.matching, re.IGNORECASE)
         self.dice = random.Random(self.fault.seed)  # noqa: S311  # repeatable on purpose
 
-    def strikes(self, sql: str) -> bool:
-        """Count the statement if it matches, and tell whether the fault hits it."""
-        if self.pattern.search(sql) is None:
+    def strikes(self, text: str, request: Request) -> bool:
+        """Count the request if it matches, and tell whether the fault hits it."""
+        if self.fault.request != request or self.pattern.search(text) is None:
             return False
         self.seen += 1
         fault = self.fault
@@ -63,7 +63,7 @@ class Faults:
         self._armed = [_Armed(fault) for fault in faults]
 
     def add(self, *faults: Fault) -> None:
-        """Add faults; each counts the statements from now on."""
+        """Add faults; each counts the requests from now on."""
         armed = [_Armed(fault) for fault in faults]
         with self._lock:
             self._armed.extend(armed)
@@ -73,13 +73,15 @@ class Faults:
         with self._lock:
             self._armed.clear()
 
-    def decide(self, sql: str) -> Fault | None:
-        """Return the first fault that hits this statement; every fault that matches counts it.
+    def decide(self, text: str, request: Request = "statement") -> Fault | None:
+        """Return the first fault that hits this statement or login; every fault that matches counts it.
 
         A request that a client repeats is counted again only if it had not been executed.
+
+        :param text: the statement, or who logs in.
         """
         if not self._armed:
             return None
         with self._lock:
-            struck = [armed.fault for armed in self._armed if armed.strikes(sql)]
+            struck = [armed.fault for armed in self._armed if armed.strikes(text, request)]
         return struck[0] if struck else None

@@ -77,6 +77,7 @@ class Protocol:
         self._account = account
         self._password = password
         self._stopped = threading.Event()
+        self._revoked = False
         # Held while a session is opened, so that none is opened behind the back of close().
         self._opening = threading.Lock()
         self._executor = Executor(account)
@@ -123,14 +124,33 @@ class Protocol:
 
     # Sessions
 
+    def revoke_credentials(self) -> None:
+        """Refuse the user's password, and let the sessions that were opened with it expire."""
+        with self._opening:
+            self._revoked = True
+            self.sessions.expire_master(*(session for session in self.sessions.all() if session.job_token is None))
+
+    def restore_credentials(self) -> None:
+        """Accept the user's password again."""
+        self._revoked = False
+
     def _login(self, request: Request) -> Answer:
         data = request.body.get("data") or {}
+        fault = self.faults.decide(str(data.get("LOGIN_NAME") or ""), "login")
+        self._meet_fault(fault)
+        answer = self._open_session(request, data)
+        self._follow_up(fault)
+        return answer
+
+    def _open_session(self, request: Request, data: Mapping[str, Any]) -> Answer:
         identity, job_token = self._identify(data)
         for dead in self.sessions.remove_expired():
             self._executor.end(dead)
         with self._opening:
             if self._stopped.is_set():
                 raise UnavailableError
+            if self._revoked and job_token is None:
+                raise auth.wrong_password()
             session = self._open(request.query, identity, job_token)
             session.parameters.update(parameters.at_login(data.get("SESSION_PARAMETERS") or {}))
             grant = self.sessions.add(session)
@@ -235,28 +255,37 @@ class Protocol:
         fault: Fault | None = None
         query = self.queries.requested(session, request_id)
         if query is None:
-            fault = self._meet_fault(session, str(request.body.get("sqlText", "")))
+            fault = self.faults.decide(str(request.body.get("sqlText", "")))
+            self._meet_fault(fault, session)
             query = self._begin(session, request_id, request.body, fault)
         asynchronous = bool(request.body.get("asyncExec"))
         answer = _in_progress(query, _IN_PROGRESS_ASYNC) if asynchronous else self._await(query)
+        self._follow_up(fault)
+        return answer
+
+    def _meet_fault(self, fault: Fault | None, session: Session | None = None) -> None:
+        """Let a fault take the place of a request, unless it comes later."""
+        if fault is None:
+            return
+        if fault.effect == "reset":
+            raise ConnectionCutError
+        if fault.effect == "http_503":
+            raise UnavailableError
+        if session is None:
+            if fault.effect == "error":
+                raise SnowflakeError(fault.errno, fault.sqlstate, fault.message)
+            return
+        if fault.effect == "master_expired":
+            self.sessions.expire_master(session)
+        if fault.effect in {"session_expired", "master_expired"}:
+            raise auth.session_expired()
+
+    def _follow_up(self, fault: Fault | None) -> None:
+        """Let a fault hit an answer."""
         if fault is not None and fault.effect == "delay":
             self._stopped.wait(fault.seconds)
         if fault is not None and fault.effect == "reset_after":
             raise ConnectionCutError
-        return answer
-
-    def _meet_fault(self, session: Session, sql: str) -> Fault | None:
-        fault = self.faults.decide(sql)
-        effect = fault.effect if fault is not None else None
-        if effect == "reset":
-            raise ConnectionCutError
-        if effect == "http_503":
-            raise UnavailableError
-        if effect == "master_expired":
-            self.sessions.expire_master(session)
-        if effect in {"session_expired", "master_expired"}:
-            raise auth.session_expired()
-        return fault
 
     def _begin(self, session: Session, request_id: str, body: Mapping[str, Any], fault: Fault | None) -> Query:
         binds = wire.decode_binds(body.get("bindings"))

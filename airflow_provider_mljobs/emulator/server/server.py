@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gzip
 import json
 import logging
 import os
 import shutil
 import socket
-import struct
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +31,7 @@ from airflow_provider_mljobs.emulator.server.roots import Root
 from airflow_provider_mljobs.emulator.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 # Binds of a large executemany; a real account refuses requests far smaller.
 LARGEST_BODY = 1 << 30
+_ADDRESS_SIZE = 16
 logger = logging.getLogger(__name__)
 
 
@@ -56,6 +58,7 @@ class _Listener(ThreadingHTTPServer):
         self.hosts = frozenset({f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"})
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._outage = False
 
     def serve(self) -> None:
         """Accept connections until :meth:`stop`; unlike ``serve_forever`` this doesn't wake up to look around."""
@@ -66,7 +69,21 @@ class _Listener(ThreadingHTTPServer):
                 return
             with self._lock:
                 self._open.add(request)
+                if self._outage:
+                    _reset(request)
             self.process_request(request, address)
+
+    def cut_off(self) -> None:
+        """Cut all connections, and each new one until :meth:`let_in`."""
+        with self._lock:
+            self._outage = True
+            for connection in self._open:
+                _reset(connection)
+
+    def let_in(self) -> None:
+        """End what :meth:`cut_off` began."""
+        with self._lock:
+            self._outage = False
 
     def stop(self) -> None:
         """Close the socket and all connections."""
@@ -95,6 +112,14 @@ def _quietly_shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         logger.debug("Connection was closed already")
+
+
+def _reset(connection: socket.socket) -> None:
+    """Cut a connection at once, with a reset instead of an orderly end, also while another thread uses it."""
+    # What the socket module can't say: connect() to an address of no family aborts a connection.
+    if ctypes.CDLL(None).connect(connection.fileno(), bytes(_ADDRESS_SIZE), _ADDRESS_SIZE):
+        # Some kernels refuse it while a thread waits for the connection.
+        _quietly_shut(connection)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -172,9 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _cut(self) -> None:
         self.close_connection = True
-        # Lingering for no time makes the kernel send a reset instead of an orderly end.
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
+        _reset(self.connection)
 
 
 def _encode(answer: Answer) -> bytes:
@@ -298,6 +321,26 @@ class Server:
         if found is None or not services.scheduler.kill(found, instance):
             msg = f"No instance {instance} of a job {job} is running"
             raise ValueError(msg)
+
+    def revoke_credentials(self) -> None:
+        """Refuse the password, as after an administrator changed it: logins get 390100, and sessions have expired.
+
+        Jobs have credentials of their own and go on.
+        """
+        self._protocol.revoke_credentials()
+
+    def restore_credentials(self) -> None:
+        """Accept the password again; the sessions that expired stay lost."""
+        self._protocol.restore_credentials()
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Cut all connections and let no request through, logins and renewals included; statements and jobs run on."""
+        self._listener.cut_off()
+        try:
+            yield
+        finally:
+            self._listener.let_in()
 
     def stop(self) -> None:
         """Stop the jobs, close the databases and the connections; a second call does nothing."""

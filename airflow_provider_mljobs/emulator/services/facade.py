@@ -79,7 +79,12 @@ class Services:
             ),
             functions=(*FUNCTIONS, *ml_jobs.FUNCTIONS),
             methods=METHODS,
-            table_functions=TABLE_FUNCTIONS,
+            # Those of a service read the event table.
+            table_functions=[
+                function
+                for function in TABLE_FUNCTIONS
+                if self._account.settings.event_table or not function.of_service
+            ],
         )
 
     def flush(self) -> None:

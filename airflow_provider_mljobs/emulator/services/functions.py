@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, cancelled
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.registry import Function, Method, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.runner.joblog import LogLine
+from airflow_provider_mljobs.emulator.runner.joblog import LogLine, clipped, nanoseconds
 from airflow_provider_mljobs.emulator.services.errors import (
     container_not_started,
     no_such_container,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.services.jobs import InstanceRun, Job
 
 _LOG_BYTES = 100 * 1024
+_DAY = 24 * 3600 * 1_000_000_000
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # what TIMESTAMP_NTZ counts from
 _DEFAULT_HISTORY = 100
 _MOST_HISTORY = 10_000
 _DAYS_OF_HISTORY = 30
@@ -68,6 +72,7 @@ _HISTORY_COLUMNS = (
     Column("PARAMETERS", "object"),
     Column("MANAGING_OBJECT", "object"),
 )
+_ATTRIBUTES = {stream: json.dumps({"log.iostream": stream}) for stream in ("stdout", "stderr")}
 _COUNTED = {"pendingInstances": "PENDING", "runningInstances": "READY", "succeededInstances": "SUCCEEDED"}
 
 
@@ -90,7 +95,7 @@ class _LogRequest:
     instance: int
     container: str
     lines: int | None
-    since: datetime | None
+    since: int | None
     timestamps: bool
 
     @classmethod
@@ -114,50 +119,67 @@ class _LogRequest:
 
 def _get_logs(context: Context, args: Sequence[Any]) -> str:
     request = _LogRequest.of(args)
-    job = context.account.services.job(service_name(context, request.service, "SYSTEM$GET_SERVICE_LOGS"))
-    with context.account.services.scheduler.lock:
-        _check_container(job, request)
-    if job.virtual is not None or request.since is not None:
-        lines = list(_lines(context, job, request.instance, request.container))
-        if request.since is not None:
-            lines = [line for line in lines if line.at >= request.since]
-        return _tail(lines, request)
-    log = context.account.services.files.log(job.request.id, request.instance, request.container)
-    return log.tail(request.lines, _LOG_BYTES, timestamps=request.timestamps)
+    services = context.account.services
+    job = services.job(service_name(context, request.service, "SYSTEM$GET_SERVICE_LOGS"))
+    services.scheduler.pass_time([job])
+    with services.scheduler.lock:
+        _check_container(context, job, request)
+    if job.virtual is not None:
+        return _virtual_tail(context, job, request)
+    log = services.files.log(job.request.id, request.instance, request.container)
+    return log.tail(request.lines, _LOG_BYTES, since=request.since, timestamps=request.timestamps)
 
 
-def _check_container(job: Job, request: _LogRequest) -> None:
+def _check_container(context: Context, job: Job, request: _LogRequest) -> None:
     names = [container.name for container in job.request.specification.containers]
     if request.container not in names:
         raise no_such_container(request.container, ", ".join(names))
-    runs = job.view()
-    if not 0 <= request.instance < len(runs):
-        raise no_such_instance(request.instance, ", ".join(str(run.index) for run in runs))
-    container = runs[request.instance].containers[names.index(request.container)]
-    if container.started is None:
-        raise container_not_started(container.status)
+    index = names.index(request.container)
+    runs = {run.index: run.containers[index] for run in job.view()}
+    retention = context.account.settings.log_retention
+    if retention is not None:
+        oldest = context.account.now() - retention
+        # Where the node has forgotten the container, the service has no such instance any more.
+        runs = {key: run for key, run in runs.items() if run.finished is None or run.finished > oldest}
+    if request.instance not in runs:
+        raise no_such_instance(request.instance, ", ".join(map(str, runs)))
+    if runs[request.instance].started is None:
+        raise container_not_started(runs[request.instance].status)
 
 
-def _tail(lines: list[LogLine], request: _LogRequest) -> str:
+def _virtual_tail(context: Context, job: Job, request: _LogRequest) -> str:
+    lines = _virtual_lines(context, job)
+    if request.since is not None:
+        lines = lines[bisect_left(lines, request.since, key=job.line_logged_on) :]
     if request.lines is not None:
-        lines = lines[max(0, len(lines) - request.lines) :]
-    text = "".join(f"{line.stamped if request.timestamps else line.line}\n" for line in lines)
-    return text.encode()[-_LOG_BYTES:].decode(errors="ignore")
+        lines = lines[max(0, len(lines) - max(0, request.lines)) :]
+    # No line is shorter than two bytes.
+    shown = map(partial(_virtual_line, job), lines[-_LOG_BYTES // 2 :])
+    return clipped("".join(f"{line.stamped if request.timestamps else line.line}\n" for line in shown), _LOG_BYTES)
 
 
-def _lines(context: Context, job: Job, instance: int, container: str) -> Iterator[LogLine]:
-    if job.virtual is None:
-        yield from context.account.services.files.log(job.request.id, instance, container).records()
-        return
-    if job.started is None:
-        return
+def _virtual_lines(context: Context, job: Job) -> range:
+    """Return the numbers of the lines that a virtual job has printed until now."""
+    if job.virtual is None or job.started is None:
+        return range(0)
     until = job.completed if job.completed is not None else context.account.now()
-    count = job.virtual.log_lines
-    for index in range(count):
-        at = job.started + job.virtual.seconds * (index + 1) / count
-        if at > until + 1e-6:
-            return
-        yield LogLine(datetime.fromtimestamp(at, UTC), "stdout", f"line {index + 1} of {count}")
+    numbers = range(1, job.virtual.log_lines + 1)
+    return numbers[: bisect_right(numbers, _to_nanoseconds(until), key=job.line_logged_on)]
+
+
+def _virtual_line(job: Job, number: int) -> LogLine:
+    count = 0 if job.virtual is None else job.virtual.log_lines
+    return LogLine(job.line_logged_on(number), "stdout", f"line {number} of {count}")
+
+
+def _lines(context: Context, job: Job, instance: int, container: str, since: int) -> Iterator[LogLine]:
+    """Iterate over what a container printed, from a time on."""
+    if job.virtual is None:
+        yield from context.account.services.files.log(job.request.id, instance, container).records(since)
+        return
+    numbers = _virtual_lines(context, job)
+    for number in numbers[bisect_left(numbers, since, key=job.line_logged_on) :]:
+        yield _virtual_line(job, number)
 
 
 def _get_status(context: Context, args: Sequence[Any]) -> str:
@@ -214,61 +236,76 @@ def _cancel(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
     return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
 
 
-def _time(value: Any) -> datetime | None:
-    """Return an argument as a time; what has no zone is UTC."""
+def _time(value: Any) -> int | None:
+    """Return an argument as a time, in nanoseconds since the epoch; what has no zone is UTC."""
     if value is None or value == "":
         return None
-    if isinstance(value, datetime):
-        time = value
-    elif str(value).replace(".", "", 1).isdigit():
-        time = datetime.fromtimestamp(float(value), UTC)
-    else:
-        try:
-            time = datetime.fromisoformat(str(value))
-        except ValueError:
-            raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    try:
+        if str(value).replace(".", "", 1).isdigit():
+            return _to_nanoseconds(float(value))
+        return nanoseconds(value if isinstance(value, datetime) else str(value))
+    except ValueError:
+        raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
 
 
-def _window(context: Context, named: Mapping[str, Any], names: tuple[str, str], days: int) -> tuple[float, float]:
-    now = context.account.now()
+def _to_nanoseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)
+
+
+def _window(context: Context, named: Mapping[str, Any], names: tuple[str, str], days: int) -> tuple[int, int]:
+    now = _to_nanoseconds(context.account.now())
     start, end = (_time(named.get(name)) for name in names)
-    begin = start.timestamp() if start is not None else now - timedelta(days=days).total_seconds()
-    # Events of this very moment belong to it.
-    return begin, end.timestamp() if end is not None else now + 1
+    begin = start if start is not None else now - days * _DAY
+    # What happens at this very moment belongs to it.
+    return begin, end if end is not None else now + _to_nanoseconds(1)
+
+
+def _event_window(context: Context, named: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the window of a function about the event table, up to what has arrived there."""
+    begin, end = _window(context, named, ("START_TIME", "END_TIME"), 1)
+    lag = context.account.settings.event_table_lag
+    return begin, min(end, _to_nanoseconds(context.account.now() - lag)) if lag else end
 
 
 def _log_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
     job = _past_job(context, name)
-    begin, end = _window(context, named, ("START_TIME", "END_TIME"), 1)
+    begin, end = _event_window(context, named)
     level = job.request.specification.log_level
     streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
-    rows = [
-        (line.at.replace(tzinfo=None), instance, container.name, line.line, json.dumps({"log.iostream": line.stream}))
+    found = [
+        (line, instance, container.name)
         for instance in range(job.request.instance_count)
         for container in job.request.specification.containers
-        for line in _lines(context, job, instance, container.name)
-        if line.stream in streams and begin <= line.at.timestamp() <= end
+        for line in _lines(context, job, instance, container.name, begin)
+        if line.stream in streams and line.at <= end
     ]
-    return Result(_LOG_COLUMNS, sorted(rows, key=lambda row: row[0]), statement="select")
+    rows = [
+        (_without_zone(line.at), instance, container, line.line, _ATTRIBUTES[line.stream])
+        for line, instance, container in sorted(found, key=lambda row: row[0].at)
+    ]
+    return Result(_LOG_COLUMNS, rows, statement="select")
+
+
+def _without_zone(at: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at // 1000)
 
 
 def _event_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
     job = _past_job(context, name)
-    begin, end = _window(context, named, ("START_TIME", "END_TIME"), 1)
+    begin, end = _event_window(context, named)
     changes: list[tuple[float | None, str, str]] = [
         (job.request.created, "PENDING", "Job is pending"),
         (job.started, "RUNNING", "Job is running"),
         (job.completed, job.status, JOB_MESSAGES[job.status].rstrip(".")),
     ]
     rows = []
-    for at, status, message in changes:
+    for seconds, status, message in changes:
+        at = None if seconds is None else _to_nanoseconds(seconds)
         if at is not None and begin <= at <= end:
             severity = "ERROR" if status in {"FAILED", "INTERNAL_ERROR"} else "INFO"
             record = json.dumps({"name": "SERVICE.STATUS_CHANGE", "severity_text": severity})
             details = json.dumps({"message": message, "status": status})
-            time = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
-            rows.append((time, severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
+            rows.append((_without_zone(at), severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
     return Result(_EVENT_COLUMNS, rows, statement="select")
 
 
@@ -286,7 +323,7 @@ def _history(context: Context, _: QualifiedName | None, __: Sequence[Any], named
     if not 1 <= limit <= _MOST_HISTORY:
         raise _wrong_arguments("GET_JOB_HISTORY")
     services = context.account.services
-    jobs = [job for job in services.past() if begin <= job.request.created <= end][:limit]
+    jobs = [job for job in services.past() if begin <= _to_nanoseconds(job.request.created) <= end][:limit]
     services.scheduler.pass_time(jobs)
     with services.scheduler.lock:
         return Result(_HISTORY_COLUMNS, [_history_row(job) for job in jobs], statement="select")

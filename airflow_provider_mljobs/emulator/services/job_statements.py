@@ -203,11 +203,11 @@ def new_service_name(context: Context, name: QualifiedName) -> QualifiedName:
         if quote_identifier(part) != part:
             raise quoted_name("job services", part)
     engine = context.account.engine
+    if engine.schema_exists(full.database or "", full.schema or ""):
+        return full
     if not engine.database_exists(full.database or ""):
         raise does_not_exist("Database", full.database or "")
-    if not engine.schema_exists(full.database or "", full.schema or ""):
-        raise does_not_exist("Schema", f"{full.database}.{full.schema}")
-    return full
+    raise does_not_exist("Schema", f"{full.database}.{full.schema}")
 
 
 def _specification_text(context: Context, clauses: _Clauses) -> str:

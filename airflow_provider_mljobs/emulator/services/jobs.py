@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
@@ -94,13 +95,17 @@ class JobRequest:
 
 @dataclass
 class ContainerRun:
-    """A container of an instance, as SHOW SERVICE CONTAINERS shows it."""
+    """A container of an instance, as SHOW SERVICE CONTAINERS shows it.
+
+    :param finished: when it ended.
+    """
 
     name: str
     status: ContainerStatus = "PENDING"
     message: str = WAITING
     started: float | None = None
     exit_code: int | None = None
+    finished: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -185,6 +190,10 @@ class Job:
         """Whether only the history still knows it."""
         return self.deleted is not None
 
+    @cached_property
+    def _duration(self) -> float:
+        return 0.0 if self.virtual is None else self.virtual.duration(self.name.name)
+
     def is_due(self, now: float, pool_ready_on: float) -> bool:
         """Tell whether it may start as far as emulated time is concerned."""
         return self.looks > self.ready.polls if self.ready.polls else now >= self.due_on(pool_ready_on)
@@ -197,7 +206,17 @@ class Job:
         """Return when a virtual job that has started will end."""
         if self.virtual is None or self.started is None:
             return None
-        return self.started + self.virtual.seconds
+        return self.started + self._duration
+
+    def line_logged_on(self, number: int) -> int:
+        """Return when a virtual job that has started prints a line, in nanoseconds since the epoch.
+
+        :param number: the line's, from 1 to the last one, which comes at the end of the job.
+        """
+        if self.virtual is None or self.started is None:
+            return 0
+        start, end = round(self.started * 1e9), round((self.started + self._duration) * 1e9)
+        return start + (end - start) * number // self.virtual.log_lines
 
     def begin(self, now: float) -> None:
         """Leave PENDING."""
@@ -247,7 +266,7 @@ class Job:
         names = [container.name for container in self.request.specification.containers]
         if status == "PENDING":
             message = self.waits_for
-        containers = [ContainerRun(name, status, message, self.started, code) for name in names]
+        containers = [ContainerRun(name, status, message, self.started, code, self.completed) for name in names]
         return InstanceRun(index, containers, address="" if self.started is None else "127.0.0.1")
 
     def record(self) -> str:
@@ -275,7 +294,7 @@ class Job:
         for instance in self.instances:
             for container in instance.containers:
                 if not container.ended:
-                    container.status, container.message = "FAILED", LOST
+                    container.status, container.message, container.finished = "FAILED", LOST, now
         self.move("INTERNAL_ERROR", now)
 
 

@@ -10,6 +10,7 @@ from airflow_provider_mljobs.emulator.registry import Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.services.job_runs import shown_specification
 from airflow_provider_mljobs.emulator.services.job_statements import service_name
+from airflow_provider_mljobs.emulator.services.jobs import TERMINAL
 from airflow_provider_mljobs.emulator.services.pool_statements import pool_name
 from airflow_provider_mljobs.emulator.services.pools import moment
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.registry import Context
-    from airflow_provider_mljobs.emulator.services.jobs import InstanceRun, Job
+    from airflow_provider_mljobs.emulator.services.jobs import InstanceRun, Job, JobRequest
 
 _MOST_ROWS = 10_000
 SHOW_COLUMNS = (
@@ -92,17 +93,18 @@ def looked_at(context: Context, name: QualifiedName, command: str) -> Job:
     return job
 
 
-def _dns_name(job: Job) -> str:
-    return f"{job.name.name.lower().replace('_', '-')}.{job.request.id[:4]}.svc.spcs.internal"
+def _dns_name(request: JobRequest) -> str:
+    return f"{request.name.name.lower().replace('_', '-')}.{request.id[:4]}.svc.spcs.internal"
 
 
 def _row(job: Job) -> tuple[Any, ...]:
-    request, count = job.request, job.request.instance_count
+    request, status = job.request, job.status
+    name, count = request.name, request.instance_count
     integrations = f"[{', '.join(request.integrations)}]" if request.integrations else None
-    current = 0 if job.status == "PENDING" or job.terminal else count
+    current = 0 if status == "PENDING" or status in TERMINAL else count
     return (
-        job.name.name, job.status, job.name.database, job.name.schema, request.owner, request.pool, _dns_name(job),
-        current, count, 1 if count == 1 else count, count, count, True, integrations, moment(request.created),
+        name.name, status, name.database, name.schema, request.owner, request.pool, _dns_name(request),
+        current, count, count, count, count, True, integrations, moment(request.created),
         moment(job.updated), None, None, 0, request.comment, "ROLE", request.query_warehouse, True,
         request.asynchronous, request.specification.digest, False, None, None,
     )  # fmt: skip
@@ -151,15 +153,16 @@ def _parse_filter(context: Context, parser: Parser) -> tuple[str | None, Listing
 def _filtered(jobs: list[Job], listing: Listing, pool: str | None) -> list[Job]:
     wanted = like(listing.pattern) if listing.pattern is not None else None
     found = [
-        job
+        (name.database, name.schema, name.name, job)
         for job in jobs
-        if listing.covers(job.name.database or "", job.name.schema or "")
+        for name in (job.request.name,)
+        if listing.covers(name.database or "", name.schema or "")
         and pool in {None, job.request.pool}
-        and (wanted is None or wanted.fullmatch(job.name.name))
-        and job.name.name.startswith(listing.starts_with)
-        and (not listing.after or job.name.name > listing.after)
+        and (wanted is None or wanted.fullmatch(name.name))
+        and name.name.startswith(listing.starts_with)
+        and name.name > listing.after
     ]
-    return sorted(found, key=lambda job: (job.name.database, job.name.schema, job.name.name))
+    return [job for *_, job in sorted(found)]
 
 
 def _describe(context: Context, parser: Parser) -> Result:

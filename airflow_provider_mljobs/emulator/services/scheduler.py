@@ -255,7 +255,7 @@ class Scheduler:
                 # Killed by us: the next start reports the job as lost.
                 return
             self._running.pop((job.request.id, run.index, container.name), None)
-            container.exit_code = code
+            container.exit_code, container.finished = code, self._account.now()
             container.status = "FAILED" if code else "DONE"
             container.message = words.FATAL if code else words.COMPLETED
             processes = self._settle(job, run)
@@ -265,7 +265,7 @@ class Scheduler:
     def _fail(self, job: Job, run: InstanceRun, containers: Iterable[ContainerRun], message: str) -> None:
         with self.lock:
             for container in containers:
-                container.status, container.message = "FAILED", message
+                container.status, container.message, container.finished = "FAILED", message, self._account.now()
             processes = self._settle(job, run)
         self._terminate(processes)
         self._clear(job, run)
@@ -332,9 +332,8 @@ class Scheduler:
         """Let a virtual job begin and end by the clock: nothing else wakes it."""
         if job.virtual is None or job.terminal:
             return
-        pool = self.pools.get(job.request.pool)
-        if job.status == "PENDING" and pool is not None:
-            self._try(job, pool, set())
+        if job.status == "PENDING" and job.request.pool in self.pools:
+            self._try(job, self.pools[job.request.pool], set())
         if job.advance(now):
             self._conclude(job)
 

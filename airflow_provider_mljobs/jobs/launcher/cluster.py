@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .environment import session
 from .errors import LauncherError
+from .ports import HEAD_PORTS, INSTANCE_PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,16 +34,8 @@ _STORE_SHARE = 0.3
 _DASHBOARD_MEMORY = 8 * 1024**3
 # Below the ports that systems hand out by themselves.
 _FIRST_PORT, _PORTS = 20_000, 6_000
-_RAYLET_PORTS = {
-    "object-manager-port": ("OBJECT_MANAGER_PORT", 12011),
-    "node-manager-port": ("NODE_MANAGER_PORT", 12012),
-    "runtime-env-agent-port": ("RUNTIME_ENV_AGENT_PORT", 12013),
-    "dashboard-agent-grpc-port": ("DASHBOARD_AGENT_GRPC_PORT", 12014),
-    "dashboard-agent-listen-port": ("DASHBOARD_AGENT_LISTEN_PORT", 12015),
-    "min-worker-port": ("MIN_WORKER_PORT", 12031),
-    "max-worker-port": ("MAX_WORKER_PORT", 13000),
-    "metrics-export-port": ("METRICS_EXPORT_PORT", 11502),
-}
+# The specification leaves the port of metrics to its default.
+_RAYLET_PORTS = {**INSTANCE_PORTS, "METRICS_EXPORT_PORT": 11502}
 _ALIVE = ("PENDING", "READY")
 # A look at the cluster or at a port.
 _PAUSE, _CONNECT_TIMEOUT = 1.0, 5.0
@@ -129,7 +122,7 @@ def head_port(head: str, environ: Mapping[str, str]) -> int:
     """
     if on_one_machine(head):
         return _FIRST_PORT + 2 * (int(ipaddress.ip_address(head)) % _PORTS)
-    return int(environ.get("HEAD_GCS_PORT", "12001"))
+    return int(_port("HEAD_GCS_PORT", environ))
 
 
 def raylet_options(address: str, directory: str, store: int, environ: Mapping[str, str]) -> list[str]:
@@ -140,7 +133,8 @@ def raylet_options(address: str, directory: str, store: int, environ: Mapping[st
     :param store: bytes of the object store.
     """
     shared = on_one_machine(address)
-    ports = {option: environ.get(name, default) for option, (name, default) in _RAYLET_PORTS.items()}
+    # Ray calls its options as the runtime calls its variables.
+    ports = {name.lower().replace("_", "-"): environ.get(name, default) for name, default in _RAYLET_PORTS.items()}
     return [
         f"--node-ip-address={address}",
         f"--temp-dir={directory}",
@@ -162,11 +156,11 @@ def head_options(address: str, memory: int, environ: Mapping[str, str]) -> list[
     return [
         "--head",
         f"--port={port}",
-        f"--ray-client-server-port={port + 1 if shared else environ.get('HEAD_CLIENT_SERVER_PORT', '10001')}",
+        f"--ray-client-server-port={port + 1 if shared else _port('HEAD_CLIENT_SERVER_PORT', environ)}",
         f"--resources={json.dumps({'node_tag:head': 1})}",
         f"--include-dashboard={json.dumps(dashboard)}",
         *(
-            ["--dashboard-host=0.0.0.0", f"--dashboard-port={environ.get('HEAD_DASHBOARD_PORT', '12003')}"]
+            ["--dashboard-host=0.0.0.0", f"--dashboard-port={_port('HEAD_DASHBOARD_PORT', environ)}"]
             if dashboard
             else []
         ),
@@ -254,6 +248,10 @@ def find_head(peers: Callable[[], dict[int, Peer]], requirement: Requirement) ->
         f"Instance 0 of the job did not start Ray within {requirement.timeout:.0f}s; its log says what it does. Give "
         "more time with env_vars={'MLRS_INSTANCES_TIMEOUT': '…'}."
     )
+
+
+def _port(name: str, environ: Mapping[str, str]) -> str:
+    return environ.get(name, str(HEAD_PORTS[name]))
 
 
 def _own_address(index: int) -> str:

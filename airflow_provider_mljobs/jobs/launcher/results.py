@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SUMMARY = "mljob_summary"
 LARGE = 256 * 1024
 # What the launcher itself keeps in the job's directory; all else there is the payload's.
-OWN_FILES = ("input/", "output/mljob_", "output/instances/")
+INPUT_FILES, RESULT_FILES = ("input/",), ("output/mljob_", "output/instances/")
+OWN_FILES = INPUT_FILES + RESULT_FILES
 MOST_ARTIFACTS = 1_000
 _PAGE, _PAGES = 10_000, 50_000
 

@@ -1,0 +1,212 @@
+"""A job that somebody waits for: what is known of it, what they have been told, and how the wait ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.gateway.joblogs import Printed, read_news, sources
+from airflow_provider_mljobs.jobs.watch import JobWatch, Step, Verdict, to_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from airflow_provider_mljobs.gateway.client import MLJobClient
+    from airflow_provider_mljobs.gateway.joblogs import Source
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+
+logger = logging.getLogger(__name__)
+# The most of a job's log that one turn may bring, roughly; then it is others' turn.
+_MOST_CHARACTERS = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to tell people: where the job stands, or that it can't be asked for."""
+
+    text: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The job's environment, before anything that the job has printed: what is secret in it must not be shown."""
+
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Output:
+    """New lines of the job's log.
+
+    :param lines: whole lines, readable.
+    :param state: what another process has to know to go on from where these lines begin: see :class:`Request`.
+    """
+
+    lines: Sequence[str]
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of the wait; nothing comes after it.
+
+    :param event: see :func:`~airflow_provider_mljobs.jobs.watch.to_event`.
+    """
+
+    event: dict[str, Any]
+
+
+Report = Note | Secrets | Output | Ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to wait for, and how.
+
+    :param job: the job.
+    :param watch: until when to wait.
+    :param poll_interval: most seconds between two looks at the job.
+    :param log_interval: seconds between two looks at its log; 0 leaves the log to whoever takes the result.
+    :param stage_path: the job's directory on the stage, for the event.
+    :param state: what another process has left of an earlier wait: see :class:`Output`.
+    """
+
+    job: QualifiedName
+    watch: JobWatch
+    poll_interval: float = 10.0
+    log_interval: float = 10.0
+    stage_path: str | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Following:
+    """One wait for one job.
+
+    :param request: what to wait for.
+    :param tell: takes the reports, from the threads of a watcher.
+    :param now: when the wait begins, in seconds since the epoch.
+    """
+
+    def __init__(self, request: Request, tell: Callable[[Report], None], now: float) -> None:
+        timeline = tuple(Step.from_xcom(step) for step in request.state.get("timeline", ()))
+        self.job = request.job
+        self.request = request
+        self.watch = request.watch.resumed(timeline)
+        self.printed = Printed.from_json(request.state)
+        self.sources: Sequence[Source] | None = None
+        self.began = now
+        self.is_active = True
+        self._tell = tell
+        self._state = self._snapshot(now)
+        self._is_behind = False
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Wait no more; a report that is on its way may still come. Doesn't block."""
+        self.is_active = False
+
+    def update(self, change: Callable[[JobWatch], JobWatch], now: float) -> Verdict:
+        """Take note of something that was seen, and tell what is new in it."""
+        with self._lock:
+            before, after = self.watch, change(self.watch)
+            self.watch = after
+        if after.timeline != before.timeline:
+            self.tell(Note(f"Job {self.job}: {after.timeline[-1]}."))
+        if after.trouble and not after.is_gone and after.trouble != before.trouble:
+            self.tell(Note(f"Can't ask for job {self.job}, which goes on: {after.trouble}", is_warning=True))
+        if before.unreachable_since is not None and after.unreachable_since is None:
+            self.tell(Note(f"Snowflake tells of job {self.job} again."))
+        return after.verdict(now)
+
+    def tell(self, report: Report) -> None:
+        """Report to whoever waits."""
+        if self.is_active:
+            self._hand_over(report)
+
+    def end(self, verdict: Verdict, now: float) -> None:
+        """Tell the end, once."""
+        with self._lock:
+            was_active, self.is_active = self.is_active, False
+        if was_active:
+            self._hand_over(Ended(self.event(verdict, now)))
+
+    def _hand_over(self, report: Report) -> None:
+        try:
+            self._tell(report)
+        except Exception:  # a task's log, or Airflow's API: the watch over other jobs must go on
+            logger.exception("A report on job %s could not be taken: %s", self.job, type(report).__name__)
+
+    def event(self, verdict: Verdict, now: float) -> dict[str, Any]:
+        """Build what there is to say of the job now."""
+        return to_event(
+            str(self.job),
+            verdict,
+            self.watch.status,
+            self.watch.why(now),
+            stage_path=self.request.stage_path,
+            timeline=self.watch.timeline,
+            printed=self.printed.to_json(),
+        )
+
+    def read(self, client: MLJobClient, now: float, *, is_final: bool = False) -> int:
+        """Read what is new of the job's log and tell it; returns how many characters that were.
+
+        :param is_final: whether the job is over, so that nothing more will come.
+        """
+        if self.sources is None:
+            layout = client.layout(self.job)
+            if layout.environment:
+                self.tell(Secrets(layout.environment))
+            self.sources = sources(self.job, layout.containers)
+        lines: list[str] = []
+        is_whole = is_final
+        try:
+            for _ in self.sources:
+                news = read_news(client.log_store, self.sources[0], self.printed, is_final=is_final)
+                is_whole = is_whole and news is not None
+                lines += news or ()
+                # Who is left out of a turn that has become too long is first in the next one.
+                self.sources = [*self.sources[1:], self.sources[0]]
+                if _characters(lines) > _MOST_CHARACTERS and not is_final:
+                    break
+            self.printed.is_whole = is_whole
+        finally:
+            # What has been read is told whatever comes then: the next turn goes on behind it.
+            self._show(lines, now)
+        return _characters(lines)
+
+    def explain(self, client: MLJobClient, now: float) -> None:
+        """Ask why a job that is PENDING waits, and tell it if that has changed."""
+        messages = [container.message for container in client.containers(self.job) if container.status == "PENDING"]
+        if messages:
+            reason = "; ".join(dict.fromkeys(messages))
+            self.update(lambda watch: watch.explained(reason, now), now)
+            self._show([], now)
+
+    def _show(self, lines: Sequence[str], now: float) -> None:
+        """Tell new lines, with the state as it was before them.
+
+        Whoever takes both writes them in different places. Were the newest state safe before its lines are, a crash in
+        between would lose them; so a state is only told with the next turn, and a crash repeats some lines.
+        """
+        kept, current = self._state, self._snapshot(now)
+        has_news = bool(lines) or current["timeline"] != kept["timeline"]
+        if has_news or self._is_behind:
+            self.tell(Output(lines, kept))
+        if has_news:
+            self._state = current
+        self._is_behind = has_news
+
+    def _snapshot(self, now: float) -> dict[str, Any]:
+        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+        timeline = [step.to_xcom() for step in self.watch.timeline]
+        return {**self.printed.to_json(), "timeline": timeline, "at": at}
+
+
+def _characters(lines: Sequence[str]) -> int:
+    return sum(map(len, lines))

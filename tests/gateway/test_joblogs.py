@@ -1,0 +1,390 @@
+"""Logs of jobs through the connector: from their nodes, which keep 100 KB, and from an event table."""
+
+import json
+import re
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError
+from airflow_provider_mljobs.gateway.connection import Connection
+from airflow_provider_mljobs.gateway.joblogs import (
+    LogStore,
+    Printed,
+    Source,
+    read_log,
+    read_logs,
+    read_news,
+    read_rest,
+    sources,
+)
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.logcursor import Gap, LogCursor
+from tests.lab import POOL, served
+
+IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1"
+CUT_OFF = "[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]"
+STAMPED, PLAIN, TABLE = r"GET_SERVICE_LOGS.*TRUE\)", r"GET_SERVICE_LOGS.*'main'\)", "SPCS_GET_LOGS"
+# Prints something, and more when it is cancelled.
+TALKS_ON = "exec 2>/dev/null; bye() {{ {}; exit 0; }}; trap bye TERM; echo first; while :; do sleep 0.05; done"
+MANY = [f"line {number}" for number in range(1, 20_001)]
+PRINTS_MANY = "seq -f 'line %.0f' 20000"
+
+
+class Lab:
+    """Jobs on an embedded Snowflake, and one store of their logs."""
+
+    def __init__(self, server):
+        from snowflake import connector
+
+        self.server = server
+        kwargs = {"network_timeout": 1, **server.connection_kwargs}
+        self.connection = Connection(lambda: connector.connect(**kwargs))
+        self.store = LogStore(self.connection)
+        self._names = []
+
+    def start(self, *commands, replicas=1):
+        """Start a job with a container for each shell command; they are called main, second and so on."""
+        job = QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier(f"J_{time.monotonic_ns()}"))
+        containers = [
+            {"name": name, "image": IMAGE, "command": ["sh", "-c", command]}
+            for name, command in zip(("main", "second"), commands, strict=False)
+        ]
+        self.connection.rows(
+            f"EXECUTE JOB SERVICE IN COMPUTE POOL {POOL} NAME = {job} ASYNC = TRUE REPLICAS = {replicas} "
+            f"FROM SPECIFICATION $${json.dumps({'spec': {'containers': containers}})}$$"
+        )
+        self._names.append(job)
+        return Source(job, 0, "main")
+
+    def run(self, *commands, replicas=1):
+        """Run a job to its end."""
+        source = self.start(*commands, replicas=replicas)
+        self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('DONE', 60)")
+        return source
+
+    def end(self, source):
+        """Cancel a job and wait for its end."""
+        self.connection.rows(f"CALL {source.job}!SPCS_CANCEL_JOB()")
+        self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('CANCELLED', 60)")
+
+    def asked(self):
+        """Return what logs were asked for since the last call: stamped, plain or from an event table."""
+        kinds = {"stamped": STAMPED, "plain": PLAIN, "table": TABLE}
+        texts = self.server.statements.texts
+        found = [kind for text in texts for kind, pattern in kinds.items() if re.search(pattern, text)]
+        self.server.statements.clear()
+        return found
+
+    @contextmanager
+    def refused(self, *patterns, **effect):
+        """Let statements fail for a while."""
+        for pattern in patterns:
+            self.server.faults.add(Fault(matching=pattern, **{"effect": "error", **effect}))
+        try:
+            yield
+        finally:
+            self.server.faults.clear()
+
+    def close(self):
+        """Drop the jobs."""
+        for job in self._names:
+            self.connection.rows(f"DROP SERVICE IF EXISTS {job} FORCE")
+        self.connection.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An embedded Snowflake with an event table that is up to date."""
+    with served() as server:
+        yield server
+
+
+@pytest.fixture
+def lab(server):
+    """Jobs that are dropped at the end."""
+    lab = Lab(server)
+    server.statements.clear()
+    yield lab
+    lab.close()
+
+
+def first_look(lab, source, printed):
+    """Read a log until there is something in it."""
+    while not (lines := read_news(lab.store, source, printed)):
+        time.sleep(0.02)
+    return lines
+
+
+def again(printed):
+    """Return what another process knows of it."""
+    return Printed.from_json(json.loads(json.dumps(printed.to_json())))
+
+
+@pytest.mark.parametrize("refused", [(), (STAMPED,)], ids=["stamped", "plain"])
+def test_a_log_is_read_while_the_job_runs(lab, refused):
+    """Each line once, readable, with or without times before the lines; whoever reads on needs only what JSON keeps."""
+    with lab.refused(*refused):
+        source = lab.start(TALKS_ON.format(r"printf '\033[31mred\033[0m\n10%%\r20%%\n2026-01-01T00:00:00Z mine'"))
+        printed = Printed()
+        first = first_look(lab, source, printed)
+        printed = again(printed)
+        nothing = read_news(lab.store, source, printed)
+        lab.end(source)
+        rest = read_news(lab.store, source, printed, is_final=True)
+        end = read_rest(lab.store, [source], again(printed))
+
+    assert ["first"] == first
+    assert [] == nothing
+    assert ["red", "20%", "2026-01-01T00:00:00Z mine"] == rest
+    assert () == end.unseen
+    assert "first\n\x1b[31mred\x1b[0m\n10%\r20%\n2026-01-01T00:00:00Z mine" == end.text
+
+
+def test_only_what_came_since_is_asked_for(lab):
+    """Of a long log a look brings a few lines."""
+    source = lab.start(TALKS_ON.format("echo last"))
+    printed = Printed()
+    first_look(lab, source, printed)
+    lab.asked()
+    read_news(lab.store, source, printed)
+    (statement,) = lab.server.statements.matching(STAMPED)
+    cursor = printed.cursors[0, "main"]
+
+    assert f"'{cursor.since}'" in statement
+    assert 1 == cursor.count
+
+
+def test_what_an_account_gives_is_found_out_once(lab):
+    """Later looks take one statement each; another store asks anew."""
+    source = lab.run("echo hello")
+    lab.asked()
+    texts = [lab.store.tail(source).text for _ in range(2)]
+    stamped = lab.asked()
+    with lab.refused(STAMPED):
+        store = LogStore(lab.connection)
+        plain = [store.tail(source) for _ in range(2)]
+    refused = lab.asked()
+
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z hello\n", text) for text in texts)
+    assert ["stamped"] * 2 == stamped
+    assert ["hello\n"] * 2 == [tail.text for tail in plain]
+    assert ["stamped", "plain", "stamped", "plain"] == refused
+
+
+def test_a_container_that_starts_in_between_is_no_account_that_refuses(lab):
+    """The form of the statement is tried again before it is given up."""
+    source = lab.run("echo hello")
+    with lab.refused(STAMPED, nth=1):
+        tail = lab.store.tail(source)
+
+    assert tail.is_stamped
+    assert lab.store.tail(source).is_stamped
+
+
+def test_before_a_container_starts_there_is_nothing_to_find_out(lab):
+    """Nor in a job that nobody knows."""
+    nobody = Source(QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("NOBODY")), 0, "main")
+    source = lab.run("echo hello")
+
+    assert lab.store.tail(nobody) is None
+    assert read_news(lab.store, nobody, Printed()) is None
+    assert [] == lab.store.kept(nobody)
+    assert lab.store.tail(source).is_stamped
+
+
+@pytest.mark.parametrize("pattern", [STAMPED, TABLE])
+def test_a_snowflake_out_of_reach_is_no_missing_log(lab, pattern):
+    """Whoever reads has to ask again."""
+    source = lab.run("echo hello")
+    # A session that was used before is opened anew, which would take as long again.
+    lab.connection.close()
+    with lab.refused(pattern, effect="http_503"), pytest.raises(SnowflakeUnavailableError):
+        lab.store.kept(source) if pattern == TABLE else lab.store.tail(source)
+
+
+@pytest.mark.parametrize("refused", [(), (STAMPED,)], ids=["stamped", "plain"])
+def test_a_gap_is_announced_where_it_is(lab, refused):
+    """With its size, if that is known, and the query that may have it; then the log goes on."""
+    with lab.refused(*refused):
+        source = lab.start(TALKS_ON.format(PRINTS_MANY))
+        printed = Printed()
+        first_look(lab, source, printed)
+        lab.end(source)
+        announced, *lines = read_news(lab.store, source, printed, is_final=True)
+        again_lines = read_news(lab.store, source, printed, is_final=True)
+
+    assert MANY[-len(lines) :] == lines
+    assert 1000 < len(lines) < 15_000
+    assert ([], 1) == (again_lines, len(printed.gaps))
+    size = "lines may be missing here" if refused else r"\d+\.\d{3} s of output are missing here, from \S+Z to \S+Z"
+    assert re.match(
+        rf"\[… {size}: the node keeps the last 100 KB only. An event table may have them: SELECT", announced
+    )
+    query = announced.partition("have them: ")[2].removesuffix("]")
+    rows = [row["log"] for row in lab.connection.rows(query)]
+    if not refused:
+        # From the line before the gap to the first one behind it.
+        assert ["first", *MANY[: -len(lines) + 1]] == rows
+
+
+def test_a_beginning_that_is_gone_is_announced(lab):
+    """There is no time from which on it is missing."""
+    source = lab.run(PRINTS_MANY)
+    printed = Printed()
+    announced, *lines = read_news(lab.store, source, printed)
+    (instance, name, gap) = printed.gaps[0]
+
+    assert MANY[-len(lines) :] == lines
+    assert announced.startswith(f"[… everything before {gap.before} is missing here")
+    assert (0, "main", "") == (instance, name, gap.after)
+
+
+def test_a_gap_is_filled_at_the_end(lab):
+    """By then an event table has what was missing; which place it belongs to is said."""
+    source = lab.start(TALKS_ON.format(PRINTS_MANY))
+    printed = Printed()
+    first_look(lab, source, printed)
+    lab.end(source)
+    _, *lines = read_news(lab.store, source, printed, is_final=True)
+    gap = printed.gaps[0][2]
+    end = read_rest(lab.store, [source], again(printed))
+
+    assert (
+        f"[What was missing above, between {gap.after} and {gap.before}:]",
+        *MANY[: -len(lines)],
+    ) == end.unseen
+    assert end.text.startswith(lines[0])
+    assert end.text.endswith(MANY[-1])
+
+
+def test_what_was_never_read_is_whole_at_the_end(lab):
+    """What the node has lost comes from the event table before anybody misses it."""
+    source = lab.run(PRINTS_MANY)
+    end = read_rest(lab.store, [source], Printed())
+
+    assert tuple(MANY) == end.unseen
+    assert len(end.text) < 100 * 1024
+
+
+def test_without_an_event_table_a_gap_stays_one(lab):
+    """It has been announced; nothing more is to be said."""
+    source = lab.run(PRINTS_MANY)
+    printed = Printed()
+    with lab.refused(TABLE, errno=2143):
+        announced, *lines = read_rest(lab.store, [source], printed).unseen
+        end = read_rest(lab.store, [source], printed)
+
+    assert announced.startswith("[… everything before")
+    assert MANY[-len(lines) :] == lines
+    assert () == end.unseen
+
+
+def test_the_launchers_banners_do_not_show(lab):
+    """Also not those among the lines of an event table; the text of the log has them, for who looks for them."""
+    line = "-" * 32
+    start, end = f"{line}\nML job started\n{line}\n", f"{line}\nML job finished\n{line}\n"
+    source = lab.run(f"printf -- '{start}'; echo {line}; {PRINTS_MANY}; printf -- '{end}'")
+    rest = read_rest(lab.store, [source], Printed())
+
+    assert (line, *MANY) == rest.unseen
+    assert rest.text.endswith(end.rstrip())
+
+
+def test_when_the_node_is_gone_the_event_table_goes_on(lab):
+    """Behind the last line that was read, once."""
+    source = lab.start(TALKS_ON.format("seq 3"))
+    printed = Printed()
+    first_look(lab, source, printed)
+    lab.end(source)
+    with lab.refused("GET_SERVICE_LOGS"):
+        missing = read_news(lab.store, source, printed, is_final=True)
+        lab.asked()
+        end = read_rest(lab.store, [source], again(printed))
+        asked = lab.asked()
+
+    assert missing is None
+    assert ("1", "2", "3") == end.unseen
+    assert "first\n1\n2\n3" == end.text
+    assert ["stamped", "table"] == asked
+
+
+def test_when_the_log_is_gone_everywhere_that_is_said():
+    """A node forgets a container soon after its end, and not each account has an event table."""
+    with served(log_retention=0.0, event_table=False) as server:
+        lab = Lab(server)
+        source = lab.start(TALKS_ON.format("echo last"))
+        printed = Printed()
+        first_look(lab, source, printed)
+        lab.end(source)
+        end = read_rest(lab.store, [source], again(printed))
+        nothing = read_rest(lab.store, [source], Printed())
+        printed.is_whole = True
+        whole = read_rest(lab.store, [source], printed)
+        lab.close()
+
+    gone = "[The log of instance 0, container main is not on its node (any more), and no event table has it."
+    cursor = printed.cursors[0, "main"]
+    assert (f"{gone} What it printed after {cursor.stamp} can't be shown.]",) == end.unseen
+    assert (f"{gone}]",) == nothing.unseen
+    assert () == whole.unseen
+    assert ["", "", ""] == [rest.text for rest in (end, nothing, whole)]
+
+
+def test_lines_of_several_instances_say_whose_they_are(lab):
+    """In the news, in the rest and in the log."""
+    source = lab.run("printf 'hello\\n\\nbye\\n'", replicas=2)
+    found = sources(source.job, [(1, "main"), (0, "main")])
+    printed = Printed()
+    news = [line for each in found for line in read_news(lab.store, each, printed)]
+    lines = [f"[instance {instance}] {line}" for instance in (0, 1) for line in ("hello", "", "bye")]
+
+    assert lines == news
+    assert lines == list(read_rest(lab.store, found, Printed()).unseen)
+    assert "\n".join(lines) == read_rest(lab.store, found, Printed()).text == read_logs(lab.store, found)
+
+
+def test_lines_of_several_containers_say_whose_they_are(lab):
+    """By instance and name; a single container needs no label."""
+    source = lab.run("echo a", "echo b")
+    found = sources(source.job, [(0, "second"), (0, "main")])
+
+    assert ["[instance 0, main] ", "[instance 0, second] "] == [each.label for each in found]
+    assert "[instance 0, main] a\n[instance 0, second] b" == read_logs(lab.store, found)
+    assert "a" == read_logs(lab.store, sources(source.job, [(0, "main")]))
+
+
+def test_a_log_says_if_its_beginning_is_missing(lab):
+    """Unless an event table has all of it."""
+    source = lab.run(PRINTS_MANY)
+    whole = read_log(lab.store, source)
+    with lab.refused(TABLE, errno=2143):
+        head, *lines = read_log(lab.store, source).splitlines()
+    with lab.refused("GET_SERVICE_LOGS"):
+        kept = read_log(lab.store, source)
+
+    assert MANY == whole.splitlines() == kept.splitlines()
+    assert (CUT_OFF, MANY[-len(lines) :]) == (head, lines)
+
+
+def test_a_line_longer_than_the_node_keeps(lab):
+    """Its end is all there is of it, and the task's log says that something is missing."""
+    source = lab.run("head -c 200000 /dev/zero | tr '\\0' x")
+    with lab.refused(TABLE):
+        head, line = read_log(lab.store, source).splitlines()
+        (announced,) = read_rest(lab.store, [source], Printed()).unseen
+
+    assert CUT_OFF == head
+    assert {"x"} == set(line)
+    assert announced.startswith("[… lines may be missing here")
+
+
+def test_what_was_printed_survives_json():
+    """Only the last gaps, for a job's end can't ask for any number of them."""
+    gaps = [(number, "main", Gap("a", "b", "c", str(number))) for number in range(30)]
+    printed = Printed({(1, "a/b"): LogCursor("2026-01-01T00:00:00Z", 2, ("x", "y"))}, gaps, is_whole=True)
+
+    assert Printed(printed.cursors, gaps[-20:], is_whole=True) == again(printed)
+    assert Printed() == Printed.from_json({})
