@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
@@ -56,6 +56,7 @@ _FOR_SOURCES = (
 )
 # A text that is no file's name: a specification has several lines, or braces.
 _SPECIFICATION_FILES = (".yaml", ".yml", ".json")
+_LARGEST_EXIT_CODE = 255
 # Stands for the connection's database and schema while they aren't known.
 _ANY = Identifier("ANY")
 
@@ -110,6 +111,20 @@ def integrations(value: Any, field: str = "external_access_integrations") -> tup
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidJobSpecError(f"{field} must be a list of names, got {value!r}.")
     return tuple(identifier(name, field) for name in value)
+
+
+def exit_codes(value: Any, field: str) -> tuple[int, ...]:
+    """Read an exit code, or several; ``None`` is none.
+
+    :raises InvalidJobSpecError: if one can't be that of a job that failed.
+    """
+    codes = () if value is None else tuple(value) if isinstance(value, Collection) else (value,)
+    wrong = [code for code in codes if type(code) is not int or not 1 <= code <= _LARGEST_EXIT_CODE]
+    if isinstance(value, str | bytes | Mapping) or wrong:
+        raise InvalidJobSpecError(
+            f"{field} takes exit codes from 1 to {_LARGEST_EXIT_CODE}, one or a list; got {value!r}."
+        )
+    return codes
 
 
 def folder_of(task: MLJobOperator) -> Path:
@@ -282,4 +297,6 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "log_interval": _validate_log_interval,
     "queue_timeout": partial(_validate_limit, field="queue_timeout"),
     "timeout": partial(_validate_limit, field="timeout"),
+    "skip_on_exit_code": partial(exit_codes, field="skip_on_exit_code"),
+    "fail_on_exit_code": partial(exit_codes, field="fail_on_exit_code"),
 }

@@ -11,15 +11,27 @@
     │  ├─ NotFoundOrNotAuthorizedError (LookupError)
     │  │  └─ JobNotFoundError
     │  └─ SnowflakeUnavailableError          transient: a watch survives these
-    ├─ MLJobFailedError                      ran, did not end DONE; status, last log lines
-    │  ├─ MLJobCancelledError
+    ├─ MLJobFailedError                      ran, did not end DONE; failure, exit code, container, advice, last lines
+    │  ├─ MLJobCancelledError                somebody cancelled it
+    │  ├─ MLJobCapacityError                 no node for it
+    │  ├─ MLJobExitCodeError                 a container ended with an exit code, and left no result
+    │  │  └─ MLJobKilledError                … with that of a signal
+    │  ├─ MLJobImagePullError                an image that can't be pulled
+    │  ├─ MLJobLostError                     dropped, or never there
+    │  ├─ MLJobOutOfMemoryError              killed for the memory that it used
+    │  ├─ MLJobPlatformError                 Snowflake failed: internal error, lost node, maintenance
     │  ├─ MLJobTimeoutError (TimeoutError)   did not end in time
-    │  │  └─ MLJobQueueTimeoutError          did not begin in time
+    │  │  └─ MLJobQueueTimeoutError          did not begin in time; failure says why
     │  └─ RemoteError                        the payload raised: type, message, remote traceback
     └─ ResultError                           DONE, but its result can't be read
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_mljobs.jobs.failures import Failure
 
 
 class MLJobError(Exception):
@@ -79,13 +91,24 @@ class SnowflakeUnavailableError(GatewayError):
 
 
 class MLJobFailedError(MLJobError):
-    """Raised when a job ended otherwise than DONE.
+    """Raised when a job ended otherwise than DONE, and it isn't known to be one of the subclasses.
 
     :param message: what happened and where to look.
     :param job_id: the fully qualified name of the job.
     :param status: its last status.
     :param log_tail: the last lines that it printed.
+    :ivar failure: the class of the failure; of a timeout in the queue, why the job didn't begin.
+    :ivar exit_code: what the container that the job failed by ended with; ``None`` if that isn't known.
+    :ivar container_message: what Snowflake says of that container.
+    :ivar instance: the instance that it belongs to.
+    :ivar advice: what to do next.
     """
+
+    failure: Failure | None = None
+    exit_code: int | None = None
+    container_message: str = ""
+    instance: int | None = None
+    advice: str = ""
 
     def __init__(self, message: str, job_id: str, status: str, log_tail: str = "") -> None:
         super().__init__(message, job_id, status, log_tail)
@@ -95,11 +118,41 @@ class MLJobFailedError(MLJobError):
         self.log_tail = log_tail
 
     def __str__(self) -> str:
-        return f"{self.message}\n--- last log lines ---\n{self.log_tail}" if self.log_tail else self.message
+        advice = f"\nWhat to do: {self.advice}" if self.advice else ""
+        tail = f"\n--- last log lines ---\n{self.log_tail}" if self.log_tail else ""
+        return f"{self.message}{advice}{tail}"
 
 
 class MLJobCancelledError(MLJobFailedError):
     """Raised when a job was cancelled."""
+
+
+class MLJobCapacityError(MLJobFailedError):
+    """Raised when a job failed because its compute pool had no node for it."""
+
+
+class MLJobExitCodeError(MLJobFailedError):
+    """Raised when a container of a job ended with an exit code other than 0, and left no result that says why."""
+
+
+class MLJobKilledError(MLJobExitCodeError):
+    """Raised when a container was killed (137) or stopped (143) by something that nobody names."""
+
+
+class MLJobImagePullError(MLJobFailedError):
+    """Raised when a job failed because an image can't be pulled."""
+
+
+class MLJobLostError(MLJobFailedError):
+    """Raised when a job is gone: somebody has dropped it, or it never was there."""
+
+
+class MLJobOutOfMemoryError(MLJobFailedError):
+    """Raised when a container was killed because it used more memory than it may."""
+
+
+class MLJobPlatformError(MLJobFailedError):
+    """Raised when Snowflake failed, not the job."""
 
 
 class MLJobTimeoutError(MLJobFailedError, TimeoutError):
@@ -107,7 +160,10 @@ class MLJobTimeoutError(MLJobFailedError, TimeoutError):
 
 
 class MLJobQueueTimeoutError(MLJobTimeoutError):
-    """Raised when a job was still PENDING after its ``queue_timeout``; it has been cancelled."""
+    """Raised when a job was still PENDING after its ``queue_timeout``; it has been cancelled.
+
+    ``failure`` is ``capacity``, or ``image pull`` if that is what it waited for.
+    """
 
 
 class RemoteError(MLJobFailedError):

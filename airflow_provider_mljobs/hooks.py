@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 from airflow.sdk.configuration import conf
 
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
@@ -31,8 +33,13 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.spec import JobSpec
     from airflow_provider_mljobs.jobs.status import JobStatus
 
-# The connector would go on trying for ever; whoever waits for a job wants to know, and counts for how long.
-_NETWORK_TIMEOUT_SECONDS = 60
+# The connector would go on trying for ever. By the same limit it cancels statements, of which copies of large files may
+# take minutes; a watcher has short ones only, and who waits for a job wants to know soon.
+_LOGIN_TIMEOUT_SECONDS = 60
+_NETWORK_TIMEOUT_SECONDS = 900
+_WATCHING_TIMEOUT_SECONDS = 60
+# Stands for an object of a schema where only the schema counts.
+_ANY = Identifier("ANY")
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ class MLJobHook(SnowflakeHook):
         super().__init__(snowflake_conn_id=snowflake_conn_id, **kwargs)
         self._visibility_lag = visibility_lag
         self._payload_grace = payload_grace
+        self._network_timeout = _NETWORK_TIMEOUT_SECONDS
 
     def __enter__(self) -> Self:
         return self
@@ -117,9 +125,11 @@ class MLJobHook(SnowflakeHook):
         return Watcher(self._connect_anew, log_statements_per_minute=per_minute)
 
     def _connect_anew(self) -> SnowflakeConnection:
+        hook = copy.copy(self)
         # The base class remembers the Airflow connection, which somebody may have mended since.
-        self.__dict__.pop("_get_static_conn_params", None)
-        return self.get_conn()
+        hook.__dict__.pop("_get_static_conn_params", None)
+        hook._network_timeout = _WATCHING_TIMEOUT_SECONDS  # noqa: SLF001 (of its own class)
+        return hook.get_conn()
 
     def _identity(self) -> str:
         """Return what tells the login of this hook from others: a digest, because there are passwords in it."""
@@ -141,6 +151,19 @@ class MLJobHook(SnowflakeHook):
     def stage(self, stage_name: str) -> StagePath:
         """Read a stage's name with its path; what it lacks comes from the connection."""
         return StagePath.parse(stage_name, "stage_name", *self.default_schema)
+
+    def schema_of(self, name: str | None = None) -> QualifiedName | None:
+        """Read a schema's name, as an object in it: what listings take.
+
+        :param name: ``[db.]schema``; by default the connection's, and ``None`` if it has none.
+        """
+        database, schema = self.default_schema
+        if name is not None:
+            parts = Identifier.parse_path(name, "schema", most=2)
+            database, schema = parts[0] if parts[1:] else database, parts[-1]
+        if schema is not None and database is None:
+            raise InvalidJobSpecError(f"Schema {schema} has no database: write DATABASE.SCHEMA, or set a database.")
+        return None if database is None or schema is None else QualifiedName(database, schema, _ANY)
 
     @cached_property
     def default_schema(self) -> tuple[Identifier | None, Identifier | None]:
@@ -211,13 +234,30 @@ class MLJobHook(SnowflakeHook):
         """Drop a job's service."""
         self.client.drop(job)
 
-    def list(self, prefix: str = "MLJOB_") -> list[dict[str, Any]]:
-        """Return the rows of SHOW JOB SERVICES for the account, by the beginning of the name."""
-        return self.client.list(prefix=prefix)
+    def list(self, prefix: str = "MLJOB_", schema: QualifiedName | None = None) -> list[dict[str, Any]]:
+        """Return the rows of SHOW JOB SERVICES by the beginning of the name.
+
+        :param schema: see :meth:`schema_of`; ``None`` for the whole account.
+        """
+        return self.client.list(schema, prefix)
+
+    def newest(self, name_pattern: str) -> QualifiedName | None:
+        """Return the job that was made last of those whose names fit a pattern of LIKE; ``None`` if none does.
+
+        It is looked for in the hook's schema, or in the whole account if neither hook nor connection has one.
+        """
+        return self.client.newest(self.schema_of(), name_pattern)
+
+    def describe(self, job: QualifiedName) -> dict[str, Any]:
+        """Return what is known of a job: one mapping, with a list of its containers."""
+        row = self.client.describe(job)
+        known = ("status", "compute_pool", "target_instances", "owner", "created_on", "query_warehouse", "comment")
+        containers = [asdict(container) for container in self.client.containers(job)]
+        return {"job_id": str(job), **{name: row.get(name) for name in known}, "containers": containers}
 
     def _get_conn_params(self) -> dict[str, str | None]:
         params: dict[str, Any] = super()._get_conn_params()
         protocol = self.get_connection(self.get_conn_id()).extra_dejson.get("protocol")
         if protocol:
             params["protocol"] = protocol
-        return {"network_timeout": _NETWORK_TIMEOUT_SECONDS, "login_timeout": _NETWORK_TIMEOUT_SECONDS, **params}
+        return {"network_timeout": self._network_timeout, "login_timeout": _LOGIN_TIMEOUT_SECONDS, **params}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from queue import SimpleQueue
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralError
-from airflow.sdk.log import mask_secret
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferralError
 
 from airflow_provider_mljobs import arguments
 from airflow_provider_mljobs.arguments import is_known, resolved
-from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, MLJobFailedError
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    InvalidJobSpecError,
+    MLJobFailedError,
+    NotFoundOrNotAuthorizedError,
+    SnowflakeUnavailableError,
+)
 from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.functions import called, pack, refuse_empty
@@ -29,11 +35,12 @@ from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from airflow.sdk import Context
 
-    from airflow_provider_mljobs.gateway.completion import Outcome
+    from airflow_provider_mljobs.exceptions import MLJobError
+    from airflow_provider_mljobs.gateway.completion import Ending, Outcome
     from airflow_provider_mljobs.gateway.following import Request
     from airflow_provider_mljobs.hooks import MLJobHook, Wait
     from airflow_provider_mljobs.jobs.functions import Serializer
@@ -46,6 +53,7 @@ OnFinish = Literal["drop", "drop_on_success", "keep"]
 _DEFER_GRACE = timedelta(seconds=60)
 # To log out; a network that hangs is not waited for.
 _GOODBYE_SECONDS = 5.0
+_RETRY_SECONDS = 5.0
 # For the upload of a payload that the first of several mapped tasks has begun.
 _UPLOAD_PATIENCE_SECONDS = 5.0
 
@@ -137,6 +145,8 @@ class MLJobOperator(BaseOperator):
         ``execution_timeout`` bounds the whole task, and is kept while it is deferred, too.
     :param on_finish: what to do with the job service and its input at the end, once the log is safe: ``drop``,
         ``drop_on_success``, or ``keep``. What the job saved on the stage always stays.
+    :param skip_on_exit_code: an exit code of the job's container, or several, by which the task is skipped.
+    :param fail_on_exit_code: an exit code, or several, by which the task fails at once, whatever its ``retries``.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
     :raises InvalidJobSpecError: when the arguments can't make a job: while the DAG is parsed where that can be known.
     """
@@ -218,6 +228,8 @@ class MLJobOperator(BaseOperator):
         queue_timeout: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         on_finish: OnFinish = "drop",
+        skip_on_exit_code: int | Collection[int] | None = None,
+        fail_on_exit_code: int | Collection[int] | None = None,
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -262,10 +274,13 @@ class MLJobOperator(BaseOperator):
         self.queue_timeout = queue_timeout
         self.timeout = timeout
         self.on_finish = on_finish
+        self.skip_on_exit_code = skip_on_exit_code
+        self.fail_on_exit_code = fail_on_exit_code
         self.cancel_on_kill = cancel_on_kill
         self.job_id: str | None = None
         self._is_killed = False
         self._wait_for_job: Wait | None = None
+        self._event: Mapping[str, Any] | None = None
         self._validate()
 
     @cached_property
@@ -286,7 +301,7 @@ class MLJobOperator(BaseOperator):
         try:
             spec = self._spec(context)
             # What is secret by its name isn't shown, even if a statement or the job's log holds it.
-            mask_secret(dict(spec.env_vars))
+            self._mask_environment(spec.env_vars)
             self.job_id = str(spec.name)
             # Before the submit: whoever looks for the job of this try, alive or crashed, finds its name here.
             context["ti"].xcom_push(key="job_id", value=self.job_id)
@@ -308,7 +323,8 @@ class MLJobOperator(BaseOperator):
                 raise
             # In the worker Airflow enforces execution_timeout itself, in the middle of anything: a new connection.
             self.hook.close()
-            return self._finish(context, self._timed_out(context, self.job_id))
+            # Unless the job was over already, and only its end was being taken.
+            return self._finish(context, self._event or self._timed_out(context, self.job_id))
         finally:
             self.hook.close()
 
@@ -356,6 +372,7 @@ class MLJobOperator(BaseOperator):
         job, place = self._spec(context).name, self._stage_path(context)
         directory = self.hook.stage(place) if place else None
         try:
+            self._mask(job)
             abandon(self.hook.client, job, directory, self.log, drop=self.on_finish == "drop")
         except GatewayError as error:
             self.log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
@@ -493,11 +510,10 @@ class MLJobOperator(BaseOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
-        from airflow_provider_mljobs.gateway.completion import Ending, complete
+        from airflow_provider_mljobs.gateway.completion import Ending
         from airflow_provider_mljobs.gateway.joblogs import Printed
 
-        # As in execute(), which may have run in another process.
-        mask_secret(dict(self.env_vars or {}))
+        self._event = event
         self.job_id = str(event["job_id"])
         job = self.hook.job(self.job_id)
         directory = self.hook.stage(event["stage_path"]) if event.get("stage_path") else None
@@ -512,7 +528,7 @@ class MLJobOperator(BaseOperator):
             max_bytes=_max_xcom_bytes(),
         )
         try:
-            outcome = complete(self.hook.client, ending)
+            outcome = self._complete(ending)
         except GatewayError:
             self.log.warning("Left as they are: job %s, and its files in %s.", job, directory)
             raise
@@ -524,13 +540,57 @@ class MLJobOperator(BaseOperator):
         else:
             self.log.info("Kept job %s, and its files in %s.", job, directory)
         if outcome.error is not None:
-            raise outcome.error
+            self._raise(outcome.error)
         if outcome.result is None:
             return None
         if outcome.result.reference is not None:
             # A reference is one value, also where a dict would become several.
             self.multiple_outputs = False
         return outcome.result.xcom
+
+    def _complete(self, ending: Ending) -> Outcome:
+        """Read what the job has left, as patiently as it was waited for: nobody else will."""
+        from airflow_provider_mljobs.gateway.completion import complete
+
+        give_up = time.time() + _patience()
+        while True:
+            is_late = ending.verdict is Verdict.UNREACHABLE or time.time() >= give_up
+            try:
+                self._mask(ending.job)
+                outcome = complete(self.hook.client, ending)
+                if is_late or not outcome.is_cut_short:
+                    return outcome
+            except SnowflakeUnavailableError as error:
+                if is_late:
+                    raise
+                self.log.warning("Snowflake is out of reach; it is asked again for job %s: %s", ending.job, error)
+            self.hook.close()
+            time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
+
+    def _mask(self, job: QualifiedName) -> None:
+        """Have masked what is secret in the job's environment; this may be another process than the one before."""
+        self._mask_environment(self.env_vars or {})
+        if self.spec is None and not self.spec_overrides:
+            return
+        with suppress(NotFoundOrNotAuthorizedError):
+            self._mask_environment(self.hook.client.layout(job).environment)
+
+    @staticmethod
+    def _mask_environment(environment: Mapping[str, str]) -> None:
+        # Imported here: DAG files don't need what it loads.
+        from airflow_provider_mljobs.tasklog import mask_environment
+
+        mask_environment(environment)
+
+    def _raise(self, error: MLJobError) -> NoReturn:
+        """Raise what the task ends with: by its exit code a failed job may be a skip, or beyond retries."""
+        if isinstance(error, MLJobFailedError):
+            what = f"{error.message} [exit code {error.exit_code} is in"
+            if error.exit_code in arguments.exit_codes(self.skip_on_exit_code, "skip_on_exit_code"):
+                raise AirflowSkipException(f"{what} skip_on_exit_code]") from error
+            if error.exit_code in arguments.exit_codes(self.fail_on_exit_code, "fail_on_exit_code"):
+                raise AirflowFailException(f"{what} fail_on_exit_code]") from error
+        raise error
 
     def _show(self, context: Context, job: QualifiedName, event: Mapping[str, Any], outcome: Outcome) -> None:
         """Write the rest of the job's log to the task log, and push what XCom gets besides the return value."""

@@ -23,9 +23,11 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [{"integration-name": integration, "python-modules": ["airflow_provider_mljobs.operators"]}],
+        "sensors": [{"integration-name": integration, "python-modules": ["airflow_provider_mljobs.sensors"]}],
         "hooks": [{"integration-name": integration, "python-modules": ["airflow_provider_mljobs.hooks"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["airflow_provider_mljobs.triggers"]}],
         "task-decorators": [{"name": "mljob", "class-name": "airflow_provider_mljobs.decorators.mljob_task"}],
+        "cli": ["airflow_provider_mljobs.cli_definition.get_mljobs_cli_commands"],
         "config": {
             "mljobs": {
                 "description": "Settings of the Snowflake ML Jobs provider.",

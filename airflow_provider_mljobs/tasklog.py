@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 # XCom of a task: how far a triggerer has watched its job, for the next one.
 WATCHED = "mljob_watched"
+# Words and numbers that no secret is made of.
+_EVERYDAY = re.compile(
+    r"true|false|yes|no|on|off|none|null|auto|default|[-+]?[0-9.]{0,7}(e[-+]?[0-9]+)?", re.IGNORECASE
+)
 
 
 class TaskLog:
@@ -54,7 +59,7 @@ class TaskLog:
             case Note(text):
                 self._log.info("%s", text)
             case Secrets(environment):
-                mask_secret(dict(environment))
+                mask_environment(environment)
             case Output(lines, state):
                 write_output(self._log, self._job, lines)
                 if self._keep is not None:
@@ -63,7 +68,15 @@ class TaskLog:
                 self._end(event)
 
 
+def mask_environment(environment: Mapping[str, str]) -> None:
+    """Have Airflow mask the values of variables that are secret by their names, in all that this process logs.
+
+    ``MAX_TOKENS`` is secret by its name, too. What it may hold would be masked in everybody's words.
+    """
+    mask_secret({name: value for name, value in environment.items() if not _EVERYDAY.fullmatch(value)})
+
+
 def write_output(log: Any, job: QualifiedName, lines: Sequence[str]) -> None:
     """Write what a job has printed: a record for each 64 KB, since a record for each line would cost far more."""
-    for block in blocks("\n".join(lines)):
+    for block in blocks(lines):
         log.info("Log of job %s:\n%s", job.name, block)

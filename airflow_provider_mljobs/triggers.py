@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.completion import abandon
 from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.watch import JobWatch
-from airflow_provider_mljobs.tasklog import WATCHED, TaskLog
+from airflow_provider_mljobs.tasklog import WATCHED, TaskLog, mask_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 # The loop's default pool has a handful of threads for all triggers of the process; a slow Snowflake must not take them.
 _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mljobs")
+# A kill may wait for a connection for minutes; that must not keep other triggers from beginning.
+_KILLS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mljobs-kill")
 # A task that nobody refers to may be collected before it is done.
 _CANCELLATIONS: set[asyncio.Task[None]] = set()
 _RETRY_SECONDS = 5.0
@@ -110,7 +113,7 @@ class MLJobTrigger(BaseTrigger):
         loop, began = asyncio.get_running_loop(), time.time()
         ended: asyncio.Future[dict[str, Any]] = loop.create_future()
         task_log = TaskLog(self.log, self._job, partial(_hand_over, loop, ended), self._keep)
-        beginning = _submit(partial(self._begin, task_log))
+        beginning = _submit(_THREADS, partial(self._begin, task_log))
         try:
             await asyncio.wrap_future(beginning)
             event = await ended
@@ -160,9 +163,13 @@ class MLJobTrigger(BaseTrigger):
         ti = self.task_instance
         if ti is None or not self.log_interval:
             return {}
-        state = XCom.get_one(
-            key=WATCHED, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-        )
+        try:
+            state = XCom.get_one(
+                key=WATCHED, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+            )
+        except Exception:  # noqa: BLE001 (whatever it is: a trigger that fails for that would end a healthy job)
+            self.log.warning("What job %s has printed may appear twice: XCom %s can't be read.", self.job_id, WATCHED)
+            return {}
         return state if state and state["job_id"] == self.job_id else {}
 
     def _keep(self, state: Mapping[str, Any]) -> None:
@@ -194,7 +201,7 @@ class MLJobTrigger(BaseTrigger):
         give_up = time.time() + self.patience
         while True:
             try:
-                return await asyncio.wrap_future(_submit(self._cancel_if_killed))
+                return await asyncio.wrap_future(_submit(_KILLS, self._cancel_if_killed))
             except Exception:  # Airflow's API or Snowflake, both tried again and told
                 if time.time() >= give_up:
                     command = statements.cancel_job(self._job)
@@ -210,6 +217,8 @@ class MLJobTrigger(BaseTrigger):
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         with self._hook() as hook:
             directory = hook.stage(self.stage_path) if self.stage_path else None
+            with suppress(NotFoundOrNotAuthorizedError):
+                mask_environment(hook.client.layout(self._job).environment)
             abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill)
 
     def _is_still_deferred(self) -> bool:
@@ -245,9 +254,9 @@ class MLJobTrigger(BaseTrigger):
         return MLJobHook(self.snowflake_conn_id)
 
 
-def _submit(function: Callable[[], T]) -> Future[T]:
+def _submit(threads: ThreadPoolExecutor, function: Callable[[], T]) -> Future[T]:
     """Run blocking work off the loop, with the caller's context: by that Airflow knows whose log is written."""
-    return _THREADS.submit(contextvars.copy_context().run, function)
+    return threads.submit(contextvars.copy_context().run, function)
 
 
 def _stop(beginning: Future[Wait]) -> None:

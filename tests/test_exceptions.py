@@ -5,6 +5,7 @@ import pytest
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.exceptions import GatewayError, MLJobError, MLJobFailedError, RemoteError
+from airflow_provider_mljobs.jobs.failures import Diagnosis, Failure
 
 CLASSES = [
     kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if kind.__module__ == exceptions.__name__
@@ -27,6 +28,18 @@ def test_errors_survive_pickling(kind):
     assert str(error) == str(copy)
     assert vars(error) == vars(copy)
     assert "the message" in str(copy)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if issubclass(kind, MLJobFailedError)])
+def test_what_is_known_of_a_failure_survives_pickling(kind):
+    """The failure, the container's exit code and message, its instance and the advice."""
+    known = Diagnosis(failure=Failure.KILLED, exit_code=137, container_message="It ended.", instance=2, advice="Run!")
+    copy = pickle.loads(pickle.dumps(known.put_into(make(kind))))  # noqa: S301 (our own)
+
+    assert kind is type(copy)
+    assert Failure.KILLED is copy.failure
+    assert (137, "It ended.", 2, "Run!") == (copy.exit_code, copy.container_message, copy.instance, copy.advice)
+    assert "the message\nWhat to do: Run!\n--- last log lines ---\nthe log_tail" in str(copy)
 
 
 @pytest.mark.parametrize("kind", CLASSES)

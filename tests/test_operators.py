@@ -170,7 +170,7 @@ def test_killed_container(airflow):
     run = airflow.run_task(lambda: MLJobOperator(source=die, **SETTINGS))
 
     error = run.errors["job"]
-    assert exceptions.MLJobFailedError is type(error)
+    assert exceptions.MLJobKilledError is type(error)
     assert "exit code 137" in str(error)
 
 
@@ -458,7 +458,7 @@ class TestFaults:
 
         run = airflow.run_task(lambda: MLJobOperator(source=name, **SETTINGS), folder=tmp_path)
 
-        assert exceptions.MLJobFailedError is type(run.errors["job"])
+        assert exceptions.MLJobExitCodeError is type(run.errors["job"])
         assert "exit code 3" in str(run.errors["job"])
 
     def test_failed_trigger(self, airflow):

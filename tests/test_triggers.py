@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.serde import deserialize, serialize
@@ -240,6 +241,33 @@ def test_on_kill_cleans_up(airflow, job):
     asyncio.run(MLJobTrigger(job_id, "snowflake_default", stage_path=place, drop_on_kill=True).on_kill())
 
     assert [] == airflow.jobs
+
+
+def test_on_kill_drops_no_log_that_it_cannot_read(airflow, job):
+    """A log that nobody has seen stays where it is, with its job."""
+    job_id = job("echo precious; sleep 60")
+    airflow.snowflake.faults.add(Fault(matching="GET_SERVICE_LOGS", effect="error", errno=390195))
+    try:
+        asyncio.run(MLJobTrigger(job_id, "snowflake_default", drop_on_kill=True).on_kill())
+    finally:
+        airflow.snowflake.faults.clear()
+
+    (row,) = airflow.query(f"DESCRIBE SERVICE {job_id}")
+    assert row["status"] in {"CANCELLING", "CANCELLED"}
+
+
+def test_xcom_out_of_reach(job, capsys):
+    """How far an earlier triggerer has come is good to know; not to know it ends no job."""
+    trigger = MLJobTrigger(job("sleep 0.1"), "snowflake_default", poll_interval=0.1)
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+
+    async def first():
+        return await anext(aiter(trigger.run()))
+
+    event = asyncio.run(first()).payload
+
+    assert ("finished", "DONE") == (event["verdict"], event["status"])
+    assert "may appear twice: XCom mljob_watched can't be read" in capsys.readouterr().out
 
 
 def test_on_kill_is_patient(airflow, job):

@@ -13,7 +13,9 @@ from airflow_provider_mljobs.exceptions import (
     MLJobTimeoutError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.tasklog import mask_environment
 from tests.lab import POOL, STAGE
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
@@ -139,6 +141,39 @@ def test_snowflake_out_of_reach(airflow, monkeypatch, deferrable):
     assert SnowflakeUnavailableError is type(error)
     assert "Reason: id token invalid" in str(error)
     assert ["RUNNING"] == [row["status"] for row in airflow.query("SHOW JOB SERVICES IN ACCOUNT")]
+
+
+@BOTH
+def test_out_of_time_in_a_short_outage(airflow, deferrable):
+    """The job is cancelled as soon as that can be said again: nobody else would do it."""
+    airflow.snowflake.faults.add(Fault(matching="SPCS_CANCEL_JOB", effect="error", errno=390195, nth=1, times=2))
+    try:
+        run = airflow.run_task(lambda: task(sleep, deferrable=deferrable, timeout=1))
+    finally:
+        airflow.snowflake.faults.clear()
+
+    assert MLJobTimeoutError is type(run.errors["task"])
+    assert [] == airflow.jobs
+
+
+def test_the_triggerer_learns_what_is_secret(airflow):
+    """From the job itself, also what travels in another form because it has a ``$`` or no ASCII."""
+    secrets = {"DB_PASSWORD": "hunt$er2secret", "API_TOKEN": "pässwort123", "PLAIN_PASSWORD": "correct-horse"}
+    run = airflow.run_task(lambda: task(talk, env_vars=secrets, on_finish="keep"))
+
+    with MLJobHook() as hook:
+        environment = hook.client.layout(hook.job(run.xcom("task", "job_id"))).environment
+
+    assert secrets == {name: environment.get(name) for name in secrets}
+
+
+def test_everyday_words_are_not_secret():
+    """MAX_TOKENS is secret by its name; masking what it holds would mask the same number in all logs."""
+    from airflow.sdk._shared.secrets_masker.secrets_masker import redact
+
+    mask_environment({"MAX_TOKENS": "16384", "TOKENIZERS_PARALLELISM": "false", "API_TOKEN": "abcdef123456"})
+
+    assert "16384 false ***" == redact("16384 false abcdef123456")
 
 
 @pytest.mark.parametrize(

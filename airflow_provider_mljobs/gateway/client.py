@@ -25,10 +25,10 @@ from airflow_provider_mljobs.gateway.joblogs import LogStore, Source, read_log, 
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
-from airflow_provider_mljobs.jobs.identifiers import StagePath
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
-from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, result_directory
+from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, given_environment, result_directory
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
 from airflow_provider_mljobs.jobs.spec import CONTAINER
 from airflow_provider_mljobs.jobs.status import JobStatus
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.gateway.joblogs import Printed, WholeLog
     from airflow_provider_mljobs.jobs.arguments import Arguments
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
     from airflow_provider_mljobs.jobs.payload import Payload
     from airflow_provider_mljobs.jobs.rendering import SpecificationSource
     from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult
@@ -72,10 +71,12 @@ class Layout:
 
     :param containers: pairs of instance and container.
     :param environment: the variables of its containers; empty if the role may not read the specification.
+    :param is_specified: whether the specification was to be read; otherwise these are the containers that there are.
     """
 
     containers: tuple[tuple[int, str], ...]
     environment: dict[str, str]
+    is_specified: bool
 
 
 class MLJobClient:
@@ -201,6 +202,8 @@ class MLJobClient:
                 started=datetime.fromisoformat(row["start_time"]).timestamp() if row["start_time"] else None,
             )
             for row in self.connection.rows(statements.show_service_containers(job))
+            # Without instances there is one row of nothing.
+            if row["container_name"]
         ]
 
     def layout(self, job: QualifiedName) -> Layout:
@@ -209,7 +212,7 @@ class MLJobClient:
         specification = _specification(row)
         if specification is None:
             found = ((int(container.instance_id), container.name) for container in self.containers(job))
-            return Layout(containers=tuple(found), environment={})
+            return Layout(containers=tuple(found), environment={}, is_specified=False)
         containers = specification["spec"]["containers"]
         instances = range(int(row["target_instances"] or 1))
         environment = {
@@ -217,8 +220,33 @@ class MLJobClient:
         }
         return Layout(
             containers=tuple((instance, str(container["name"])) for instance in instances for container in containers),
-            environment=environment,
+            environment=given_environment(environment),
+            is_specified=True,
         )
+
+    def describe(self, job: QualifiedName) -> dict[str, Any]:
+        """Return what DESCRIBE SERVICE says of a job.
+
+        :raises NotFoundOrNotAuthorizedError: if there is no such job, or not any more.
+        """
+        (row,) = self.connection.rows(statements.describe_service(job))
+        return row
+
+    def sources(self, job: QualifiedName, instance: int | None = None, container: str | None = None) -> list[Source]:
+        """Return where a job prints, with what the lines of each begin with if there are several.
+
+        :param instance: only this instance.
+        :param container: only containers of this name.
+        """
+        try:
+            found = sources(job, self.layout(job).containers)
+        except NotFoundOrNotAuthorizedError:
+            found = self._sources(job)
+        return [each for each in found if instance in {None, each.instance} and container in {None, each.container}]
+
+    def read(self, chosen: Sequence[Source]) -> str:
+        """Return the logs of some containers."""
+        return read_logs(self.log_store, chosen)
 
     def logs(self, job: QualifiedName, instance: int | None = 0, container: str = CONTAINER) -> str:
         """Return the log of one container, or of all; as much as is to be had, a missing beginning is announced.
@@ -353,6 +381,18 @@ class MLJobClient:
         """
         return self.connection.rows(statements.show_job_services(schema, prefix))
 
+    def newest(self, schema: QualifiedName | None, pattern: str) -> QualifiedName | None:
+        """Return the job that was made last of those whose names fit a pattern of LIKE; ``None`` if none does.
+
+        :param schema: as for :meth:`list`.
+        """
+        fits = re.compile(re.sub(r"\\.|.", _as_regular_expression, pattern, flags=re.DOTALL), re.IGNORECASE | re.DOTALL)
+        rows = [row for row in self.list(schema, pattern) if fits.fullmatch(row["name"])]
+        if not rows:
+            return None
+        row = max(rows, key=lambda row: row["created_on"])
+        return QualifiedName(*(Identifier(row[part]) for part in ("database_name", "schema_name", "name")))
+
     @contextlib.contextmanager
     def _explaining(self, path: StagePath) -> Iterator[None]:
         """Say what to do about a stage that isn't there."""
@@ -379,6 +419,11 @@ def _stage_of(spec: JobSpec) -> StagePath:
     if spec.stage is None:
         raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
     return spec.stage
+
+
+def _as_regular_expression(match: re.Match[str]) -> str:
+    """Translate one character of a pattern of LIKE, or an escaped one."""
+    return {"%": ".*", "_": "."}.get(match[0]) or re.escape(match[0][-1])
 
 
 def _specification(row: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
     JobNotFoundError,
-    MLJobCancelledError,
     MLJobError,
     MLJobFailedError,
     MLJobQueueTimeoutError,
@@ -19,6 +18,16 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
+from airflow_provider_mljobs.jobs.failures import (
+    ENDED_FROM_OUTSIDE,
+    KINDS,
+    STOPPED,
+    ContainerEnd,
+    Diagnosis,
+    Failure,
+    diagnose,
+    diagnose_wait,
+)
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, earliest_failure
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
@@ -33,6 +42,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _LAST_LINES = 20
 _OUT_OF_TIME = {Verdict.TIMED_OUT, Verdict.QUEUE_TIMED_OUT}
+_MESSAGES = {
+    Failure.LOST: "Job {job} is gone: somebody dropped it, or it never was there.",
+    Failure.CANCELLED: "Job {job} was cancelled.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +70,11 @@ class Outcome:
     instances: tuple[InstanceResult, ...] = ()
     artifacts: list[dict[str, Any]] | None = None
     is_taken: bool = True
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether Snowflake was out of reach before all was read."""
+        return self.log is None or isinstance(getattr(self.error, "__cause__", None), SnowflakeUnavailableError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +114,7 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
         )
     if ending.verdict in _OUT_OF_TIME:
         if ending.verdict is Verdict.QUEUE_TIMED_OUT and not ending.message:
-            ending = replace(ending, message=_containers(client, job))
+            ending = replace(ending, message=_containers(client, job)[1])
         client.cancel(job)
         status = _status(client, job)
     outcome = _left_by(client, replace(ending, status=status))
@@ -106,7 +124,7 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
         # The error has the traceback already; its tail is what the payload printed before.
         printed = printed.replace(result.traceback.strip(), "")
     tail = "\n".join(printed.strip().splitlines()[-_LAST_LINES:])
-    failure = _error(client, ending, status, result, tail)
+    failure: MLJobError | None = _error(client, ending, outcome, tail)
     if failure is None and ending.directory is not None and result is None and outcome.error is None:
         failure = ResultError(f"Job {job} is DONE but left no result at its place on the stage.")
     return replace(outcome, error=failure or outcome.error)
@@ -152,8 +170,11 @@ def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None
     client.cancel(job)
     if drop:
         printed = _with_log(client, job, Printed(), Outcome(status=JobStatus.CANCELLED, log=None)).log
-        log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(printed or "")))
-        client.clean_up(job, directory)
+        if printed is None:
+            log.warning("The log of job %s can't be read now, so the job and its files stay.", job)
+        else:
+            log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(printed)))
+            client.clean_up(job, directory)
     log.info("Cancelled job %s.", job)
 
 
@@ -166,32 +187,40 @@ def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome
     return replace(outcome, log=log.text, unseen=log.unseen)
 
 
-def _error(
-    client: MLJobClient, ending: Ending, status: JobStatus, result: JobResult | None, tail: str
-) -> MLJobError | None:
+def _error(client: MLJobClient, ending: Ending, outcome: Outcome, tail: str) -> MLJobFailedError | None:
+    """Build what the task fails with; ``None`` if the job ended well."""
+    status, result = outcome.status, outcome.result
     job, job_id = ending.job, str(ending.job)
     if ending.verdict in _OUT_OF_TIME:
         return _timeout_error(ending, status, tail)
-    if ending.verdict is Verdict.GONE or status is JobStatus.DELETED:
-        message = f"Job {job} is gone: somebody dropped it, or it never was there."
-        return MLJobFailedError(message, job_id, status, tail)
-    if status is JobStatus.CANCELLED:
-        return MLJobCancelledError(f"Job {job} was cancelled.", job_id, status, tail)
-    if result is not None and not result.success:
-        return result.remote_error(job_id, status, tail)
-    if status is not JobStatus.DONE:
-        return MLJobFailedError(f"Job {job} ended {status}. {_containers(client, job)}", job_id, status, tail)
-    return None
+    if ending.verdict is Verdict.GONE:
+        status = JobStatus.DELETED
+    is_user_error = result is not None and not result.success
+    if status is JobStatus.DONE and not is_user_error:
+        return None
+    containers, what = ([], "") if status in ENDED_FROM_OUTSIDE else _containers(client, job)
+    stopped = {each.instance for each in outcome.instances if each.exit_code == STOPPED}
+    diagnosis = diagnose(status, containers, result, stopped)
+    remote = result.remote_error(job_id, status, tail) if result is not None and is_user_error else None
+    if remote is not None and diagnosis.failure is Failure.USER_ERROR:
+        return diagnosis.put_into(remote)
+    message = _MESSAGES.get(diagnosis.failure, "Job {job} ended {status}. {what}")
+    kind = KINDS[diagnosis.failure].error
+    error = kind(message.format(job=job, status=status, what=what).strip(), job_id, outcome.status, tail)
+    # What the payload saw of it.
+    error.__cause__ = remote
+    return diagnosis.put_into(error)
 
 
-def _timeout_error(ending: Ending, status: JobStatus, tail: str) -> MLJobTimeoutError:
+def _timeout_error(ending: Ending, status: JobStatus, tail: str) -> MLJobFailedError:
     job = ending.job
     if ending.verdict is Verdict.QUEUE_TIMED_OUT:
         message = f"Job {job} was still PENDING after the task's queue_timeout; it was cancelled. {ending.message}"
-        return MLJobQueueTimeoutError(message.strip(), str(job), status, tail)
+        error = MLJobQueueTimeoutError(message.strip(), str(job), status, tail)
+        return diagnose_wait(ending.message).put_into(error)
     limit = ending.message or "execution_timeout"
     message = f"Job {job} did not end within the task's {limit}; it was cancelled."
-    return MLJobTimeoutError(message, str(job), status, tail)
+    return Diagnosis(failure=Failure.TIMEOUT).put_into(MLJobTimeoutError(message, str(job), status, tail))
 
 
 def _status(client: MLJobClient, job: QualifiedName) -> JobStatus:
@@ -201,14 +230,20 @@ def _status(client: MLJobClient, job: QualifiedName) -> JobStatus:
         return JobStatus.DELETED
 
 
-def _containers(client: MLJobClient, job: QualifiedName) -> str:
-    """Say what the platform says of each container."""
+def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[ContainerEnd], str]:
+    """Return what the platform says of each container, for us and for people."""
     try:
         containers = client.containers(job)
     except GatewayError as error:
-        return f"Its containers can't be asked for: {error.message}"
-    return " ".join(
-        f"Instance {container.instance_id}, container {container.name}: {container.message or container.status}"
-        + (f" (exit code {container.last_exit_code})." if container.last_exit_code else ".")
+        return [], f"Its containers can't be asked for: {error.message}"
+    ends = [
+        ContainerEnd(
+            instance=int(container.instance_id),
+            name=container.name,
+            status=container.status,
+            message=container.message,
+            exit_code=int(container.last_exit_code) if container.last_exit_code else None,
+        )
         for container in containers
-    )
+    ]
+    return ends, " ".join(map(str, ends))

@@ -76,7 +76,7 @@ class Connection:
 
     :param connect: opens a connection, e.g. ``MLJobHook.get_conn``.
 
-    ``statements`` counts what was sent.
+    ``statements`` counts what was to be sent, logins that failed included.
     """
 
     def __init__(self, connect: Callable[[], SnowflakeConnection]) -> None:
@@ -125,9 +125,9 @@ class Connection:
         return self._execute(statement)
 
     def _execute(self, statement: str) -> Answer:
+        self.statements += 1
         connection = self._open()
         logger.debug("Snowflake: %s", statement)
-        self.statements += 1
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from airflow_provider_mljobs.gateway.client import MLJobClient
+    from airflow_provider_mljobs.gateway.client import Layout, MLJobClient
     from airflow_provider_mljobs.gateway.joblogs import Source
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
@@ -98,13 +98,16 @@ class Following:
         self.request = request
         self.watch = request.watch.resumed(timeline)
         self.printed = Printed.from_json(request.state)
-        self.sources: Sequence[Source] | None = None
         self.began = now
         self.is_active = True
         self._tell = tell
-        self._state = self._snapshot(now)
+        self._layout: Layout | None = None
+        self._turn = 0
+        self._state = self._snapshot(self.printed, now)
         self._is_behind = False
         self._lock = threading.Lock()
+        # Held while lines are handed over and noted as shown: the end must not be told in between.
+        self._showing = threading.RLock()
 
     def stop(self) -> None:
         """Wait no more; a report that is on its way may still come. Doesn't block."""
@@ -130,27 +133,32 @@ class Following:
 
     def end(self, verdict: Verdict, now: float) -> None:
         """Tell the end, once."""
-        with self._lock:
+        with self._showing:
             was_active, self.is_active = self.is_active, False
+            report = Ended(self.event(verdict, now))
         if was_active:
-            self._hand_over(Ended(self.event(verdict, now)))
+            self._hand_over(report)
 
-    def _hand_over(self, report: Report) -> None:
+    def _hand_over(self, report: Report) -> bool:
         try:
             self._tell(report)
         except Exception:  # a task's log, or Airflow's API: the watch over other jobs must go on
             logger.exception("A report on job %s could not be taken: %s", self.job, type(report).__name__)
+            return False
+        return True
 
     def event(self, verdict: Verdict, now: float) -> dict[str, Any]:
-        """Build what there is to say of the job now."""
+        """Build what there is to say of the job now; of its log, what is being read doesn't count as shown."""
+        with self._showing:
+            watch, printed = self.watch, self.printed
         return to_event(
             str(self.job),
             verdict,
-            self.watch.status,
-            self.watch.why(now),
+            watch.status,
+            watch.why(now),
             stage_path=self.request.stage_path,
-            timeline=self.watch.timeline,
-            printed=self.printed.to_json(),
+            timeline=watch.timeline,
+            printed=printed.to_json(),
         )
 
     def read(self, client: MLJobClient, now: float, *, is_final: bool = False) -> int:
@@ -158,27 +166,35 @@ class Following:
 
         :param is_final: whether the job is over, so that nothing more will come.
         """
-        if self.sources is None:
-            layout = client.layout(self.job)
-            if layout.environment:
-                self.tell(Secrets(layout.environment))
-            self.sources = sources(self.job, layout.containers)
+        found = self._sources(client)
+        printed = self.printed.copy()
         lines: list[str] = []
-        is_whole = is_final
+        is_whole = is_final and bool(found)
         try:
-            for _ in self.sources:
-                news = read_news(client.log_store, self.sources[0], self.printed, is_final=is_final)
+            for source in found:
+                news = read_news(client.log_store, source, printed, is_final=is_final)
                 is_whole = is_whole and news is not None
                 lines += news or ()
                 # Who is left out of a turn that has become too long is first in the next one.
-                self.sources = [*self.sources[1:], self.sources[0]]
+                self._turn += 1
                 if _characters(lines) > _MOST_CHARACTERS and not is_final:
                     break
-            self.printed.is_whole = is_whole
+            printed.is_whole = is_whole
         finally:
             # What has been read is told whatever comes then: the next turn goes on behind it.
-            self._show(lines, now)
+            self._show(lines, printed, now)
         return _characters(lines)
+
+    def _sources(self, client: MLJobClient) -> list[Source]:
+        """Return the containers of the job, those first that the last turn has left out."""
+        if self._layout is None or not self._layout.is_specified:
+            # Seen from outside, containers may not all be there yet.
+            self._layout = client.layout(self.job)
+            if self._layout.environment:
+                self.tell(Secrets(self._layout.environment))
+        found = sources(self.job, self._layout.containers)
+        first = self._turn % max(1, len(found))
+        return found[first:] + found[:first]
 
     def explain(self, client: MLJobClient, now: float) -> None:
         """Ask why a job that is PENDING waits, and tell it if that has changed."""
@@ -186,26 +202,29 @@ class Following:
         if messages:
             reason = "; ".join(dict.fromkeys(messages))
             self.update(lambda watch: watch.explained(reason, now), now)
-            self._show([], now)
+            self._show([], self.printed, now)
 
-    def _show(self, lines: Sequence[str], now: float) -> None:
-        """Tell new lines, with the state as it was before them.
+    def _show(self, lines: Sequence[str], printed: Printed, now: float) -> None:
+        """Tell new lines, with the state as it was before them, and note them as shown if they were taken.
 
         Whoever takes both writes them in different places. Were the newest state safe before its lines are, a crash in
         between would lose them; so a state is only told with the next turn, and a crash repeats some lines.
         """
-        kept, current = self._state, self._snapshot(now)
+        kept, current = self._state, self._snapshot(printed, now)
         has_news = bool(lines) or current["timeline"] != kept["timeline"]
-        if has_news or self._is_behind:
-            self.tell(Output(lines, kept))
-        if has_news:
-            self._state = current
-        self._is_behind = has_news
+        with self._showing:
+            if not self.is_active:
+                return
+            if (has_news or self._is_behind) and not self._hand_over(Output(lines, kept)):
+                return
+            self.printed, self._is_behind = printed, has_news
+            if has_news:
+                self._state = current
 
-    def _snapshot(self, now: float) -> dict[str, Any]:
+    def _snapshot(self, printed: Printed, now: float) -> dict[str, Any]:
         at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
         timeline = [step.to_xcom() for step in self.watch.timeline]
-        return {**self.printed.to_json(), "timeline": timeline, "at": at}
+        return {**printed.to_json(), "timeline": timeline, "at": at}
 
 
 def _characters(lines: Sequence[str]) -> int:

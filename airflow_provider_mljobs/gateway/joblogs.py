@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _FULL_BYTES = 99_000
 # Those that a job's end can still ask for; Airflow stores them.
 _MOST_GAPS = 20
+_MOST_KEPT = 50_000
 _EPOCH = "1970-01-01T00:00:00Z"
 # So that the lines around a gap are among those that are asked for.
 _MARGIN = timedelta(seconds=2)
@@ -83,11 +84,13 @@ class LogStore:
     def kept(self, source: Source, after: str = "", before: str | None = None) -> list[tuple[datetime, str]]:
         """Return times and lines that an event table has of a container; none if there is no such table.
 
+        At most 50 000 lines, the last ones: a log of gigabytes must not fill a worker's memory.
+
         :param after: only lines from then on; all if empty.
         :param before: only lines until then.
         """
         statement = statements.spcs_get_logs(
-            source.job, source.instance, source.container, start=after or _EPOCH, end=before
+            source.job, source.instance, source.container, start=after or _EPOCH, end=before, most=_MOST_KEPT
         )
         try:
             rows = self._connection.rows(statement)
@@ -96,7 +99,7 @@ class LogStore:
         except GatewayError as error:
             logger.debug("No log of %s in an event table: %s", source.job, error)
             return []
-        return [(row["timestamp"].replace(tzinfo=UTC), str(row["log"])) for row in rows]
+        return [(row["timestamp"].replace(tzinfo=UTC), str(row["log"])) for row in reversed(rows)]
 
     def _unstamped(self, source: Source) -> Tail | None:
         plain = statements.get_service_logs(source.job, source.instance, source.container)
@@ -134,9 +137,13 @@ class Printed:
     gaps: list[tuple[int, str, Gap]] = field(default_factory=list)
     is_whole: bool = False
 
+    def copy(self) -> Printed:
+        """Return another one to go on with."""
+        return Printed(dict(self.cursors), list(self.gaps), self.is_whole)
+
     def to_json(self) -> dict[str, Any]:
         """Write it as JSON, for the task's event and for the next triggerer."""
-        gaps = [[instance, container, *gap.to_json()] for instance, container, gap in self.gaps[-_MOST_GAPS:]]
+        gaps = [[instance, container, *gap.to_json()] for instance, container, gap in self.gaps]
         return {"cursors": cursors_to_json(self.cursors), "gaps": gaps, "is_whole": self.is_whole}
 
     @classmethod
@@ -192,13 +199,13 @@ def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> Who
         tail = store.tail(source)
         if tail is None:
             kept = store.kept(source)
-            text = "".join(f"{line}\n" for _, line in kept)
+            text = "\n".join(line for _, line in kept)
             unseen += _from_table(source, kept, printed)
         else:
             text = without_stamps(tail)
             unseen += _take(source, tail, printed, is_final=True, store=store)
         unseen += _filled(store, source, earlier)
-        texts.append(_labelled(source, text))
+        texts.append(_labelled(source, "\n".join(map(readable, text.split("\n")))))
     return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen))
 
 
@@ -241,7 +248,7 @@ def _take(source: Source, tail: Tail, printed: Printed, *, is_final: bool, store
     filled = _missing(store, source, found.gap) if store is not None else None
     if filled is not None:
         return [*filled, *lines]
-    printed.gaps.append((*key, found.gap))
+    printed.gaps = [*printed.gaps, (*key, found.gap)][-_MOST_GAPS:]
     return [f"{source.label}{_announcement(source, found.gap)}", *lines]
 
 
@@ -262,7 +269,11 @@ def _from_table(source: Source, kept: Sequence[tuple[datetime, str]], printed: P
     """Return what an event table has behind the place up to which a log was read; say so if it has nothing."""
     cursor = printed.cursors.get((source.instance, source.container), LogCursor())
     if kept:
-        return [f"{source.label}{readable(line)}" for line in behind(cursor, kept)]
+        lines = [f"{source.label}{readable(line)}" for line in behind(cursor, kept)]
+        if len(kept) < _MOST_KEPT or len(lines) < len(kept):
+            return lines
+        first = statements.spcs_get_logs(source.job, source.instance, source.container, start=cursor.stamp or _EPOCH)
+        return [f"{source.label}[… only the last {len(lines)} lines; this finds those before them: {first}]", *lines]
     if printed.is_whole:
         return []
     since = f" What it printed after {cursor.stamp} can't be shown." if cursor.stamp else ""

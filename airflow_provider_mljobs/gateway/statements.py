@@ -175,18 +175,22 @@ def get_stamped_service_logs(job: QualifiedName, instance: int, container: str, 
     return f"SELECT SYSTEM$GET_SERVICE_LOGS({source}, {_ALL_LINES:d}, FALSE, {literal(since)}, TRUE)"
 
 
-def spcs_get_logs(job: QualifiedName, instance: int, container: str, *, start: str, end: str | None = None) -> str:
+def spcs_get_logs(
+    job: QualifiedName, instance: int, container: str, *, start: str, end: str | None = None, most: int | None = None
+) -> str:
     """Read a container's log from the event table, which keeps it longer and whole.
 
     :param start: only lines from this time on; without, it would be those of a day.
     :param end: only lines until this time.
+    :param most: only so many of them: the last ones, the very last one first. Otherwise all, the first one first.
     """
     window = f"START_TIME => TO_TIMESTAMP_LTZ({literal(start)})"
     if end is not None:
         window += f", END_TIME => TO_TIMESTAMP_LTZ({literal(end)})"
+    order = "ASC" if most is None else f"DESC LIMIT {most:d}"
     return (
         f"SELECT TIMESTAMP, LOG FROM TABLE({job}!SPCS_GET_LOGS({window})) "
-        f"WHERE INSTANCE_ID = {instance:d} AND CONTAINER_NAME = {literal(container)} ORDER BY TIMESTAMP ASC"
+        f"WHERE INSTANCE_ID = {instance:d} AND CONTAINER_NAME = {literal(container)} ORDER BY TIMESTAMP {order}"
     )
 
 

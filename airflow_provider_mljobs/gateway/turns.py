@@ -46,6 +46,11 @@ class Turns(Generic[T]):
         """Take note of what a turn has cost; a dear one delays those that follow."""
         self._allowance -= statements
 
+    def has_allowance(self, now: float) -> bool:
+        """Tell whether there is something to spend."""
+        self._count(now)
+        return self._allowance >= 1.0
+
     def wait(self, now: float) -> float | None:
         """Return for how many seconds nobody can act; ``None`` if nobody has a turn."""
         self._count(now)

@@ -7,6 +7,7 @@ other reads what they print, on a session of its own, so that a slow log delays 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -43,8 +44,8 @@ DEFAULT_LOG_STATEMENTS_PER_MINUTE = 300.0
 _SPACING_SECONDS = 0.5
 # After a restart the watchers of all triggerers begin at the same moment; they should not go on asking together.
 _JITTER = 0.1
-# Jobs that the listing lacks are asked for singly: a few at a time, and ever more rarely.
-_MOST_SINGLE = 10
+# Jobs that the listing lacks are asked for singly: not for longer than this at a time, and each ever more rarely.
+_SINGLE_SECONDS = 5.0
 _LONGEST_SINGLE_PAUSE = 60.0
 # An account locks a user after a few wrong passwords. A connection that somebody mends is tried soon enough.
 _BACKOFF, _LONGEST_BACKOFF = 1.0, 30.0
@@ -59,11 +60,15 @@ _SHORTEST_LOG_INTERVAL = 0.5
 
 
 class Clock:
-    """Time as a watcher sees it."""
+    """Time as a watcher sees it: jobs' moments are those of the day, its own are counted, since a clock may be set."""
 
     def now(self) -> float:
         """Return seconds since the epoch."""
         return time.time()
+
+    def count(self) -> float:
+        """Return seconds since some moment, whatever happens to clocks."""
+        return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Wait until the condition is notified, but only for so long."""
@@ -72,9 +77,10 @@ class Clock:
 
 @dataclass(eq=False)
 class _Entry:
-    """A job on a watcher's list.
+    """A job on a watcher's list; all its moments are counted ones.
 
     :param following: the wait for it.
+    :param began: since when it is on the list.
     :param is_new: whether it hasn't been looked for yet.
     :param is_listed: whether the last listing had it.
     :param single_at: when to ask for it singly, if that is needed.
@@ -85,6 +91,7 @@ class _Entry:
     """
 
     following: Following
+    began: float
     is_new: bool = True
     is_listed: bool = False
     single_at: float = 0.0
@@ -95,7 +102,7 @@ class _Entry:
 
     def log_pause(self, characters: int, now: float) -> float:
         """Return after how many seconds to read on in a log of which so much has come since it was last read."""
-        since, self.read_at = now - self.read_at, now
+        since, self.read_at = max(0.0, now - self.read_at), now
         log_interval = self.following.request.log_interval
         if characters <= _CHATTY_CHARACTERS:
             return log_interval
@@ -135,8 +142,11 @@ class Watcher:
         self._for_looks = threading.Condition(self._lock)
         self._for_turns = threading.Condition(self._lock)
         self._entries: dict[Following, _Entry] = {}
-        self._has_new = False
-        self._turns: Turns[_Entry] = Turns(log_statements_per_minute or 1.0, self._clock.now())
+        self._has_new = self._has_more = False
+        # Both threads log in with the same credentials, so both hold back when one can't.
+        self._not_before = 0.0
+        self._failures = 0
+        self._turns: Turns[_Entry] = Turns(log_statements_per_minute or 1.0, self._clock.count())
         self._finals: deque[_Entry] = deque()
         self._is_watching = self._is_reading = False
         self._threads: list[threading.Thread] = []
@@ -147,9 +157,9 @@ class Watcher:
         :param request: the job, and until when to wait for it.
         :param tell: takes the reports. It is called from threads of this watcher, and must not block for long.
         """
-        now = self._clock.now()
-        following = Following(request, tell, now)
-        entry = _Entry(following, read_at=now)
+        following = Following(request, tell, self._clock.now())
+        now = self._clock.count()
+        entry = _Entry(following, began=now, read_at=now)
         with self._lock:
             self._entries[following] = entry
             self._is_watching = self._is_watching or self._start(self._watch)
@@ -187,6 +197,8 @@ class Watcher:
         entry = self._entries.pop(following, None)
         if entry is not None:
             self._turns.remove(entry)
+            if entry in self._finals:
+                self._finals.remove(entry)
         if not self._entries:
             self._for_looks.notify()
             self._for_turns.notify()
@@ -198,15 +210,15 @@ class Watcher:
 
     def _watch(self) -> None:
         client = MLJobClient(self._connect)
-        looked_at = not_before = 0.0
-        failures = 0
+        looked_at = rested_at = 0.0
         try:
-            while (entries := self._next_look(looked_at, not_before)) is not None:
+            while (entries := self._next_look(looked_at, rested_at)) is not None:
                 if entries:
-                    looked_at = self._clock.now()
-                    trouble = self._look(client, entries)
-                    failures = 0 if trouble is None else failures + 1
-                    not_before = 0.0 if trouble is None else self._clock.now() + _backoff(trouble, failures)
+                    looked_at = self._clock.count()
+                    self._note(self._look(client, entries))
+                    # A listing that takes long is followed by a rest as long.
+                    ended_at = self._clock.count()
+                    rested_at = ended_at + (ended_at - looked_at)
                 self._judge()
         except Exception as error:
             # Tasks would stay deferred for ever if nobody told them that nobody watches any more.
@@ -214,6 +226,13 @@ class Watcher:
             self._give_up(error)
         finally:
             client.close()
+
+    def _note(self, trouble: Exception | None) -> None:
+        """Take note of whether the connection works, for both threads."""
+        with self._lock:
+            self._failures = 0 if trouble is None else self._failures + 1
+            self._not_before = 0.0 if trouble is None else self._clock.count() + _backoff(trouble, self._failures)
+            self._for_turns.notify()
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:
@@ -223,23 +242,29 @@ class Watcher:
         for entry in entries:
             self._end(entry, Verdict.UNREACHABLE)
 
-    def _next_look(self, looked_at: float, not_before: float) -> list[_Entry] | None:
+    def _next_look(self, looked_at: float, rested_at: float) -> list[_Entry] | None:
         """Wait until there are jobs to look for, or none for a deadline; ``None`` if nobody follows one any more."""
         with self._lock:
             while self._entries:
-                entries, now = list(self._entries.values()), self._clock.now()
-                # A clock that was set back must not make the watcher look away for hours.
-                looked_at = min(looked_at, now)
-                look_at = max(looked_at + _until_look(entries, looked_at), not_before)
-                wake_at = min(look_at, *(_deadline(entry) for entry in entries))
+                entries, now = list(self._entries.values()), self._clock.count()
+                until_look = _SPACING_SECONDS if self._has_more else _until_look(entries, looked_at)
+                look_at = max(looked_at + until_look, rested_at, self._not_before)
                 if look_at <= now:
-                    self._has_new = False
+                    self._has_new = self._has_more = False
                     return entries
-                if wake_at <= now:
+                until_wake = min(look_at - now, *(self._until_deadline(entry) for entry in entries))
+                if until_wake <= 0:
                     return []
-                self._clock.wait(self._for_looks, wake_at - now)
+                self._clock.wait(self._for_looks, until_wake)
             self._is_watching = False
             return None
+
+    def _until_deadline(self, entry: _Entry) -> float:
+        """Return for how many seconds nothing becomes of a job without a look at it."""
+        if entry.final_since is not None:
+            return entry.final_since + _FINAL_SECONDS - self._clock.count()
+        deadline = entry.following.watch.next_deadline()
+        return math.inf if deadline is None else deadline - self._clock.now()
 
     def _look(self, client: MLJobClient, entries: Iterable[_Entry]) -> Exception | None:
         """Ask where jobs stand; returns what is wrong with the connection, if something is."""
@@ -280,17 +305,25 @@ class Watcher:
         return [entry for entry in group if entry.has_question]
 
     def _ask_for_each(self, client: MLJobClient, entries: Iterable[_Entry]) -> Exception | None:
-        """Ask singly for a few jobs, those first that have not been asked for longest."""
-        now = self._clock.now()
-        due = sorted((entry for entry in entries if entry.single_at <= now), key=lambda entry: entry.single_at)
-        for entry in due[:_MOST_SINGLE]:
+        """Ask singly for jobs, those first that the listing lacks, but not for so long that all others wait."""
+        began = self._clock.count()
+        due = sorted(
+            (entry for entry in entries if entry.single_at <= began), key=lambda each: (each.is_listed, each.single_at)
+        )
+        for entry in due:
+            now = self._clock.count()
+            if now > began + _SINGLE_SECONDS:
+                self._has_more = True
+                break
             entry.single_at = now + entry.single_pause
             entry.single_pause = min(2 * entry.single_pause, _LONGEST_SINGLE_PAUSE)
             try:
                 self._ask_for(client, entry)
             except Exception as error:  # noqa: BLE001 (as above)
-                self._could_not_ask([entry], error)
-                if (trouble := _of_connection(error)) is not None:
+                trouble = _of_connection(error)
+                if trouble is not None or not entry.is_listed:
+                    self._could_not_ask([entry], error)
+                if trouble is not None:
                     return trouble
         return None
 
@@ -311,8 +344,10 @@ class Watcher:
 
     def _could_not_ask(self, group: Iterable[_Entry], error: Exception) -> None:
         now = self._clock.now()
+        # Without what differs from statement to statement, so that people are told once.
+        why = error.message if isinstance(error, GatewayError) else f"{type(error).__name__}: {error}"
         for entry in group:
-            entry.following.update(partial(JobWatch.failed_to_ask, why=str(error), now=now), now)
+            entry.following.update(partial(JobWatch.failed_to_ask, why=why, now=now), now)
 
     def _judge(self) -> None:
         """End the waits that are over."""
@@ -321,15 +356,20 @@ class Watcher:
         now = self._clock.now()
         for entry in entries:
             verdict = entry.following.watch.verdict(now)
-            if verdict.is_final and not self._awaits_last_lines(entry, verdict, now):
+            if verdict.is_final and not self._awaits_last_lines(entry, verdict):
                 self._end(entry, verdict)
 
-    def _awaits_last_lines(self, entry: _Entry, verdict: Verdict, now: float) -> bool:
-        """Tell whether what a finished job has printed last is yet to be read; it is gone from the node soon."""
+    def _awaits_last_lines(self, entry: _Entry, verdict: Verdict) -> bool:
+        """Tell whether what a finished job has printed last is yet to be read; it is gone from the node soon.
+
+        Who ends while many others do doesn't wait: whoever takes the result reads the log.
+        """
         if verdict is not Verdict.FINISHED or not self._shows_log(entry):
             return False
         with self._lock:
-            if entry.final_since is None and len(self._finals) < _MOST_FINAL:
+            now = self._clock.count()
+            is_cheap = len(self._finals) < _MOST_FINAL and self._turns.has_allowance(now)
+            if entry.final_since is None and is_cheap:
                 entry.final_since = now
                 self._turns.remove(entry)
                 self._finals.append(entry)
@@ -352,7 +392,7 @@ class Watcher:
                 with self._lock:
                     self._turns.spend(client.connection.statements - before)
                     if entry.final_since is None and entry.following in self._entries:
-                        now = self._clock.now()
+                        now = self._clock.count()
                         self._turns.add(entry, now + entry.log_pause(characters, now))
         finally:
             client.close()
@@ -360,13 +400,15 @@ class Watcher:
     def _next_turn(self) -> _Entry | None:
         with self._lock:
             while self._entries:
-                if self._finals:
-                    return self._finals.popleft()
-                now = self._clock.now()
-                entry = self._turns.take(now)
-                if entry is not None:
-                    return entry
-                self._clock.wait(self._for_turns, self._turns.wait(now))
+                now = self._clock.count()
+                held_back = self._not_before - now
+                if held_back <= 0:
+                    if self._finals:
+                        return self._finals.popleft()
+                    entry = self._turns.take(now)
+                    if entry is not None:
+                        return entry
+                self._clock.wait(self._for_turns, held_back if held_back > 0 else self._turns.wait(now))
             self._is_reading = False
             return None
 
@@ -378,9 +420,11 @@ class Watcher:
                 entry.following.explain(client, self._clock.now())
                 return 0
             return entry.following.read(client, self._clock.now(), is_final=is_final)
-        except Exception as error:  # a log that can't be read now ends no job; what is left of it is read later
-            level = logging.DEBUG if isinstance(error, GatewayError) else logging.ERROR
-            logger.log(level, "The log of job %s can't be read now: %s", entry.following.job, error, exc_info=True)
+        except Exception as error:  # a log that can't be read now ends no job; it is read later
+            logger.debug("The log of job %s can't be read now: %s", entry.following.job, error, exc_info=True)
+            trouble = _of_connection(error)
+            if trouble is not None:
+                self._note(trouble)
             return 0
         finally:
             if is_final:
@@ -399,16 +443,8 @@ def _until_look(entries: Iterable[_Entry], looked_at: float) -> float:
     """Return for how many seconds to look away from all these jobs."""
     if any(entry.is_new for entry in entries):
         return min(_SPACING_SECONDS, *(entry.following.request.poll_interval for entry in entries))
-    ages = ((looked_at - entry.following.began, entry.following.request.poll_interval) for entry in entries)
+    ages = ((looked_at - entry.began, entry.following.request.poll_interval) for entry in entries)
     return min(pause(*age) for age in ages) * random.uniform(1 - _JITTER, 1)  # noqa: S311 (no secret)
-
-
-def _deadline(entry: _Entry) -> float:
-    """Return when something becomes of a job without a look at it."""
-    if entry.final_since is not None:
-        return entry.final_since + _FINAL_SECONDS
-    deadline = entry.following.watch.next_deadline()
-    return float("inf") if deadline is None else deadline
 
 
 def _backoff(trouble: Exception, failures: int) -> float:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 BANNER = "-" * 32
 TITLES = ("ML job started", "ML job finished")
@@ -48,16 +48,29 @@ def tail(log: str) -> str:
     return cut.partition("\n")[2] or cut
 
 
-def blocks(log: str) -> Iterator[str]:
-    """Yield a log in blocks of whole lines of at most 64 KB; a longer line makes a block of its own."""
+def blocks(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines in blocks of at most 64 KB; a line that is longer by itself is cut into several."""
     block: list[str] = []
     size = 0
-    for line in log.splitlines():
-        length = len(line.encode(errors="replace")) + 1
-        if block and size + length > _BLOCK_BYTES:
-            yield "\n".join(block)
-            block, size = [], 0
-        block.append(line)
-        size += length
+    for line in lines:
+        for part in _parts(line):
+            length = len(part.encode(errors="replace")) + 1
+            if block and size + length > _BLOCK_BYTES:
+                yield "\n".join(block)
+                block, size = [], 0
+            block.append(part)
+            size += length
     if block:
         yield "\n".join(block)
+
+
+def _parts(line: str) -> Iterator[str]:
+    # A character has up to four bytes.
+    if len(line) * 4 < _BLOCK_BYTES:
+        yield line
+        return
+    content = line.encode(errors="replace")
+    while content:
+        part = content[: _BLOCK_BYTES - 1].decode(errors="ignore")
+        yield part
+        content = content[len(part.encode()) :]

@@ -6,6 +6,7 @@ container is what ``snowflake.ml.jobs`` builds, so that Snowflake's own client a
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -228,3 +229,14 @@ def _ray_endpoints(spec: JobSpec) -> list[dict[str, Any]]:
     ports = [{"name": name, "port": PORTS[variable], "protocol": "TCP"} for name, variable in _RAY_ENDPOINTS.items()]
     ranges = [{"name": name, "portRange": text, "protocol": "TCP"} for name, text in _RAY_RANGES.items()]
     return [*ports, *ranges]
+
+
+def given_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a container's variables as its code sees them, also those that could not be sent as they are."""
+    found = dict(environment)
+    try:
+        hidden = json.loads(found.pop("MLJOBS_ENV", "{}"))
+    except ValueError:
+        # Somebody else's variable of that name.
+        return dict(environment)
+    return {**found, **hidden} if isinstance(hidden, dict) else dict(environment)

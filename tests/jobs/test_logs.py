@@ -39,25 +39,29 @@ def test_a_tail_is_whole_lines_of_at_most_8_kb(log, expected):
 
 
 def test_blocks_are_whole_lines_of_at_most_64_kb():
-    """Together the blocks are the log."""
-    lines = ["é" * 1000, "", "z"] * 100
-    texts = list(blocks("\n".join(lines)))
+    """Together the blocks are the log, empty lines at the end included."""
+    lines = ["é" * 1000, "", "z", ""] * 100
+    texts = list(blocks(lines))
 
     assert lines == "\n".join(texts).split("\n")
     assert 4 == len(texts)
     assert all(len(text.encode()) <= 65_536 for text in texts)
 
 
-def test_a_long_line_is_a_block_of_its_own():
-    """No line is cut."""
-    long = "x" * 100_000
+@pytest.mark.parametrize("character", ["x", "é", "🚀"])
+def test_a_long_line_is_cut_into_several_blocks(character):
+    """No block is longer than a log store takes, and no character is torn."""
+    long = character * 100_000
 
-    assert ["a", long, "b\nc"] == list(blocks(f"a\n{long}\nb\nc\n"))
+    texts = list(blocks(["a", long, "b", "c"]))
+
+    assert f"a{long}bc" == "".join(texts).replace("\n", "")
+    assert all(len(text.encode()) <= 65_536 for text in texts)
 
 
 def test_an_empty_log_has_no_blocks():
     """There is nothing to write then."""
-    assert [] == list(blocks(""))
+    assert [] == list(blocks([]))
 
 
 @pytest.mark.parametrize(

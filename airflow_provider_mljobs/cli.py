@@ -1,0 +1,228 @@
+"""What `airflow mljobs` does: the hook's verbs for people. Errors are one line on stderr, and an exit code."""
+
+# ruff: noqa: T201 (a command line program prints)
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from airflow.cli.simple_table import AirflowConsole
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowException
+from airflow.utils.cli import suppress_logs_and_warning
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError
+from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Request
+from airflow_provider_mljobs.gateway.joblogs import Printed
+from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterator
+    from typing import NoReturn
+
+    from airflow_provider_mljobs.gateway.following import Report
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+
+_FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
+_FOLLOW_SECONDS = 2.0
+# To log out; a network that hangs is not waited for.
+_GOODBYE_SECONDS = 5.0
+
+
+def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Namespace], None]:
+    """Give a command its hook, and say in one line what goes wrong."""
+
+    @suppress_logs_and_warning
+    @wraps(function)
+    def command(args: Namespace) -> None:
+        try:
+            with _as_server(), MLJobHook(args.conn_id) as hook:
+                function(args, hook)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise SystemExit(_INTERRUPTED) from None
+        except BrokenPipeError:
+            # Who reads has read enough; Python would complain when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except InvalidJobSpecError as error:
+            _exit(str(error), _USAGE)
+        except (MLJobError, AirflowException) as error:
+            _exit(str(error))
+
+    return command
+
+
+@contextmanager
+def _as_server() -> Iterator[None]:
+    """Let connections come from Airflow's database, too, as its own commands do."""
+    name = "_AIRFLOW_PROCESS_CONTEXT"
+    before = os.environ.get(name)
+    os.environ[name] = "server"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _exit(message: str, code: int = _FAILURE) -> NoReturn:
+    print(" ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)
+
+
+@_command
+def list_jobs(args: Namespace, hook: MLJobHook) -> None:
+    """List jobs, the newest last."""
+    schema = None if (args.schema or "").lower() == "account" else hook.schema_of(args.schema)
+    rows = [row for row in hook.list(args.prefix, schema) if args.state in {None, row["status"]}]
+    AirflowConsole().print_as(
+        sorted(rows, key=lambda row: row["created_on"]),
+        args.output,
+        lambda row: {
+            "job_id": f"{row['database_name']}.{row['schema_name']}.{row['name']}",
+            "status": row["status"],
+            "compute_pool": row["compute_pool"],
+            "created_on": row["created_on"].isoformat(timespec="seconds"),
+            "task": _task(row["comment"]),
+        },
+    )
+
+
+@_command
+def describe_job(args: Namespace, hook: MLJobHook) -> None:
+    """Show what is known of a job."""
+    found = hook.describe(hook.job(args.job))
+    found["created_on"] = found["created_on"].isoformat(timespec="seconds")
+    for container in found["containers"]:
+        if (started := container["started"]) is not None:
+            container["started"] = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
+    if args.output in {"json", "yaml"}:
+        _print_value(found, args.output)
+        return
+    containers = found.pop("containers")
+    console = AirflowConsole()
+    console.print_as([{"property": name, "value": value} for name, value in found.items()], args.output)
+    shown = ("instance_id", "name", "status", "message", "last_exit_code", "started")
+    console.print_as([{name: container[name] for name in shown} for container in containers], args.output)
+
+
+@_command
+def logs_job(args: Namespace, hook: MLJobHook) -> None:
+    """Show what a job has printed; or, with ``--follow``, what it prints until its end."""
+    job = hook.job(args.job)
+    status = hook.status(job)
+    chosen = hook.client.sources(job, args.instance, args.container)
+    if not chosen:
+        _exit(f"Job {job} has no such container.")
+    if not args.follow:
+        if text := hook.client.read(chosen):
+            print(text)
+        return
+    labels = tuple(source.label for source in chosen)
+    event = _follow(hook, job, lambda line: _print_line(line, labels))
+    verdict, status = Verdict(event["verdict"]), JobStatus(event["status"])
+    if verdict is not Verdict.FINISHED:
+        _exit(f"Job {job}: {event['message']}")
+    for line in hook.client.rest_of_log(job, Printed.from_json(event["printed"])).unseen:
+        _print_line(line, labels)
+    if status is not JobStatus.DONE:
+        raise SystemExit(_FAILURE)
+
+
+@_command
+def result_job(args: Namespace, hook: MLJobHook) -> None:
+    """Show what a job has returned."""
+    job = hook.job(args.job)
+    status = hook.status(job)
+    if not status.is_terminal:
+        _exit(f"Job {job} is {status}: it has no result yet.")
+    result = hook.result(job)
+    if result is None:
+        _exit(f"Job {job} ended {status} and has left no result.")
+    if not result.success:
+        _exit(result.remote_error(str(job), status, "").message)
+    _print_value(result.xcom, args.output)
+
+
+@_command
+def cancel_job(args: Namespace, hook: MLJobHook) -> None:
+    """Stop a job."""
+    job = hook.job(args.job)
+    status = hook.status(job)
+    if status.is_terminal:
+        print(f"Job {job} ended {status} already.")
+        return
+    hook.cancel(job)
+    print(f"Cancelled job {job}.")
+
+
+@_command
+def drop_job(args: Namespace, hook: MLJobHook) -> None:
+    """Drop a job."""
+    job = hook.job(args.job)
+    status = JobStatus(hook.client.describe(job)["status"])
+    if not status.is_terminal and not args.force:
+        _exit(f"Job {job} is {status}: cancel it first, or pass --force.")
+    hook.drop(job)
+    print(f"Dropped job {job}.")
+
+
+def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:
+    """Show what a job prints until the watch is over, and return the event of its end."""
+    patience = conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0)
+    request = Request(
+        job=job, watch=JobWatch(patience=patience), poll_interval=_FOLLOW_SECONDS, log_interval=_FOLLOW_SECONDS
+    )
+    reports: SimpleQueue[Report] = SimpleQueue()
+    wait = hook.follow(request, reports.put)
+    try:
+        while True:
+            match reports.get():
+                case Note(text):
+                    print(text, file=sys.stderr)
+                case Output(lines):
+                    for line in lines:
+                        show(line)
+                    sys.stdout.flush()
+                case Ended(event):
+                    return event
+    except KeyboardInterrupt:
+        _exit(f"Job {job} goes on.", _INTERRUPTED)
+    finally:
+        wait.stop(_GOODBYE_SECONDS)
+
+
+def _print_line(line: str, labels: tuple[str, ...]) -> None:
+    """Print a line of one of the containers that were asked for."""
+    if line.startswith(labels):
+        print(line)
+
+
+def _print_value(value: Any, output: str) -> None:
+    if output == "yaml":
+        import yaml
+
+        print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), end="")
+    else:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _task(comment: str | None) -> str:
+    """Return the task that has submitted a job, as its COMMENT says; else what people have written there."""
+    try:
+        origin = json.loads(comment or "")
+        return str(origin["comment"]) if "dag_id" not in origin else f"{origin['dag_id']}.{origin['task_id']}"
+    except (ValueError, TypeError, LookupError):
+        return comment or ""

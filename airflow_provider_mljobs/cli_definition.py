@@ -1,0 +1,72 @@
+"""The commands of `airflow mljobs`: data. Airflow reads them whatever it is called for; what they do is in `cli.py`."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import (
+    ARG_OUTPUT,
+    ARG_VERBOSE,
+    ActionCommand,
+    Arg,
+    CLICommand,
+    GroupCommand,
+    lazy_load_command,
+    positive_int,
+)
+
+from airflow_provider_mljobs.jobs.status import JobStatus
+
+_JOB = Arg(("job",), help="NAME, SCHEMA.NAME or DATABASE.SCHEMA.NAME; what is missing comes from the connection")
+_CONNECTION = Arg(
+    ("-c", "--conn-id"), help="Airflow connection (default: snowflake_default)", default="snowflake_default"
+)
+_ALWAYS = (_CONNECTION, ARG_VERBOSE)
+
+
+def get_mljobs_cli_commands() -> list[CLICommand]:
+    """Return the commands for Airflow's parser."""
+    commands = (
+        _command(
+            "list",
+            "List jobs",
+            Arg(
+                ("--schema",),
+                help="SCHEMA, DATABASE.SCHEMA, or 'account' for all that the role may see (default: the connection's)",
+            ),
+            Arg(("--prefix",), help="Beginning of the jobs' names (default: MLJOB_); '' for all", default="MLJOB_"),
+            Arg(
+                ("--state",),
+                help=f"Only jobs in this state: {', '.join(JobStatus)}",
+                type=str.upper,
+                choices=tuple(status.value for status in JobStatus),
+                metavar="STATE",
+            ),
+            ARG_OUTPUT,
+        ),
+        _command("describe", "Show what is known of a job and its containers", _JOB, ARG_OUTPUT),
+        _command(
+            "logs",
+            "Show what a job prints",
+            _JOB,
+            Arg(
+                ("-f", "--follow"),
+                help="Go on until the job ends; the exit code is 0 if it ends DONE. Ctrl-C leaves the job alone",
+                action="store_true",
+            ),
+            Arg(("--instance",), help="Only this instance", type=positive_int(allow_zero=True)),
+            Arg(("--container",), help="Only containers of this name"),
+        ),
+        _command("result", "Show what a job has returned; as JSON unless the output is yaml", _JOB, ARG_OUTPUT),
+        _command("cancel", "Stop a job; its log and result stay", _JOB),
+        _command(
+            "drop",
+            "Drop a job that has ended, and its log; its files on the stage stay",
+            _JOB,
+            Arg(("--force",), help="Drop it even if it hasn't ended", action="store_true"),
+        ),
+    )
+    return [GroupCommand(name="mljobs", help="Look after Snowflake ML Jobs", subcommands=commands)]
+
+
+def _command(name: str, help_text: str, *args: Arg) -> ActionCommand:
+    function = lazy_load_command(f"airflow_provider_mljobs.cli.{name}_job{'s' if name == 'list' else ''}")
+    return ActionCommand(name=name, help=help_text, func=function, args=(*args, *_ALWAYS))

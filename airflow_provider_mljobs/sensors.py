@@ -1,0 +1,300 @@
+"""The sensor: waits for a job that somebody else has submitted, and leaves it alone."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    InvalidJobSpecError,
+    JobNotFoundError,
+    MLJobError,
+    MLJobFailedError,
+    ResultError,
+    SnowflakeUnavailableError,
+)
+from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, jsonb_safe
+from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_provider_mljobs.hooks import MLJobHook
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
+
+# Airflow's own timeout is for the case that no trigger reports the deadline.
+_DEFER_GRACE_SECONDS = 60.0
+# A worker may report its exit some seconds after a deferral; a task that is queued again by then is failed.
+_SHORTEST_DEFERRAL_SECONDS = 10.0
+# To log out; a network that hangs is not waited for.
+_GOODBYE_SECONDS = 5.0
+
+
+class MLJobSensor(BaseSensorOperator):
+    """Wait until a job is DONE that another task, another program or a person has submitted.
+
+    The job is given by its id, or is the newest whose name fits a pattern. It is never cancelled or dropped, whatever
+    becomes of the task. Its log is in the task log; XCom has ``return_value`` (the job's id, or with ``result`` what
+    the job has returned), ``job_id``, ``status`` and ``timeline``. A job that doesn't end DONE fails the task with
+    :class:`~airflow_provider_mljobs.exceptions.MLJobFailedError` or one of its subclasses, as it fails the task of an
+    :class:`~airflow_provider_mljobs.operators.MLJobOperator`; with ``soft_fail`` the task is skipped instead.
+    Example::
+
+        MLJobSensor(task_id="nightly", name_pattern="NIGHTLY_{{ ds_nodash }}%", schema="ml", deferrable=True)
+
+    :param job_id: the job: ``[[db.]schema.]name``. It has to have been submitted already. (templated)
+    :param name_pattern: or what its name is like, in the words of SQL's LIKE: ``%`` stands for anything, ``_`` for one
+        character; case doesn't count. Until there is one, the task waits; of several the newest counts, also if it has
+        ended. (templated)
+    :param database: database of the job; the connection's by default. (templated)
+    :param schema: schema of the job; the connection's by default, and a pattern is looked for in the whole account if
+        that has none. (templated)
+    :param result: whether the job's result is read; a job that has left none fails the task.
+    :param snowflake_conn_id: the Airflow connection. (templated)
+    :param deferrable: whether to wait in the triggerer instead of holding a worker.
+    :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
+    :param log_interval: seconds between two looks at what the job prints, while it runs; 0 shows its log at the end.
+
+    Of the parameters of Airflow's sensors, ``timeout`` is for how long to wait in all, for the job to come and to end;
+    ``poke_interval`` is the pause between two looks for a job that there isn't yet. ``mode="reschedule"`` looks every
+    ``poke_interval`` seconds and shows the log at the end; a deferrable sensor has no need of it.
+
+    :raises InvalidJobSpecError: when the arguments name no job, or two.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "name_pattern", "database", "schema", "snowflake_conn_id")
+    ui_color = "#d5f0fa"
+
+    def __init__(  # noqa: PLR0913 (the parameters of a wait)
+        self,
+        *,
+        job_id: str | None = None,
+        name_pattern: str | None = None,
+        database: str | None = None,
+        schema: str | None = None,
+        result: bool = False,
+        snowflake_conn_id: str = "snowflake_default",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 10.0,
+        log_interval: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (job_id is None) == (name_pattern is None):
+            raise InvalidJobSpecError("Pass either job_id or name_pattern.")
+        if not poll_interval > 0 or not log_interval >= 0:
+            raise InvalidJobSpecError(
+                "poll_interval must be more than 0 seconds, and log_interval a number of seconds, or 0 for none; "
+                f"got {poll_interval!r} and {log_interval!r}."
+            )
+        self.job_id = job_id
+        self.name_pattern = name_pattern
+        self.database = database
+        self.schema = schema
+        self.result = result
+        self.snowflake_conn_id = snowflake_conn_id
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.log_interval = log_interval
+
+    @cached_property
+    def hook(self) -> MLJobHook:
+        """The connection that the task uses."""
+        # Imported here: it loads a database toolkit that no DAG file needs.
+        from airflow_provider_mljobs.hooks import MLJobHook
+
+        return MLJobHook(self.snowflake_conn_id, database=self.database, schema=self.schema)
+
+    def execute(self, context: Context) -> Any:
+        """Find the job and wait for it, or defer."""
+        if self.mode == "reschedule" and not self.deferrable:
+            return super().execute(context)
+        return self.look(context, deadline=time.time() + self.timeout)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once, for Airflow's own loop."""
+        with self._ending():
+            job = self._find()
+            status = JobStatus.UNKNOWN if job is None else self._status(job)
+            if job is None or not status.is_terminal:
+                return PokeReturnValue(is_done=False)
+            return PokeReturnValue(is_done=True, xcom_value=self._finish(context, _ended(job, status)))
+
+    def look(self, context: Context, event: Mapping[str, Any] | None = None, *, deadline: float) -> Any:  # noqa: ARG002 (Airflow passes it)
+        """Find the job and wait for it.
+
+        :param event: of the trigger after which to look again.
+        :param deadline: until when to wait, in seconds since the epoch.
+        """
+        with self._ending():
+            while (job := self._find()) is None:
+                self._pause(deadline)
+            self.log.info("Waiting for job %s.", job)
+            status = self._status(job)
+            if status.is_terminal:
+                return self._finish(context, _ended(job, status))
+            watch = JobWatch(deadline=deadline, patience=_patience())
+            if self.deferrable:
+                self._defer(job, watch)
+            return self._finish(context, self._wait(job, watch))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on after the trigger has seen the end of the job."""
+        with self._ending():
+            return self._finish(context, event)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Log out at the end, and skip the task where Airflow's sensors are told to."""
+        failures = (MLJobError,) if self.never_fail else (MLJobFailedError,)
+        try:
+            yield
+        except (AirflowSensorTimeout, *failures) as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
+        finally:
+            self.hook.close()
+
+    def _find(self) -> QualifiedName | None:
+        """Return the job, if there is one."""
+        if self.name_pattern is None:
+            if not self.job_id:
+                raise InvalidJobSpecError("job_id is empty.")
+            return self.hook.job(self.job_id)
+        try:
+            job = self.hook.newest(self.name_pattern)
+        except SnowflakeUnavailableError as error:
+            self.log.warning("Can't look for jobs like %s: %s", self.name_pattern, error)
+            return None
+        if job is None:
+            self.log.info("There is no job like %s yet.", self.name_pattern)
+        return job
+
+    def _pause(self, deadline: float) -> None:
+        """Wait before the next look for a job."""
+        left = deadline - time.time()
+        if left <= 0:
+            raise AirflowSensorTimeout(f"There was no job like {self.name_pattern} within {self.timeout:g} s.")
+        pause = min(self.poke_interval, left)
+        if not self.deferrable:
+            time.sleep(pause)
+            return
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        at = datetime.now(UTC) + timedelta(seconds=max(pause, _SHORTEST_DEFERRAL_SECONDS))
+        self.defer(trigger=DateTimeTrigger(at), method_name="look", kwargs={"deadline": deadline})
+
+    def _status(self, job: QualifiedName) -> JobStatus:
+        try:
+            return self.hook.status(job)
+        except JobNotFoundError as error:
+            raise JobNotFoundError(
+                f"There is no job {job}, or the role of {self.snowflake_conn_id} may not see it. A sensor with job_id "
+                "waits for a job that was submitted before; name_pattern waits for one to come.",
+                error.errno,
+                error.sqlstate,
+                error.query_id,
+            ) from error
+        except SnowflakeUnavailableError as error:
+            self.log.warning("Can't ask for job %s: %s", job, error)
+            return JobStatus.UNKNOWN
+
+    def _defer(self, job: QualifiedName, watch: JobWatch) -> None:
+        from airflow_provider_mljobs.triggers import MLJobTrigger
+
+        left = (watch.deadline or 0.0) - time.time()
+        self.defer(
+            trigger=MLJobTrigger(
+                job_id=str(job),
+                snowflake_conn_id=self.snowflake_conn_id,
+                poll_interval=self.poll_interval,
+                log_interval=self.log_interval,
+                deadline=watch.deadline,
+                patience=watch.patience,
+                cancel_on_kill=False,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=left + self.poll_interval + _DEFER_GRACE_SECONDS),
+        )
+
+    def _wait(self, job: QualifiedName, watch: JobWatch) -> dict[str, Any]:
+        """Wait in the worker, by the same watcher as the trigger."""
+        from airflow_provider_mljobs.gateway.following import Request
+        from airflow_provider_mljobs.tasklog import TaskLog
+
+        events: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        request = Request(job=job, watch=watch, poll_interval=self.poll_interval, log_interval=self.log_interval)
+        wait = self.hook.follow(request, TaskLog(self.log, job, events.put))
+        try:
+            return events.get()
+        finally:
+            wait.stop(_GOODBYE_SECONDS)
+
+    def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Show the log, push what XCom gets, and return the value or raise what happened."""
+        from airflow_provider_mljobs.gateway.completion import Ending, complete
+        from airflow_provider_mljobs.gateway.joblogs import Printed
+        from airflow_provider_mljobs.tasklog import mask_environment, write_output
+
+        job, status, verdict = self.hook.job(event["job_id"]), JobStatus(event["status"]), Verdict(event["verdict"])
+        if verdict is Verdict.TIMED_OUT:
+            # The job is somebody else's: it goes on.
+            raise AirflowSensorTimeout(f"Job {job} is still {status} after the sensor's timeout of {self.timeout:g} s.")
+        with suppress(GatewayError):
+            mask_environment(self.hook.client.layout(job).environment)
+        outcome = complete(
+            self.hook.client,
+            Ending(
+                job=job,
+                directory=self._directory(job, status),
+                verdict=verdict,
+                status=status,
+                message=event["message"],
+                printed=Printed.from_json(event["printed"]),
+                max_bytes=conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES),
+            ),
+        )
+        write_output(self.log, job, outcome.unseen)
+        self.log.info("Job %s ended %s.", job, outcome.status)
+        if self.do_xcom_push:
+            found = {"job_id": str(job), "status": outcome.status.value, "timeline": event["timeline"]}
+            for key, value in found.items():
+                context["ti"].xcom_push(key=key, value=jsonb_safe(value))
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.result.xcom if self.result and outcome.result is not None else str(job)
+
+    def _directory(self, job: QualifiedName, status: JobStatus) -> StagePath | None:
+        """Return where the job's result is, if it is needed: for the sensor's value, or for the payload's exception."""
+        is_wanted = self.result and status is JobStatus.DONE
+        if not is_wanted and status is not JobStatus.FAILED:
+            return None
+        try:
+            return self.hook.client.directory(job)
+        except (ResultError, GatewayError) as error:
+            if is_wanted:
+                raise ResultError(f"Job {job} is DONE, but where its result is can't be found out: {error}") from error
+            return None
+
+
+def _ended(job: QualifiedName, status: JobStatus) -> dict[str, Any]:
+    """Build the event of a job that was over when it was found."""
+    watch = JobWatch().observed(status, time.time())
+    return to_event(str(job), Verdict.FINISHED, status, timeline=watch.timeline)
+
+
+def _patience() -> float:
+    return float(conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0))

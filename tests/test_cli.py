@@ -1,0 +1,317 @@
+"""`airflow mljobs`, by Airflow's own parser, on the embedded Snowflake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import yaml
+
+from airflow_provider_mljobs.cli_definition import get_mljobs_cli_commands
+from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.jobs.identifiers import Identifier
+from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.jobs.spec import JobSpec
+from tests.lab import POOL, STAGE
+
+PACKAGE = "airflow_provider_mljobs"
+COMMENT = json.dumps({"dag_id": "weekly", "task_id": "train"})
+
+
+def talk():
+    """Print a little, and return a mapping."""
+    import time
+
+    for number in range(5):
+        print("line", number)
+        time.sleep(0.05)
+    return {"auc": 0.8}
+
+
+def fail():
+    """Raise."""
+    raise ValueError("no such table")
+
+
+def sleep():
+    """Run for longer than anybody waits."""
+    import time
+
+    print("sleeping")
+    time.sleep(60)
+
+
+def submit(name, function, *, wait_for=None, **fields):
+    """Submit a job by hand, and wait until it has a status."""
+    with MLJobHook() as hook:
+        spec = JobSpec(name=hook.job(name), compute_pool=Identifier(POOL), stage=hook.stage(STAGE), **fields)
+        job_id = hook.submit(spec, Payload.of_function(function))
+        if wait_for:
+            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('{wait_for}', 60)")
+    return job_id
+
+
+@pytest.fixture
+def mljobs(airflow, capsys):
+    """Run a command; returns its exit code and what it printed on stdout and stderr."""
+    from airflow.cli.cli_parser import get_parser
+
+    def run(*words):
+        code = 0
+        capsys.readouterr()
+        try:
+            args = get_parser().parse_args(["mljobs", *words])
+            args.func(args)
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_list(mljobs):
+    """Jobs by prefix and state, with the task that their COMMENT names; the oldest first."""
+    submit("MLJOB_A", talk, wait_for="DONE", comment=COMMENT)
+    submit("MLJOB_B", sleep, comment="by hand")
+    submit("OTHER", sleep)
+
+    rows = json.loads(mljobs("list", "-o", "json")[1])
+    sleeping = json.loads(mljobs("list", "--state", "done", "--prefix", "", "-o", "json")[1])
+
+    assert ["MLJOBS_DB.PUBLIC.MLJOB_A", "MLJOBS_DB.PUBLIC.MLJOB_B"] == [row["job_id"] for row in rows]
+    assert ["weekly.train", "by hand"] == [row["task"] for row in rows]
+    assert {"job_id", "status", "compute_pool", "created_on", "task"} == rows[0].keys()
+    assert ["DONE"] == [row["status"] for row in sleeping]
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"), [(None, True), ("public", True), ("MLJOBS_DB.PUBLIC", True), ("ACCOUNT", True)], ids=str
+)
+def test_list_schema(mljobs, schema, expected):
+    """The connection's schema, one by its name, or the whole account."""
+    submit("MLJOB_THERE", talk)
+
+    code, shown, _ = mljobs("list", *(["--schema", schema] if schema else []))
+
+    assert (0, expected) == (code, "MLJOB_THERE" in shown)
+
+
+def test_list_another_schema(mljobs, airflow):
+    """What is elsewhere isn't shown; an empty list is no error."""
+    airflow.query("CREATE SCHEMA IF NOT EXISTS MLJOBS_DB.ELSEWHERE")
+    submit("MLJOB_THERE", talk)
+
+    code, shown, _ = mljobs("list", "--schema", "elsewhere", "-o", "json")
+
+    assert (0, []) == (code, json.loads(shown))
+
+
+@pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_describe(mljobs, output, load):
+    """One mapping, with the job's containers."""
+    job_id = submit("MLJOB_A", talk, wait_for="DONE", comment=COMMENT)
+
+    found = load(mljobs("describe", "mljob_a", "-o", output)[1])
+
+    assert [job_id, "DONE", POOL] == [found[key] for key in ("job_id", "status", "compute_pool")]
+    assert "weekly" == json.loads(found["comment"])["dag_id"]
+    assert [("0", "main", "0")] == [
+        (each["instance_id"], each["name"], each["last_exit_code"]) for each in found["containers"]
+    ]
+
+
+def test_describe_as_a_table(mljobs):
+    """Two tables: the job and its containers."""
+    submit("MLJOB_A", talk, wait_for="DONE")
+
+    code, shown, _ = mljobs("describe", "MLJOB_A")
+
+    assert 0 == code
+    assert [] == [word for word in ("compute_pool", POOL, "instance_id", "main") if word not in shown]
+
+
+def test_logs(mljobs):
+    """What was printed, on stdout."""
+    submit("MLJOB_A", talk, wait_for="DONE")
+
+    code, shown, _ = mljobs("logs", "MLJOB_A")
+
+    assert (0, 1) == (code, shown.count("line 4\n"))
+
+
+def test_follow(mljobs):
+    """Each line once, from the beginning to the end of the job; what became of it is the exit code."""
+    submit("MLJOB_A", talk)
+
+    code, shown, told = mljobs("logs", "-f", "MLJOB_A")
+
+    assert (0, [1] * 5) == (code, [shown.count(f"line {number}\n") for number in range(5)])
+    assert "Job MLJOBS_DB.PUBLIC.MLJOB_A: finishing: DONE." in told
+
+
+def test_follow_a_job_that_fails(mljobs):
+    """The exit code says so, and the traceback is in the job's log."""
+    submit("MLJOB_A", fail)
+
+    code, shown, told = mljobs("logs", "-f", "MLJOB_A")
+
+    assert 1 == code
+    assert "ValueError: no such table" in shown
+    assert "finishing: FAILED" in told
+
+
+def test_logs_of_one_instance(mljobs):
+    """Of several instances one can be chosen, also while it is followed."""
+    submit("MLJOB_A", talk, target_instances=2, parallel=True)
+
+    followed = mljobs("logs", "-f", "MLJOB_A", "--instance", "1")[1]
+    read = mljobs("logs", "MLJOB_A", "--instance", "1", "--container", "main")[1]
+    nothing = mljobs("logs", "MLJOB_A", "--instance", "7")
+
+    assert "[instance 1] line 4\n" in followed
+    assert "[instance 1] line 4\n" in read
+    assert "[instance 0]" not in followed + read
+    assert (1, "Job MLJOBS_DB.PUBLIC.MLJOB_A has no such container.\n") == (nothing[0], nothing[2])
+
+
+def test_ctrl_c(airflow):
+    """It ends the command without a traceback, and the job goes on."""
+    submit("MLJOB_A", sleep)
+    command = [sys.executable, "-m", "airflow", "mljobs", "logs", "-f", "MLJOB_A"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as shell:
+        next(line for line in shell.stdout if "sleeping" in line)
+        shell.send_signal(signal.SIGINT)
+        _, told = shell.communicate(timeout=60)
+
+    assert (130, "Job MLJOBS_DB.PUBLIC.MLJOB_A goes on.") == (shell.returncode, told.splitlines()[-1])
+    assert "Traceback" not in told
+    assert ["RUNNING"] == [row["status"] for row in airflow.query("SHOW JOB SERVICES IN ACCOUNT")]
+
+
+def test_no_thread_is_left(mljobs):
+    """The watcher of a command ends with it."""
+    submit("MLJOB_A", talk)
+
+    mljobs("logs", "-f", "MLJOB_A")
+
+    assert [] == [thread.name for thread in threading.enumerate() if thread.name == "mljobs-watcher"]
+
+
+def test_result(mljobs):
+    """The value, as JSON or YAML."""
+    submit("MLJOB_A", talk, wait_for="DONE")
+
+    assert {"auc": 0.8} == json.loads(mljobs("result", "MLJOB_A")[1])
+    assert "auc: 0.8\n" == mljobs("result", "MLJOB_A", "-o", "yaml")[1]
+
+
+def test_result_of_a_failure(mljobs):
+    """One line says which exception it was."""
+    submit("MLJOB_A", fail, wait_for="FAILED")
+
+    message = "Job MLJOBS_DB.PUBLIC.MLJOB_A failed with ValueError: no such table\n"
+    assert (1, "", message) == mljobs("result", "MLJOB_A")
+
+
+def test_cancel_and_drop(mljobs, airflow):
+    """A running job isn't dropped by mistake; one that has ended is."""
+    submit("MLJOB_A", sleep, wait_for="RUNNING")
+
+    early, drop = mljobs("result", "MLJOB_A"), mljobs("drop", "MLJOB_A")
+    cancelled, again = mljobs("cancel", "MLJOB_A"), mljobs("cancel", "MLJOB_A")
+    with MLJobHook() as hook:
+        hook.run("CALL MLJOBS_DB.PUBLIC.MLJOB_A!SPCS_WAIT_FOR('CANCELLED', 60)")
+
+    assert (1, "Job MLJOBS_DB.PUBLIC.MLJOB_A is RUNNING: it has no result yet.\n") == (early[0], early[2])
+    assert (1, "Job MLJOBS_DB.PUBLIC.MLJOB_A is RUNNING: cancel it first, or pass --force.\n") == (drop[0], drop[2])
+    assert (0, "Cancelled job MLJOBS_DB.PUBLIC.MLJOB_A.\n", "") == cancelled
+    assert 0 == again[0]
+    assert (0, "Dropped job MLJOBS_DB.PUBLIC.MLJOB_A.\n", "") == mljobs("drop", "MLJOB_A")
+    assert [] == airflow.jobs
+
+
+def test_forced_drop(mljobs, airflow):
+    """With --force a running job is dropped."""
+    submit("MLJOB_A", sleep)
+
+    assert 0 == mljobs("drop", "MLJOB_A", "--force")[0]
+    assert [] == airflow.jobs
+
+
+@pytest.mark.parametrize("command", ["describe", "logs", "result", "cancel", "drop"])
+def test_a_job_that_never_was(mljobs, command):
+    """One line on stderr, exit code 1."""
+    code, shown, told = mljobs(command, "MLJOB_NEVER")
+
+    assert (1, "", 1) == (code, shown, told.count("\n"))
+    assert "MLJOB_NEVER" in told
+    assert "does not exist or not authorized" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["describe", "a b"], "job 'a b' is not a name"),
+        (["list", "--schema", "a.b.c"], "schema 'a.b.c' is not a name"),
+        (["list", "--state", "SLEEPING"], "invalid choice: 'SLEEPING'"),
+        (["logs", "J", "--instance", "-1"], "invalid positive int value"),
+        (["logs"], "the following arguments are required: job"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_usage(mljobs, words, message):
+    """Exit code 2, and what is wrong."""
+    code, _, told = mljobs(*words)
+
+    assert 2 == code
+    assert message in told
+    assert "Traceback" not in told
+
+
+def test_no_such_connection(mljobs):
+    """It is named."""
+    code, _, told = mljobs("list", "--conn-id", "nobody_knows")
+
+    assert (1, 1) == (code, told.count("\n"))
+    assert "nobody_knows" in told
+
+
+def test_a_connection_of_airflows_database(airflow, monkeypatch, mljobs):
+    """As for Airflow's own commands: not only those of the environment are found."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    parts = json.loads(airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
+    with create_session() as session:
+        session.add(Connection(**{**parts, "conn_id": "of_database", "extra": json.dumps(parts["extra"])}))
+
+    assert 0 == mljobs("list", "--conn-id", "of_database")[0]
+    assert os.environ.get("_AIRFLOW_PROCESS_CONTEXT") != "server"
+
+
+def test_commands_cost_nothing_until_they_are_called():
+    """`airflow version` reads what commands there are, and loads neither Snowflake nor the hook."""
+    code = """
+import sys
+from airflow.cli.cli_parser import get_parser
+get_parser().parse_args(["mljobs", "list"])
+print(*sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    loaded = ended.stdout.splitlines()[-1].split()
+    ours = tuple(f"{PACKAGE}.{part}" for part in ("gateway", "hooks", "cli"))
+    heavy = ("snowflake.", "airflow.providers.snowflake.hooks", *ours)
+
+    assert [f"{PACKAGE}.cli_definition"] == [name for name in loaded if name.startswith(heavy)]
+
+
+def test_every_command_is_there():
+    """Each leads to a function."""
+    (group,) = get_mljobs_cli_commands()
+    from airflow_provider_mljobs import cli
+
+    names = [command.func.__name__ for command in group.subcommands]
+    assert [] == [name for name in names if not callable(getattr(cli, name, None))]

@@ -1,0 +1,354 @@
+"""How tasks fail, by the way in which their jobs do: on the embedded Snowflake, deferred and in the worker."""
+
+import contextlib
+import logging
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_provider_mljobs import exceptions
+from airflow_provider_mljobs.emulator.settings import VirtualJob
+from airflow_provider_mljobs.jobs.failures import KINDS, Failure, Retry
+from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.retries import DEFAULT_DELAY, mljob_retry_policy
+from tests.lab import POOL, STAGE, Airflow, served
+
+BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+RUNBOOK = Path(__file__).parents[1] / "docs" / "runbook.md"
+IMAGE = "/snowflake/images/snowflake_images/greeter:1.0"
+
+
+def task(source=None, **settings):
+    """Build the task that all tests run."""
+    settings = {"task_id": "job", "compute_pool": POOL, "poll_interval": 0.05, **settings}
+    return MLJobOperator(**settings) if source is None else MLJobOperator(source=source, stage_name=STAGE, **settings)
+
+
+def of(command):
+    """Build a specification whose container runs a command."""
+    return {"spec": {"containers": [{"name": "main", "image": IMAGE, "command": ["sh", "-c", command]}]}}
+
+
+def retried(error):
+    """Return what the policy decides."""
+    return mljob_retry_policy().evaluate(error, try_number=1, max_tries=3)
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """Give an Airflow with a Snowflake of its own, for what would be in the way of other tests."""
+    with contextlib.ExitStack() as stack:
+
+        def own(**settings):
+            server = stack.enter_context(served(**settings))
+            for name, value in server.environment.items():
+                monkeypatch.setenv(name, value)
+            return Airflow(server)
+
+        yield own
+
+
+@pytest.fixture
+def broken(own):
+    """An Airflow whose Snowflake loses the node of each job."""
+    return own(virtual_jobs=(VirtualJob(name="MLJOB_%", seconds=0.1, status="INTERNAL_ERROR"),))
+
+
+@BOTH
+def test_exit_code(airflow, deferrable):
+    """The error has the exit code, what Snowflake says, the instance, the last lines and what to do."""
+    run = airflow.run_task(lambda: task(spec=of("echo out of luck; exit 3"), deferrable=deferrable))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobExitCodeError is type(error)
+    assert (Failure.EXIT_CODE, 3, 0) == (error.failure, error.exit_code, error.instance)
+    assert "Encountered fatal error while running, check container logs" == error.container_message
+    assert "out of luck" == error.log_tail
+    assert KINDS[Failure.EXIT_CODE].advice == error.advice
+    assert f"What to do: {error.advice}" in str(error)
+    assert [] == airflow.jobs
+
+
+@BOTH
+def test_killed(airflow, deferrable):
+    """A bare 137 is a kill; nobody says that it was for its memory."""
+    run = airflow.run_task(lambda: task(spec=of("kill -9 $$"), deferrable=deferrable))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobKilledError is type(error)
+    assert isinstance(error, exceptions.MLJobExitCodeError)
+    assert 137 == error.exit_code
+    assert RetryDecision.default() == retried(error)
+
+
+@BOTH
+def test_out_of_memory(airflow, deferrable):
+    """Snowflake says so of a container that was killed; what the payload saw of it is the error's cause."""
+    words = "Container was OOMKilled due to resource usage"
+
+    class OutOfMemory(MLJobOperator):
+        def _finish(self, context, event):
+            # The embedded Snowflake doesn't bound memory.
+            jobs = airflow.snowflake.account.services.past()
+            (job,) = (job for job in jobs if str(event["job_id"]).endswith(job.name.name))
+            job.instances[0].containers[0].message = words
+            return super()._finish(context, event)
+
+    def die():
+        import sys
+
+        sys.exit(137)
+
+    settings = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
+    run = airflow.run_task(lambda: OutOfMemory(source=die, deferrable=deferrable, **settings))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobOutOfMemoryError is type(error)
+    assert (Failure.OUT_OF_MEMORY, 137, 0, words) == (
+        error.failure,
+        error.exit_code,
+        error.instance,
+        error.container_message,
+    )
+    assert "builtins.SystemExit" == error.__cause__.remote_type
+    assert "larger instance family" in str(error)
+    assert RetryAction.FAIL is retried(error).action
+
+
+@BOTH
+def test_user_error(airflow, deferrable):
+    """It stays what it was, with what is known of the container."""
+
+    def fail():
+        import no_such_module  # noqa: F401 (there is none)
+
+    run = airflow.run_task(lambda: task(fail, deferrable=deferrable))
+
+    error = run.errors["job"]
+    assert exceptions.RemoteError is type(error)
+    assert "builtins.ModuleNotFoundError" == error.remote_type
+    assert (Failure.USER_ERROR, 1, 0) == (error.failure, error.exit_code, error.instance)
+    assert "pip_requirements" in error.advice
+    assert "RemoteError (user error) would be the same again." == retried(error).reason
+
+
+@BOTH
+def test_image_pull(airflow, deferrable):
+    """A timeout in the queue tells why, and isn't tried again."""
+    spec = {"spec": {"containers": [{"name": "main", "image": "/nowhere/is/this/image:1"}]}}
+    run = airflow.run_task(lambda: task(spec=spec, deferrable=deferrable, queue_timeout=2))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobQueueTimeoutError is type(error)
+    assert Failure.IMAGE_PULL is error.failure
+    assert "Failed to pull image" in error.container_message
+    assert "READ on its image repository" in str(error)
+    assert "MLJobQueueTimeoutError (image pull) would be the same again." == retried(error).reason
+
+
+@BOTH
+def test_capacity(own, deferrable):
+    """A pool whose only node is taken."""
+    airflow = own()
+    airflow.query("CREATE COMPUTE POOL TAKEN MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_XS")
+    spec = of("sleep 60")
+    spec["spec"]["containers"][0]["resources"] = {"requests": {"cpu": 1}}
+    airflow.run_task(lambda: task(spec=spec, compute_pool="TAKEN", wait_for_completion=False), dag_id="holder")
+    run = airflow.run_task(lambda: task(spec=spec, compute_pool="TAKEN", deferrable=deferrable, queue_timeout=2))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobQueueTimeoutError is type(error)
+    assert Failure.CAPACITY is error.failure
+    assert "Unschedulable due to insufficient resources" in error.container_message
+    assert DEFAULT_DELAY == retried(error).retry_delay
+
+
+@BOTH
+def test_platform(broken, deferrable):
+    """Snowflake loses a node."""
+    run = broken.run_task(lambda: task(spec=of("true"), deferrable=deferrable))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobPlatformError is type(error)
+    assert (Failure.PLATFORM, None, "INTERNAL_ERROR") == (error.failure, error.exit_code, error.status)
+    assert "The node was lost" == error.container_message
+    assert DEFAULT_DELAY == retried(error).retry_delay
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("statement", "kind", "failure"),
+    [
+        ("DROP SERVICE {} FORCE", exceptions.MLJobLostError, Failure.LOST),
+        ("CALL {}!SPCS_CANCEL_JOB()", exceptions.MLJobCancelledError, Failure.CANCELLED),
+    ],
+    ids=["dropped", "cancelled"],
+)
+def test_ended_from_outside(airflow, deferrable, statement, kind, failure):
+    """Somebody drops the job, or cancels it."""
+
+    def payload(session):
+        import os
+        import time
+
+        session.sql(os.environ["STATEMENT"].format(os.environ["SNOWFLAKE_SERVICE_NAME"])).collect()
+        time.sleep(60)
+
+    run = airflow.run_task(lambda: task(payload, deferrable=deferrable, env_vars={"STATEMENT": statement}))
+
+    error = run.errors["job"]
+    assert kind is type(error)
+    assert (failure, None, "") == (error.failure, error.exit_code, error.container_message)
+    assert error.advice in str(error)
+
+
+@BOTH
+def test_timeout(airflow, deferrable):
+    """It has advice as well, and no exit code: what ended the job is us."""
+    run = airflow.run_task(lambda: task(spec=of("sleep 60"), deferrable=deferrable, timeout=0.5, skip_on_exit_code=143))
+
+    error = run.errors["job"]
+    assert exceptions.MLJobTimeoutError is type(error)
+    assert (Failure.TIMEOUT, None) == (error.failure, error.exit_code)
+    assert RetryDecision.default() == retried(error)
+
+
+@BOTH
+@pytest.mark.parametrize("codes", [99, [3, 99], {99}], ids=["one", "several", "a set"])
+def test_skip_on_exit_code(airflow, deferrable, codes):
+    """The task is skipped, and cleaned up like any other."""
+    run = airflow.run_task(lambda: task(spec=of("exit 99"), deferrable=deferrable, skip_on_exit_code=codes))
+
+    assert ({"job": "skipped"}, {}) == (run.tasks, run.errors)
+    assert [] == airflow.jobs
+
+
+@BOTH
+def test_skip_by_a_script(airflow, tmp_path, deferrable):
+    """A script's sys.exit has the launcher's result beside its exit code."""
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(99)\n")
+    run = airflow.run_task(lambda: task("script.py", deferrable=deferrable, skip_on_exit_code=99), folder=tmp_path)
+
+    assert {"job": "skipped"} == run.tasks
+    assert [] == airflow.jobs
+
+
+def test_another_exit_code_is_no_skip(airflow):
+    """It fails the task as ever."""
+    run = airflow.run_task(lambda: task(spec=of("exit 3"), skip_on_exit_code=99, fail_on_exit_code=[98, 97]))
+
+    assert exceptions.MLJobExitCodeError is type(run.errors["job"])
+
+
+@BOTH
+def test_fail_on_exit_code(airflow, deferrable):
+    """The task fails at once, with the job's error as the cause."""
+    run = airflow.run_task(
+        lambda: task(
+            spec=of("exit 3"), deferrable=deferrable, fail_on_exit_code=3, retries=5, retry_delay=timedelta(seconds=0)
+        )
+    )
+
+    error = run.errors["job"]
+    assert {"job": "failed"} == run.tasks
+    assert [1] == [ti.try_number for ti in run.instances]
+    assert AirflowFailException is type(error)
+    assert "[exit code 3 is in fail_on_exit_code]" in str(error)
+    assert exceptions.MLJobExitCodeError is type(error.__cause__)
+
+
+def test_the_reason_of_a_skip(airflow):
+    """It is the job's error, for whoever calls the operator himself."""
+    operator = task(spec=of("exit 3"), skip_on_exit_code=3)
+    cause = exceptions.MLJobExitCodeError("It ended.", "J", "FAILED")
+    cause.exit_code = 3
+
+    with pytest.raises(AirflowSkipException, match=r"It ended\. \[exit code 3 is in skip_on_exit_code\]") as raised:
+        operator._raise(cause)
+
+    assert cause is raised.value.__cause__
+
+
+@pytest.mark.parametrize("codes", ["3", 0, -1, 256, True, [1, "2"], [None], 1.0, {1: 2}, b"1"])
+@pytest.mark.parametrize("field", ["skip_on_exit_code", "fail_on_exit_code"])
+def test_refused_exit_codes(field, codes):
+    """What no failed job can end with is named while the DAG is parsed."""
+    with pytest.raises(exceptions.InvalidJobSpecError, match=f"{field} takes exit codes from 1 to 255"):
+        task(spec=of("true"), **{field: codes})
+
+
+class TestRetryPolicy:
+    """``retry_policy=mljob_retry_policy()``."""
+
+    def test_what_fails_again_is_not_tried_again(self, airflow, caplog):
+        """The task fails at its first try; the log says why."""
+        caplog.set_level(logging.INFO)
+
+        def fail():
+            raise ValueError("no rows")
+
+        run = airflow.run_task(lambda: task(fail, retries=5, retry_policy=mljob_retry_policy()))
+
+        assert {"job": "failed"} == run.tasks
+        assert [1] == [ti.try_number for ti in run.instances]
+        assert exceptions.RemoteError is type(run.errors["job"])
+
+    @BOTH
+    def test_what_may_be_over_is_tried_again(self, broken, deferrable):
+        """As often as the task's retries allow."""
+        policy = mljob_retry_policy(timedelta(milliseconds=1))
+        run = broken.run_task(lambda: task(spec=of("true"), deferrable=deferrable, retries=1, retry_policy=policy))
+
+        assert {"job": "failed"} == run.tasks
+        assert [2] == [ti.try_number for ti in run.instances]
+        assert exceptions.MLJobPlatformError is type(run.errors["job"])
+
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (exceptions.InvalidJobSpecError("no"), Retry.NEVER),
+            (exceptions.PayloadError("no"), Retry.NEVER),
+            (exceptions.JobNotFoundError("no"), Retry.NEVER),
+            (exceptions.SnowflakeUnavailableError("no"), Retry.LATER),
+            (exceptions.GatewayError("no"), Retry.AS_THE_TASK_SAYS),
+            (exceptions.ResultError("no"), Retry.AS_THE_TASK_SAYS),
+            (exceptions.MLJobFailedError("no", "J", "UNKNOWN"), Retry.AS_THE_TASK_SAYS),
+            (RuntimeError("no"), Retry.AS_THE_TASK_SAYS),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_errors_of_no_job(self, error, expected):
+        """Of what can't mend itself, Snowflake out of reach, and all else."""
+        decisions = {
+            Retry.NEVER: RetryDecision.fail(f"{type(error).__name__} would be the same again."),
+            Retry.LATER: RetryDecision.retry(DEFAULT_DELAY, f"{type(error).__name__} may be over in 0:15:00."),
+            Retry.AS_THE_TASK_SAYS: RetryDecision.default(),
+        }
+
+        assert decisions[expected] == retried(error)
+
+    def test_the_delay_is_the_users(self):
+        """It is given once, for capacity and platform."""
+        error = exceptions.SnowflakeUnavailableError("no")
+        policy = mljob_retry_policy(timedelta(hours=1))
+
+        assert isinstance(policy, RetryPolicy)
+        assert timedelta(hours=1) == policy.evaluate(error, 1, 3).retry_delay
+
+    @pytest.mark.parametrize("delay", [timedelta(), timedelta(seconds=-1)])
+    def test_a_delay_is_positive(self, delay):
+        """Anything else is refused where it is written."""
+        with pytest.raises(ValueError, match="delay must be more than 0 seconds"):
+            mljob_retry_policy(delay)
+
+
+def test_the_runbook_says_what_the_policy_does():
+    """Its table has a row for each class of failures, with the policy's answer."""
+    words = {Retry.NEVER: "no", Retry.LATER: "later", Retry.AS_THE_TASK_SAYS: "as the task"}
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\w ]+) \|$", RUNBOOK.read_text(), re.MULTILINE)
+
+    assert {kind.error.__name__: words[kind.retry] for kind in KINDS.values()}.items() <= dict(rows).items()
