@@ -14,7 +14,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from airflow.cli.simple_table import AirflowConsole
-from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.cli import suppress_logs_and_warning
 
@@ -24,6 +23,7 @@ from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
+from airflow_provider_mljobs.settings import max_unreachable_seconds
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -181,10 +181,8 @@ def drop_job(args: Namespace, hook: MLJobHook) -> None:
 
 def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:
     """Show what a job prints until the watch is over, and return the event of its end."""
-    patience = conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0)
-    request = Request(
-        job=job, watch=JobWatch(patience=patience), poll_interval=_FOLLOW_SECONDS, log_interval=_FOLLOW_SECONDS
-    )
+    watch = JobWatch(patience=max_unreachable_seconds())
+    request = Request(job=job, watch=watch, poll_interval=_FOLLOW_SECONDS, log_interval=_FOLLOW_SECONDS)
     reports: SimpleQueue[Report] = SimpleQueue()
     wait = hook.follow(request, reports.put)
     try:

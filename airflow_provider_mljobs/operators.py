@@ -28,10 +28,11 @@ from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.functions import called, pack, refuse_empty
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.imports import plain as plain_imports
-from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, jsonb_safe
+from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.spec import validate_instances
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
 
 if TYPE_CHECKING:
     import os
@@ -457,7 +458,7 @@ class MLJobOperator(BaseOperator):
                 deadline=self._deadline(context),
                 queue_deadline=None if queue_timeout is None else time.time() + queue_timeout,
                 timeout=_seconds(self.timeout),
-                patience=_patience(),
+                patience=max_unreachable_seconds(),
             ),
             poll_interval=self.poll_interval,
             log_interval=self.log_interval,
@@ -525,7 +526,7 @@ class MLJobOperator(BaseOperator):
             message=event["message"],
             printed=Printed.from_json(event.get("printed", {})),
             instances=self.target_instances,
-            max_bytes=_max_xcom_bytes(),
+            max_bytes=max_xcom_bytes(),
         )
         try:
             outcome = self._complete(ending)
@@ -552,7 +553,7 @@ class MLJobOperator(BaseOperator):
         """Read what the job has left, as patiently as it was waited for: nobody else will."""
         from airflow_provider_mljobs.gateway.completion import complete
 
-        give_up = time.time() + _patience()
+        give_up = time.time() + max_unreachable_seconds()
         while True:
             is_late = ending.verdict is Verdict.UNREACHABLE or time.time() >= give_up
             try:
@@ -668,11 +669,3 @@ def _templatable(source: Any) -> Any:
 
 def _seconds(limit: float | timedelta | None) -> float | None:
     return limit.total_seconds() if isinstance(limit, timedelta) else limit
-
-
-def _patience() -> float:
-    return float(conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0))
-
-
-def _max_xcom_bytes() -> int:
-    return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))

@@ -22,9 +22,10 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, jsonb_safe
+from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -145,7 +146,7 @@ class MLJobSensor(BaseSensorOperator):
             status = self._status(job)
             if status.is_terminal:
                 return self._finish(context, _ended(job, status))
-            watch = JobWatch(deadline=deadline, patience=_patience())
+            watch = JobWatch(deadline=deadline, patience=max_unreachable_seconds())
             if self.deferrable:
                 self._defer(job, watch)
             return self._finish(context, self._wait(job, watch))
@@ -264,7 +265,7 @@ class MLJobSensor(BaseSensorOperator):
                 status=status,
                 message=event["message"],
                 printed=Printed.from_json(event["printed"]),
-                max_bytes=conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES),
+                max_bytes=max_xcom_bytes(),
             ),
         )
         write_output(self.log, job, outcome.unseen)
@@ -294,7 +295,3 @@ def _ended(job: QualifiedName, status: JobStatus) -> dict[str, Any]:
     """Build the event of a job that was over when it was found."""
     watch = JobWatch().observed(status, time.time())
     return to_event(str(job), Verdict.FINISHED, status, timeline=watch.timeline)
-
-
-def _patience() -> float:
-    return float(conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0))

@@ -1,0 +1,17 @@
+"""Options of ``[mljobs]`` that several parts of the shell read, each when it needs them."""
+
+from __future__ import annotations
+
+from airflow.sdk.configuration import conf
+
+from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
+
+
+def max_unreachable_seconds() -> float:
+    """Return for how many seconds Snowflake may be out of reach before a wait is given up."""
+    return float(conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0))
+
+
+def max_xcom_bytes() -> int:
+    """Return how many bytes of a value XCom may get; a larger one is a reference."""
+    return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))
