@@ -74,7 +74,7 @@ class Method:
 
 @dataclass(frozen=True)
 class TableFunction:
-    """A table function: ``TABLE(NAME(…))``, or ``TABLE(service!NAME(…))`` when ``of_service``.
+    """A table function: ``TABLE(NAME(…))``, or ``TABLE(service!NAME(…))`` when ``of_service``; or a ``view``, by name.
 
     :param handler: gets the context, the service's name (``None`` unless ``of_service``), the positional and the named
         argument values. It runs also when a client only asks for a description, so it must not change anything.
@@ -85,6 +85,7 @@ class TableFunction:
     columns: Sequence[Column]
     syntax: str
     of_service: bool = False
+    view: bool = False
 
 
 @dataclass(frozen=True)

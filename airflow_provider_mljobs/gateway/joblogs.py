@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.logcursor import (
     Gap,
     LogCursor,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_mljobs.gateway.connection import Connection
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
 logger = logging.getLogger(__name__)
 # The platform cuts at 100 KB; a text this long may have lost its beginning.
@@ -89,17 +90,32 @@ class LogStore:
         :param after: only lines from then on; all if empty.
         :param before: only lines until then.
         """
-        statement = statements.spcs_get_logs(
-            source.job, source.instance, source.container, start=after or _EPOCH, end=before, most=_MOST_KEPT
-        )
+        place = source.job, source.instance, source.container
+        start = after or _EPOCH
+        rows = self._rows(statements.spcs_get_logs(*place, start=start, end=before, most=_MOST_KEPT))
+        if rows is not None:
+            return [(row["timestamp"].replace(tzinfo=UTC), str(row["log"])) for row in reversed(rows)]
+        table = self._event_table()
+        if table is None:
+            return []
+        rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=_MOST_KEPT)) or []
+        return [(row["timestamp"].replace(tzinfo=UTC), _text(row["value"])) for row in reversed(rows)]
+
+    def _event_table(self) -> QualifiedName | None:
+        """Return the account's event table, if it has one that the role may know of."""
+        rows = self._rows(statements.show_event_table()) or []
+        name = str(rows[0]["value"]) if rows else ""
+        return QualifiedName.parse(name, "event table", None, None) if name else None
+
+    def _rows(self, statement: str) -> list[dict[str, Any]] | None:
+        """Run a statement; ``None`` if the account doesn't have what it asks for, or not for this role."""
         try:
-            rows = self._connection.rows(statement)
+            return self._connection.rows(statement)
         except SnowflakeUnavailableError:
             raise
         except GatewayError as error:
-            logger.debug("No log of %s in an event table: %s", source.job, error)
-            return []
-        return [(row["timestamp"].replace(tzinfo=UTC), str(row["log"])) for row in reversed(rows)]
+            logger.debug("No log from the event table: %s", error)
+            return None
 
     def _unstamped(self, source: Source) -> Tail | None:
         plain = statements.get_service_logs(source.job, source.instance, source.container)
@@ -230,6 +246,15 @@ def _labelled(source: Source, text: str) -> str:
     if not source.label or not text:
         return text
     return "".join(f"{source.label}{line}\n" for line in text.removesuffix("\n").split("\n"))
+
+
+def _text(value: Any) -> str:
+    """Return a line of an event table: JSON, but not in all accounts."""
+    try:
+        line = json.loads(value)
+    except (TypeError, ValueError):
+        line = value
+    return line if isinstance(line, str) else str(value)
 
 
 def _tail(text: str, *, is_stamped: bool) -> Tail:

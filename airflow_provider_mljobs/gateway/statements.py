@@ -194,6 +194,40 @@ def spcs_get_logs(
     )
 
 
+def show_event_table() -> str:
+    """Ask which event table the account has."""
+    return "SHOW PARAMETERS LIKE 'event_table' IN ACCOUNT"
+
+
+def event_table_logs(  # noqa: PLR0913 (the table, and what spcs_get_logs takes)
+    table: QualifiedName, job: QualifiedName, instance: int, container: str, *, start: str, end: str | None, most: int
+) -> str:
+    """Read a container's log from the event table itself, where its function isn't enabled; the last line first.
+
+    The attribute that has the instance is called differently in different accounts.
+    """
+    attributes = {
+        "snow.database.name": job.database.value,
+        "snow.schema.name": job.schema.value,
+        "snow.service.name": job.name.value,
+        "snow.service.container.name": container,
+    }
+    conditions = [
+        f"RESOURCE_ATTRIBUTES[{literal(name)}]::STRING = {literal(value)}" for name, value in attributes.items()
+    ]
+    instances = " OR ".join(
+        f"RESOURCE_ATTRIBUTES[{literal(name)}]::STRING = '{instance:d}'"
+        for name in ("snow.service.container.instance", "snow.service.instance", "snow.container.instance")
+    )
+    conditions += [f"({instances})", f"TIMESTAMP >= TO_TIMESTAMP_NTZ({literal(start.removesuffix('Z'))})"]
+    if end is not None:
+        conditions.append(f"TIMESTAMP <= TO_TIMESTAMP_NTZ({literal(end.removesuffix('Z'))})")
+    return (
+        f"SELECT TIMESTAMP, VALUE FROM {table} WHERE RECORD_TYPE = 'LOG' AND {' AND '.join(conditions)} "
+        f"ORDER BY TIMESTAMP DESC LIMIT {most:d}"
+    )
+
+
 def cancel_job(job: QualifiedName) -> str:
     """Stop a job and keep its service."""
     return f"CALL {job}!SPCS_CANCEL_JOB()"

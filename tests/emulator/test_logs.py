@@ -282,3 +282,30 @@ class TestEventTable:
             pass
 
         assert [{"LOG": "arrives"}] == rows
+
+
+def test_the_event_table_itself(started):
+    """A record for each line, with the attributes by which lines are found; the account says what it is called."""
+    run = started()
+    submit(run, "RECORDED", "echo one; echo two", clauses="")
+
+    (parameter,) = run("SHOW PARAMETERS LIKE 'event_table' IN ACCOUNT")
+    rows = run(
+        f"SELECT VALUE, RECORD_TYPE, RESOURCE_ATTRIBUTES FROM {parameter['value']} "
+        "WHERE RESOURCE_ATTRIBUTES['snow.service.name']::STRING = 'RECORDED' ORDER BY TIMESTAMP"
+    )
+
+    assert ["one", "two"] == [json.loads(row["VALUE"]) for row in rows]
+    assert {"LOG"} == {row["RECORD_TYPE"] for row in rows}
+    assert "main" == json.loads(rows[0]["RESOURCE_ATTRIBUTES"])["snow.service.container.name"]
+
+
+def test_an_account_without_an_event_table_has_none(started):
+    """Neither by name nor by parameter."""
+    from snowflake.connector.errors import ProgrammingError
+
+    run = started(event_table=False)
+
+    assert [] == run("SHOW PARAMETERS LIKE 'event_table' IN ACCOUNT")
+    with pytest.raises(ProgrammingError):
+        run("SELECT * FROM SNOWFLAKE.TELEMETRY.EVENTS")

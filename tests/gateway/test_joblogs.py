@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -26,7 +26,8 @@ from tests.lab import POOL, served
 
 IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1"
 CUT_OFF = "[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]"
-STAMPED, PLAIN, TABLE = r"GET_SERVICE_LOGS.*TRUE\)", r"GET_SERVICE_LOGS.*'main'\)", "SPCS_GET_LOGS"
+STAMPED, PLAIN, FUNCTION = r"GET_SERVICE_LOGS.*TRUE\)", r"GET_SERVICE_LOGS.*'main'\)", "SPCS_GET_LOGS"
+TABLE = f"{FUNCTION}|TELEMETRY"
 # Prints something, and more when it is cancelled.
 TALKS_ON = "exec 2>/dev/null; bye() {{ {}; exit 0; }}; trap bye TERM; echo first; while :; do sleep 0.05; done"
 MANY = [f"line {number}" for number in range(1, 20_001)]
@@ -36,11 +37,11 @@ PRINTS_MANY = "seq -f 'line %.0f' 20000"
 class Lab:
     """Jobs on an embedded Snowflake, and one store of their logs."""
 
-    def __init__(self, server):
+    def __init__(self, server, network_timeout=60):
         from snowflake import connector
 
         self.server = server
-        kwargs = {"network_timeout": 1, **server.connection_kwargs}
+        kwargs = {"network_timeout": network_timeout, **server.connection_kwargs}
         self.connection = Connection(lambda: connector.connect(**kwargs))
         self.store = LogStore(self.connection)
         self._names = []
@@ -196,13 +197,13 @@ def test_before_a_container_starts_there_is_nothing_to_find_out(lab):
 
 
 @pytest.mark.parametrize("pattern", [STAMPED, TABLE])
-def test_a_snowflake_out_of_reach_is_no_missing_log(lab, pattern):
+def test_a_snowflake_out_of_reach_is_no_missing_log(lab, server, pattern):
     """Whoever reads has to ask again."""
     source = lab.run("echo hello")
-    # A session that was used before is opened anew, which would take as long again.
-    lab.connection.close()
+    hasty = Lab(server, network_timeout=1)
     with lab.refused(pattern, effect="http_503"), pytest.raises(SnowflakeUnavailableError):
-        lab.store.kept(source) if pattern == TABLE else lab.store.tail(source)
+        hasty.store.kept(source) if pattern == TABLE else hasty.store.tail(source)
+    hasty.close()
 
 
 @pytest.mark.parametrize("refused", [(), (STAMPED,)], ids=["stamped", "plain"])
@@ -388,6 +389,31 @@ def test_what_was_printed_survives_json():
 
     assert printed == again(printed)
     assert Printed() == Printed.from_json({})
+
+
+def test_an_account_without_the_function():
+    """Where SPCS_GET_LOGS isn't enabled, the event table itself is asked: of this job, container and instance."""
+    with served() as server, closing(Lab(server)) as lab:
+        source = lab.run("echo one; echo; echo 42")
+        lab.run("echo somebody else")
+        expected = lab.store.kept(source)
+
+        with lab.refused(FUNCTION, errno=2143):
+            kept = lab.store.kept(source)
+            _, *later = [at.isoformat().replace("+00:00", "Z") for at, _ in kept]
+            since = [lab.store.kept(source, moment) for moment in later]
+
+    assert expected == kept
+    assert ["one", "", "42"] == [line for _, line in kept]
+    assert [kept[1:], kept[2:]] == since
+
+
+def test_an_account_without_an_event_table(lab):
+    """Then nobody has a log that its node has lost."""
+    source = lab.run("echo gone")
+
+    with lab.refused(FUNCTION, errno=2143), lab.refused("event_table"):
+        assert [] == lab.store.kept(source)
 
 
 class Node:

@@ -107,6 +107,24 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
                 "WHERE INSTANCE_ID = 0 AND CONTAINER_NAME = 'main' ORDER BY TIMESTAMP ASC"
             ),
         ),
+        (statements.show_event_table(), "SHOW PARAMETERS LIKE 'event_table' IN ACCOUNT"),
+        (
+            statements.event_table_logs(
+                ODD, JOB, 1, "it's", start="2026-01-01T00:00:00Z", end="2026-01-02T00:00:00Z", most=5
+            ),
+            (
+                'SELECT TIMESTAMP, VALUE FROM "d""b"."m\'l"."a\\b\n$$ 🚀" WHERE RECORD_TYPE = \'LOG\' '
+                "AND RESOURCE_ATTRIBUTES['snow.database.name']::STRING = 'DB' "
+                "AND RESOURCE_ATTRIBUTES['snow.schema.name']::STRING = 'ML' "
+                "AND RESOURCE_ATTRIBUTES['snow.service.name']::STRING = 'MLJOB_A' "
+                "AND RESOURCE_ATTRIBUTES['snow.service.container.name']::STRING = 'it''s' "
+                "AND (RESOURCE_ATTRIBUTES['snow.service.container.instance']::STRING = '1' "
+                "OR RESOURCE_ATTRIBUTES['snow.service.instance']::STRING = '1' "
+                "OR RESOURCE_ATTRIBUTES['snow.container.instance']::STRING = '1') "
+                "AND TIMESTAMP >= TO_TIMESTAMP_NTZ('2026-01-01T00:00:00') "
+                "AND TIMESTAMP <= TO_TIMESTAMP_NTZ('2026-01-02T00:00:00') ORDER BY TIMESTAMP DESC LIMIT 5"
+            ),
+        ),
         (statements.cancel_job(JOB), "CALL DB.ML.MLJOB_A!SPCS_CANCEL_JOB()"),
         (statements.drop_service(JOB), "DROP SERVICE IF EXISTS DB.ML.MLJOB_A FORCE"),
         (

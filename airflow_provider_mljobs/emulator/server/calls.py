@@ -59,13 +59,18 @@ class Calls:
         self._functions: dict[str, Function] = {}
         self._tables: dict[str, TableFunction] = {}
         self._service_tables: dict[str, TableFunction] = {}
+        self._views: dict[str, TableFunction] = {}
         for extension in extensions:
             self._functions.update({function.name: function for function in extension.functions})
             for table in extension.table_functions:
+                if table.view:
+                    self._views[table.name] = table
+                    continue
                 tables = self._service_tables if table.of_service else self._tables
                 tables[table.name.rpartition(".")[2]] = table
         names = "|".join(re.escape(name) for name in self._functions)
-        self._occurrence = re.compile(rf"\btable\s*\(|\b(?:{names or 'table'})\s*\(", re.IGNORECASE)
+        views = "".join(rf"|\b{re.escape(name)}\b" for name in self._views)
+        self._occurrence = re.compile(rf"\btable\s*\(|\b(?:{names or 'table'})\s*\({views}", re.IGNORECASE)
 
     def may_occur(self, sql: str) -> bool:
         """Tell cheaply whether a text may hold a call of ours; strings and comments count too."""
@@ -129,8 +134,11 @@ class Calls:
         return function
 
     def _table(self, context: Context, parser: Parser, *, describe_only: bool) -> Result | None:
-        """Evaluate ``TABLE(F(…))`` under the cursor if F is ours; otherwise leave the cursor where it was."""
+        """Evaluate ``TABLE(F(…))`` under the cursor, or a view, if it is ours; otherwise leave the cursor there."""
         position = parser.position
+        view = self._view(parser)
+        if view is not None:
+            return Result(view.columns) if describe_only else view.handler(context, None, (), {})
         if not parser.accept("TABLE", "(") or parser.current.kind not in {"word", "quoted"}:
             parser.position = position
             return None
@@ -153,6 +161,17 @@ class Calls:
         if describe_only and table.columns:
             return Result(table.columns)
         return table.handler(context, service, args, named)
+
+    def _view(self, parser: Parser) -> TableFunction | None:
+        """Step over the name of a view of ours."""
+        for name, view in self._views.items():
+            words = name.replace(".", " . ").split()
+            found = [parser.peek(ahead) for ahead in range(len(words))]
+            if [token.text.upper() for token in found] == words and parser.peek(-1).text != ".":
+                for _ in words:
+                    parser.next()
+                return view
+        return None
 
     def arguments(
         self, context: Context, parser: Parser, *, describe_only: bool = False

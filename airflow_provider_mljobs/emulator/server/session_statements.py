@@ -203,7 +203,9 @@ def _alter_unset(context: Context, parser: Parser) -> Result:
 
 def _show_parameters(context: Context, parser: Parser) -> Result:
     pattern = like(parser.string() if parser.accept("LIKE") else "%")
+    of_account = False
     if parser.accept("IN") or parser.accept("FOR"):
+        of_account = parser.current.keyword == "ACCOUNT"
         if not any(parser.accept(scope) for scope in ("SESSION", "ACCOUNT", "USER")):
             raise parser.error()
         if not parser.at_end():
@@ -222,6 +224,9 @@ def _show_parameters(context: Context, parser: Parser) -> Result:
         )
         for name, parameter in known.items()
     ]
+    if of_account and context.account.settings.event_table and pattern.fullmatch("EVENT_TABLE"):
+        table = "SNOWFLAKE.TELEMETRY.EVENTS"
+        rows.append(("EVENT_TABLE", table, table, "", "Where logs of containers go", "STRING"))
     return Result(_PARAMETER_COLUMNS, rows, statement="show")
 
 

@@ -83,7 +83,7 @@ class Services:
             table_functions=[
                 function
                 for function in TABLE_FUNCTIONS
-                if self._account.settings.event_table or not function.of_service
+                if self._account.settings.event_table or not (function.of_service or function.view)
             ],
         )
 

@@ -54,6 +54,22 @@ _EVENT_COLUMNS = (
     Column("RECORD", "object"),
     Column("RECORD_ATTRIBUTES", "object"),
 )
+EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
+_EVENT_TABLE_COLUMNS = (
+    Column("TIMESTAMP", "timestamp_ntz"),
+    Column("START_TIMESTAMP", "timestamp_ntz"),
+    Column("OBSERVED_TIMESTAMP", "timestamp_ntz"),
+    Column("TRACE", "object"),
+    Column("RESOURCE", "object"),
+    Column("RESOURCE_ATTRIBUTES", "object"),
+    Column("SCOPE", "object"),
+    Column("SCOPE_ATTRIBUTES", "object"),
+    Column("RECORD_TYPE"),
+    Column("RECORD", "object"),
+    Column("RECORD_ATTRIBUTES", "object"),
+    Column("VALUE", "variant"),
+    Column("EXEMPLARS", "array"),
+)
 _HISTORY_COLUMNS = (
     Column("QUERY_ID"),
     Column("ID"),
@@ -268,8 +284,16 @@ def _event_window(context: Context, named: Mapping[str, Any]) -> tuple[int, int]
 
 
 def _log_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    job = _past_job(context, name)
     begin, end = _event_window(context, named)
+    rows = [
+        (_without_zone(line.at), instance, container, line.line, _ATTRIBUTES[line.stream])
+        for line, instance, container in _recorded(context, _past_job(context, name), begin, end)
+    ]
+    return Result(_LOG_COLUMNS, rows, statement="select")
+
+
+def _recorded(context: Context, job: Job, begin: int, end: int) -> list[tuple[LogLine, int, str]]:
+    """Return the lines of a job that the event table has, with instance and container."""
     level = job.request.specification.log_level
     streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
     found = [
@@ -279,11 +303,33 @@ def _log_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], na
         for line in _lines(context, job, instance, container.name, begin)
         if line.stream in streams and line.at <= end
     ]
-    rows = [
-        (_without_zone(line.at), instance, container, line.line, _ATTRIBUTES[line.stream])
-        for line, instance, container in sorted(found, key=lambda row: row[0].at)
-    ]
-    return Result(_LOG_COLUMNS, rows, statement="select")
+    return sorted(found, key=lambda row: row[0].at)
+
+
+def _event_table_rows(context: Context, *_: Any) -> Result:
+    """Return the event table: of what real ones hold, the logs of containers."""
+    end = _event_window(context, {})[1]
+    rows: list[tuple[Any, ...]] = []
+    for job in context.account.services.past():
+        common = {
+            "snow.database.name": job.name.database,
+            "snow.schema.name": job.name.schema,
+            "snow.service.name": job.name.name,
+            "snow.service.type": "JOB",
+            "snow.compute_pool.name": job.request.pool,
+        }
+        for line, instance, container in _recorded(context, job, 0, end):
+            at = _without_zone(line.at)
+            resource = common | {
+                "snow.service.container.name": container,
+                "snow.service.container.instance": str(instance),
+            }
+            attributes = _ATTRIBUTES[line.stream]
+            value = json.dumps(line.line)
+            rows.append(
+                (at, None, at, *[None] * 2, json.dumps(resource), *[None] * 2, "LOG", None, attributes, value, None)
+            )
+    return Result(_EVENT_TABLE_COLUMNS, rows, statement="select")
 
 
 def _without_zone(at: int) -> datetime:
@@ -394,6 +440,7 @@ TABLE_FUNCTIONS: tuple[TableFunction, ...] = (
         f"TABLE(<service>!SPCS_GET_EVENTS({_WINDOW_SYNTAX}))",
         of_service=True,
     ),
+    TableFunction(EVENT_TABLE, _event_table_rows, _EVENT_TABLE_COLUMNS, f"FROM {EVENT_TABLE}", view=True),
     TableFunction(
         "SNOWFLAKE.SPCS.GET_JOB_HISTORY",
         _history,
