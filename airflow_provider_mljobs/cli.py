@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
 _FOLLOW_SECONDS = 2.0
-# To log out; a network that hangs is not waited for.
-_GOODBYE_SECONDS = 5.0
 
 
 def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Namespace], None]:
@@ -199,7 +197,7 @@ def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) ->
     except KeyboardInterrupt:
         _exit(f"Job {job} goes on.", _INTERRUPTED)
     finally:
-        wait.stop(_GOODBYE_SECONDS)
+        wait.close()
 
 
 def _print_line(line: str, labels: tuple[str, ...]) -> None:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _LOGIN_TIMEOUT_SECONDS = 60
 _NETWORK_TIMEOUT_SECONDS = 900
 _WATCHING_TIMEOUT_SECONDS = 60
+# A network that hangs is not waited for.
+_GOODBYE_SECONDS = 5.0
 # Stands for an object of a schema where only the schema counts.
 _ANY = Identifier("ANY")
 
@@ -49,14 +51,14 @@ class Wait:
     watcher: Watcher
     following: Following
 
-    def stop(self, timeout: float = 0.0) -> None:
-        """Wait no more.
-
-        :param timeout: for how many seconds to wait for the end of a session that nobody else uses.
-        """
+    def stop(self) -> None:
+        """Wait no more. Doesn't block."""
         self.watcher.stop(self.following)
-        if timeout:
-            self.watcher.join(timeout)
+
+    def close(self) -> None:
+        """Wait no more, and log out if nobody else uses the session."""
+        self.stop()
+        self.watcher.join(_GOODBYE_SECONDS)
 
 
 class MLJobHook(SnowflakeHook):

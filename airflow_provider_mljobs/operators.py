@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from queue import SimpleQueue
@@ -20,7 +19,6 @@ from airflow_provider_mljobs.exceptions import (
     GatewayError,
     InvalidJobSpecError,
     MLJobFailedError,
-    NotFoundOrNotAuthorizedError,
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.jobs import logs
@@ -52,8 +50,6 @@ if TYPE_CHECKING:
 OnFinish = Literal["drop", "drop_on_success", "keep"]
 # Airflow's own timeout is for the case that no trigger reports a deadline.
 _DEFER_GRACE = timedelta(seconds=60)
-# To log out; a network that hangs is not waited for.
-_GOODBYE_SECONDS = 5.0
 _RETRY_SECONDS = 5.0
 # For the upload of a payload that the first of several mapped tasks has begun.
 _UPLOAD_PATIENCE_SECONDS = 5.0
@@ -500,8 +496,8 @@ class MLJobOperator(BaseOperator):
         try:
             return events.get()
         finally:
-            # Nobody else in this process uses the session; what it still has to say goodbye is waited for.
-            self._wait_for_job.stop(_GOODBYE_SECONDS)
+            # Nobody else in this process uses the session.
+            self._wait_for_job.close()
 
     def _timed_out(self, context: Context, job_id: str) -> dict[str, Any]:
         """Build the event of a wait that Airflow has ended."""
@@ -570,11 +566,11 @@ class MLJobOperator(BaseOperator):
 
     def _mask(self, job: QualifiedName) -> None:
         """Have masked what is secret in the job's environment; this may be another process than the one before."""
+        from airflow_provider_mljobs.tasklog import mask_job
+
         self._mask_environment(self.env_vars or {})
-        if self.spec is None and not self.spec_overrides:
-            return
-        with suppress(NotFoundOrNotAuthorizedError):
-            self._mask_environment(self.hook.client.layout(job).environment)
+        if self.spec is not None or self.spec_overrides:
+            mask_job(self.hook.client, job)
 
     @staticmethod
     def _mask_environment(environment: Mapping[str, str]) -> None:

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 _DEFER_GRACE_SECONDS = 60.0
 # A worker may report its exit some seconds after a deferral; a task that is queued again by then is failed.
 _SHORTEST_DEFERRAL_SECONDS = 10.0
-# To log out; a network that hangs is not waited for.
-_GOODBYE_SECONDS = 5.0
 
 
 class MLJobSensor(BaseSensorOperator):
@@ -242,20 +240,20 @@ class MLJobSensor(BaseSensorOperator):
         try:
             return events.get()
         finally:
-            wait.stop(_GOODBYE_SECONDS)
+            wait.close()
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Show the log, push what XCom gets, and return the value or raise what happened."""
         from airflow_provider_mljobs.gateway.completion import Ending, complete
         from airflow_provider_mljobs.gateway.joblogs import Printed
-        from airflow_provider_mljobs.tasklog import mask_environment, write_output
+        from airflow_provider_mljobs.tasklog import mask_job, write_output
 
         job, status, verdict = self.hook.job(event["job_id"]), JobStatus(event["status"]), Verdict(event["verdict"])
         if verdict is Verdict.TIMED_OUT:
             # The job is somebody else's: it goes on.
             raise AirflowSensorTimeout(f"Job {job} is still {status} after the sensor's timeout of {self.timeout:g} s.")
         with suppress(GatewayError):
-            mask_environment(self.hook.client.layout(job).environment)
+            mask_job(self.hook.client, job)
         outcome = complete(
             self.hook.client,
             Ending(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextvars
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.jobs.logs import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.gateway.following import Report
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
@@ -74,6 +77,12 @@ def mask_environment(environment: Mapping[str, str]) -> None:
     ``MAX_TOKENS`` is secret by its name, too. What it may hold would be masked in everybody's words.
     """
     mask_secret({name: value for name, value in environment.items() if not _EVERYDAY.fullmatch(value)})
+
+
+def mask_job(client: MLJobClient, job: QualifiedName) -> None:
+    """Have masked what is secret in a job's environment, as its specification has it; a job that is gone has none."""
+    with suppress(NotFoundOrNotAuthorizedError):
+        mask_environment(client.layout(job).environment)
 
 
 def write_output(log: Any, job: QualifiedName, lines: Sequence[str]) -> None:

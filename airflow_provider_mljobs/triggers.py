@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.completion import abandon
 from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.watch import JobWatch
-from airflow_provider_mljobs.tasklog import WATCHED, TaskLog, mask_environment
+from airflow_provider_mljobs.tasklog import WATCHED, TaskLog, mask_job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -217,8 +216,7 @@ class MLJobTrigger(BaseTrigger):
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         with self._hook() as hook:
             directory = hook.stage(self.stage_path) if self.stage_path else None
-            with suppress(NotFoundOrNotAuthorizedError):
-                mask_environment(hook.client.layout(self._job).environment)
+            mask_job(hook.client, self._job)
             abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill)
 
     def _is_still_deferred(self) -> bool:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Effect = Literal["reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay"]
 Request = Literal["statement", "login"]
 
+# Where an account's containers log to, unless it has chosen another table.
+EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:

@@ -171,7 +171,7 @@ class MLJobClient:
         :raises JobNotFoundError: if neither the service nor the job history knows it.
         """
         try:
-            (row,) = self.connection.rows(statements.describe_service(job))
+            row = self.describe(job)
         except NotFoundOrNotAuthorizedError as error:
             rows = self._history(job)
             if not rows or not JobStatus(rows[0]["status"]).is_terminal:
@@ -208,7 +208,7 @@ class MLJobClient:
 
     def layout(self, job: QualifiedName) -> Layout:
         """Return what a job consists of."""
-        (row,) = self.connection.rows(statements.describe_service(job))
+        row = self.describe(job)
         specification = _specification(row)
         if specification is None:
             found = ((int(container.instance_id), container.name) for container in self.containers(job))
@@ -277,7 +277,7 @@ class MLJobClient:
 
         :raises ResultError: if the job has no such directory.
         """
-        (row,) = self.connection.rows(statements.describe_service(job))
+        row = self.describe(job)
         document = _specification(row)
         if document is None:
             raise ResultError(f"Role {self.connection.role} may not read the specification of job {job}.")

@@ -25,7 +25,7 @@ from airflow_provider_mljobs.jobs.logcursor import (
 from airflow_provider_mljobs.jobs.logs import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -52,6 +52,15 @@ class Source:
     instance: int
     container: str
     label: str = ""
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What tells it from the job's others."""
+        return self.instance, self.container
+
+    def shown(self, lines: Iterable[str]) -> list[str]:
+        """Return lines as people read them."""
+        return [f"{self.label}{readable(line)}" for line in lines]
 
 
 class LogStore:
@@ -108,13 +117,16 @@ class LogStore:
         return QualifiedName.parse(name, "event table", None, None) if name else None
 
     def _rows(self, statement: str) -> list[dict[str, Any]] | None:
-        """Run a statement; ``None`` if the account doesn't have what it asks for, or not for this role."""
+        """Run a statement; ``None`` if there isn't what it asks for, or not for this role.
+
+        Too early, the node gone, no event table: Snowflake documents no number that tells these apart.
+        """
         try:
             return self._connection.rows(statement)
         except SnowflakeUnavailableError:
             raise
         except GatewayError as error:
-            logger.debug("No log from the event table: %s", error)
+            logger.debug("No log to be had: %s", error)
             return None
 
     def _unstamped(self, source: Source) -> Tail | None:
@@ -129,14 +141,10 @@ class LogStore:
         return None if log is None else _tail(log, is_stamped=False)
 
     def _ask(self, statement: str) -> str | None:
-        try:
-            (row,) = self._connection.rows(statement)
-        except SnowflakeUnavailableError:
-            raise
-        except GatewayError as error:
-            # Too early, or the node is gone: Snowflake documents no number that tells.
-            logger.debug("No log on the node: %s", error)
+        rows = self._rows(statement)
+        if rows is None:
             return None
+        (row,) = rows
         return str(next(iter(row.values())) or "")
 
 
@@ -152,6 +160,10 @@ class Printed:
     cursors: dict[tuple[int, str], LogCursor] = field(default_factory=dict)
     gaps: list[tuple[int, str, Gap]] = field(default_factory=list)
     is_whole: bool = False
+
+    def cursor(self, source: Source) -> LogCursor:
+        """Return how far a container's log has been read."""
+        return self.cursors.get(source.key, LogCursor())
 
     def copy(self) -> Printed:
         """Return another one to go on with."""
@@ -187,8 +199,7 @@ def read_news(store: LogStore, source: Source, printed: Printed, *, is_final: bo
 
     :param is_final: whether the job is over, so that nothing more will come.
     """
-    cursor = printed.cursors.get((source.instance, source.container), LogCursor())
-    tail = store.tail(source, cursor.since)
+    tail = store.tail(source, printed.cursor(source).since)
     return None if tail is None else _take(source, tail, printed, is_final=is_final)
 
 
@@ -209,9 +220,7 @@ def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> Who
     texts: list[str] = []
     unseen: list[str] = []
     for source in found:
-        earlier = [
-            gap for instance, name, gap in printed.gaps if (instance, name) == (source.instance, source.container)
-        ]
+        earlier = [gap for *key, gap in printed.gaps if tuple(key) == source.key]
         tail = store.tail(source)
         if tail is None:
             kept = store.kept(source)
@@ -263,17 +272,16 @@ def _tail(text: str, *, is_stamped: bool) -> Tail:
 
 def _take(source: Source, tail: Tail, printed: Printed, *, is_final: bool, store: LogStore | None = None) -> list[str]:
     """Return the new lines of a log with what is missing before them: from ``store``, or announced."""
-    key = source.instance, source.container
-    found = news(printed.cursors.get(key, LogCursor()), tail, is_final=is_final)
+    found = news(printed.cursor(source), tail, is_final=is_final)
     if found.cursor != LogCursor():
-        printed.cursors[key] = found.cursor
-    lines = [f"{source.label}{readable(line)}" for line in found.lines]
-    if found.gap is None or (*key, found.gap) in printed.gaps:
+        printed.cursors[source.key] = found.cursor
+    lines = source.shown(found.lines)
+    if found.gap is None or (*source.key, found.gap) in printed.gaps:
         return lines
     filled = _missing(store, source, found.gap) if store is not None else None
     if filled is not None:
         return [*filled, *lines]
-    printed.gaps = [*printed.gaps, (*key, found.gap)][-_MOST_GAPS:]
+    printed.gaps = [*printed.gaps, (*source.key, found.gap)][-_MOST_GAPS:]
     return [f"{source.label}{_announcement(source, found.gap)}", *lines]
 
 
@@ -292,9 +300,9 @@ def _announcement(source: Source, gap: Gap) -> str:
 
 def _from_table(source: Source, kept: Sequence[tuple[datetime, str]], printed: Printed) -> list[str]:
     """Return what an event table has behind the place up to which a log was read; say so if it has nothing."""
-    cursor = printed.cursors.get((source.instance, source.container), LogCursor())
+    cursor = printed.cursor(source)
     if kept:
-        lines = [f"{source.label}{readable(line)}" for line in behind(cursor, kept)]
+        lines = source.shown(behind(cursor, kept))
         if len(kept) < _MOST_KEPT or len(lines) < len(kept):
             return lines
         first = statements.spcs_get_logs(source.job, source.instance, source.container, start=cursor.stamp or _EPOCH)
@@ -323,4 +331,4 @@ def _missing(store: LogStore, source: Source, gap: Gap) -> list[str] | None:
         return None
     kept = store.kept(source, gap.after and shifted(gap.after, -_MARGIN), shifted(gap.before, _MARGIN))
     lines = gap.filled(kept)
-    return None if lines is None else [f"{source.label}{readable(line)}" for line in lines]
+    return None if lines is None else source.shown(lines)

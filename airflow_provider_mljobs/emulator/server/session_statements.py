@@ -11,6 +11,7 @@ from airflow_provider_mljobs.emulator.listing import like
 from airflow_provider_mljobs.emulator.registry import Context, Extension, Function, Statement, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.server import parameters
+from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -225,8 +226,7 @@ def _show_parameters(context: Context, parser: Parser) -> Result:
         for name, parameter in known.items()
     ]
     if of_account and context.account.settings.event_table and pattern.fullmatch("EVENT_TABLE"):
-        table = "SNOWFLAKE.TELEMETRY.EVENTS"
-        rows.append(("EVENT_TABLE", table, table, "", "Where logs of containers go", "STRING"))
+        rows.append(("EVENT_TABLE", EVENT_TABLE, EVENT_TABLE, "", "Where logs of containers go", "STRING"))
     return Result(_PARAMETER_COLUMNS, rows, statement="show")
 
 

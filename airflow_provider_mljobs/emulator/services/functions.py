@@ -24,6 +24,7 @@ from airflow_provider_mljobs.emulator.services.job_statements import service_nam
 from airflow_provider_mljobs.emulator.services.jobs import JOB_MESSAGES
 from airflow_provider_mljobs.emulator.services.listings import iso, looked_at
 from airflow_provider_mljobs.emulator.services.pools import moment
+from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +55,6 @@ _EVENT_COLUMNS = (
     Column("RECORD", "object"),
     Column("RECORD_ATTRIBUTES", "object"),
 )
-EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
 _EVENT_TABLE_COLUMNS = (
     Column("TIMESTAMP", "timestamp_ntz"),
     Column("START_TIMESTAMP", "timestamp_ntz"),
