@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.arguments import (
     folder_of,
     identifier,
@@ -18,6 +18,7 @@ from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.git import GIT_SECRET_DIRECTORY, GitSource
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath, job_name
+from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
 from airflow_provider_mljobs.jobs.secrets import parse_secrets
@@ -25,9 +26,12 @@ from airflow_provider_mljobs.jobs.sources import Place
 from airflow_provider_mljobs.jobs.spec import CONTAINER, JobSpec, Resources, Runtime, is_managed
 from airflow_provider_mljobs.jobs.specification import is_template, parse, validate, validate_using
 from airflow_provider_mljobs.jobs.volumes import parse_endpoints, parse_volumes
+from airflow_provider_mljobs.settings import deployment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow.sdk import Context
 
     from airflow_provider_mljobs.jobs.identifiers import Identifier
     from airflow_provider_mljobs.operators import MLJobOperator
@@ -50,11 +54,12 @@ def payload_of(task: MLJobOperator, database: Identifier | None, schema: Identif
     return Payload.of_source(task.source, task.entrypoint, **common)
 
 
-def job_spec(
+def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
     task: MLJobOperator,
     name: Identifier,
-    origin: Mapping[str, Any],
     *,
+    comment: str,
+    query_tag: str,
     database: Identifier | None,
     schema: Identifier | None,
     warehouse: Identifier | None,
@@ -62,13 +67,13 @@ def job_spec(
     """Say how and where a task's job runs.
 
     :param name: what the job is called, within the schema.
-    :param origin: who submits it, for its COMMENT.
+    :param comment: who submits it.
+    :param query_tag: what the task's own tells from others if it has none.
     :param warehouse: the default: a container's session has no warehouse of its own, not even its user's.
     :raises InvalidJobSpecError: naming the argument that can't be.
     """
     pool = identifier(task.compute_pool, "compute_pool")
     volumes, mounts = parse_volumes(task.volumes or {}, database=database, schema=schema)
-    comment = {**origin, "comment": task.comment} if task.comment else dict(origin)
     return JobSpec(
         name=QualifiedName.parse(str(name), "job", database, schema),
         compute_pool=pool,
@@ -89,39 +94,35 @@ def job_spec(
         log_level=task.log_level,
         artifact_repositories=task.artifact_repositories,
         managed=is_managed(pool, managed=task.managed, artifact_repositories=task.artifact_repositories),
-        query_tag=json.dumps(_tag(origin)) if task.query_tag is None else task.query_tag,
-        comment=json.dumps(comment),
+        query_tag=query_tag if task.query_tag is None else task.query_tag,
+        comment=comment,
     )
 
 
-def origin_of(ti: Any) -> dict[str, Any]:
+def origin_of(task: MLJobOperator, context: Context) -> Origin:
     """Say which try of which task instance submits a job."""
-    return {
-        "provider": __version__,
-        "dag_id": ti.dag_id,
-        "run_id": ti.run_id,
-        "task_id": ti.task_id,
-        "map_index": ti.map_index,
-        "try_number": ti.try_number,
-        # A deleted and repeated DAG run has all the rest in common.
-        "id": str(ti.id),
-    }
-
-
-def _tag(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what queries are found by: a task's name in Airflow, without what only the provider needs."""
-    return {key: value for key, value in origin.items() if key not in {"provider", "id"}}
-
-
-def name_of(ti: Any) -> Identifier:
-    """Choose the name of the job of a task instance's try."""
-    return job_name(
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        task_id=ti.task_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-        attempt=f"{ti.max_tries}_{ti.try_number}",
+    ti = context["ti"]
+    return Origin(
+        task=TaskKey(
+            airflow=deployment(),
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+        ),
+        run_started=str(context["dag_run"].start_date),
+        epoch=ti.max_tries,
+        try_number=ti.try_number,
+        waits=task.wait_for_completion,
+        comment=task.comment or "",
     )
+
+
+def query_tag_of(origin: Origin) -> str:
+    """Return what the queries of a job are found by: the name of its task in Airflow, and the try."""
+    task = asdict(origin.task)
+    del task["airflow"]
+    return json.dumps({**task, "try_number": origin.try_number})
 
 
 def specification_source(
@@ -152,8 +153,10 @@ def preview(task: MLJobOperator, database: Identifier | None, schema: Identifier
     :raises InvalidJobSpecError: if the arguments can't make a job.
     """
     name = job_name(dag_id=task.dag_id, run_id="dry_run", task_id=task.task_id, map_index=-1, attempt="0_1")
-    origin = {"dag_id": task.dag_id, "task_id": task.task_id}
-    spec = job_spec(task, name, origin, database=database, schema=schema, warehouse=None)
+    task_name = json.dumps({"dag_id": task.dag_id, "task_id": task.task_id})
+    spec = job_spec(
+        task, name, comment=task_name, query_tag=task_name, database=database, schema=schema, warehouse=None
+    )
     if task.spec is not None:
         return statements.execute_job_service(spec, specification_source(task, database, schema))
     payload = payload_of(task, database, schema)

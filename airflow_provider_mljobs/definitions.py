@@ -145,7 +145,8 @@ class MLJobDefinition:
         spec = assembly.job_spec(
             task,
             self._identifier,
-            {"provider": __version__, "definition": self.name},
+            comment=json.dumps({"provider": __version__, "definition": self.name}),
+            query_tag=json.dumps({"definition": self.name}),
             database=database,
             schema=schema,
             warehouse=hook.default_warehouse,

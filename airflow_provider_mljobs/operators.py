@@ -422,11 +422,12 @@ class MLJobOperator(BaseOperator):
         from airflow_provider_mljobs import assembly
 
         database, schema = self.hook.default_schema
-        ti = context["ti"]
+        origin = assembly.origin_of(self, context)
         return assembly.job_spec(
             self,
-            assembly.name_of(ti),
-            assembly.origin_of(ti),
+            origin.task.job_name(origin.epoch, origin.try_number),
+            comment=origin.to_comment(),
+            query_tag=assembly.query_tag_of(origin),
             database=database,
             schema=schema,
             warehouse=self.hook.default_warehouse,

@@ -39,6 +39,13 @@ def get_provider_info() -> dict[str, Any]:
                         "600",
                         "1800",
                     ),
+                    "deployment": _option(
+                        "What this Airflow is called in the COMMENT of its jobs; [api] base_url by default. Airflows "
+                        "that share a Snowflake schema must be called differently: each cleans up its own.",
+                        "string",
+                        "",
+                        "production",
+                    ),
                     "log_statements_per_minute": _option(
                         "How many statements a minute the logs of all jobs together may cost that one process watches "
                         "with one connection. They are read in turn; 0 leaves all logs to the end of their jobs.",

@@ -15,3 +15,9 @@ def max_unreachable_seconds() -> float:
 def max_xcom_bytes() -> int:
     """Return how many bytes of a value XCom may get; a larger one is a reference."""
     return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))
+
+
+def deployment() -> str:
+    """Return what this Airflow is called in the COMMENT of its jobs, to tell them from those of another one."""
+    name = conf.get("mljobs", "deployment", fallback="") or conf.get("api", "base_url", fallback="")
+    return str(name or "")

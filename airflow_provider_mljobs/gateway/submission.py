@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
@@ -18,6 +18,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
 from airflow_provider_mljobs.jobs import arguments as packed
+from airflow_provider_mljobs.jobs.origin import Origin
 from airflow_provider_mljobs.jobs.rendering import (
     SpecificationSource,
     ml_job_options,
@@ -82,7 +83,7 @@ class Submission:
 
     def _statement(self, payload: StagePath, arguments: Arguments) -> str:
         # A job's COMMENT names its payload, which keeps the payload on the stage.
-        spec = replace(self.spec, comment=json.dumps(_origin(self.spec.comment) | {"payload": payload.name}))
+        spec = replace(self.spec, comment=_with_payload(self.spec.comment, payload.name))
         if spec.managed:
             options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec))
             return statements.execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(job))
@@ -94,7 +95,7 @@ class Submission:
         try:
             self.connection.rows(statement)
         except JobAlreadyExistsError as error:
-            if _origin(self._comment()) != _origin(spec.comment):
+            if not _is_same(spec.comment, self._comment()):
                 raise JobAlreadyExistsError(
                     f"Job {spec.name} exists and was not submitted by this task. Drop it, or rename the task.",
                     error.errno,
@@ -150,12 +151,20 @@ def _secrets(spec: JobSpec) -> list[str]:
     return sorted({str(entry["snowflakeSecret"]) for entry in spec.secrets})
 
 
-def _origin(comment: str) -> dict[str, Any]:
-    """Return who has submitted a job, as its COMMENT says: a JSON object, or a text of somebody's."""
+def _is_same(ours: str, theirs: str) -> bool:
+    """Tell whether two COMMENTs are those of one job, which an earlier try may have submitted."""
+    origin = Origin.parse(ours)
+    if origin is None:
+        return _with_payload(ours, "") == _with_payload(theirs, "")
+    return origin.is_same_attempt(Origin.parse(theirs))
+
+
+def _with_payload(comment: str, payload: str) -> str:
+    """Name a payload in a job's COMMENT: a JSON object, or a text of somebody's."""
     try:
-        origin = json.loads(comment)
+        document = json.loads(comment)
     except ValueError:
-        origin = None
-    if not isinstance(origin, dict):
-        return {"comment": comment}
-    return {key: value for key, value in origin.items() if key != "payload"}
+        document = None
+    if not isinstance(document, dict):
+        document = {"comment": comment}
+    return json.dumps({**document, "payload": payload})

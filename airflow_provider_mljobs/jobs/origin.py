@@ -1,0 +1,108 @@
+"""Which task a job is of, as its COMMENT says. Anybody may write one: what it says is checked, and never runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_provider_mljobs import __version__
+from airflow_provider_mljobs.jobs.identifiers import job_name
+
+if TYPE_CHECKING:
+    from airflow_provider_mljobs.jobs.identifiers import Identifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKey:
+    """A task instance, whatever its tries.
+
+    :param airflow: the Airflow that it belongs to: several may have DAGs of the same names, and share a schema.
+    :param map_index: -1 for a task that isn't mapped.
+    """
+
+    airflow: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    def job_name(self, epoch: int, attempt: int) -> Identifier:
+        """Choose the name of a job of the task instance: see :class:`Origin`.
+
+        :param epoch: what a clear changes.
+        :param attempt: which of the epoch's jobs.
+        """
+        return job_name(
+            dag_id=self.dag_id,
+            run_id=self.run_id,
+            task_id=self.task_id,
+            map_index=self.map_index,
+            attempt=f"{epoch}_{attempt}",
+        )
+
+    def __str__(self) -> str:
+        index = "" if self.map_index < 0 else f"[{self.map_index}]"
+        return f"{self.dag_id}.{self.task_id}{index} of run {self.run_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What has submitted a job.
+
+    :param task: the task instance.
+    :param run_started: when its DAG run has started: a run that is deleted and repeated starts again.
+    :param epoch: the task instance's ``max_tries``, which Airflow raises when somebody clears the task, and only then.
+    :param try_number: the try that has submitted the job; later ones may have taken it over.
+    :param waits: whether a task waits for the job, so that the job is nobody's when the task is over.
+    :param payload: the directory of its payload on the stage; empty if it has none.
+    :param comment: what people have to say about it.
+    """
+
+    task: TaskKey
+    run_started: str
+    epoch: int
+    try_number: int
+    waits: bool = True
+    payload: str = ""
+    comment: str = ""
+
+    def is_same_attempt(self, other: Origin | None) -> bool:
+        """Tell whether a job of the same name is the same attempt's, perhaps submitted by an earlier try."""
+        return other is not None and (self.task, self.run_started, self.epoch) == (
+            other.task,
+            other.run_started,
+            other.epoch,
+        )
+
+    def to_comment(self) -> str:
+        """Write it as the COMMENT of a job, which people read, too."""
+        document = {"provider": __version__, **asdict(self.task), **asdict(self)}
+        del document["task"]
+        return json.dumps({name: value for name, value in document.items() if value != ""})
+
+    @classmethod
+    def parse(cls, comment: str | None) -> Self | None:
+        """Read a COMMENT; ``None`` if it isn't one of a task's job."""
+        try:
+            document = json.loads(comment or "")
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(document, dict) or "provider" not in document:
+            return None
+        try:
+            return cls(task=TaskKey(**_arguments(TaskKey, document)), **_arguments(cls, document))
+        except TypeError:
+            # Something is missing or something else: a job of the hook's, of a definition, or of somebody's making.
+            return None
+
+
+def _arguments(kind: type, document: dict[str, Any]) -> dict[str, Any]:
+    """Take what a dataclass has; what a later version adds is passed over.
+
+    :raises TypeError: if a part has another type: what stands in a COMMENT can be anything.
+    """
+    found = {field.name: (field.type, document[field.name]) for field in fields(kind) if field.name in document}
+    if any(type(value).__name__ != expected for expected, value in found.values()):
+        raise TypeError(document)
+    return {name: value for name, (_, value) in found.items()}
