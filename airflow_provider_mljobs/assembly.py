@@ -17,7 +17,7 @@ from airflow_provider_mljobs.arguments import (
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.git import GIT_SECRET_DIRECTORY, GitSource
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath, job_name
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
@@ -152,7 +152,7 @@ def preview(task: MLJobOperator, database: Identifier | None, schema: Identifier
 
     :raises InvalidJobSpecError: if the arguments can't make a job.
     """
-    name = job_name(dag_id=task.dag_id, run_id="dry_run", task_id=task.task_id, map_index=-1, attempt="0_1")
+    name = TaskKey(airflow="", dag_id=task.dag_id, run_id="dry_run", task_id=task.task_id).job_name(0, 1)
     task_name = json.dumps({"dag_id": task.dag_id, "task_id": task.task_id})
     spec = job_spec(
         task, name, comment=task_name, query_tag=task_name, database=database, schema=schema, warehouse=None

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -24,17 +25,21 @@ from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
 from airflow_provider_mljobs.settings import max_unreachable_seconds
+from airflow_provider_mljobs.taskstates import of_database
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterator
     from typing import NoReturn
 
+    from airflow_provider_mljobs.gateway.collector import Item
     from airflow_provider_mljobs.gateway.following import Report
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
 _FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
 _FOLLOW_SECONDS = 2.0
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(rf"([0-9]+)([{''.join(_UNITS)}])")
 
 
 def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Namespace], None]:
@@ -83,8 +88,7 @@ def _exit(message: str, code: int = _FAILURE) -> NoReturn:
 @_command
 def list_jobs(args: Namespace, hook: MLJobHook) -> None:
     """List jobs, the newest last."""
-    schema = None if (args.schema or "").lower() == "account" else hook.schema_of(args.schema)
-    rows = [row for row in hook.list(args.prefix, schema) if args.state in {None, row["status"]}]
+    rows = [row for row in hook.list(args.prefix, _schema(args, hook)) if args.state in {None, row["status"]}]
     AirflowConsole().print_as(
         sorted(rows, key=lambda row: row["created_on"]),
         args.output,
@@ -155,6 +159,25 @@ def result_job(args: Namespace, hook: MLJobHook) -> None:
 
 
 @_command
+def gc_jobs(args: Namespace, hook: MLJobHook) -> None:
+    """Drop jobs whose tasks are finished or gone, and remove what is left of jobs on stages."""
+    found = hook.collect(
+        _duration(args.older_than),
+        stages=args.stage_name or (),
+        schema=_schema(args, hook),
+        dry_run=args.dry_run,
+        task_states=of_database,
+    )
+    AirflowConsole().print_as(list(found.items), args.output, _collected)
+    sys.stdout.flush()
+    print(found.summary, file=sys.stderr)
+    for item in found.errors:
+        print(" ".join(str(item).split()), file=sys.stderr)
+    if found.errors:
+        raise SystemExit(_FAILURE)
+
+
+@_command
 def cancel_job(args: Namespace, hook: MLJobHook) -> None:
     """Stop a job."""
     job = hook.job(args.job)
@@ -175,6 +198,36 @@ def drop_job(args: Namespace, hook: MLJobHook) -> None:
         _exit(f"Job {job} is {status}: cancel it first, or pass --force.")
     hook.drop(job)
     print(f"Dropped job {job}.")
+
+
+def _schema(args: Namespace, hook: MLJobHook) -> QualifiedName | None:
+    """Return the schema that is meant: the connection's, if none is named, or ``None`` for the whole account."""
+    return None if (args.schema or "").lower() == "account" else hook.schema_of(args.schema)
+
+
+def _duration(text: str) -> timedelta:
+    """Read how long something is: a number and a unit."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise InvalidJobSpecError(f"--older-than {text!r} is no duration: write e.g. 90m, 12h or 7d.")
+    try:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError as error:
+        raise InvalidJobSpecError(f"--older-than {text!r} is more than anything can be old.") from error
+
+
+def _collected(item: Item) -> dict[str, Any]:
+    return {
+        "kind": item.kind.value,
+        "name": item.name,
+        "action": item.action,
+        "task": item.task,
+        "task_state": item.task_state,
+        "job_status": item.job_status,
+        "created": "" if item.created is None else item.created.isoformat(timespec="seconds"),
+        "credits_per_hour": "unknown" if item.credits_per_hour is None else item.credits_per_hour or "",
+        "error": item.error,
+    }
 
 
 def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:

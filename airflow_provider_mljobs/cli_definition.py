@@ -19,6 +19,10 @@ _JOB = Arg(("job",), help="NAME, SCHEMA.NAME or DATABASE.SCHEMA.NAME; what is mi
 _CONNECTION = Arg(
     ("-c", "--conn-id"), help="Airflow connection (default: snowflake_default)", default="snowflake_default"
 )
+_SCHEMA = Arg(
+    ("--schema",),
+    help="SCHEMA, DATABASE.SCHEMA, or 'account' for all that the role may see (default: the connection's)",
+)
 _ALWAYS = (_CONNECTION, ARG_VERBOSE)
 
 
@@ -28,10 +32,7 @@ def get_mljobs_cli_commands() -> list[CLICommand]:
         _command(
             "list",
             "List jobs",
-            Arg(
-                ("--schema",),
-                help="SCHEMA, DATABASE.SCHEMA, or 'account' for all that the role may see (default: the connection's)",
-            ),
+            _SCHEMA,
             Arg(("--prefix",), help="Beginning of the jobs' names (default: MLJOB_); '' for all", default="MLJOB_"),
             Arg(
                 ("--state",),
@@ -63,10 +64,24 @@ def get_mljobs_cli_commands() -> list[CLICommand]:
             _JOB,
             Arg(("--force",), help="Drop it even if it hasn't ended", action="store_true"),
         ),
+        _command(
+            "gc",
+            "Drop jobs whose tasks are finished or gone, and remove what is left of jobs on stages",
+            Arg(("--older-than",), help="Only what is older, e.g. 90m, 12h, 7d (default: 7d)", default="7d"),
+            Arg(("--dry-run",), help="Only show what would be done", action="store_true"),
+            _SCHEMA,
+            Arg(
+                ("--stage-name",),
+                help="Remove files on this stage, e.g. @DATABASE.SCHEMA.STAGE/path; may be given several times. "
+                "Without it only job services are dropped",
+                action="append",
+            ),
+            ARG_OUTPUT,
+        ),
     )
     return [GroupCommand(name="mljobs", help="Look after Snowflake ML Jobs", subcommands=commands)]
 
 
 def _command(name: str, help_text: str, *args: Arg) -> ActionCommand:
-    function = lazy_load_command(f"airflow_provider_mljobs.cli.{name}_job{'s' if name == 'list' else ''}")
+    function = lazy_load_command(f"airflow_provider_mljobs.cli.{name}_job{'s' if name in {'list', 'gc'} else ''}")
     return ActionCommand(name=name, help=help_text, func=function, args=(*args, *_ALWAYS))

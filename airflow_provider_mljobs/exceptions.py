@@ -10,6 +10,7 @@
     │  ├─ LoginRefusedError                  wrong credentials, or nobody may log in from here
     │  ├─ NotFoundOrNotAuthorizedError (LookupError)
     │  │  └─ JobNotFoundError
+    │  ├─ ServicesLimitError                 so many services as the account may have are there already
     │  └─ SnowflakeUnavailableError          transient: a watch survives these
     ├─ MLJobFailedError                      ran, did not end DONE; failure, exit code, container, advice, last lines
     │  ├─ MLJobCancelledError                somebody cancelled it
@@ -84,6 +85,10 @@ class NotFoundOrNotAuthorizedError(GatewayError, LookupError):
 
 class JobNotFoundError(NotFoundOrNotAuthorizedError):
     """Raised when a job isn't there any more, or never was."""
+
+
+class ServicesLimitError(GatewayError):
+    """Raised when the account has as many services as it may have; finished jobs count until they are dropped."""
 
 
 class SnowflakeUnavailableError(GatewayError):

@@ -20,13 +20,17 @@ from airflow_provider_mljobs.gateway.watcher import DEFAULT_LOG_STATEMENTS_PER_M
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.references import StageRef
+from airflow_provider_mljobs.settings import deployment, result_retention
+from airflow_provider_mljobs.taskstates import of_api
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
     from os import PathLike
 
     from snowflake.connector import SnowflakeConnection
 
+    from airflow_provider_mljobs.gateway.collector import Collection, TaskStates
     from airflow_provider_mljobs.gateway.following import Following, Report, Request
     from airflow_provider_mljobs.jobs.payload import Payload
     from airflow_provider_mljobs.jobs.results import JobResult
@@ -256,6 +260,42 @@ class MLJobHook(SnowflakeHook):
         known = ("status", "compute_pool", "target_instances", "owner", "created_on", "query_warehouse", "comment")
         containers = [asdict(container) for container in self.client.containers(job)]
         return {"job_id": str(job), **{name: row.get(name) for name in known}, "containers": containers}
+
+    def collect(
+        self,
+        older_than: timedelta,
+        *,
+        stages: Sequence[str] = (),
+        schema: QualifiedName | None = None,
+        dry_run: bool = False,
+        task_states: TaskStates = of_api,
+    ) -> Collection:
+        """Drop the jobs whose tasks are finished or gone, and remove what is left of jobs on stages.
+
+        Only jobs of tasks of this Airflow are dropped, see ``[mljobs] deployment``; what payloads have saved stays.
+        Without stages nothing is removed but job services.
+
+        :param older_than: how old a job, or a file without a job, has to be.
+        :param stages: stages on which files may be removed, as in ``stage_name``.
+        :param schema: see :meth:`schema_of`; ``None`` for the whole account.
+        :param dry_run: only tell what would be done.
+        :param task_states: says in which states tasks are: by default for a task, as it asks Airflow's API.
+        :raises InvalidJobSpecError: if this Airflow has no name, or ``older_than`` is negative.
+        :raises GatewayError: if the jobs or the files can't be listed. Then, and if Airflow can't be asked, nothing is
+            removed; a single job or file that can't be is in the report instead.
+        """
+        # Imported here: DAG files and triggers don't need it.
+        from airflow_provider_mljobs.gateway.collector import Collector, Rules
+
+        rules = Rules(
+            airflow=deployment(),
+            older_than=older_than,
+            schema=schema,
+            stages=tuple(dict.fromkeys(self.stage(stage) for stage in stages)),
+            result_retention=result_retention(),
+            dry_run=dry_run,
+        )
+        return Collector(self.client, rules).collect(task_states)
 
     def _get_conn_params(self) -> dict[str, str | None]:
         params: dict[str, Any] = super()._get_conn_params()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
@@ -18,19 +19,22 @@ from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
     InvalidJobSpecError,
+    JobAlreadyExistsError,
+    MLJobCancelledError,
     MLJobFailedError,
+    MLJobQueueTimeoutError,
+    ServicesLimitError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.functions import called, pack, refuse_empty
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.imports import plain as plain_imports
-from airflow_provider_mljobs.jobs.results import jsonb_safe
+from airflow_provider_mljobs.jobs.record import Step
 from airflow_provider_mljobs.jobs.spec import validate_instances
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
-from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
+from airflow_provider_mljobs.settings import max_unreachable_seconds
 
 if TYPE_CHECKING:
     import os
@@ -38,19 +42,20 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_provider_mljobs.exceptions import MLJobError
-    from airflow_provider_mljobs.gateway.completion import Ending, Outcome
+    from airflow_provider_mljobs.attempts import Attempts
     from airflow_provider_mljobs.gateway.following import Request
     from airflow_provider_mljobs.hooks import MLJobHook, Wait
     from airflow_provider_mljobs.jobs.functions import Serializer
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+    from airflow_provider_mljobs.jobs.origin import Origin
     from airflow_provider_mljobs.jobs.payload import Payload
+    from airflow_provider_mljobs.jobs.record import Record
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
 OnFinish = Literal["drop", "drop_on_success", "keep"]
+OnKillAction = Literal["cancel", "drop", "none"]
 # Airflow's own timeout is for the case that no trigger reports a deadline.
 _DEFER_GRACE = timedelta(seconds=60)
-_RETRY_SECONDS = 5.0
 # For the upload of a payload that the first of several mapped tasks has begun.
 _UPLOAD_PATIENCE_SECONDS = 5.0
 
@@ -144,7 +149,12 @@ class MLJobOperator(BaseOperator):
         ``drop_on_success``, or ``keep``. What the job saved on the stage always stays.
     :param skip_on_exit_code: an exit code of the job's container, or several, by which the task is skipped.
     :param fail_on_exit_code: an exit code, or several, by which the task fails at once, whatever its ``retries``.
-    :param cancel_on_kill: whether the job is cancelled when a user ends the task.
+    :param cancel_on_kill: whether the job is ended when a user ends the task: marks it, clears it, ends its DAG run.
+    :param on_kill_action: how: ``cancel`` stops the job, ``drop`` drops it and its input as well, ``none`` is
+        ``cancel_on_kill=False``. By default ``drop`` if ``on_finish`` is ``drop``, else ``cancel``.
+    :param durable: whether a retry goes on with the job of a try that was lost, instead of submitting another one: it
+        waits for a job that runs, and takes the result of one that is DONE. A cleared task always gets a new job, after
+        its old one has ended.
     :raises InvalidJobSpecError: when the arguments can't make a job: while the DAG is parsed where that can be known.
     """
 
@@ -184,6 +194,14 @@ class MLJobOperator(BaseOperator):
         "spec_overrides": "json",
     }
     ui_color = "#d5f0fa"
+
+    # How far the try in this process has come.
+    job_id: str | None = None
+    _has_job = False
+    _is_killed = False
+    _current: Attempts | None = None
+    _wait_for_job: Wait | None = None
+    _event: Mapping[str, Any] | None = None
 
     def __init__(  # noqa: PLR0913 (the parameters of a job)
         self,
@@ -228,6 +246,8 @@ class MLJobOperator(BaseOperator):
         skip_on_exit_code: int | Collection[int] | None = None,
         fail_on_exit_code: int | Collection[int] | None = None,
         cancel_on_kill: bool = True,
+        on_kill_action: OnKillAction | None = None,
+        durable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -274,10 +294,8 @@ class MLJobOperator(BaseOperator):
         self.skip_on_exit_code = skip_on_exit_code
         self.fail_on_exit_code = fail_on_exit_code
         self.cancel_on_kill = cancel_on_kill
-        self.job_id: str | None = None
-        self._is_killed = False
-        self._wait_for_job: Wait | None = None
-        self._event: Mapping[str, Any] | None = None
+        self.on_kill_action = on_kill_action
+        self.durable = durable
         self._validate()
 
     @cached_property
@@ -294,27 +312,9 @@ class MLJobOperator(BaseOperator):
             self.spec = arguments.read_specification(self)
 
     def execute(self, context: Context) -> Any:
-        """Submit the job; then wait, defer or return its id."""
+        """Submit the job, or take over the one of an earlier try; then wait, defer or return its id."""
         try:
-            spec = self._spec(context)
-            # What is secret by its name isn't shown, even if a statement or the job's log holds it.
-            self._mask_environment(spec.env_vars)
-            self.job_id = str(spec.name)
-            # Before the submit: whoever looks for the job of this try, alive or crashed, finds its name here.
-            context["ti"].xcom_push(key="job_id", value=self.job_id)
-            directory = self._submit(context, spec)
-            if self._is_killed:
-                # The kill came before there was a job.
-                self.hook.cancel(spec.name)
-            self.log.info("Submitted job %s on compute pool %s.", self.job_id, spec.compute_pool)
-            if not self.wait_for_completion:
-                # One text, also where the function's own value would have been a dict.
-                self.multiple_outputs = False
-                return self.job_id
-            request = self._request(context, spec.name, directory)
-            if self.deferrable:
-                self._defer(request)
-            return self._finish(context, self._wait(request))
+            return self._run(context)
         except AirflowTaskTimeout:
             if self.job_id is None:
                 raise
@@ -322,8 +322,54 @@ class MLJobOperator(BaseOperator):
             self.hook.close()
             # Unless the job was over already, and only its end was being taken.
             return self._finish(context, self._event or self._timed_out(context, self.job_id))
+        except (MLJobFailedError, SnowflakeUnavailableError, AirflowSkipException, AirflowFailException):
+            # The job is over, or it may go on, for the next try or the collector to find.
+            raise
+        except Exception:
+            self._end_with_the_last_try(context)
+            raise
         finally:
             self.hook.close()
+
+    def _run(self, context: Context) -> Any:
+        attempts, queue_deadline = self._attempts(context), self._queue_deadline()
+        self._current = attempts
+        start = attempts.begin()
+        record = start.record
+        match start.step:
+            case Step.RETURN:
+                return self._return(context, record)
+            case Step.ATTACH:
+                self.log.info("Job %s is there, %s: going on with it.", record.job_id, start.status)
+                self._announce(context, record)
+                self._has_job = True
+            case _:
+                record = self._submit_patiently(context, attempts, record, queue_deadline)
+        if not self.wait_for_completion:
+            # One text, also where the function's own value would have been a dict.
+            self.multiple_outputs = False
+            return record.job_id
+        if start.status is JobStatus.DONE:
+            event = to_event(record.job_id, Verdict.FINISHED, start.status, stage_path=record.stage_path)
+            return self._finish(context, event)
+        request = self._request(context, record, queue_deadline)
+        # After a kill there is nothing to wait for but the end, which is this process's to clean up.
+        if self.deferrable and not self._is_killed:
+            self._defer(request)
+        return self._finish(context, self._wait(request))
+
+    def _announce(self, context: Context, record: Record) -> None:
+        """Tell where the job of this try is: whoever looks for it, alive or crashed, and this try's next phase."""
+        self.job_id = record.job_id
+        context["ti"].xcom_push(key="job_id", value=record.job_id)
+        if record.stage_path is not None:
+            context["ti"].xcom_push(key="stage_path", value=record.stage_path)
+
+    def _return(self, context: Context, record: Record) -> Any:
+        from airflow_provider_mljobs.finishing import Finishing
+
+        self._announce(context, record)
+        return Finishing(self, context, self._attempts(context)).repeat(record)
 
     def dry_run(self) -> None:
         """Print the statement that would start the job, with its specification; nothing is asked or touched.
@@ -353,8 +399,13 @@ class MLJobOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Cancel the job when a user ends the task while a worker holds it; ``execute`` goes on and cleans up."""
-        self._is_killed = self.cancel_on_kill
-        if self.job_id is None or not self.cancel_on_kill:
+        if self.kill_action == "none":
+            return
+        if self._has_job and self._current is not None and self._current.is_superseded():
+            self.log.info("A later try has taken job %s over; it goes on.", self.job_id)
+            return
+        self._is_killed = True
+        if self.job_id is None:
             return
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         # Its own connection: the task's may be in the middle of a statement.
@@ -363,37 +414,112 @@ class MLJobOperator(BaseOperator):
         with MLJobHook(self.snowflake_conn_id) as hook:
             hook.cancel(hook.job(self.job_id))
 
+    @property
+    def kill_action(self) -> OnKillAction:
+        """What becomes of the job when a user ends the task."""
+        if not self.cancel_on_kill:
+            return "none"
+        # A user's kill is no success, so "drop_on_success" keeps the job.
+        return self.on_kill_action or ("drop" if self.on_finish == "drop" else "cancel")
+
+    def drops(self, *, is_success: bool) -> bool:
+        """Tell whether a job that is over is dropped."""
+        if self._is_killed:
+            return self.kill_action == "drop"
+        return self.on_finish == "drop" or (self.on_finish == "drop_on_success" and is_success)
+
+    def _end_with_the_last_try(self, context: Context) -> None:
+        """End the job of a try that has failed for another reason, unless a later try will take it over."""
+        ti = context["ti"]
+        if self._has_job and (not self.durable or ti.try_number > ti.max_tries):
+            self._abandon(context)
+
     def _abandon(self, context: Context) -> None:
+        """End the job of this try, and tell so: nobody will wait for it any more."""
         from airflow_provider_mljobs.gateway.completion import abandon
 
-        job, place = self._spec(context).name, self._stage_path(context)
+        ti = context["ti"]
+        job_id = self.job_id or ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
+        if not job_id:
+            return
+        job, place = self.hook.job(str(job_id)), self._stage_path(context)
         directory = self.hook.stage(place) if place else None
+        attempts = self._attempts(context)
         try:
-            self._mask(job)
+            self.mask(job)
             abandon(self.hook.client, job, directory, self.log, drop=self.on_finish == "drop")
         except GatewayError as error:
             self.log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
+        else:
+            record = attempts.recorded()
+            if record is not None and record.job_id == str(job):
+                attempts.remember(record.failed())
         finally:
             self.hook.close()
 
-    def _submit(self, context: Context, spec: JobSpec) -> StagePath | None:
-        """Start the job, and return its own directory on the stage; a specification of the user's own has none."""
+    def _submit_patiently(self, context: Context, attempts: Attempts, record: Record, deadline: float | None) -> Record:
+        """Submit a job; while the account has as many services as it may have, wait for one to go."""
+        while True:
+            try:
+                return self._submit(context, attempts, record)
+            except JobAlreadyExistsError:
+                other = attempts.after(record)
+                if other is None:
+                    raise
+                record = other
+            except ServicesLimitError as error:
+                if deadline is not None and time.time() >= deadline:
+                    raise MLJobQueueTimeoutError(
+                        f"Job {record.job_id} could not be submitted within the task's queue_timeout. {error.message} "
+                        "Drop jobs that are over, e.g. with: airflow mljobs gc",
+                        record.job_id,
+                        JobStatus.UNKNOWN,
+                    ) from error
+                self.log.info("Waiting to submit job %s: %s", record.job_id, error.message)
+                self.hook.close()
+                time.sleep(self.poll_interval)
+
+    def _submit(self, context: Context, attempts: Attempts, record: Record) -> Record:
+        """Start the job. Its name is remembered before, in case that nobody is there to see it start."""
         from airflow_provider_mljobs import assembly
         from airflow_provider_mljobs.jobs.rendering import result_directory
+        from airflow_provider_mljobs.tasklog import mask_environment
 
+        spec = self._spec(attempts.origin, record)
+        # What is secret by its name isn't shown, even if a statement or the job's log holds it.
+        mask_environment(spec.env_vars)
+        client = self.hook.client
         if self.spec is not None:
             if arguments.is_specification_file(self.spec):
                 # Airflow calls prepare_template for tasks that are not mapped, and before names are rendered.
                 self.spec = self.render_template(arguments.read_specification(self), context)
-            self.hook.client.submit_specification(spec, assembly.specification_source(self, *self.hook.default_schema))
-            return None
-        payload, given = self._payload(), self.packed_arguments(context)
-        ti = context["ti"]
-        # The first of several mapped tasks uploads what all of them run.
-        patience = _UPLOAD_PATIENCE_SECONDS if (ti.map_index or 0) > 0 else 0.0
-        place = self.hook.client.upload(spec, payload, patience=patience)
-        ti.xcom_push(key="stage_path", value=str(result_directory(spec, place)))
-        return self.hook.client.submit(spec, place, given, payload.copies)
+            source = assembly.specification_source(self, *self.hook.default_schema)
+            start: Callable[[], object] = partial(client.submit_specification, spec, source)
+        else:
+            payload, given = self._payload(), self.packed_arguments(context)
+            # The first of several mapped tasks uploads what all of them run.
+            patience = _UPLOAD_PATIENCE_SECONDS if (context["ti"].map_index or 0) > 0 else 0.0
+            place = client.upload(spec, payload, patience=patience)
+            record = replace(record, stage_path=str(result_directory(spec, place)))
+            start = partial(client.submit, spec, place, given, payload.copies)
+        attempts.remember(record)
+        self._announce(context, record)
+        self._refuse_if_killed(record)
+        start()
+        self._has_job = True
+        record = record.submitted()
+        attempts.remember(record)
+        self.log.info("Submitted job %s on compute pool %s.", record.job_id, spec.compute_pool)
+        if self._is_killed:
+            # The kill came before there was a job to be cancelled.
+            client.cancel(spec.name)
+        return record
+
+    def _refuse_if_killed(self, record: Record) -> None:
+        if self._is_killed:
+            raise MLJobCancelledError(
+                f"The task was ended before its job {record.job_id} was submitted.", record.job_id, JobStatus.UNKNOWN
+            )
 
     def _payload(self) -> Payload:
         from airflow_provider_mljobs import assembly
@@ -418,14 +544,13 @@ class MLJobOperator(BaseOperator):
     def _is_command(self) -> bool:
         return isinstance(self.entrypoint, list | tuple)
 
-    def _spec(self, context: Context) -> JobSpec:
+    def _spec(self, origin: Origin, record: Record) -> JobSpec:
         from airflow_provider_mljobs import assembly
 
         database, schema = self.hook.default_schema
-        origin = assembly.origin_of(self, context)
         return assembly.job_spec(
             self,
-            origin.task.job_name(origin.epoch, origin.try_number),
+            self.hook.job(record.job_id).name,
             comment=origin.to_comment(),
             query_tag=assembly.query_tag_of(origin),
             database=database,
@@ -445,21 +570,24 @@ class MLJobOperator(BaseOperator):
             return None
         return context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
 
-    def _request(self, context: Context, job: QualifiedName, directory: StagePath | None) -> Request:
+    def _queue_deadline(self) -> float | None:
+        queue_timeout = _seconds(self.queue_timeout)
+        return None if queue_timeout is None else time.time() + queue_timeout
+
+    def _request(self, context: Context, record: Record, queue_deadline: float | None) -> Request:
         from airflow_provider_mljobs.gateway.following import Request
 
-        queue_timeout = _seconds(self.queue_timeout)
         return Request(
-            job=job,
+            job=self.hook.job(record.job_id),
             watch=JobWatch(
                 deadline=self._deadline(context),
-                queue_deadline=None if queue_timeout is None else time.time() + queue_timeout,
+                queue_deadline=queue_deadline,
                 timeout=_seconds(self.timeout),
                 patience=max_unreachable_seconds(),
             ),
             poll_interval=self.poll_interval,
             log_interval=self.log_interval,
-            stage_path=None if directory is None else str(directory),
+            stage_path=record.stage_path,
         )
 
     def _defer(self, request: Request) -> NoReturn:
@@ -478,9 +606,8 @@ class MLJobOperator(BaseOperator):
                 queue_deadline=request.watch.queue_deadline,
                 timeout=request.watch.timeout,
                 patience=request.watch.patience,
-                cancel_on_kill=self.cancel_on_kill,
-                # A user's kill is no success, so "drop_on_success" keeps the job.
-                drop_on_kill=self.on_finish == "drop",
+                cancel_on_kill=self.kill_action != "none",
+                drop_on_kill=self.kill_action == "drop",
                 stage_path=request.stage_path,
             ),
             method_name="execute_complete",
@@ -508,124 +635,37 @@ class MLJobOperator(BaseOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
-        from airflow_provider_mljobs.gateway.completion import Ending
-        from airflow_provider_mljobs.gateway.joblogs import Printed
+        from airflow_provider_mljobs.finishing import Finishing
 
         self._event = event
+        self._has_job = False
         self.job_id = str(event["job_id"])
-        job = self.hook.job(self.job_id)
-        directory = self.hook.stage(event["stage_path"]) if event.get("stage_path") else None
-        ending = Ending(
-            job=job,
-            directory=directory,
-            verdict=Verdict(event["verdict"]),
-            status=JobStatus(event["status"]),
-            message=event["message"],
-            printed=Printed.from_json(event.get("printed", {})),
-            instances=self.target_instances,
-            max_bytes=max_xcom_bytes(),
-        )
-        try:
-            outcome = self._complete(ending)
-        except GatewayError:
-            self.log.warning("Left as they are: job %s, and its files in %s.", job, directory)
-            raise
-        self._show(context, job, event, outcome)
-        drop = self.on_finish == "drop" or (self.on_finish == "drop_on_success" and outcome.error is None)
-        # A log that could not be read is not safe: what has it stays.
-        if drop and outcome.log is not None:
-            self._clean_up(job, directory, outcome)
-        else:
-            self.log.info("Kept job %s, and its files in %s.", job, directory)
-        if outcome.error is not None:
-            self._raise(outcome.error)
-        if outcome.result is None:
-            return None
-        if outcome.result.reference is not None:
-            # A reference is one value, also where a dict would become several.
-            self.multiple_outputs = False
-        return outcome.result.xcom
+        return Finishing(self, context, self._attempts(context)).finish(event)
 
-    def _complete(self, ending: Ending) -> Outcome:
-        """Read what the job has left, as patiently as it was waited for: nobody else will."""
-        from airflow_provider_mljobs.gateway.completion import complete
+    def _attempts(self, context: Context) -> Attempts:
+        from airflow_provider_mljobs.attempts import Attempts
 
-        give_up = time.time() + max_unreachable_seconds()
-        while True:
-            is_late = ending.verdict is Verdict.UNREACHABLE or time.time() >= give_up
-            try:
-                self._mask(ending.job)
-                outcome = complete(self.hook.client, ending)
-                if is_late or not outcome.is_cut_short:
-                    return outcome
-            except SnowflakeUnavailableError as error:
-                if is_late:
-                    raise
-                self.log.warning("Snowflake is out of reach; it is asked again for job %s: %s", ending.job, error)
-            self.hook.close()
-            time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
+        return Attempts(self, context)
 
-    def _mask(self, job: QualifiedName) -> None:
+    def mask(self, job: QualifiedName) -> None:
         """Have masked what is secret in the job's environment; this may be another process than the one before."""
-        from airflow_provider_mljobs.tasklog import mask_job
+        from airflow_provider_mljobs.tasklog import mask_environment, mask_job
 
-        self._mask_environment(self.env_vars or {})
+        mask_environment(self.env_vars or {})
         if self.spec is not None or self.spec_overrides:
             mask_job(self.hook.client, job)
-
-    @staticmethod
-    def _mask_environment(environment: Mapping[str, str]) -> None:
-        # Imported here: DAG files don't need what it loads.
-        from airflow_provider_mljobs.tasklog import mask_environment
-
-        mask_environment(environment)
-
-    def _raise(self, error: MLJobError) -> NoReturn:
-        """Raise what the task ends with: by its exit code a failed job may be a skip, or beyond retries."""
-        if isinstance(error, MLJobFailedError):
-            what = f"{error.message} [exit code {error.exit_code} is in"
-            if error.exit_code in arguments.exit_codes(self.skip_on_exit_code, "skip_on_exit_code"):
-                raise AirflowSkipException(f"{what} skip_on_exit_code]") from error
-            if error.exit_code in arguments.exit_codes(self.fail_on_exit_code, "fail_on_exit_code"):
-                raise AirflowFailException(f"{what} fail_on_exit_code]") from error
-        raise error
-
-    def _show(self, context: Context, job: QualifiedName, event: Mapping[str, Any], outcome: Outcome) -> None:
-        """Write the rest of the job's log to the task log, and push what XCom gets besides the return value."""
-        from airflow_provider_mljobs.tasklog import write_output
-
-        log = outcome.log or ""
-        write_output(self.log, job, outcome.unseen)
-        if not outcome.unseen and outcome.log is not None and not logs.without_banners(log):
-            self.log.info("Job %s has printed nothing.", job.name)
-        self.log.info("Job %s ended %s.", job, outcome.status)
-        if not self.do_xcom_push:
-            return
-        found: dict[str, Any] = {
-            "status": outcome.status.value,
-            "timeline": event.get("timeline"),
-            "logs": logs.tail(logs.between_banners(log)),
-            "artifacts": outcome.artifacts,
-            "instances": [instance.xcom for instance in outcome.instances] or None,
-            "git_commit": outcome.result.git_commit if outcome.result is not None else None,
-        }
-        for key, value in found.items():
-            if value is not None:
-                context["ti"].xcom_push(key=key, value=jsonb_safe(value))
-
-    def _clean_up(self, job: QualifiedName, directory: StagePath | None, outcome: Outcome) -> None:
-        """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""
-        try:
-            self.hook.client.clean_up(job, directory, result=outcome.is_taken)
-        except GatewayError as error:
-            self.log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
-        else:
-            self.log.info("Dropped job %s and removed its input.", job)
 
     def _validate(self) -> None:
         if self.on_finish not in get_args(OnFinish):
             known = ", ".join(get_args(OnFinish))
             raise InvalidJobSpecError(f"on_finish must be one of {known}; got {self.on_finish!r}.")
+        if self.on_kill_action not in {None, *get_args(OnKillAction)}:
+            known = ", ".join(get_args(OnKillAction))
+            raise InvalidJobSpecError(f"on_kill_action must be one of {known}; got {self.on_kill_action!r}.")
+        if not self.cancel_on_kill and self.on_kill_action not in {None, "none"}:
+            raise InvalidJobSpecError(
+                f"on_kill_action={self.on_kill_action!r} ends the job, cancel_on_kill=False doesn't; leave one of them."
+            )
         arguments.validate(vars(self))
         validate_instances(self.target_instances, self.min_instances)
         arguments.refuse_contradictions(self)

@@ -59,6 +59,14 @@ def get_provider_info() -> dict[str, Any]:
                         "1000000",
                         "100000",
                     ),
+                    "result_retention_days": _option(
+                        "For how many days the collector (airflow mljobs gc, MLJobHook.collect) leaves the result of a "
+                        "job that is gone on the stage. 0 keeps it for ever: XCom may refer to it. What payloads have "
+                        "saved is never removed.",
+                        "float",
+                        "0",
+                        "90",
+                    ),
                     "allow_pickle": _option(
                         "Whether MLJobHook.open loads pickles that a job has written. They can run any code in the "
                         "worker.",

@@ -13,6 +13,7 @@ from airflow_provider_mljobs.exceptions import (
     MLJobFailedError,
     NotFoundOrNotAuthorizedError,
     PayloadError,
+    ServicesLimitError,
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.jobs.failures import KINDS, Retry
@@ -28,6 +29,7 @@ _OTHERS: Mapping[type[Exception], Retry] = {
     InvalidJobSpecError: Retry.NEVER,
     PayloadError: Retry.NEVER,
     NotFoundOrNotAuthorizedError: Retry.NEVER,
+    ServicesLimitError: Retry.LATER,
     SnowflakeUnavailableError: Retry.LATER,
 }
 
@@ -35,9 +37,9 @@ _OTHERS: Mapping[type[Exception], Retry] = {
 def mljob_retry_policy(delay: timedelta = DEFAULT_DELAY) -> RetryPolicy:
     """Return a policy for a task's ``retry_policy``, within the task's ``retries``.
 
-    No capacity, and failures of the platform, are tried again after a long delay. What would fail again is not: an
-    exception of the payload, an exit code, too little memory, an image that can't be pulled, a missing grant, a job
-    that somebody has cancelled. For all else the task's own ``retry_delay`` holds. Example::
+    No capacity, too many services, and failures of the platform, are tried again after a long delay. What would fail
+    again is not: an exception of the payload, an exit code, too little memory, an image that can't be pulled, a missing
+    grant, a job that somebody has cancelled. For all else the task's own ``retry_delay`` holds. Example::
 
         MLJobOperator(task_id="train", retries=3, retry_policy=mljob_retry_policy(), ...)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk.configuration import conf
 
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
@@ -21,3 +23,8 @@ def deployment() -> str:
     """Return what this Airflow is called in the COMMENT of its jobs, to tell them from those of another one."""
     name = conf.get("mljobs", "deployment", fallback="") or conf.get("api", "base_url", fallback="")
     return str(name or "")
+
+
+def result_retention() -> timedelta:
+    """Return how old the result of a job that is gone has to be for the collector; 0 keeps it for ever."""
+    return timedelta(days=conf.getfloat("mljobs", "result_retention_days", fallback=0.0))

@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import datetime
 
 import pytest
 import yaml
 
 from airflow_provider_mljobs.cli_definition import get_mljobs_cli_commands
+from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.identifiers import Identifier
+from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.spec import JobSpec
+from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE
 
 PACKAGE = "airflow_provider_mljobs"
@@ -241,6 +245,125 @@ def test_forced_drop(mljobs, airflow):
     assert [] == airflow.jobs
 
 
+@pytest.fixture
+def named(monkeypatch):
+    """Call this Airflow something."""
+    monkeypatch.setenv("AIRFLOW__MLJOBS__DEPLOYMENT", "lab")
+
+
+def submit_of(run_id, function, airflow="lab", **parts):
+    """Submit a job as the task ``train`` of the DAG ``left_behind`` does; returns its name."""
+    task = TaskKey(airflow=airflow, dag_id="left_behind", run_id=run_id, task_id="train")
+    origin = Origin(task=task, run_started="2026-01-01", epoch=0, try_number=1, **parts)
+    name = str(task.job_name(0, 1))
+    submit(name, function, comment=origin.to_comment(), wait_for="DONE" if function is talk else "RUNNING")
+    return name
+
+
+@pytest.fixture
+def left_behind(airflow, named):
+    """Submit four jobs: of a task that has succeeded, of one that runs, of one that is gone; and of another Airflow."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.sdk import DAG, task
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with DAG("left_behind", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+        task(lambda: None, task_id="train")()
+    over, running = (airflow.run(dag).instances[0].run_id for _ in range(2))
+    with create_session() as session:
+        session.execute(update(TaskInstance).where(TaskInstance.run_id == running).values(state="running"))
+    return {
+        "over": submit_of(over, talk),
+        "running": submit_of(running, sleep),
+        "gone": submit_of("nobody_knows", sleep),
+        "foreign": submit_of("nobody_knows_either", talk, airflow="other"),
+    }
+
+
+def test_gc(mljobs, airflow, left_behind):
+    """Jobs whose tasks are over or gone go, with their files but for a result that XCom may refer to."""
+    code, shown, told = mljobs("gc", "--older-than", "0s", "--stage-name", STAGE, "-o", "json")
+    rows = {row["name"].rpartition(".")[2]: row for row in json.loads(shown)}
+
+    assert {left_behind["running"], left_behind["foreign"]} == set(airflow.jobs)
+    assert {left_behind["over"], left_behind["gone"]} == rows.keys()
+    assert ["dropped", "success", "DONE"] == [
+        rows[left_behind["over"]][key] for key in ("action", "task_state", "job_status")
+    ]
+    assert ["dropped", "gone", "RUNNING", "0.11"] == [
+        rows[left_behind["gone"]][key] for key in ("action", "task_state", "job_status", "credits_per_hour")
+    ]
+    assert f"{left_behind['over']}/output/mljob_result" in "\n".join(
+        row["name"] for row in airflow.query(f"LIST {STAGE}")
+    )
+    assert (0, 1) == (code, told.count("\n"))
+    assert "dropped 2 jobs; 1 job kept; 1 job not of this Airflow; their nodes cost 0.11 credits" in told
+
+
+def test_gc_dry_run(mljobs, airflow, left_behind):
+    """It only tells."""
+    before = airflow.query(f"LIST {STAGE}")
+    code, shown, told = mljobs("gc", "--older-than", "0s", "--stage-name", STAGE, "--dry-run")
+
+    assert (0, 4, before) == (code, len(airflow.jobs), airflow.query(f"LIST {STAGE}"))
+    assert "would drop" in shown
+    assert "would drop 2 jobs" in told
+
+
+def test_gc_of_what_is_young(mljobs, airflow, left_behind):
+    """By default everything is, for a week."""
+    code, _, told = mljobs("gc", "--schema", "account")
+
+    assert (0, 4) == (code, len(airflow.jobs))
+    assert "nothing to collect; 3 jobs kept; 1 job not of this Airflow." in told
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "failed"])
+def test_gc_of_a_kept_job(mljobs, airflow, named, fails):
+    """A job that a task has kept on purpose goes by its age, too; what a task has returned stays."""
+    job = {"task_id": "keep", "compute_pool": POOL, "stage_name": STAGE, "on_finish": "keep"}
+    airflow.run_task(lambda: MLJobOperator(source=fail if fails else talk, **job))
+    kept = airflow.files
+    code, _, told = mljobs("gc", "--older-than", "0s", "--stage-name", STAGE)
+
+    assert (0, []) == (code, airflow.jobs)
+    assert "dropped 1 job; 0 jobs kept" in told
+    assert ([] if fails else kept) == airflow.files
+
+
+def test_gc_without_rights(mljobs, airflow, left_behind):
+    """What could not be dropped is listed on stderr, and the exit code says so; the rest is collected."""
+    airflow.snowflake.faults.add(
+        Fault(matching=f"DROP SERVICE.*{left_behind['over']}", effect="error", errno=3001, message="Not\nyours")
+    )
+    try:
+        code, _, told = mljobs("gc", "--older-than", "0s", "--stage-name", STAGE)
+    finally:
+        airflow.snowflake.faults.clear()
+
+    assert (1, 2) == (code, told.count("\n"))
+    assert f"left job MLJOBS_DB.PUBLIC.{left_behind['over']}" in told
+    assert told.endswith(": Not yours\n")
+    assert left_behind["gone"] not in airflow.jobs
+
+
+def test_gc_on_a_stage_that_is_not_there(mljobs, airflow, left_behind):
+    """One line on stderr, and nothing is dropped."""
+    code, shown, told = mljobs("gc", "--older-than", "0s", "--stage-name", "nowhere")
+
+    assert (1, "", 1, 4) == (code, shown, told.count("\n"), len(airflow.jobs))
+    assert "NOWHERE" in told
+
+
+def test_gc_in_an_airflow_without_a_name(mljobs):
+    """It can't tell its jobs from those of another one, and says what to set."""
+    code, _, told = mljobs("gc")
+
+    assert (2, 1) == (code, told.count("\n"))
+    assert "Set [mljobs] deployment" in told
+
+
 @pytest.mark.parametrize("command", ["describe", "logs", "result", "cancel", "drop"])
 def test_a_job_that_never_was(mljobs, command):
     """One line on stderr, exit code 1."""
@@ -259,6 +382,10 @@ def test_a_job_that_never_was(mljobs, command):
         (["list", "--state", "SLEEPING"], "invalid choice: 'SLEEPING'"),
         (["logs", "J", "--instance", "-1"], "invalid positive int value"),
         (["logs"], "the following arguments are required: job"),
+        *((["gc", f"--older-than={age}"], f"{age!r} is no duration") for age in ("7", "d", "-7d", "1.5d", "")),
+        (["gc", "--older-than", "9" * 20 + "d"], "is more than anything can be old"),
+        (["gc", "--stage-name", "a b"], "stage_name 'a b' is not a name"),
+        (["gc", "--schema", "a.b.c"], "schema 'a.b.c' is not a name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -269,6 +396,15 @@ def test_usage(mljobs, words, message):
     assert 2 == code
     assert message in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("command", ["list", "describe", "logs", "result", "cancel", "drop", "gc"])
+def test_help(mljobs, command):
+    """Airflow takes what stands in brackets for markup, and stumbles over some of it."""
+    code, shown, _ = mljobs(command, "--help")
+
+    assert 0 == code
+    assert "--conn-id" in shown
 
 
 def test_no_such_connection(mljobs):

@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.jobs.identifiers import Identifier
+from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
+from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.jobs.spec import JobSpec
 from tests import git_server
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
@@ -19,6 +24,7 @@ DAGS = [
     "file_with_args",
     "function_job",
     "git_source",
+    "maintenance",
     "own_image",
     "private_packages",
     "ray_cluster",
@@ -221,3 +227,20 @@ def test_weekly_retraining(example, airflow):
     assert {"metrics.json", "model.json"} == {name.rpartition("/")[2] for name in airflow.files}
     assert 1 == len(airflow.query("LIST @ML_PAYLOADS/models/current/model.json"))
     assert metrics == latest_event("loan_default_model").extra
+
+
+@pytest.mark.parametrize(("dry_run", "expected"), [(True, "would drop 1 job"), (False, "dropped 1 job")])
+def test_maintenance(example, airflow, monkeypatch, dry_run, expected):
+    """A job whose DAG run is gone is dropped; one that was submitted by hand stays."""
+    monkeypatch.setenv("AIRFLOW__MLJOBS__DEPLOYMENT", "lab")
+    task = TaskKey(airflow="lab", dag_id="deleted", run_id="r", task_id="train")
+    origin = Origin(task=task, run_started="2026-01-01", epoch=0, try_number=1)
+    with MLJobHook() as hook:
+        common = {"compute_pool": Identifier("ML_POOL"), "stage": hook.stage("@ML_PAYLOADS")}
+        for name, comment in ((str(task.job_name(0, 1)), origin.to_comment()), ("MLJOB_BY_HAND", "")):
+            hook.submit(JobSpec(name=hook.job(name), comment=comment, **common), Payload.of_function(lambda: 1))
+    run = example("maintenance", days=0, dry_run=dry_run)
+
+    assert run.xcom("collect").startswith(f"{expected}; 0 jobs kept; 1 job not of this Airflow")
+    assert (2 if dry_run else 1) == len(airflow.jobs)
+    assert "MLJOB_BY_HAND" in airflow.jobs

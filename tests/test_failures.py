@@ -1,6 +1,7 @@
 """How tasks fail, by the way in which their jobs do: on the embedded Snowflake, deferred and in the worker."""
 
 import contextlib
+import json
 import logging
 import re
 from datetime import timedelta
@@ -11,8 +12,9 @@ from airflow.sdk import RetryAction, RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs import exceptions
-from airflow_provider_mljobs.emulator.settings import VirtualJob
-from airflow_provider_mljobs.jobs.failures import KINDS, Failure, Retry
+from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
+from airflow_provider_mljobs.finishing import Finishing
+from airflow_provider_mljobs.jobs.failures import KINDS, ContainerEnd, Failure, Retry, past_containers
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.retries import DEFAULT_DELAY, mljob_retry_policy
 from tests.lab import POOL, STAGE, Airflow, served
@@ -56,6 +58,29 @@ def own(monkeypatch):
 def broken(own):
     """An Airflow whose Snowflake loses the node of each job."""
     return own(virtual_jobs=(VirtualJob(name="MLJOB_%", seconds=0.1, status="INTERNAL_ERROR"),))
+
+
+@pytest.fixture
+def dropping(airflow):
+    """Run a task whose job somebody drops when it has ended, and return the error.
+
+    An ``exit_code`` is written into the history.
+    """
+
+    def run(exit_code=None, **settings):
+        class Dropping(MLJobOperator):
+            def _finish(self, context, event):
+                jobs = airflow.snowflake.account.services.past()
+                (job,) = (job for job in jobs if str(event["job_id"]).endswith(job.name.name))
+                if exit_code is not None:
+                    job.instances[0].containers[0].exit_code = exit_code
+                airflow.query(f"DROP SERVICE {event['job_id']} FORCE")
+                return super()._finish(context, event)
+
+        settings = {"task_id": "job", "compute_pool": POOL, "poll_interval": 0.05, **settings}
+        return airflow.run_task(lambda: Dropping(**settings)).errors["job"]
+
+    return run
 
 
 @BOTH
@@ -207,6 +232,86 @@ def test_ended_from_outside(airflow, deferrable, statement, kind, failure):
 
 
 @BOTH
+def test_dropped_after_its_end(dropping, deferrable):
+    """The history knows of each container what its service knew."""
+    error = dropping(spec=of("exit 3"), deferrable=deferrable)
+
+    assert exceptions.MLJobExitCodeError is type(error)
+    assert ("FAILED", Failure.EXIT_CODE, 3, 0) == (error.status, error.failure, error.exit_code, error.instance)
+    assert "Encountered fatal error while running, check container logs" == error.container_message
+    assert "Instance 0, container main: Encountered fatal error" in error.message
+
+
+def test_several_instances_dropped_after_their_end(dropping):
+    """The one that the job failed by is found, not one that was stopped because of it."""
+    spec = of('[ "$SNOWFLAKE_JOB_INDEX" = 1 ] && exit 7; sleep 60')
+
+    error = dropping(spec=spec, target_instances=3)
+
+    assert (Failure.EXIT_CODE, 7, 1) == (error.failure, error.exit_code, error.instance)
+
+
+def test_dropped_where_there_is_no_history(dropping, airflow):
+    """The status was seen before; why it is that, nobody knows any more."""
+    airflow.snowflake.faults.add(Fault(matching="GET_JOB_HISTORY", effect="error", errno=2143))
+    try:
+        error = dropping(spec=of("exit 3"))
+    finally:
+        airflow.snowflake.faults.clear()
+
+    assert exceptions.MLJobFailedError is type(error)
+    assert (Failure.UNKNOWN, "FAILED", None) == (error.failure, error.status, error.exit_code)
+    assert "Its containers can't be asked for" in error.message
+
+
+def test_dropped_with_a_history_of_another_shape(dropping, caplog):
+    """What can't be read says nothing of the failure."""
+    error = dropping(spec=of("exit 3"), exit_code="three")
+
+    assert (Failure.UNKNOWN, "FAILED", None) == (error.failure, error.status, error.exit_code)
+    assert "INSTANCE_STATUSES are not as documented: ValueError(" in caplog.text
+
+
+@pytest.mark.parametrize("code", ["3", 3, None, ""], ids=repr)
+def test_containers_of_the_history(code):
+    """Numbers may be texts; a container that didn't end has no exit code."""
+    container = {"containerName": "main", "status": "FAILED", "lastExitCode": code, "image": "x"}
+    statuses = {"totalInstances": 1, "instances": [{"instanceId": "2", "containers": [container, container]}]}
+    expected = ContainerEnd(instance=2, name="main", status="FAILED", exit_code=3 if code else None)
+
+    assert [expected, expected] == past_containers(json.dumps(statuses))
+    assert [] == past_containers('{"instances": []}')
+    assert [] == past_containers(None)
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "undefined",
+        "1e999",
+        "[" * 100_000,
+        '{"instances": null}',
+        '{"instances": ["x"]}',
+        '{"instances": {"0": {}}}',
+        '{"instances": [{"instanceId": 0}]}',
+        '{"instances": [{"instanceId": 0, "containers": [[]]}]}',
+        '{"instances": [{"instanceId": 0, "containers": [{"containerName": "main"}]}]}',
+        '{"instances": [{"instanceId": Infinity, "containers": [{"containerName": "m", "status": "DONE"}]}]}',
+        '{"instances": [{"instanceId": 0, "containers": [{"containerName": "m", "status": "", "lastExitCode": []}]}]}',
+    ],
+    ids=range(15),
+)
+def test_a_history_of_another_shape(statuses):
+    """It is refused in one way, whatever it is."""
+    with pytest.raises(ValueError, match=r"INSTANCE_STATUSES are not as documented: \w+\("):
+        past_containers(statuses)
+
+
+@BOTH
 def test_timeout(airflow, deferrable):
     """It has advice as well, and no exit code: what ended the job is us."""
     run = airflow.run_task(lambda: task(spec=of("sleep 60"), deferrable=deferrable, timeout=0.5, skip_on_exit_code=143))
@@ -268,7 +373,7 @@ def test_the_reason_of_a_skip(airflow):
     cause.exit_code = 3
 
     with pytest.raises(AirflowSkipException, match=r"It ended\. \[exit code 3 is in skip_on_exit_code\]") as raised:
-        operator._raise(cause)
+        Finishing(operator, {"ti": None}, None)._raise(cause)
 
     assert cause is raised.value.__cause__
 
@@ -313,6 +418,7 @@ class TestRetryPolicy:
             (exceptions.InvalidJobSpecError("no"), Retry.NEVER),
             (exceptions.PayloadError("no"), Retry.NEVER),
             (exceptions.JobNotFoundError("no"), Retry.NEVER),
+            (exceptions.ServicesLimitError("no"), Retry.LATER),
             (exceptions.SnowflakeUnavailableError("no"), Retry.LATER),
             (exceptions.GatewayError("no"), Retry.AS_THE_TASK_SAYS),
             (exceptions.ResultError("no"), Retry.AS_THE_TASK_SAYS),

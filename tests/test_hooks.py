@@ -1,12 +1,16 @@
 """MLJobHook: the connection that knows jobs."""
 
+from datetime import timedelta
+
 import pytest
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import GatewayError, JobAlreadyExistsError, JobNotFoundError
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.spec import JobSpec
 from airflow_provider_mljobs.jobs.status import JobStatus
@@ -109,6 +113,58 @@ def test_status_without_a_job_history(airflow):
         airflow.snowflake.faults.clear()
 
     assert 1 == len(asked)
+
+
+def submitted_by(airflow, *, task_id="train", **fields):
+    """Submit a job as a task of a DAG that this Airflow doesn't know, and wait until it is over."""
+    task = TaskKey(airflow=airflow, dag_id="nobodys", run_id="r", task_id=task_id)
+    origin = Origin(task=task, run_started="2026-01-01", epoch=0, try_number=1)
+    with MLJobHook() as hook:
+        job_id = hook.submit(
+            spec(hook, str(task.job_name(0, 1)), comment=origin.to_comment(), **fields), Payload.of_function(three)
+        )
+        hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', 30)")
+    return job_id
+
+
+def test_collect(airflow, monkeypatch):
+    """Only this Airflow's jobs go, with their files on the stages that are named, and results by their age."""
+    monkeypatch.setenv("AIRFLOW__MLJOBS__DEPLOYMENT", "lab")
+    mine, foreign = submitted_by("lab"), submitted_by("other", task_id="other")
+    with MLJobHook() as hook:
+        dry = hook.collect(timedelta(0), stages=["@ML_PAYLOADS"], task_states=lambda tasks: {}, dry_run=True)
+        files = airflow.files
+        wet = hook.collect(timedelta(0), stages=["ml_payloads"] * 2, task_states=lambda tasks: {})
+
+    assert [(mine, "would drop")] == [(item.name, item.action) for item in dry.items]
+    assert [(mine, "dropped")] == [(item.name, item.action) for item in wet.items]
+    assert [foreign.rpartition(".")[2]] == airflow.jobs
+    assert (["output/mljob_result"] * 2, ["output/mljob_result"]) == (files, airflow.files)
+
+
+def test_collect_results(airflow, monkeypatch):
+    """``[mljobs] result_retention_days`` bounds for how long the result of a job that is gone stays."""
+    monkeypatch.setenv("AIRFLOW__MLJOBS__DEPLOYMENT", "lab")
+    job_id = submitted_by("lab")
+    with MLJobHook() as hook:
+        hook.drop(hook.job(job_id))
+        forever = hook.collect(timedelta(0), stages=["@ML_PAYLOADS"])
+        monkeypatch.setenv("AIRFLOW__MLJOBS__RESULT_RETENTION_DAYS", "0.0000001")
+        bounded = hook.collect(timedelta(0), stages=["@ML_PAYLOADS"])
+
+    assert [] == [item for item in forever.items if item.kind == "result"]
+    assert ["removed"] == [item.action for item in bounded.items if item.kind == "result"]
+    assert [] == airflow.files
+
+
+def test_collect_outside_of_a_task(airflow, monkeypatch):
+    """There Airflow can't be asked without a word how; nothing is dropped."""
+    monkeypatch.setenv("AIRFLOW__MLJOBS__DEPLOYMENT", "lab")
+    submitted_by("lab")
+    with MLJobHook() as hook, pytest.raises(AirflowException, match="Only a task can ask"):
+        hook.collect(timedelta(0))
+
+    assert 1 == len(airflow.jobs)
 
 
 def test_names_of_the_connection(airflow):

@@ -495,6 +495,50 @@ class TestFaults:
         assert ([], []) == (airflow.jobs, airflow.files)
 
 
+class TestOnKill:
+    """What becomes of the job when a user ends the task."""
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({}, "drop"),
+            ({"on_finish": "keep"}, "cancel"),
+            ({"on_finish": "drop_on_success"}, "cancel"),
+            ({"on_finish": "keep", "on_kill_action": "drop"}, "drop"),
+            ({"on_kill_action": "cancel"}, "cancel"),
+            ({"on_kill_action": "none"}, "none"),
+            ({"cancel_on_kill": False}, "none"),
+        ],
+        ids=str,
+    )
+    def test_the_action(self, settings, expected):
+        """A task that drops its jobs drops one that is killed, too, unless it says otherwise."""
+        assert expected == MLJobOperator(source=seven, **SETTINGS, **settings).kill_action
+
+    @pytest.mark.parametrize(
+        ("action", "expected"), [("drop", (0, "cancelled")), ("cancel", (1, "cancelled")), ("none", (1, "out of time"))]
+    )
+    def test_in_the_worker(self, airflow, action, expected):
+        """The job ends, and is dropped, or not; or it goes on as if nothing had happened."""
+
+        class Killed(MLJobOperator):
+            def _request(self, *args):
+                self.on_kill()
+                return super()._request(*args)
+
+        def wait():
+            import time
+
+            time.sleep(60)
+
+        on_finish = "drop" if action == "cancel" else "keep"
+        settings = {"on_kill_action": action, "on_finish": on_finish, "timeout": 1}
+        run = airflow.run_task(lambda: Killed(source=wait, **SETTINGS, **settings))
+
+        is_cancelled = isinstance(run.errors["job"], exceptions.MLJobCancelledError)
+        assert expected == (len(airflow.jobs), "cancelled" if is_cancelled else "out of time")
+
+
 class TestRefusedWhileParsing:
     """What can be known to be wrong is refused when the DAG is parsed."""
 
@@ -508,6 +552,8 @@ class TestRefusedWhileParsing:
             ({"target_instances": True}, "target_instances must be a whole number"),
             ({"poll_interval": 0}, "poll_interval must be more than 0 seconds, got 0"),
             ({"on_finish": "delete"}, "on_finish must be one of drop, drop_on_success, keep; got 'delete'"),
+            ({"on_kill_action": "stop"}, "on_kill_action must be one of cancel, drop, none; got 'stop'"),
+            ({"on_kill_action": "drop", "cancel_on_kill": False}, "on_kill_action='drop' ends the job"),
             ({"env_vars": {"A B": "x"}}, "'A B' in env_vars can't be the name"),
             ({"env_vars": {"A": 1}}, "env_vars['A'] is of type int"),
             ({"env_vars": {"SNOWFLAKE_HOST": "x"}}, "'SNOWFLAKE_HOST' in env_vars is set by the platform"),

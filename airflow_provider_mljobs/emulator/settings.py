@@ -102,6 +102,7 @@ class Settings:
     :param pool_ready: when a compute pool is up after it was created or resumed.
     :param job_ready: when a job goes from PENDING to RUNNING.
     :param virtual_jobs: jobs without a process, for scale tests.
+    :param max_services: how many job services there may be, finished ones included; without it any number.
     :param faults: what goes wrong.
     :param python: interpreter that the ML runtime images offer to jobs.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
@@ -122,6 +123,7 @@ class Settings:
     pool_ready: Ready = field(default_factory=Ready)
     job_ready: Ready = field(default_factory=Ready)
     virtual_jobs: tuple[VirtualJob, ...] = ()
+    max_services: int | None = None
     faults: tuple[Fault, ...] = ()
     python: Path = field(default_factory=lambda: Path(sys.executable))
     termination_grace: float = 30.0
@@ -131,3 +133,9 @@ class Settings:
     session_lifetime: float = 3600.0
     clock: Callable[[], float] = time.monotonic
     long_statement: float = 40.0
+
+    def __post_init__(self) -> None:
+        """Refuse a limit below zero."""
+        if self.max_services is not None and self.max_services < 0:
+            msg = f"max_services must be 0 or more, or None for no limit; got {self.max_services}"
+            raise ValueError(msg)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
     InvalidJobSpecError,
+    JobAlreadyExistsError,
     JobNotFoundError,
     MLJobError,
     NotFoundOrNotAuthorizedError,
@@ -25,6 +26,7 @@ from airflow_provider_mljobs.gateway.joblogs import LogStore, Source, read_log, 
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
+from airflow_provider_mljobs.jobs.failures import past_containers
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
@@ -34,12 +36,13 @@ from airflow_provider_mljobs.jobs.spec import CONTAINER
 from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_mljobs.gateway.joblogs import Printed, WholeLog
     from airflow_provider_mljobs.jobs.arguments import Arguments
+    from airflow_provider_mljobs.jobs.failures import ContainerEnd
     from airflow_provider_mljobs.jobs.payload import Payload
     from airflow_provider_mljobs.jobs.rendering import SpecificationSource
     from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult
@@ -149,8 +152,8 @@ class MLJobClient:
         submission = Submission(connection=self.connection, runtimes=self._runtimes, spec=spec)
         try:
             submission.run_payload(payload, arguments, copies)
-        except SnowflakeUnavailableError:
-            # The job may have started, so its payload stays.
+        except (SnowflakeUnavailableError, JobAlreadyExistsError):
+            # The job may have started, or the files may be another job's: they stay.
             raise
         except MLJobError:
             try:
@@ -173,7 +176,7 @@ class MLJobClient:
         try:
             row = self.describe(job)
         except NotFoundOrNotAuthorizedError as error:
-            rows = self._history(job)
+            rows = self._history(statements.get_job_history(job))
             if not rows or not JobStatus(rows[0]["status"]).is_terminal:
                 raise JobNotFoundError(
                     f"Job {job} does not exist or not authorized.", error.errno, error.sqlstate, error.query_id
@@ -181,9 +184,9 @@ class MLJobClient:
             (row,) = rows
         return JobStatus(row["status"])
 
-    def _history(self, job: QualifiedName) -> list[dict[str, Any]]:
+    def _history(self, statement: str) -> list[dict[str, Any]]:
         try:
-            return self.connection.rows(statements.get_job_history(job))
+            return self.connection.rows(statement)
         except GatewayError as error:
             if error.errno != _NO_HISTORY:
                 raise
@@ -205,6 +208,15 @@ class MLJobClient:
             # Without instances there is one row of nothing.
             if row["container_name"]
         ]
+
+    def past_containers(self, job: QualifiedName) -> list[ContainerEnd]:
+        """Return what the job history says of each container of a job that may have been dropped; maybe nothing."""
+        rows = self._history(statements.get_job_instances(job))
+        try:
+            return past_containers(rows[0]["instance_statuses"]) if rows else []
+        except ValueError as error:
+            logger.warning("What the job history says of the containers of %s can't be read: %s", job, error)
+            return []
 
     def layout(self, job: QualifiedName) -> Layout:
         """Return what a job consists of."""
@@ -343,16 +355,23 @@ class MLJobClient:
         self.connection.rows(statements.remove(path / ""))
 
     def clean_up(self, job: QualifiedName, directory: StagePath | None, *, result: bool = True) -> None:
-        """Drop a job and remove what it doesn't need any more; what the payload itself has saved stays.
+        """Remove what a job doesn't need any more, and drop it; what the payload itself has saved stays.
 
         :param directory: the job's own directory on the stage; ``None`` if it has none.
         :param result: also remove the result file, because it has been taken.
         """
+        # The job last: as long as it is there, its COMMENT tells the collector what is left.
+        try:
+            if directory is not None:
+                self._remove_own_files(job, directory, OWN_FILES if result else INPUT_FILES)
+        except NotFoundOrNotAuthorizedError:
+            # A stage that is gone: the collector couldn't remove them, either.
+            self.drop(job)
+            raise
         self.drop(job)
-        if directory is None:
-            return
-        gone = OWN_FILES if result else INPUT_FILES
-        own = f".*/{re.escape(job.name.value)}/({'|'.join(gone)}).*"
+
+    def _remove_own_files(self, job: QualifiedName, directory: StagePath, names: Collection[str]) -> None:
+        own = f".*/{re.escape(job.name.value)}/({'|'.join(names)}).*"
         self.connection.rows(statements.remove(directory / "", own))
         self._remove_payload(directory.parent)
 

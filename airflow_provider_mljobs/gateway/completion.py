@@ -13,6 +13,7 @@ from airflow_provider_mljobs.exceptions import (
     MLJobFailedError,
     MLJobQueueTimeoutError,
     MLJobTimeoutError,
+    NotFoundOrNotAuthorizedError,
     ResultError,
     SnowflakeUnavailableError,
 )
@@ -233,10 +234,22 @@ def _status(client: MLJobClient, job: QualifiedName) -> JobStatus:
 def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[ContainerEnd], str]:
     """Return what the platform says of each container, for us and for people."""
     try:
-        containers = client.containers(job)
+        ends = _ends(client, job)
     except GatewayError as error:
         return [], f"Its containers can't be asked for: {error.message}"
-    ends = [
+    return ends, " ".join(map(str, ends))
+
+
+def _ends(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd]:
+    try:
+        containers = client.containers(job)
+    except NotFoundOrNotAuthorizedError:
+        # Somebody has dropped it since it ended.
+        past = client.past_containers(job)
+        if not past:
+            raise
+        return past
+    return [
         ContainerEnd(
             instance=int(container.instance_id),
             name=container.name,
@@ -246,4 +259,3 @@ def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[Container
         )
         for container in containers
     ]
-    return ends, " ".join(map(str, ends))

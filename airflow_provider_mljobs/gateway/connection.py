@@ -11,6 +11,7 @@ from airflow_provider_mljobs.exceptions import (
     JobAlreadyExistsError,
     LoginRefusedError,
     NotFoundOrNotAuthorizedError,
+    ServicesLimitError,
     SnowflakeUnavailableError,
 )
 
@@ -55,18 +56,26 @@ _ERRORS: dict[int, type[GatewayError]] = {
         for status in (408, 429, *range(500, 600))
     },
 }
-# The same number says "can't connect" and "wrong password": only the login's own number tells, in the text.
-_LOGIN_REFUSED = [str(errno) for errno, kind in _ERRORS.items() if kind is LoginRefusedError]
+# What only the text tells, in small letters, of one number or of any.
+_TEXTS: list[tuple[int | None, str, type[GatewayError]]] = [
+    # No public source has its number.
+    (None, "number of services limit exceeded", ServicesLimitError),
+    # The same number says "can't connect" and "wrong password"; the login's own one stands in the text.
+    *((_CANT_CONNECT, str(errno), kind) for errno, kind in _ERRORS.items() if kind is LoginRefusedError),
+]
 
 
 def translate(error: Exception) -> GatewayError:
     """Return the error of ours that stands for one of the connector's."""
     errno = getattr(error, "errno", None)
-    kind = _ERRORS.get(errno, GatewayError) if isinstance(errno, int) else GatewayError
     text = str(getattr(error, "raw_msg", None) or getattr(error, "msg", None) or error)
-    if errno == _CANT_CONNECT and any(errno in text for errno in _LOGIN_REFUSED):
-        kind = LoginRefusedError
-    return kind(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
+    return _kind(errno, text)(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
+
+
+def _kind(errno: int | None, text: str) -> type[GatewayError]:
+    told = (kind for number, words, kind in _TEXTS if number in {None, errno} and words in text.lower())
+    known = GatewayError if errno is None else _ERRORS.get(errno, GatewayError)
+    return next(told, known)
 
 
 class Connection:

@@ -185,6 +185,16 @@ class Following:
             self._show(lines, printed, now)
         return _characters(lines)
 
+    @property
+    def cost(self) -> int:
+        """How many statements it takes to read the job's log once, as far as that is known."""
+        layout = self._layout
+        if layout is None:
+            # To ask for the layout, and for one log at least.
+            return 2
+        # From outside, the job and its containers are asked for each time.
+        return len(layout.containers) + (0 if layout.is_specified else 2)
+
     def _sources(self, client: MLJobClient) -> list[Source]:
         """Return the containers of the job, those first that the last turn has left out."""
         if self._layout is None or not self._layout.is_specified:

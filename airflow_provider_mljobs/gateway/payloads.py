@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import GatewayError
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
-    from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
+    from airflow_provider_mljobs.jobs.identifiers import StagePath
     from airflow_provider_mljobs.jobs.payload import Payload
 
 logger = logging.getLogger(__name__)
@@ -104,22 +106,32 @@ class Payloads:
         What can't be removed now is left to the next sweep.
         """
         try:
-            old = [
-                directory
-                for directory, generation in self._list(stage, "")
-                if generation <= self._period - _KEPT_PERIODS
-            ]
-            # In this order: a job that comes to be after the list of payloads doesn't use one that is that old.
-            named = self._named_by_jobs() if old else None
-            if named is None:
-                return []
-            unused = [directory for directory in old if directory.name not in named]
+            unused = self.unused(stage)
             for directory in unused:
-                self._connection.rows(statements.remove(directory / ARCHIVE))
+                self.remove(directory)
         except GatewayError as error:
             logger.warning("Could not remove old payloads from %s: %s", stage, error)
             return []
         return unused
+
+    def unused(self, stage: StagePath, without: Collection[QualifiedName] = ()) -> list[StagePath]:
+        """Return the directories of the payloads that nobody can need any more.
+
+        :param without: jobs that need none, whatever they name: they are about to be dropped.
+        """
+        if not self._grace:
+            # Who shares them, and for how long, is for others to know.
+            return []
+        old = [
+            directory for directory, generation in self._list(stage, "") if generation <= self._period - _KEPT_PERIODS
+        ]
+        # In this order: a job that comes to be after the list of payloads doesn't use one that is that old.
+        named = self._named_by_jobs(without) if old else None
+        return [] if named is None else [directory for directory in old if directory.name not in named]
+
+    def remove(self, directory: StagePath) -> None:
+        """Remove a payload; what jobs have saved beside it stays."""
+        self._connection.rows(statements.remove(directory / ARCHIVE))
 
     @property
     def _period(self) -> int:
@@ -137,17 +149,24 @@ class Payloads:
         found = [_UPLOADED.search(str(row["name"])) for row in rows]
         return [(stage / match["directory"], int(match["generation"])) for match in found if match]
 
-    def _named_by_jobs(self) -> set[str] | None:
+    def _named_by_jobs(self, without: Collection[QualifiedName]) -> set[str] | None:
         """Return the payloads that jobs name, running or not; ``None`` if not all jobs can be seen."""
         # All jobs: those that a hook has submitted may be called anything.
         jobs = self._connection.rows(statements.show_job_services(None, ""))
         if len(jobs) >= statements.MOST_ROWS:
             logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
             return None
-        return {named for row in jobs if (named := payload_of(str(row["comment"] or "")))}
+        return {
+            named for row in jobs if (named := payload_of(str(row["comment"] or ""))) and job_of(row) not in without
+        }
 
     def _put(self, payload: Payload, directory: StagePath) -> None:
         put(self._connection, payload.archive, directory / ARCHIVE)
+
+
+def job_of(row: Mapping[str, Any]) -> QualifiedName:
+    """Return the job that a row of SHOW JOB SERVICES is about."""
+    return QualifiedName(*(Identifier(row[part]) for part in ("database_name", "schema_name", "name")))
 
 
 def payload_of(comment: str) -> str | None:

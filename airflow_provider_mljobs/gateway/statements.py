@@ -143,10 +143,18 @@ def show_job_services(
     :param limit: so many rows at most.
     :param after: of these those behind the job of this name.
     """
-    scope = "ACCOUNT" if schema is None else f"SCHEMA {schema.database}.{schema.schema}"
     page = "" if limit is None else f" LIMIT {limit:d}"
     start = "" if after is None else f" FROM {literal(after)}"
-    return f"SHOW JOB SERVICES LIKE {literal(prefix + '%')} IN {scope}{page}{start}"
+    return f"SHOW JOB SERVICES LIKE {literal(prefix + '%')} IN {_scope(schema)}{page}{start}"
+
+
+def show_jobs_called(schema: QualifiedName | None, beginning: str, most: int) -> str:
+    """List jobs by the very beginning of their names, in which nothing stands for something else; so many at most."""
+    return f"SHOW JOB SERVICES IN {_scope(schema)} STARTS WITH {literal(beginning)} LIMIT {most:d}"
+
+
+def _scope(schema: QualifiedName | None) -> str:
+    return "ACCOUNT" if schema is None else f"SCHEMA {schema.database}.{schema.schema}"
 
 
 def show_service_containers(job: QualifiedName) -> str:
@@ -156,9 +164,18 @@ def show_service_containers(job: QualifiedName) -> str:
 
 def get_job_history(job: QualifiedName) -> str:
     """Look a job up that may have been dropped."""
+    return _from_history("STATUS, MESSAGE", job)
+
+
+def get_job_instances(job: QualifiedName) -> str:
+    """Look up how the instances of a job ended, which may have been dropped; a status must not depend on that."""
+    return _from_history("INSTANCE_STATUSES", job)
+
+
+def _from_history(columns: str, job: QualifiedName) -> str:
     name, schema, database = (literal(part.value) for part in (job.name, job.schema, job.database))
     return (
-        "SELECT STATUS, MESSAGE FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+        f"SELECT {columns} FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
         f"WHERE NAME = {name} AND SCHEMA_NAME = {schema} AND DATABASE_NAME = {database} "
         "ORDER BY CREATED_TIME DESC LIMIT 1"
     )

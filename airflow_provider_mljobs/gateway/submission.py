@@ -60,6 +60,9 @@ class Submission:
         :param copies: what Snowflake copies from other stages into the job's own directory.
         """
         directory = result_directory(self.spec, payload)
+        has_files = bool(arguments.files or arguments.references or copies)
+        if has_files and self._is_submitted():
+            return
         try:
             statement = self._statement(payload, arguments)
             if arguments.files:
@@ -71,9 +74,9 @@ class Submission:
         except SnowflakeUnavailableError:
             # The job may have started, so its files stay.
             raise
-        except MLJobError:
+        except MLJobError as error:
             self.runtimes.forget()
-            if arguments.files or arguments.references or copies:
+            if has_files and not isinstance(error, JobAlreadyExistsError):
                 self._remove(directory)
             raise
 
@@ -94,15 +97,10 @@ class Submission:
         spec = self.spec
         try:
             self.connection.rows(statement)
-        except JobAlreadyExistsError as error:
-            if not _is_same(spec.comment, self._comment()):
-                raise JobAlreadyExistsError(
-                    f"Job {spec.name} exists and was not submitted by this task. Drop it, or rename the task.",
-                    error.errno,
-                    error.sqlstate,
-                    error.query_id,
-                ) from error
-            logger.info("Job %s was submitted before; going on with it.", spec.name)
+        except JobAlreadyExistsError:
+            if not self._is_submitted():
+                # Gone again in this moment.
+                raise
         except NotFoundOrNotAuthorizedError as error:
             role = self.connection.role
             raise explain(
@@ -124,9 +122,21 @@ class Submission:
                 error.query_id,
             ) from error
 
-    def _comment(self) -> str:
-        (row,) = self.connection.rows(statements.describe_service(self.spec.name))
-        return str(row["comment"] or "")
+    def _is_submitted(self) -> bool:
+        """Tell whether the job is there, submitted by this call, which was repeated, or by an earlier try.
+
+        :raises JobAlreadyExistsError: if the name is another job's, whose files must not be touched.
+        """
+        try:
+            (row,) = self.connection.rows(statements.describe_service(self.spec.name))
+        except NotFoundOrNotAuthorizedError:
+            return False
+        if not _is_same(self.spec.comment, str(row["comment"] or "")):
+            raise JobAlreadyExistsError(
+                f"Job {self.spec.name} exists and was not submitted by this task. Drop it, or rename the task."
+            )
+        logger.info("Job %s was submitted before; going on with it.", self.spec.name)
+        return True
 
     def _remove(self, directory: StagePath) -> None:
         """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""

@@ -43,7 +43,10 @@ class Turns(Generic[T]):
         return who
 
     def spend(self, statements: int) -> None:
-        """Take note of what a turn has cost; a dear one delays those that follow."""
+        """Take note of what a turn has cost; a dear one delays those that follow.
+
+        :param statements: how many were sent, or are set aside; fewer than none if they were not needed after all.
+        """
         self._allowance -= statements
 
     def has_allowance(self, now: float) -> bool:

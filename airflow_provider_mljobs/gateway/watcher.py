@@ -87,6 +87,7 @@ class _Entry:
     :param single_pause: for how long not to do so again.
     :param is_start_known: whether it was asked since when it runs.
     :param final_since: since when its last lines wait to be read.
+    :param set_aside: how many statements are set aside for that.
     :param read_at: when its log was last read.
     """
 
@@ -98,6 +99,7 @@ class _Entry:
     single_pause: float = 1.0
     is_start_known: bool = False
     final_since: float | None = None
+    set_aside: int = 0
     read_at: float = 0.0
 
     def log_pause(self, characters: int, now: float) -> float:
@@ -199,6 +201,7 @@ class Watcher:
             self._turns.remove(entry)
             if entry in self._finals:
                 self._finals.remove(entry)
+                self._turns.spend(-entry.set_aside)
         if not self._entries:
             self._for_looks.notify()
             self._for_turns.notify()
@@ -371,6 +374,9 @@ class Watcher:
             is_cheap = len(self._finals) < _MOST_FINAL and self._turns.has_allowance(now)
             if entry.final_since is None and is_cheap:
                 entry.final_since = now
+                # Otherwise all that end together would count on the same statements.
+                entry.set_aside = entry.following.cost
+                self._turns.spend(entry.set_aside)
                 self._turns.remove(entry)
                 self._finals.append(entry)
                 self._for_turns.notify()
@@ -404,7 +410,9 @@ class Watcher:
                 held_back = self._not_before - now
                 if held_back <= 0:
                     if self._finals:
-                        return self._finals.popleft()
+                        final = self._finals.popleft()
+                        self._turns.spend(-final.set_aside)
+                        return final
                     entry = self._turns.take(now)
                     if entry is not None:
                         return entry

@@ -5,6 +5,7 @@ Pure: who asks Snowflake hands in what it said.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from typing import Any
 
     from airflow_provider_mljobs.jobs.results import JobResult
 
@@ -254,6 +256,36 @@ def diagnose(
         exit_code=None if failure is Failure.PLATFORM else culprit.exit_code,
         container_message=culprit.message,
         instance=culprit.instance,
+    )
+
+
+def past_containers(statuses: str | None) -> list[ContainerEnd]:
+    """Return the containers of a job that the job history tells of.
+
+    :param statuses: its INSTANCE_STATUSES, a JSON object; ``None`` if it has none.
+    :raises ValueError: if these aren't in the shape that Snowflake documents.
+    """
+    if statuses is None:
+        return []
+    try:
+        return [
+            _past_container(instance, container)
+            for instance in json.loads(statuses)["instances"]
+            for container in instance["containers"]
+        ]
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        msg = f"INSTANCE_STATUSES are not as documented: {error!r} in {statuses!r:.500}"
+        raise ValueError(msg) from error
+
+
+def _past_container(instance: Mapping[str, Any], container: Mapping[str, Any]) -> ContainerEnd:
+    code = container.get("lastExitCode")
+    return ContainerEnd(
+        instance=int(instance["instanceId"]),
+        name=str(container["containerName"]),
+        status=str(container["status"]),
+        message=str(container.get("message") or ""),
+        exit_code=None if code in {None, ""} else int(code),
     )
 
 

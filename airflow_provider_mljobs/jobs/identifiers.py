@@ -145,17 +145,17 @@ def literal(value: str) -> str:
     return "'" + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t").replace("\0", "\\0") + "'"
 
 
-def job_name(*, dag_id: str, run_id: str, task_id: str, map_index: int, attempt: str) -> Identifier:
+def job_name(*, airflow: str, dag_id: str, run_id: str, task_id: str, map_index: int, attempt: str) -> Identifier:
     """Choose the name of a task instance's job before the job is submitted.
 
-    The first part is for people, the hash finds all jobs of a task instance, the attempt tells its tries apart: a
-    kill that arrives late for an older try must not hit the newer one's job.
+    The first part is for people, the hash finds all jobs of a task instance, the attempt tells them apart: a kill that
+    arrives late for an older one must not hit the newer one.
 
-    :param attempt: what distinguishes this try; letters, digits and ``_``.
+    :param airflow: which Airflow: several may have DAGs of the same names, and share a schema.
+    :param attempt: what tells the jobs of a task instance apart; letters, digits and ``_``.
     """
-    digest = hashlib.sha256(
-        "\0".join((dag_id, run_id, task_id, str(map_index))).encode(errors="surrogatepass")
-    ).hexdigest()[:12]
+    instance = (airflow, dag_id, run_id, task_id, str(map_index))
+    digest = hashlib.sha256("\0".join(instance).encode(errors="surrogatepass")).hexdigest()[:12]
     tail = f"_{digest}_{attempt}".upper()
     slug = "_".join(_words(task_id)) or "TASK"
     room = _MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail)

@@ -33,13 +33,7 @@ class TaskKey:
         :param epoch: what a clear changes.
         :param attempt: which of the epoch's jobs.
         """
-        return job_name(
-            dag_id=self.dag_id,
-            run_id=self.run_id,
-            task_id=self.task_id,
-            map_index=self.map_index,
-            attempt=f"{epoch}_{attempt}",
-        )
+        return job_name(**asdict(self), attempt=f"{epoch}_{attempt}")
 
     def __str__(self) -> str:
         index = "" if self.map_index < 0 else f"[{self.map_index}]"
@@ -77,9 +71,8 @@ class Origin:
 
     def to_comment(self) -> str:
         """Write it as the COMMENT of a job, which people read, too."""
-        document = {"provider": __version__, **asdict(self.task), **asdict(self)}
-        del document["task"]
-        return json.dumps({name: value for name, value in document.items() if value != ""})
+        job = {name: value for name, value in asdict(self).items() if name != "task" and value != ""}
+        return json.dumps({"provider": __version__, **asdict(self.task), **job})
 
     @classmethod
     def parse(cls, comment: str | None) -> Self | None:

@@ -278,6 +278,36 @@ class TestSubmit:
         """What Snowflake refuses at once."""
         assert failure(sql, text).errno == errno
 
+    @pytest.mark.parametrize("statement", ["EXECUTE JOB SERVICE", "SYSTEM$EXECUTE_ML_JOB"])
+    def test_too_many_services(self, started, statement):
+        """Finished ones count until they are dropped; the refused one leaves nothing."""
+        sql = started(max_services=2, virtual_jobs=(VirtualJob(name="%", seconds=0.0),))
+        sql("CREATE STAGE PAYLOADS")
+        options = """'{"STAGE_PATH": "@PAYLOADS/p", "ARGS": [], "RUNTIME": "2.9"}', '{"TARGET_INSTANCES": 1}'"""
+        texts = {
+            "EXECUTE JOB SERVICE": execute("MANY"),
+            "SYSTEM$EXECUTE_ML_JOB": f"CALL SYSTEM$EXECUTE_ML_JOB('MANY', 'SERVICES', {options})",
+        }
+        sql(execute("ONE"))
+        sql(execute("TWO"))
+        wait(sql, "TWO")
+
+        error = failure(sql, texts[statement])
+        assert error.errno == 395093
+        assert "Number of services limit exceeded for the account" in error.msg
+        assert {row["name"] for row in sql("SHOW JOB SERVICES")} == {"ONE", "TWO"}
+        assert len(sql("SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY())")) == 2
+        # It is told first: who asks again after a lost answer has to find the job.
+        assert failure(sql, execute("TWO")).errno == 2002
+        sql("DROP SERVICE ONE")
+        sql(texts[statement])
+        wait(sql, "MANY")
+
+    def test_a_limit_below_zero(self, started):
+        """There can't be fewer services than none."""
+        with pytest.raises(ValueError, match="max_services must be 0 or more"):
+            started(max_services=-1)
+
 
 class TestRun:
     """What a container sees, and how its end becomes the job's."""
@@ -666,6 +696,19 @@ class TestTime:
         wait(sql, "CROWDED")
 
         assert [("PENDING", "Unschedulable due to insufficient resources")] * 4 == before
+
+    def test_services_of_an_earlier_server_count(self, started, tmp_path):
+        """Their number is the account's, whenever they were made."""
+        from snowflake.connector import connect
+
+        from airflow_provider_mljobs.emulator import serve
+
+        with serve(tmp_path) as server, connect(**server.connection_kwargs) as connection:
+            runner(connection)(POOL)
+            runner(connection)(execute("OLD", clauses=""))
+        sql = started(tmp_path, max_services=1)
+
+        assert failure(sql, execute("NEW")).errno == 395093
 
     def test_restart(self, started, tmp_path):
         """Finished jobs and their logs survive; what ran is lost with the server's processes."""

@@ -15,6 +15,7 @@ from airflow_provider_mljobs.exceptions import (
     JobAlreadyExistsError,
     LoginRefusedError,
     NotFoundOrNotAuthorizedError,
+    ServicesLimitError,
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway.connection import Connection, translate
@@ -54,6 +55,37 @@ def test_a_refused_login_is_told_from_a_snowflake_out_of_reach(errno):
     assert LoginRefusedError is type(translate(DatabaseError("refused", errno=errno)))
     assert LoginRefusedError is type(translate(OperationalError(text, errno=250001)))
     assert GatewayError is type(translate(DatabaseError(text, errno=1003)))
+
+
+@pytest.mark.parametrize("errno", [None, 1, 2043, 395093])
+@pytest.mark.parametrize(
+    "words", ["Number of services limit exceeded for the account", "NUMBER OF SERVICES LIMIT EXCEEDED"]
+)
+def test_the_limit_of_services_is_known_by_its_text(errno, words):
+    """Nobody knows its number."""
+    error = translate(ProgrammingError(f"SQL execution error: {words}.", errno=errno, sqlstate="54000"))
+
+    assert ServicesLimitError is type(error)
+    assert words in error.message
+    assert ServicesLimitError is not type(translate(ProgrammingError("Number of tables limit exceeded", errno=1)))
+
+
+def test_so_many_services_as_the_account_may_have():
+    """A job that would be one more is refused with an error of its own."""
+    from snowflake import connector
+
+    from airflow_provider_mljobs.emulator import serve
+
+    with serve(max_services=0) as server:
+        connection = Connection(lambda: connector.connect(**server.connection_kwargs))
+        connection.rows("CREATE COMPUTE POOL P MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S")
+        spec = "{spec: {containers: [{name: main, image: /snowflake/images/snowflake_images/x:1}]}}"
+
+        with pytest.raises(ServicesLimitError, match="Number of services limit exceeded for the account"):
+            connection.rows(
+                f"EXECUTE JOB SERVICE IN COMPUTE POOL P NAME = J ASYNC = TRUE FROM SPECIFICATION $${spec}$$"
+            )
+        connection.close()
 
 
 def test_a_connection_counts_its_statements(snowflake):

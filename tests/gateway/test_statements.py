@@ -76,6 +76,14 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             ),
         ),
         (
+            statements.get_job_instances(JOB),
+            (
+                "SELECT INSTANCE_STATUSES FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+                "WHERE NAME = 'MLJOB_A' AND SCHEMA_NAME = 'ML' AND DATABASE_NAME = 'DB' "
+                "ORDER BY CREATED_TIME DESC LIMIT 1"
+            ),
+        ),
+        (
             statements.get_service_logs(JOB, 0, "main"),
             "SELECT SYSTEM$GET_SERVICE_LOGS('DB.ML.MLJOB_A', 0, 'main')",
         ),

@@ -154,3 +154,17 @@ def test_turns_are_fair_to_those_who_are_seldom_due():
         ahead += 1
 
     assert ahead <= 100
+
+
+def test_what_was_set_aside_in_vain_can_be_spent():
+    """It is given back, but never more is saved than what some seconds allow."""
+    turns = Turns(60, NOW)
+    turns.spend(10)
+    assert not turns.has_allowance(NOW)
+
+    turns.spend(-10)
+    assert turns.has_allowance(NOW)
+    turns.spend(-5)
+    assert turns.has_allowance(NOW)
+    turns.spend(10)
+    assert not turns.has_allowance(NOW)

@@ -10,8 +10,9 @@ from airflow_provider_mljobs.emulator.parsing import tokenize, unescape
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.gateway.statements import execute_job_service, execute_ml_job
 from airflow_provider_mljobs.jobs.arguments import FILE, Arguments
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath, job_name
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.arguments import function_arguments, read_arguments
+from airflow_provider_mljobs.jobs.origin import TaskKey
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
 from airflow_provider_mljobs.jobs.spec import JobSpec, Resources, Runtime
@@ -263,7 +264,8 @@ IDS = st.lists(st.sampled_from([text for text in FRAGMENTS if text.isprintable()
 @given(dag_id=IDS, run_id=IDS, task_id=IDS, map_index=st.integers(-1, 10**6), attempt=st.integers(1, 999))
 def test_job_names(dag_id, run_id, task_id, map_index, attempt):
     """Whatever DAG, run and task are called, the job has a name that needs no quotes and is a host's."""
-    name = job_name(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index, attempt=f"0_{attempt}")
+    task = TaskKey(airflow="", dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+    name = task.job_name(0, attempt)
 
     assert name.is_bare
     assert 63 >= len(str(name))

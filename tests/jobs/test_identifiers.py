@@ -4,7 +4,14 @@ from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath, job_name, literal
 
 DB, ML = Identifier("DB"), Identifier("ML")
-TASK = {"dag_id": "retrain", "run_id": "manual__1", "task_id": "train", "map_index": -1, "attempt": "0_1"}
+TASK = {
+    "airflow": "prod",
+    "dag_id": "retrain",
+    "run_id": "manual__1",
+    "task_id": "train",
+    "map_index": -1,
+    "attempt": "0_1",
+}
 
 
 @pytest.mark.parametrize(
@@ -152,13 +159,13 @@ def test_job_names_are_for_people_and_for_finding_again():
     """A job is called after its task, and the same task instance gives the same name at any time."""
     name = job_name(**TASK)
 
-    assert "MLJOB_TRAIN_E4D511486264_0_1" == str(name)
+    assert "MLJOB_TRAIN_65CF9AF4D3DB_0_1" == str(name)
     assert name == job_name(**TASK)
 
 
-@pytest.mark.parametrize("field", ["dag_id", "run_id", "task_id", "attempt"])
+@pytest.mark.parametrize("field", ["airflow", "dag_id", "run_id", "task_id", "attempt"])
 def test_each_task_instance_has_its_own_job_name(field):
-    """DAG, run, task, map index and try all tell jobs apart."""
+    """Airflow, DAG, run, task, map index and attempt all tell jobs apart."""
     assert job_name(**TASK) != job_name(**TASK | {field: "1_9"})
     assert job_name(**TASK) != job_name(**TASK | {"map_index": 0})
 

@@ -16,6 +16,8 @@ def test_there_and_back():
     comment = ORIGIN.to_comment()
 
     assert ORIGIN == Origin.parse(comment)
+    nameless = replace(ORIGIN, task=replace(TASK, airflow=""))
+    assert nameless == Origin.parse(nameless.to_comment())
     assert ("weekly", 1, 3) == tuple(json.loads(comment)[name] for name in ("dag_id", "epoch", "map_index"))
 
 

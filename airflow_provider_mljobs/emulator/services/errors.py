@@ -20,6 +20,7 @@ _NOT_FOR_JOBS = 395089
 _BLOCK_VOLUMES = 395090
 _RUNTIME = 395091
 _POOL_FAMILY = 395092
+_SERVICES_LIMIT = 395093
 
 
 def template_failed(detail: str) -> SnowflakeError:
@@ -103,3 +104,8 @@ def no_runtime(detail: str) -> SnowflakeError:
 def invalid_pool(detail: str) -> SnowflakeError:
     """Build the error for a compute pool that can't be as asked."""
     return SnowflakeError(_POOL_FAMILY, "22023", f"Invalid compute pool: {detail}")
+
+
+def too_many_services() -> SnowflakeError:
+    """Build the error for a job service beyond the account's limit."""
+    return SnowflakeError(_SERVICES_LIMIT, "54000", "Number of services limit exceeded for the account")

@@ -15,7 +15,7 @@ from airflow_provider_mljobs.emulator.services import (
     ml_jobs,
     pool_statements,
 )
-from airflow_provider_mljobs.emulator.services.errors import pool_in_use, unschedulable
+from airflow_provider_mljobs.emulator.services.errors import pool_in_use, too_many_services, unschedulable
 from airflow_provider_mljobs.emulator.services.functions import FUNCTIONS, METHODS, TABLE_FUNCTIONS
 from airflow_provider_mljobs.emulator.services.history import History
 from airflow_provider_mljobs.emulator.services.integrations import Integrations, NetworkRules
@@ -151,10 +151,14 @@ class Services:
         for container in request.specification.containers:
             for secret in container.secrets:
                 self.secrets.values(secret, name)
-        job = Job(request, self._account.settings.job_ready, self._virtual_of(name.name), updated=request.created)
+        settings = self._account.settings
+        job = Job(request, settings.job_ready, self._virtual_of(name.name), updated=request.created)
+        most = settings.max_services
         with self.scheduler.lock:
             if name in self._jobs:
                 raise already_exists(name.name)
+            if most is not None and len(self._jobs) >= most:
+                raise too_many_services()
             self._jobs[name] = self._past[request.id] = job
             self._history.add_job(request.id, request.record(), job.record())
             self.scheduler.add(job)

@@ -1,0 +1,204 @@
+"""The end of a task whose job is over: its log, result and files taken, remembered, and only then cleaned up."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_provider_mljobs import arguments
+from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, ResultError, SnowflakeUnavailableError
+from airflow_provider_mljobs.gateway.completion import Ending, complete
+from airflow_provider_mljobs.gateway.joblogs import Printed
+from airflow_provider_mljobs.jobs import logs
+from airflow_provider_mljobs.jobs.results import jsonb_safe
+from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.watch import Verdict
+from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
+from airflow_provider_mljobs.tasklog import write_output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+    from airflow_provider_mljobs.attempts import Attempts
+    from airflow_provider_mljobs.exceptions import MLJobError
+    from airflow_provider_mljobs.gateway.completion import Outcome
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.record import Record
+    from airflow_provider_mljobs.jobs.results import JobResult
+    from airflow_provider_mljobs.operators import MLJobOperator
+
+_RETRY_SECONDS = 5.0
+# In a record, beside the XComs that a job's end gives.
+_VALUE, _IS_REFERENCE, _IS_TAKEN = "return_value", "is_reference", "is_taken"
+
+
+class Finishing:
+    """Takes what a task's job has left.
+
+    In this order, each step of which may be the last one of this process: log and XComs, the record for a retry, the
+    job's files, the job itself. As long as the job is there, its COMMENT names what is left.
+
+    :param task: the task.
+    :param context: its try's.
+    :param attempts: its jobs.
+    """
+
+    def __init__(self, task: MLJobOperator, context: Context, attempts: Attempts) -> None:
+        self._task = task
+        self._log = task.log
+        self._ti = context["ti"]
+        self._attempts = attempts
+
+    def finish(self, event: Mapping[str, Any]) -> Any:
+        """Return the job's value, or raise what happened.
+
+        :param event: how the wait for it has ended.
+        """
+        job = self._task.hook.job(str(event["job_id"]))
+        directory = self._directory(event.get("stage_path"))
+        ending = Ending(
+            job=job,
+            directory=directory,
+            verdict=Verdict(event["verdict"]),
+            status=JobStatus(event["status"]),
+            message=event["message"],
+            printed=Printed.from_json(event.get("printed", {})),
+            instances=self._task.target_instances,
+            max_bytes=max_xcom_bytes(),
+        )
+        try:
+            outcome = self._complete(ending)
+        except GatewayError:
+            self._log.warning("Left as they are: job %s, and its files in %s.", job, directory)
+            raise
+        self._show(job, outcome)
+        values = _values(event, outcome)
+        self._push(values)
+        record = self._remember(job, outcome, values)
+        drops = self._task.drops(is_success=outcome.error is None)
+        # A log that could not be read is not safe: what has it stays.
+        if drops and outcome.log is not None:
+            self._clean_up(job, directory, is_taken=outcome.is_taken and (record is None or record.is_whole))
+        else:
+            self._log.info("Kept job %s, and its files in %s.", job, directory)
+        if outcome.error is not None:
+            self._raise(outcome.error)
+        return self._value(outcome.result)
+
+    def repeat(self, record: Record) -> Any:
+        """Return the value of a job that an earlier try has finished with, before Airflow knew."""
+        job, directory = self._task.hook.job(record.job_id), self._directory(record.stage_path)
+        self._log.info("Job %s ended DONE in an earlier try, which was lost before it could say so.", job)
+        values = dict(record.values)
+        result: JobResult | None = None
+        if not record.is_whole and directory is not None:
+            result = self._task.hook.client.result(job, directory, max_bytes=max_xcom_bytes())
+            if result is None:
+                raise ResultError(f"The result of job {job} is gone from {directory}. Clear the task to run it again.")
+        value, is_reference, is_taken = (values.pop(key, None) for key in (_VALUE, _IS_REFERENCE, _IS_TAKEN))
+        self._push(values or {"status": JobStatus.DONE.value})
+        if self._task.drops(is_success=True):
+            self._clean_up(job, directory, is_taken=bool(is_taken))
+        if not record.is_whole:
+            return self._value(result)
+        if is_reference:
+            self._task.multiple_outputs = False
+        return value
+
+    def _directory(self, place: str | None) -> StagePath | None:
+        return self._task.hook.stage(place) if place else None
+
+    def _complete(self, ending: Ending) -> Outcome:
+        """Read what the job has left, as patiently as it was waited for: nobody else will."""
+        hook = self._task.hook
+        give_up = time.time() + max_unreachable_seconds()
+        while True:
+            is_late = ending.verdict is Verdict.UNREACHABLE or time.time() >= give_up
+            try:
+                self._task.mask(ending.job)
+                outcome = complete(hook.client, ending)
+                if is_late or not outcome.is_cut_short:
+                    return outcome
+            except SnowflakeUnavailableError as error:
+                if is_late:
+                    raise
+                self._log.warning("Snowflake is out of reach; it is asked again for job %s: %s", ending.job, error)
+            hook.close()
+            time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
+
+    def _show(self, job: QualifiedName, outcome: Outcome) -> None:
+        """Write the rest of the job's log to the task log."""
+        write_output(self._log, job, outcome.unseen)
+        if not outcome.unseen and outcome.log is not None and not logs.without_banners(outcome.log):
+            self._log.info("Job %s has printed nothing.", job.name)
+        self._log.info("Job %s ended %s.", job, outcome.status)
+
+    def _push(self, values: Mapping[str, Any]) -> None:
+        """Push what XCom gets besides the return value."""
+        if not self._task.do_xcom_push:
+            return
+        for key, value in values.items():
+            self._ti.xcom_push(key=key, value=value)
+
+    def _remember(self, job: QualifiedName, outcome: Outcome, values: Mapping[str, Any]) -> Record | None:
+        """Note for a retry how the job has ended, before anything of it is gone."""
+        record = self._attempts.recorded()
+        if record is None or record.job_id != str(job):
+            return None
+        if outcome.error is not None:
+            record = record.failed()
+        elif outcome.result is None:
+            record = record.succeeded(values)
+        else:
+            result = {
+                _VALUE: outcome.result.xcom,
+                _IS_REFERENCE: outcome.result.reference is not None,
+                _IS_TAKEN: outcome.is_taken,
+            }
+            record = record.succeeded({**values, **result})
+        self._attempts.remember(record)
+        return record
+
+    def _clean_up(self, job: QualifiedName, directory: StagePath | None, *, is_taken: bool) -> None:
+        """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""
+        try:
+            self._task.hook.client.clean_up(job, directory, result=is_taken)
+        except GatewayError as error:
+            self._log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
+        else:
+            self._log.info("Dropped job %s and removed its input.", job)
+
+    def _value(self, result: JobResult | None) -> Any:
+        if result is None:
+            return None
+        if result.reference is not None:
+            # A reference is one value, also where a dict would become several.
+            self._task.multiple_outputs = False
+        return result.xcom
+
+    def _raise(self, error: MLJobError) -> NoReturn:
+        """Raise what the task ends with: by its exit code a failed job may be a skip, or beyond retries."""
+        if isinstance(error, MLJobFailedError):
+            task, what = self._task, f"{error.message} [exit code {error.exit_code} is in"
+            if error.exit_code in arguments.exit_codes(task.skip_on_exit_code, "skip_on_exit_code"):
+                raise AirflowSkipException(f"{what} skip_on_exit_code]") from error
+            if error.exit_code in arguments.exit_codes(task.fail_on_exit_code, "fail_on_exit_code"):
+                raise AirflowFailException(f"{what} fail_on_exit_code]") from error
+        raise error
+
+
+def _values(event: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """Return the XComs of a job's end, by key."""
+    found: dict[str, Any] = {
+        "status": outcome.status.value,
+        "timeline": event.get("timeline"),
+        "logs": logs.tail(logs.between_banners(outcome.log or "")),
+        "artifacts": outcome.artifacts,
+        "instances": [instance.xcom for instance in outcome.instances] or None,
+        "git_commit": outcome.result.git_commit if outcome.result is not None else None,
+    }
+    return {key: jsonb_safe(value) for key, value in found.items() if value is not None}

@@ -1,0 +1,438 @@
+"""What accidents leave behind: jobs whose task is over, their files, payloads that nobody needs. Finds and removes it.
+
+Anybody may write a COMMENT. So a job is taken for a task's only if its name, too, is the one that this task would have
+given it; and a COMMENT says which directory is meant, never where it lies: stages are named by whoever calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, SnowflakeUnavailableError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.payloads import PREFIX, job_of
+from airflow_provider_mljobs.jobs.credits import credits_per_hour
+from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX, Identifier
+from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES, RESULT_FILES
+from airflow_provider_mljobs.jobs.origin import Origin
+from airflow_provider_mljobs.jobs.payload import ARCHIVE
+from airflow_provider_mljobs.jobs.status import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+    from typing import Any
+
+    from airflow_provider_mljobs.gateway.client import MLJobClient
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.origin import TaskKey
+
+    TaskStates = Callable[[AbstractSet[TaskKey]], Mapping[TaskKey, str | None]]
+
+logger = logging.getLogger(__name__)
+
+SUCCESS, GONE = "success", "gone"
+FINISHED = frozenset({SUCCESS, GONE, "failed", "skipped", "upstream_failed", "removed"})
+_COSTLY = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
+_COLUMNS = (
+    "database_name", "schema_name", "name", "status", "comment", "created_on", "compute_pool", "target_instances",
+)  # fmt: skip
+# What the name of a task's job is made of; and a name whose task nobody tells any more.
+_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+_TASKS_JOB = re.compile(rf"{JOB_NAME_PREFIX}[A-Z0-9_]*_[0-9A-F]{{12}}_[0-9]+_[0-9]+")
+_ARCHIVE = re.escape(ARCHIVE)
+_OWN_FILE = f"(?:{'|'.join(re.escape(path) for path in OWN_FILES)}).*"
+# Whether the stage's own name is part of what a pattern has to fit is nobody's to say.
+_LISTED = f".*{PREFIX}[0-9a-f]+_[^/]+/(?:{_ARCHIVE}|[^/]+/{_OWN_FILE})"
+_FILE = re.compile(
+    rf"(?P<payload>{PREFIX}[0-9a-f]+_[^/]+)/(?:{_ARCHIVE}|(?P<job>[^/]+)/(?P<path>{_OWN_FILE}))", re.DOTALL
+)
+_DONE = {"drop": "dropped", "remove": "removed"}
+
+
+class Kind(StrEnum):
+    """What is collected."""
+
+    JOB = "job"
+    PAYLOAD = "payload"
+    INPUT = "input"
+    RESULT = "result"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What may be collected.
+
+    :param airflow: what the Airflow is called whose jobs these are.
+    :param older_than: how old a job, or a file without a job, has to be.
+    :param schema: any object of the schema whose jobs are looked at; ``None`` for the whole account.
+    :param stages: where files may be removed; nowhere else.
+    :param result_retention: how old the result of a job that is gone has to be; 0 keeps it for ever.
+    :param dry_run: only tell what would be done.
+    :raises InvalidJobSpecError: if the Airflow has no name, or a time is negative.
+    """
+
+    airflow: str
+    older_than: timedelta
+    schema: QualifiedName | None = None
+    stages: tuple[StagePath, ...] = ()
+    result_retention: timedelta = timedelta(0)
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would collect too much."""
+        if not self.airflow:
+            raise InvalidJobSpecError(
+                "This Airflow has no name, so its jobs can't be told from those of another one. Set [mljobs] "
+                "deployment (or [api] base_url); jobs that were submitted before that are left alone."
+            )
+        for name in ("older_than", "result_retention"):
+            if getattr(self, name) < timedelta(0):
+                raise InvalidJobSpecError(f"{name} must not be negative; got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing that was found, and what became of it.
+
+    :param name: the job, or the directory on the stage.
+    :param action: ``dropped``, ``removed``, ``would drop``, ``would remove`` or ``left``.
+    :param task: of a job: the task instance.
+    :param task_state: its state in Airflow; ``gone`` if Airflow doesn't know it.
+    :param job_status: where the job stood.
+    :param created: when the job was made, or the newest of the files.
+    :param credits_per_hour: what the job's nodes cost; ``None`` if nobody knows.
+    :param error: why it is left.
+    """
+
+    kind: Kind
+    name: str
+    action: str
+    task: str = ""
+    task_state: str = ""
+    job_status: str = ""
+    created: datetime | None = None
+    credits_per_hour: float | None = 0.0
+    error: str = ""
+
+    def __str__(self) -> str:
+        words = [self.action, self.kind, self.name]
+        if self.task:
+            words.append(f"({self.job_status}) of {self.task} ({self.task_state})")
+        return " ".join(words) + (f": {self.error}" if self.error else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """What a collection has found and done.
+
+    :param items: what was to be collected, in the order in which it was.
+    :param kept: how many jobs of this Airflow stay: too young, or their task isn't finished.
+    :param not_ours: how many other jobs there are: of other Airflows, of no task, or of somebody's making.
+    :param is_complete: whether all jobs could be seen; if not, files without a job are left alone.
+    """
+
+    items: tuple[Item, ...]
+    kept: int
+    not_ours: int
+    is_complete: bool = True
+
+    @property
+    def errors(self) -> tuple[Item, ...]:
+        """What could not be collected."""
+        return tuple(item for item in self.items if item.error)
+
+    @property
+    def credits_per_hour(self) -> float:
+        """What the nodes of jobs that were dropped cost, as far as it is known."""
+        return sum(item.credits_per_hour or 0.0 for item in self.items if not item.error)
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        done = Counter((item.action, item.kind) for item in self.items)
+        counts = [f"{action} {_counted(number, kind)}" for (action, kind), number in done.items()]
+        unknown = sum(item.credits_per_hour is None for item in self.items if not item.error)
+        parts = [
+            ", ".join(counts) or "nothing to collect",
+            f"{_counted(self.kept, 'job')} kept",
+            f"{_counted(self.not_ours, 'job')} not of this Airflow",
+        ]
+        if self.credits_per_hour or unknown:
+            more = f", without {_counted(unknown, 'job')} whose rate is unknown" if unknown else ""
+            costs = f"their nodes cost {self.credits_per_hour:.2f} credits an hour{more}"
+            parts.append(f"{costs} (an estimate, if no other job uses them)")
+        if not self.is_complete:
+            parts.append("not all jobs can be listed, so files without a job are left alone")
+        return "; ".join(parts) + "."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A job of a task of this Airflow."""
+
+    name: QualifiedName
+    origin: Origin
+    status: JobStatus
+    created: datetime
+    pool: str
+    nodes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One of the provider's own files on a stage; ``job`` and ``path`` are empty for a payload."""
+
+    stage: StagePath
+    payload: str
+    job: str
+    path: str
+    changed: datetime
+
+    @property
+    def job_name(self) -> str:
+        """Whose it is: a payload that is one job's alone bears its name."""
+        return self.job or self.payload.split("_", 2)[2]
+
+    @property
+    def directory(self) -> StagePath:
+        """The job's directory, or the payload's."""
+        payload = self.stage / self.payload
+        return payload / self.job if self.job else payload
+
+
+class Collector:
+    """Collects what accidents have left behind.
+
+    :param client: the jobs of an account.
+    :param rules: what may be collected.
+    :param clock: returns seconds since the epoch.
+    :param most: how many rows to ask for at once.
+    """
+
+    def __init__(
+        self,
+        client: MLJobClient,
+        rules: Rules,
+        *,
+        clock: Callable[[], float] = time.time,
+        most: int = statements.MOST_ROWS,
+    ) -> None:
+        self._client = client
+        self._rules = rules
+        self._now = datetime.fromtimestamp(clock(), UTC)
+        self._most = most
+        self._families: dict[str, str] = {}
+        self._lost: SnowflakeUnavailableError | None = None
+
+    def collect(self, task_states: TaskStates) -> Collection:
+        """Find out what is left behind, and remove it; one failure doesn't stop the rest.
+
+        :param task_states: says in which states tasks are. One that it doesn't name is gone.
+        :raises GatewayError: if the jobs or the files can't be listed: nothing has been removed then. The same holds
+            for whatever ``task_states`` raises.
+        """
+        # In this order: files of a job that comes to be after this list aren't in it.
+        files = [file for stage in self._rules.stages for file in self._files(stage)]
+        rows, is_complete = self._rows(JOB_NAME_PREFIX)
+        looked_at = [row for row in rows if self._is_looked_at(row)]
+        jobs = [job for row in looked_at if (job := self._job(row)) is not None]
+        old = [job for job in jobs if self._now - job.created > self._rules.older_than]
+        states = task_states({job.origin.task for job in old}) if old else {}
+        over = [
+            (job, state)
+            for job in old
+            if (state := states.get(job.origin.task, GONE)) in FINISHED
+            # It runs on after its task on purpose.
+            and (job.origin.waits or job.status.is_terminal)
+        ]
+        ended = [self._end(job, str(state), files) for job, state in over]
+        orphans = list(self._orphans(files, {row["name"] for row in rows})) if is_complete else []
+        gone = {job.name for (job, _), item in zip(over, ended, strict=True) if not item.error}
+        payloads = [item for stage in self._rules.stages for item in self._payloads(stage, gone)]
+        return Collection(
+            items=(*ended, *orphans, *payloads),
+            kept=len(jobs) - len(over),
+            not_ours=len(looked_at) - len(jobs),
+            is_complete=is_complete,
+        )
+
+    def _rows(self, beginning: str) -> tuple[list[dict[str, Any]], bool]:
+        """List all jobs whose names begin so; and tell whether these are all.
+
+        Too many for one answer are asked for by longer beginnings. LIMIT … FROM goes on behind a name: in a whole
+        account, in which each schema may have a job of that name, it could pass over some.
+        """
+        # The files of a schema's jobs may lie on the stages of another one, and the other way round.
+        scope = None if self._rules.stages else self._rules.schema
+        statement = statements.show_jobs_called(scope, beginning, self._most)
+        answer = self._client.connection.columns(statement, *_COLUMNS)
+        page = [dict(zip(_COLUMNS, row, strict=True)) for row in answer]
+        if len(page) < self._most:
+            return page, True
+        if all(row["name"] == beginning for row in page):
+            return page, False
+        # What has this very name, and then what has a longer one.
+        found, is_complete = [row for row in page if row["name"] == beginning], True
+        for character in _CHARACTERS:
+            rows, are_all = self._rows(beginning + character)
+            found += rows
+            is_complete = is_complete and are_all
+        return found, is_complete
+
+    def _is_looked_at(self, row: Mapping[str, Any]) -> bool:
+        schema, job = self._rules.schema, job_of(row)
+        return schema is None or (job.database, job.schema) == (schema.database, schema.schema)
+
+    def _job(self, row: Mapping[str, Any]) -> _Job | None:
+        """Read a row of SHOW JOB SERVICES; ``None`` if it isn't the job of a task of this Airflow."""
+        origin = Origin.parse(row["comment"])
+        if origin is None or origin.task.airflow != self._rules.airflow or not _is_true(origin, row["name"]):
+            return None
+        return _Job(
+            name=job_of(row),
+            origin=origin,
+            status=JobStatus(row["status"]),
+            created=row["created_on"],
+            pool=str(row["compute_pool"]),
+            nodes=int(row["target_instances"] or 1),
+        )
+
+    def _files(self, stage: StagePath) -> Iterator[_File]:
+        """List the provider's own files on a stage."""
+        inside = f"{stage.path}/" if stage.path else ""
+        for row in self._client.connection.rows(statements.list_files(stage / PREFIX, _LISTED)):
+            # What stands before the first slash is the stage.
+            path = str(row["name"]).partition("/")[2]
+            match = _FILE.fullmatch(path.removeprefix(inside)) if path.startswith(inside) else None
+            if match is not None:
+                yield _File(
+                    stage=stage,
+                    payload=match["payload"],
+                    job=match["job"] or "",
+                    path=match["path"] or "",
+                    changed=parsedate_to_datetime(row["last_modified"]),
+                )
+
+    def _end(self, job: _Job, state: str, files: Sequence[_File]) -> Item:
+        """Drop a job, and remove its files as far as they lie on a stage on which that is allowed."""
+        payload, name = job.origin.payload, job.name.name.value
+        stages = {file.stage for file in files if payload and file.payload == payload and file.job in {"", name}}
+
+        def drop() -> None:
+            # A job that still runs shouldn't lose its input to somebody who may not end it; of one that is over, the
+            # COMMENT tells the next collection what this one leaves.
+            if not stages or not job.status.is_terminal:
+                self._client.drop(job.name)
+            for stage in stages:
+                # XCom may refer to the result of a task that has succeeded.
+                self._client.clean_up(job.name, stage / payload / name, result=state != SUCCESS)
+
+        item = Item(
+            kind=Kind.JOB,
+            name=str(job.name),
+            action="drop",
+            task=str(job.origin.task),
+            task_state=state,
+            job_status=job.status,
+            created=job.created,
+            credits_per_hour=self._credits(job),
+        )
+        return self._attempt(item, drop)
+
+    def _orphans(self, files: Sequence[_File], existing: AbstractSet[str]) -> Iterator[Item]:
+        """Remove what lies on the stages of jobs of tasks that are not there any more."""
+        by_directory: dict[StagePath, list[_File]] = defaultdict(list)
+        for file in files:
+            if _TASKS_JOB.fullmatch(file.job_name) and file.job_name not in existing:
+                by_directory[file.directory].append(file)
+        age, retention = self._rules.older_than, self._rules.result_retention
+        for directory, found in by_directory.items():
+            inputs = [file for file in found if file.path.startswith(INPUT_FILES)]
+            results = [file for file in found if file.path.startswith(RESULT_FILES)]
+            yield from self._orphan(Kind.PAYLOAD, [file for file in found if not file.job], age, directory, [ARCHIVE])
+            yield from self._orphan(Kind.INPUT, inputs, age, directory, INPUT_FILES)
+            if retention:
+                yield from self._orphan(Kind.RESULT, results, retention, directory, RESULT_FILES)
+
+    def _orphan(
+        self, kind: Kind, files: Sequence[_File], age: timedelta, directory: StagePath, paths: Sequence[str]
+    ) -> Iterator[Item]:
+        newest = max((file.changed for file in files), default=self._now)
+        if self._now - newest <= age:
+            return
+
+        def remove() -> None:
+            for path in paths:
+                self._client.connection.rows(statements.remove(directory / path))
+
+        yield self._attempt(Item(kind=kind, name=str(directory), action="remove", created=newest), remove)
+
+    def _payloads(self, stage: StagePath, gone: AbstractSet[QualifiedName]) -> Iterator[Item]:
+        """Remove the shared payloads that nobody needs, now that some jobs are gone."""
+        payloads = self._client.payloads
+        try:
+            unused = payloads.unused(stage, gone)
+        except GatewayError as error:
+            yield Item(kind=Kind.PAYLOAD, name=str(stage), action="left", error=error.message)
+            return
+        for directory in unused:
+            item = Item(kind=Kind.PAYLOAD, name=str(directory), action="remove")
+            yield self._attempt(item, partial(payloads.remove, directory))
+
+    def _attempt(self, item: Item, work: Callable[[], None]) -> Item:
+        """Do something, unless nothing is to be done, and say what became of it."""
+        if self._rules.dry_run:
+            return replace(item, action=f"would {item.action}")
+        try:
+            if self._lost is not None:
+                # Each statement would take its time to fail.
+                raise self._lost
+            work()
+        except SnowflakeUnavailableError as error:
+            self._lost = error
+            return replace(item, action="left", error=error.message)
+        except GatewayError as error:
+            return replace(item, action="left", error=error.message)
+        return replace(item, action=_DONE[item.action])
+
+    def _credits(self, job: _Job) -> float | None:
+        """Return what a job's nodes cost an hour."""
+        if job.status not in _COSTLY:
+            return 0.0
+        if job.pool not in self._families:
+            self._families[job.pool] = self._family(job.pool)
+        return credits_per_hour(self._families[job.pool], job.nodes)
+
+    def _family(self, pool: str) -> str:
+        try:
+            rows = self._client.connection.rows(statements.show_compute_pools(Identifier(pool)))
+        except GatewayError as error:
+            logger.warning("What compute pool %s costs is not known: %s", pool, error)
+            return ""
+        return next((str(row["instance_family"]) for row in rows if row["name"] == pool), "")
+
+
+def _is_true(origin: Origin, name: str) -> bool:
+    """Tell whether a COMMENT stands on the job that it speaks of."""
+    attempt = name.rpartition("_")[2]
+    try:
+        # No task of Airflow's has a NUL in its name, or half a character; its database would stumble over them.
+        str(origin.task).encode()
+        expected = origin.task.job_name(origin.epoch, int(attempt)).value
+    except (InvalidJobSpecError, ValueError):
+        return False
+    own = re.fullmatch(rf"{PREFIX}[0-9a-f]+_(?:[0-9]+|{re.escape(name)})", origin.payload)
+    return name == expected and "\0" not in str(origin.task) and (own is not None or not origin.payload)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

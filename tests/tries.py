@@ -1,0 +1,119 @@
+"""The tries of a task instance without an Airflow: what it keeps from try to try, what it doesn't, and how they die."""
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_provider_mljobs.jobs.origin import TaskKey
+
+_NUMBERS = itertools.count()
+
+
+class Killed(BaseException):
+    """The process is no more: nothing catches this but who waits for it."""
+
+
+@dataclass
+class Tries:
+    """A task instance, with what Airflow keeps of it.
+
+    :param airflow: the embedded Snowflake and what is in it.
+    :param make: builds the task anew, as each of its processes does.
+    :param map_index: -1 for a task that isn't mapped.
+    :param store: its task state store; ``None`` for an Airflow without one.
+    """
+
+    airflow: object
+    make: object
+    retries: int = 3
+    map_index: int = -1
+    store: dict | None = field(default_factory=dict)
+    xcoms: dict = field(default_factory=dict)
+    try_number: int = 0
+    run_started: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __post_init__(self):
+        """Take a run of its own."""
+        self.run_id = f"run_{next(_NUMBERS)}"
+        self.max_tries = self.retries
+        self._deadly = None
+
+    def run(self, *, deadly=None, after=False):
+        """Run the next try and return its value.
+
+        :param deadly: the step in which it dies: ``("store", "submitted")`` when that is noted, ``("xcom", "status")``
+            when that is pushed.
+        :param after: whether it dies right after that, instead of right before.
+        """
+        self.try_number += 1
+        self.xcoms.clear()
+        self._deadly = (deadly, after)
+        task, context = self.make(), self._context()
+        try:
+            return task.execute(context)
+        except TaskDeferred as deferral:
+            event = asyncio.run(anext(deferral.trigger.run()))
+            return self.make().execute_complete(self._context(), event.payload)
+
+    def die(self, **accident):
+        """Run a try that dies."""
+        try:
+            value = self.run(**accident)
+        except Killed:
+            return
+        raise AssertionError(f"It lives, and returned {value!r}")
+
+    def clear(self):
+        """Have somebody clear the task."""
+        self.max_tries = self.try_number + self.retries
+
+    def repeat_run(self):
+        """Delete the DAG run, and run it again."""
+        self.try_number, self.max_tries, self.run_started = 0, self.retries, datetime.now(UTC)
+        self.store.clear()
+
+    @property
+    def jobs(self):
+        """All jobs that the task instance ever had, as they were submitted: pairs of epoch_attempt and status."""
+        task = TaskKey(airflow="", dag_id="dag", run_id=self.run_id, task_id="job", map_index=self.map_index)
+        beginning = task.job_name(0, 0).value.removesuffix("0_0")
+        rows = self.airflow.query(
+            "SELECT NAME, STATUS FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+            f"WHERE STARTSWITH(NAME, '{beginning}') ORDER BY CREATED_TIME"
+        )
+        return [(row["name"].removeprefix(beginning), row["status"]) for row in rows]
+
+    def _context(self):
+        ti = SimpleNamespace(
+            dag_id="dag",
+            run_id=self.run_id,
+            task_id="job",
+            map_index=self.map_index,
+            try_number=self.try_number,
+            max_tries=self.max_tries,
+            start_date=datetime.now(UTC),
+            xcom_push=lambda key, value: self._do(("xcom", key), lambda: self.xcoms.__setitem__(key, value)),
+            xcom_pull=lambda key, **_: self.xcoms.get(key),
+        )
+        store = SimpleNamespace(
+            get=lambda key: self.store.get(key),  # noqa: PLW0108 (tests replace the store)
+            set=lambda key, value, retention: self._do(
+                ("store", value["progress"]), lambda: self.store.__setitem__(key, value)
+            ),
+        )
+        context = {"ti": ti, "dag_run": SimpleNamespace(start_date=self.run_started)}
+        return context if self.store is None else {**context, "task_state_store": store}
+
+    def _do(self, step, act):
+        deadly, after = self._deadly
+        if deadly != step:
+            act()
+        elif after:
+            act()
+            raise Killed
+        else:
+            raise Killed
