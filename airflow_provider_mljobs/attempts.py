@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
-from airflow_provider_mljobs import assembly
+from airflow_provider_mljobs import assembly, taskstates
 from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.identifiers import Identifier
 from airflow_provider_mljobs.jobs.origin import Origin
-from airflow_provider_mljobs.jobs.record import Progress, Record, Step
+from airflow_provider_mljobs.jobs.record import Epoch, Left, Progress, Record, Step
 from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
@@ -23,19 +25,26 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow.sdk import Context
+    from pydantic import JsonValue
 
-    from airflow_provider_mljobs.jobs.identifiers import StagePath
+    from airflow_provider_mljobs.hooks import MLJobHook
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
     from airflow_provider_mljobs.operators import MLJobOperator
 
 # In the task state store, which survives retries and clears of the task, and goes with its DAG run.
 KEY = "mljob"
-# Of a DAG run that was deleted and repeated.
-_NO_EPOCH = -1
+# What a job has left stands in pieces beside the record: Airflow warns of values of more than 64 KB.
+_PIECE_KEY, _PIECE_CHARACTERS = "mljob_left_{number}", 60_000
+# For a crash between the end of a job and that of its task.
+_LEFT_RETENTION = timedelta(days=7)
 # Containers have 30 seconds to end; then they are killed.
 _END_SECONDS = 90.0
 _LOOK_AGAIN_SECONDS = 1.0
 # Airflow kills a process for good five seconds after it has asked it to end.
 _ANSWER_SECONDS = 2.0
+# The states of a task that nobody has ended; that of one that somebody has cleared is "restarting" until this process
+# has ended.
+_GOING_ON = frozenset({"up_for_retry", "scheduled", "queued", "running", "deferred"})
 
 
 @dataclass(frozen=True)
@@ -62,35 +71,55 @@ class Attempts:
     def __init__(self, task: MLJobOperator, context: Context) -> None:
         self._task = task
         self.origin = assembly.origin_of(task, context)
+        self._epoch = Epoch(max_tries=self.origin.epoch, clear_number=getattr(context["dag_run"], "clear_number", 0))
         self._store = context.get("task_state_store") if task.durable else None
+        # The job of an earlier try, as long as this one has not decided about it.
+        self.open: Record | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a retry will know how far this try has come."""
+        return self._store is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a retry would look for the job, and find nothing but that."""
+        return self._task.durable and self._store is None
 
     def begin(self) -> Beginning:
         """Decide which job this try works with, and end the one that must not go on beside it."""
-        if not self._task.durable:
-            return Beginning(Step.SUBMIT_ANOTHER, self._new(self.origin.try_number))
-        record = self.recorded()
-        if record is None and (self._store is None or self.origin.try_number > 1):
-            record = self._look_up()
+        record = self._found() if self._task.durable else None
         if record is None:
-            return Beginning(Step.SUBMIT_ANOTHER, self._new(self.origin.try_number))
+            return Beginning(Step.SUBMIT, self._new(self.origin.try_number))
+        if record.is_open:
+            self.open = record
+        task = self._task
+        # One by another connection can't be waited for by this one.
+        is_here = record.snowflake_conn_id == task.snowflake_conn_id or record.progress is Progress.SUCCEEDED
         status = None if record.progress is Progress.SUCCEEDED else self._status(record)
-        step = record.next_step(self.origin.epoch, status, waits=self._task.wait_for_completion)
-        match step:
-            case Step.START_OVER:
-                self._end(record, status)
-                return Beginning(step, self._new(self.origin.try_number))
-            case Step.SUBMIT_ANOTHER:
-                self._end(record, status)
-                return Beginning(step, self._new(max(self.origin.try_number, record.attempt + 1)))
+        step = record.next_step(
+            self._epoch,
+            status,
+            waits=task.wait_for_completion,
+            takes_failures=task.skip_on_exit_code is not None or task.fail_on_exit_code is not None,
+        )
+        if step is Step.SUBMIT and is_here:
+            # Anew: what the task says of schema and stage may have changed meanwhile.
+            return Beginning(step, self._new(record.attempt))
+        if step is Step.SUBMIT_ANOTHER or not is_here:
+            self._end(record, status)
+            return Beginning(Step.SUBMIT_ANOTHER, self._new(max(self.origin.try_number, record.attempt + 1)))
         return Beginning(step, record, status)
 
-    def after(self, record: Record) -> Record | None:
-        """Return what to submit instead of a job whose name is taken; ``None`` if the name should be this task's own.
+    def renamed(self, record: Record) -> Record | None:
+        """Return what to submit instead of a job whose name is taken; ``None`` if nobody but its owner can help.
 
         A DAG run that was deleted and repeated finds the names of its first life taken.
         """
-        comment = self._task.hook.client.describe(self._job(record))["comment"]
-        origin = Origin.parse(comment)
+        row = self._row(record)
+        if row is None:
+            return record
+        origin = Origin.parse(row["comment"])
         if origin is None or origin.task != self.origin.task:
             return None
         return self._new(record.attempt + 1)
@@ -100,6 +129,29 @@ class Attempts:
         if self._store is not None:
             self._store.set(KEY, record.to_json(), retention=NEVER_EXPIRE)
 
+    def remember_left(self, record: Record, left: Left) -> None:
+        """Note what a job has left, and then that it has ended well."""
+        if self._store is None:
+            return
+        text = json.dumps(left.to_json())
+        starts = range(0, len(text), _PIECE_CHARACTERS)
+        for number, start in enumerate(starts):
+            piece: JsonValue = {"of": len(starts), "text": text[start : start + _PIECE_CHARACTERS]}
+            self._store.set(_PIECE_KEY.format(number=number), piece, retention=_LEFT_RETENTION)
+        self.remember(record.succeeded())
+
+    def recall_left(self) -> Left | None:
+        """Return what the job of a record that says so has left; ``None`` if it is remembered no more."""
+        texts: list[str] = []
+        while self._store is not None:
+            piece = self._store.get(_PIECE_KEY.format(number=len(texts)))
+            if not isinstance(piece, dict):
+                return None
+            texts.append(str(piece["text"]))
+            if len(texts) == piece["of"]:
+                return Left(**json.loads("".join(texts)))
+        return None
+
     def recorded(self) -> Record | None:
         """Return what an earlier try, or an earlier phase of this one, has noted."""
         document = self._store.get(KEY) if self._store is not None else None
@@ -108,49 +160,63 @@ class Attempts:
         try:
             return Record.from_json(document)
         except ValueError as error:
-            self._task.log.warning("Looking for the job by its name: what the task state store has is %s", error)
+            self._task.log.warning("The task state store has %s. Looking for the job by its name.", error)
             return self._look_up()
 
-    def is_superseded(self) -> bool:
-        """Tell whether Airflow has given this try up, and begun another: a worker that was away is killed, too.
+    def is_for_another_try(self) -> bool:
+        """Tell whether this process is killed though nobody has ended the task: its job is for the next try.
 
-        To ask may take longer than a process has that is killed, or never end where the signal came in the middle of
-        another question; then it is no answer.
+        A worker that is shut down is killed, and one that was away for so long that Airflow has given it up. To ask may
+        take longer than a process has that is killed, or never end where the signal came in the middle of another
+        question; then it is no answer.
         """
-        store = self._store
-        if store is None:
+        if self._store is None or self.origin.try_number > self.origin.epoch:
             return False
-        answers: SimpleQueue[bool] = SimpleQueue()
-        # Airflow finds nothing for the id of a try that isn't the last one.
-        Thread(target=lambda: answers.put(store.get(KEY) is None), daemon=True).start()
+        key = self.origin.task
+        answers: SimpleQueue[str | None] = SimpleQueue()
+        Thread(target=lambda: answers.put(taskstates.of_api([key]).get(key)), daemon=True).start()
         with suppress(Empty):
-            return answers.get(timeout=_ANSWER_SECONDS)
+            return answers.get(timeout=_ANSWER_SECONDS) in _GOING_ON
         return False
 
+    def _found(self) -> Record | None:
+        """Return what is known of the jobs of earlier tries."""
+        record = self.recorded()
+        if record is None and (self._store is None or self.origin.try_number > 1):
+            return self._look_up()
+        return record
+
     def _new(self, attempt: int) -> Record:
-        name = self.origin.task.job_name(self.origin.epoch, attempt)
-        return Record(job_id=str(self._task.hook.job(str(name))), epoch=self.origin.epoch, attempt=attempt)
+        name = self.origin.task.job_name(self._epoch.max_tries, attempt)
+        return Record(
+            job_id=str(self._task.hook.job(str(name))),
+            snowflake_conn_id=self._task.snowflake_conn_id,
+            epoch=self._epoch,
+            attempt=attempt,
+        )
 
     def _look_up(self) -> Record | None:
         """Return the newest job of the task instance, by names and COMMENTs."""
-        task, job = self.origin.task, self._job(self._new(self.origin.try_number))
+        task, job = self.origin.task, self._task.hook.job(self._new(self.origin.try_number).job_id)
         beginning = task.job_name(0, 0).value.removesuffix("0_0")
         rows = self._task.hook.client.list(job, beginning)
         found = [record for row in rows if (record := self._read(job, row)) is not None]
-        return max(found, key=lambda record: (record.epoch, record.attempt), default=None)
+        return max(found, key=lambda record: (record.epoch.max_tries, record.attempt), default=None)
 
     def _read(self, job: QualifiedName, row: Mapping[str, Any]) -> Record | None:
         """Read a row of a listing of jobs; ``None`` if it isn't this task instance's job."""
         origin, name = Origin.parse(row["comment"]), str(row["name"])
-        number = name.rpartition("_")[2]
-        if origin is None or origin.task != self.origin.task or not number.isdecimal():
+        if origin is None or origin.task != self.origin.task or not origin.is_called(name):
             return None
-        if name != origin.task.job_name(origin.epoch, int(number)).value:
+        max_tries, attempt = (int(part) for part in name.rsplit("_", 2)[1:])
+        if max_tries == self._epoch.max_tries and origin.run_started != self.origin.run_started:
+            # Of a DAG run that was deleted and repeated.
             return None
         return Record(
             job_id=str(replace(job, name=Identifier(name))),
-            epoch=origin.epoch if origin.run_started == self.origin.run_started else _NO_EPOCH,
-            attempt=int(number),
+            snowflake_conn_id=self._task.snowflake_conn_id,
+            epoch=replace(self._epoch, max_tries=max_tries),
+            attempt=attempt,
             progress=Progress.SUBMITTED,
             stage_path=self._place(origin.payload, name),
         )
@@ -161,37 +227,55 @@ class Attempts:
             return None
         return str(self._task.hook.stage(self._task.stage_name) / payload / name)
 
-    def _job(self, record: Record) -> QualifiedName:
-        return self._task.hook.job(record.job_id)
+    def _hook(self, record: Record) -> MLJobHook:
+        """Return the connection by which a job was submitted."""
+        if record.snowflake_conn_id == self._task.snowflake_conn_id:
+            return self._task.hook
+        from airflow_provider_mljobs.hooks import MLJobHook
 
-    def _status(self, record: Record) -> JobStatus | None:
-        """Return where a job stands; ``None`` if it isn't there, whatever became of it."""
+        return MLJobHook(record.snowflake_conn_id)
+
+    def _row(self, record: Record) -> dict[str, Any] | None:
+        """Describe a job; ``None`` if there is none of that name."""
+        hook = self._hook(record)
         try:
-            return JobStatus(self._task.hook.client.describe(self._job(record))["status"])
+            return hook.client.describe(hook.job(record.job_id))
         except NotFoundOrNotAuthorizedError:
             return None
 
+    def _status(self, record: Record) -> JobStatus | None:
+        """Return where a job stands; ``None`` if it isn't there, whatever became of it.
+
+        A job of that name that somebody else has made, or an earlier life of the DAG run, isn't it.
+        """
+        row = self._row(record)
+        if row is None:
+            return None
+        theirs, ours = Origin.parse(row["comment"]), self.origin
+        if record.epoch != self._epoch:
+            # Whoever clears the only unfinished task of a DAG run starts the run again.
+            ours = replace(ours, epoch=record.epoch.max_tries, run_started=theirs.run_started if theirs else "")
+        return JobStatus(row["status"]) if ours.is_same_attempt(theirs) else None
+
     def _end(self, record: Record, status: JobStatus | None) -> None:
         """End a job that this try doesn't go on with, and wait until it has ended: there is one live job at a time."""
-        from airflow_provider_mljobs.gateway.completion import abandon
+        from airflow_provider_mljobs.gateway.completion import discard
 
-        task, job = self._task, self._job(record)
+        task = self._task
         if status is None or (status.is_terminal and not task.wait_for_completion):
             return
-        client = task.hook.client
+        hook = self._hook(record)
+        client, job = hook.client, hook.job(record.job_id)
         if not status.is_terminal:
-            task.log.info(
-                "Cancelling job %s of an earlier try, which is %s, before another one is submitted.", job, status
-            )
+            task.log.info("Cancelling job %s of an earlier try, which is %s, before another is submitted.", job, status)
             client.cancel(job)
             if not self._has_ended(record):
                 task.log.warning("Job %s doesn't end; it is dropped.", job)
                 client.drop(job)
                 return
         if task.on_finish == "drop":
-            directory: StagePath | None = task.hook.stage(record.stage_path) if record.stage_path else None
             task.mask(job)
-            abandon(client, job, directory, task.log, drop=True)
+            discard(client, job, hook.stage(record.stage_path) if record.stage_path else None, task.log)
 
     def _has_ended(self, record: Record) -> bool:
         give_up = time.time() + _END_SECONDS

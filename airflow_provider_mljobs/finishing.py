@@ -12,6 +12,7 @@ from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, R
 from airflow_provider_mljobs.gateway.completion import Ending, complete
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
+from airflow_provider_mljobs.jobs.record import Left
 from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
@@ -28,12 +29,9 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.completion import Outcome
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.record import Record
-    from airflow_provider_mljobs.jobs.results import JobResult
     from airflow_provider_mljobs.operators import MLJobOperator
 
 _RETRY_SECONDS = 5.0
-# In a record, beside the XComs that a job's end gives.
-_VALUE, _IS_REFERENCE, _IS_TAKEN = "return_value", "is_reference", "is_taken"
 
 
 class Finishing:
@@ -76,38 +74,27 @@ class Finishing:
             self._log.warning("Left as they are: job %s, and its files in %s.", job, directory)
             raise
         self._show(job, outcome)
-        values = _values(event, outcome)
-        self._push(values)
-        record = self._remember(job, outcome, values)
-        drops = self._task.drops(is_success=outcome.error is None)
-        # A log that could not be read is not safe: what has it stays.
-        if drops and outcome.log is not None:
-            self._clean_up(job, directory, is_taken=outcome.is_taken and (record is None or record.is_whole))
+        left = _left(event, outcome)
+        self._push(left.xcoms)
+        is_ours = self._remember(job, outcome, left)
+        if is_ours and not self._is_kept(outcome):
+            self._clean_up(job, directory, is_taken=left.is_taken and not self._attempts.is_lost)
         else:
             self._log.info("Kept job %s, and its files in %s.", job, directory)
         if outcome.error is not None:
             self._raise(outcome.error)
-        return self._value(outcome.result)
+        return self._value(left)
 
-    def repeat(self, record: Record) -> Any:
+    def return_left(self, record: Record) -> Any:
         """Return the value of a job that an earlier try has finished with, before Airflow knew."""
-        job, directory = self._task.hook.job(record.job_id), self._directory(record.stage_path)
+        job, left = self._task.hook.job(record.job_id), self._attempts.recall_left()
+        if left is None:
+            raise ResultError(f"What job {job} has left is remembered no more. Clear the task to run it again.")
         self._log.info("Job %s ended DONE in an earlier try, which was lost before it could say so.", job)
-        values = dict(record.values)
-        result: JobResult | None = None
-        if not record.is_whole and directory is not None:
-            result = self._task.hook.client.result(job, directory, max_bytes=max_xcom_bytes())
-            if result is None:
-                raise ResultError(f"The result of job {job} is gone from {directory}. Clear the task to run it again.")
-        value, is_reference, is_taken = (values.pop(key, None) for key in (_VALUE, _IS_REFERENCE, _IS_TAKEN))
-        self._push(values or {"status": JobStatus.DONE.value})
+        self._push(left.xcoms)
         if self._task.drops(is_success=True):
-            self._clean_up(job, directory, is_taken=bool(is_taken))
-        if not record.is_whole:
-            return self._value(result)
-        if is_reference:
-            self._task.multiple_outputs = False
-        return value
+            self._clean_up(job, self._directory(record.stage_path), is_taken=left.is_taken)
+        return self._value(left)
 
     def _directory(self, place: str | None) -> StagePath | None:
         return self._task.hook.stage(place) if place else None
@@ -137,31 +124,37 @@ class Finishing:
             self._log.info("Job %s has printed nothing.", job.name)
         self._log.info("Job %s ended %s.", job, outcome.status)
 
-    def _push(self, values: Mapping[str, Any]) -> None:
+    def _push(self, xcoms: Mapping[str, Any]) -> None:
         """Push what XCom gets besides the return value."""
         if not self._task.do_xcom_push:
             return
-        for key, value in values.items():
+        for key, value in xcoms.items():
             self._ti.xcom_push(key=key, value=value)
 
-    def _remember(self, job: QualifiedName, outcome: Outcome, values: Mapping[str, Any]) -> Record | None:
-        """Note for a retry how the job has ended, before anything of it is gone."""
+    def _is_kept(self, outcome: Outcome) -> bool:
+        """Tell whether the job stays: because the task says so, or because something of it is still to be had.
+
+        A log that could not be read is not safe: what has it stays. So does a result that Snowflake doesn't give.
+        """
+        drops = self._task.drops(is_success=outcome.error is None)
+        return not drops or outcome.log is None or outcome.is_unread
+
+    def _remember(self, job: QualifiedName, outcome: Outcome, left: Left) -> bool:
+        """Note for a retry how the job has ended, before anything of it is gone.
+
+        :returns: whether the job is this try's to clean up. A later try may have taken it over meanwhile.
+        """
+        if not self._attempts.remembers:
+            return True
         record = self._attempts.recorded()
         if record is None or record.job_id != str(job):
-            return None
-        if outcome.error is not None:
-            record = record.failed()
-        elif outcome.result is None:
-            record = record.succeeded(values)
-        else:
-            result = {
-                _VALUE: outcome.result.xcom,
-                _IS_REFERENCE: outcome.result.reference is not None,
-                _IS_TAKEN: outcome.is_taken,
-            }
-            record = record.succeeded({**values, **result})
-        self._attempts.remember(record)
-        return record
+            return False
+        if outcome.error is None:
+            # What the task doesn't push is nowhere to be found.
+            self._attempts.remember_left(record, left if self._task.do_xcom_push else Left(is_taken=left.is_taken))
+        elif not outcome.is_unread:
+            self._attempts.remember(record.failed())
+        return True
 
     def _clean_up(self, job: QualifiedName, directory: StagePath | None, *, is_taken: bool) -> None:
         """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""
@@ -172,13 +165,11 @@ class Finishing:
         else:
             self._log.info("Dropped job %s and removed its input.", job)
 
-    def _value(self, result: JobResult | None) -> Any:
-        if result is None:
-            return None
-        if result.reference is not None:
+    def _value(self, left: Left) -> Any:
+        if left.is_reference:
             # A reference is one value, also where a dict would become several.
             self._task.multiple_outputs = False
-        return result.xcom
+        return left.return_value
 
     def _raise(self, error: MLJobError) -> NoReturn:
         """Raise what the task ends with: by its exit code a failed job may be a skip, or beyond retries."""
@@ -191,14 +182,19 @@ class Finishing:
         raise error
 
 
-def _values(event: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
-    """Return the XComs of a job's end, by key."""
+def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:
+    result = outcome.result
     found: dict[str, Any] = {
         "status": outcome.status.value,
         "timeline": event.get("timeline"),
         "logs": logs.tail(logs.between_banners(outcome.log or "")),
         "artifacts": outcome.artifacts,
         "instances": [instance.xcom for instance in outcome.instances] or None,
-        "git_commit": outcome.result.git_commit if outcome.result is not None else None,
+        "git_commit": result.git_commit if result is not None else None,
     }
-    return {key: jsonb_safe(value) for key, value in found.items() if value is not None}
+    return Left(
+        xcoms={key: jsonb_safe(value) for key, value in found.items() if value is not None},
+        return_value=result.xcom if result is not None else None,
+        is_reference=result is not None and result.reference is not None,
+        is_taken=outcome.is_taken,
+    )

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferralError
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
 
 from airflow_provider_mljobs import arguments
 from airflow_provider_mljobs.arguments import is_known, resolved
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.attempts import Attempts
+    from airflow_provider_mljobs.finishing import Finishing
     from airflow_provider_mljobs.gateway.following import Request
     from airflow_provider_mljobs.hooks import MLJobHook, Wait
     from airflow_provider_mljobs.jobs.functions import Serializer
@@ -58,6 +65,8 @@ OnKillAction = Literal["cancel", "drop", "none"]
 _DEFER_GRACE = timedelta(seconds=60)
 # For the upload of a payload that the first of several mapped tasks has begun.
 _UPLOAD_PATIENCE_SECONDS = 5.0
+# How often the log says that the account is still full.
+_TELL_AGAIN_SECONDS = 300.0
 
 
 class MLJobOperator(BaseOperator):
@@ -316,6 +325,9 @@ class MLJobOperator(BaseOperator):
         try:
             return self._run(context)
         except AirflowTaskTimeout:
+            if self.job_id is None and self._current is not None and self._current.open is not None:
+                # In the middle of finding out what to do about it.
+                self.job_id = self._current.open.job_id
             if self.job_id is None:
                 raise
             # In the worker Airflow enforces execution_timeout itself, in the middle of anything: a new connection.
@@ -336,22 +348,24 @@ class MLJobOperator(BaseOperator):
         self._current = attempts
         start = attempts.begin()
         record = start.record
-        match start.step:
-            case Step.RETURN:
-                return self._return(context, record)
-            case Step.ATTACH:
-                self.log.info("Job %s is there, %s: going on with it.", record.job_id, start.status)
-                self._announce(context, record)
-                self._has_job = True
-            case _:
-                record = self._submit_patiently(context, attempts, record, queue_deadline)
+        if start.step is Step.RETURN:
+            self._announce(context, record)
+            return self._finishing(context).return_left(record)
+        if start.step is Step.ATTACH:
+            self.log.info("Job %s is there, %s: going on with it.", record.job_id, start.status)
+            self._has_job = True
+            self._announce(context, record)
+            if self._is_killed:
+                # The kill came before it was known that there is a job.
+                self.hook.cancel(self.hook.job(record.job_id))
+        else:
+            record = self._submit_patiently(context, attempts, record, queue_deadline)
         if not self.wait_for_completion:
             # One text, also where the function's own value would have been a dict.
             self.multiple_outputs = False
             return record.job_id
-        if start.status is JobStatus.DONE:
-            event = to_event(record.job_id, Verdict.FINISHED, start.status, stage_path=record.stage_path)
-            return self._finish(context, event)
+        if start.status is not None and start.status.is_terminal:
+            return self._finish(context, _ended(record.job_id, start.status, record.stage_path))
         request = self._request(context, record, queue_deadline)
         # After a kill there is nothing to wait for but the end, which is this process's to clean up.
         if self.deferrable and not self._is_killed:
@@ -364,12 +378,6 @@ class MLJobOperator(BaseOperator):
         context["ti"].xcom_push(key="job_id", value=record.job_id)
         if record.stage_path is not None:
             context["ti"].xcom_push(key="stage_path", value=record.stage_path)
-
-    def _return(self, context: Context, record: Record) -> Any:
-        from airflow_provider_mljobs.finishing import Finishing
-
-        self._announce(context, record)
-        return Finishing(self, context, self._attempts(context)).repeat(record)
 
     def dry_run(self) -> None:
         """Print the statement that would start the job, with its specification; nothing is asked or touched.
@@ -393,16 +401,22 @@ class MLJobOperator(BaseOperator):
         """Go on after the deferral; end the job if its trigger has failed, because nobody else will."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralError:
-            self._abandon(context)
-            raise
+        except (TaskDeferralError, TaskDeferralTimeout) as error:
+            status = self._status_of(context)
+            if status is None or not status.is_terminal:
+                self._abandon(context)
+                raise
+            self.log.warning("Going on with job %s, which has ended %s: %s", self.job_id, status, error)
+            return self.execute_complete(context, _ended(str(self.job_id), status, self._stage_path(context)))
+        finally:
+            self.hook.close()
 
     def on_kill(self) -> None:
         """Cancel the job when a user ends the task while a worker holds it; ``execute`` goes on and cleans up."""
         if self.kill_action == "none":
             return
-        if self._has_job and self._current is not None and self._current.is_superseded():
-            self.log.info("A later try has taken job %s over; it goes on.", self.job_id)
+        if self._has_job and self._current is not None and self._current.is_for_another_try():
+            self.log.info("This process is ended, not the task: job %s goes on, for the next try.", self.job_id)
             return
         self._is_killed = True
         if self.job_id is None:
@@ -431,43 +445,59 @@ class MLJobOperator(BaseOperator):
     def _end_with_the_last_try(self, context: Context) -> None:
         """End the job of a try that has failed for another reason, unless a later try will take it over."""
         ti = context["ti"]
-        if self._has_job and (not self.durable or ti.try_number > ti.max_tries):
+        if self.durable and ti.try_number <= ti.max_tries:
+            return
+        if self._has_job:
             self._abandon(context)
+        elif self._current is not None and self._current.open is not None and self.job_id is None:
+            self.job_id = self._current.open.job_id
+            self._abandon(context)
+
+    def _status_of(self, context: Context) -> JobStatus | None:
+        """Return where the job of this try stands; ``None`` if nobody knows."""
+        ti = context["ti"]
+        job_id = self.job_id or ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
+        if not job_id:
+            return None
+        self.job_id = str(job_id)
+        try:
+            return self.hook.status(self.hook.job(self.job_id))
+        except GatewayError as error:
+            self.log.warning("Job %s can't be asked for: %s", self.job_id, error)
+            return None
 
     def _abandon(self, context: Context) -> None:
         """End the job of this try, and tell so: nobody will wait for it any more."""
         from airflow_provider_mljobs.gateway.completion import abandon
 
-        ti = context["ti"]
-        job_id = self.job_id or ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
-        if not job_id:
+        if self.job_id is None:
             return
-        job, place = self.hook.job(str(job_id)), self._stage_path(context)
+        job, attempts = self.hook.job(self.job_id), self._attempts(context)
+        record = attempts.recorded()
+        place = record.stage_path if record is not None and record.job_id == str(job) else self._stage_path(context)
         directory = self.hook.stage(place) if place else None
-        attempts = self._attempts(context)
         try:
             self.mask(job)
             abandon(self.hook.client, job, directory, self.log, drop=self.on_finish == "drop")
         except GatewayError as error:
             self.log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
-        else:
-            record = attempts.recorded()
-            if record is not None and record.job_id == str(job):
-                attempts.remember(record.failed())
-        finally:
-            self.hook.close()
 
     def _submit_patiently(self, context: Context, attempts: Attempts, record: Record, deadline: float | None) -> Record:
         """Submit a job; while the account has as many services as it may have, wait for one to go."""
+        told = 0.0
         while True:
             try:
                 return self._submit(context, attempts, record)
             except JobAlreadyExistsError:
-                other = attempts.after(record)
+                # A kill must not end what isn't ours.
+                self.job_id = None
+                other = attempts.renamed(record)
                 if other is None:
                     raise
                 record = other
             except ServicesLimitError as error:
+                # There is no job that a timeout could end.
+                self.job_id = None
                 if deadline is not None and time.time() >= deadline:
                     raise MLJobQueueTimeoutError(
                         f"Job {record.job_id} could not be submitted within the task's queue_timeout. {error.message} "
@@ -475,7 +505,9 @@ class MLJobOperator(BaseOperator):
                         record.job_id,
                         JobStatus.UNKNOWN,
                     ) from error
-                self.log.info("Waiting to submit job %s: %s", record.job_id, error.message)
+                if time.time() - told >= _TELL_AGAIN_SECONDS:
+                    self.log.info("Waiting to submit job %s: %s", record.job_id, error.message)
+                    told = time.time()
                 self.hook.close()
                 time.sleep(self.poll_interval)
 
@@ -635,12 +667,15 @@ class MLJobOperator(BaseOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
-        from airflow_provider_mljobs.finishing import Finishing
-
         self._event = event
         self._has_job = False
         self.job_id = str(event["job_id"])
-        return Finishing(self, context, self._attempts(context)).finish(event)
+        return self._finishing(context).finish(event)
+
+    def _finishing(self, context: Context) -> Finishing:
+        from airflow_provider_mljobs.finishing import Finishing
+
+        return Finishing(self, context, self._attempts(context))
 
     def _attempts(self, context: Context) -> Attempts:
         from airflow_provider_mljobs.attempts import Attempts
@@ -702,6 +737,11 @@ def _templatable(source: Any) -> Any:
     if isinstance(source, GitSource):
         return dataclasses.asdict(source)
     return called(source) if callable(source) else source
+
+
+def _ended(job_id: str, status: JobStatus, stage_path: str | None) -> dict[str, Any]:
+    """Build the event of a job that was over before anybody waited for it."""
+    return to_event(job_id, Verdict.FINISHED, status, stage_path=stage_path)
 
 
 def _seconds(limit: float | timedelta | None) -> float | None:

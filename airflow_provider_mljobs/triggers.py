@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_mljobs import taskstates
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.completion import abandon
 from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+from airflow_provider_mljobs.jobs.origin import TaskKey
 from airflow_provider_mljobs.jobs.watch import JobWatch
 from airflow_provider_mljobs.tasklog import WATCHED, TaskLog, mask_job
 
@@ -36,6 +38,8 @@ _CANCELLATIONS: set[asyncio.Task[None]] = set()
 _RETRY_SECONDS = 5.0
 # Workers were seen to report their exit up to 5.2 s late (Airflow 3.3.2, LocalExecutor).
 _SETTLE_SECONDS = 8.0
+# The states of a task whose job somebody waits for, or will. One that is scheduled or queued may have been cleared.
+_WAITED_FOR = frozenset({"deferred", "running", "up_for_retry"})
 
 
 class MLJobTrigger(BaseTrigger):
@@ -210,7 +214,7 @@ class MLJobTrigger(BaseTrigger):
             await asyncio.sleep(min(_RETRY_SECONDS, self.patience))
 
     def _cancel_if_killed(self) -> None:
-        if self._is_still_deferred():
+        if self._is_waited_for():
             self.log.info("Another triggerer has taken job %s over; it goes on.", self.job_id)
             return
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
@@ -219,22 +223,18 @@ class MLJobTrigger(BaseTrigger):
             mask_job(hook.client, self._job)
             abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill)
 
-    def _is_still_deferred(self) -> bool:
+    def _is_waited_for(self) -> bool:
         """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.
 
         After a clear the new try may be deferred already, with another job: both the state and the job have to match.
         """
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
         from airflow.sdk.execution_time.xcom import XCom
 
         ti = self.task_instance
         if ti is None:
             return False
-        states = RuntimeTaskInstance.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        if states.get(ti.run_id, {}).get(key) != "deferred":
+        task = TaskKey(airflow="", dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
+        if taskstates.of_api([task]).get(task) not in _WAITED_FOR:
             return False
         current = XCom.get_one(
             key="job_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index

@@ -1,8 +1,14 @@
 """Exactly one live job for a task instance, and no result lost, whatever becomes of its tries."""
 
-from contextlib import suppress
+import asyncio
+import json
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
@@ -40,8 +46,8 @@ def failing():
 
 
 def large():
-    """Return more than the state store takes."""
-    return "x" * 100_000
+    """Return more than one value of the state store takes."""
+    return "x" * 200_000
 
 
 def table():
@@ -49,6 +55,22 @@ def table():
     import pandas as pd
 
     return pd.DataFrame({"a": [1, 2]})
+
+
+@contextmanager
+def faulty(airflow, **fault):
+    """Have something go wrong."""
+    airflow.snowflake.faults.add(Fault(**fault))
+    yield
+    airflow.snowflake.faults.clear()
+
+
+def wait_for(condition):
+    """Wait until something holds."""
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
 
 
 def tries(airflow, source=seven, *, retries=3, store=(), map_index=-1, **settings):
@@ -108,24 +130,65 @@ class TestALostTry:
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_its_job_has_gone(self, airflow):
-        """A job that somebody has dropped is submitted again, under its name."""
+        """A job that somebody has dropped is followed by another one."""
         task = tries(airflow)
         task.die(deadly=("xcom", "status"))
         (job,) = airflow.jobs
         airflow.query(f"DROP SERVICE {job}")
 
         assert 7 == task.run()
-        assert [("3_1", "DONE"), ("3_1", "DONE")] == task.jobs
+        assert [("3_1", "DONE"), ("3_2", "DONE")] == task.jobs
+
+    def test_its_job_is_being_cancelled(self, airflow):
+        """A job that is about to end badly is not waited for, but until it has ended."""
+
+        def stubborn():
+            import signal
+            import time
+
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(3)
+
+        task = tries(airflow, source=stubborn, timeout=1)
+        task.die(deadly=("store", "submitted"), after=True)
+        (job,) = airflow.jobs
+        wait_for(lambda: [("3_1", "RUNNING")] == task.jobs)
+        time.sleep(1)
+        airflow.query(f"CALL {job}!SPCS_CANCEL_JOB()")
+        task.make = lambda: MLJobOperator(source=seven, **SETTINGS)
+
+        assert 7 == task.run()
+        assert ["3_1", "3_2"] == [name for name, _ in task.jobs]
+
+    def test_its_exit_code_is_the_last_word(self, airflow):
+        """A job whose exit code says that the task is skipped is not followed by another one."""
+
+        def skipping():
+            raise SystemExit(99)
+
+        task = tries(airflow, source=skipping, skip_on_exit_code=99)
+        task.die(deadly=("xcom", "status"))
+
+        with pytest.raises(AirflowSkipException):
+            task.run()
+        assert [("3_1", "FAILED")] == task.jobs
 
     def test_a_large_result(self, airflow):
-        """What is too large for the state store stays on the stage, for a retry that is never known to be needed."""
+        """What is too large for one value of the state store stands there in pieces."""
         task = tries(airflow, source=large)
         task.die(deadly=("store", "succeeded"), after=True)
 
-        assert "x" * 100_000 == task.run()
+        assert "x" * 200_000 == task.run()
         assert [("3_1", "DONE")] == task.jobs
-        assert [] == airflow.jobs
-        assert ["output/mljob_result"] == airflow.files
+        assert ([], []) == (airflow.jobs, airflow.files)
+        assert 65_535 > max(len(json.dumps(value)) for value in task.store.values())
+
+    def test_a_result_for_nobody(self, airflow):
+        """What isn't pushed to XCom stands nowhere else, either."""
+        task = tries(airflow, do_xcom_push=False)
+
+        assert 7 == task.run()
+        assert "seven" not in json.dumps(task.store)
 
     def test_a_reference(self, airflow):
         """A reference stays one, and what it stands for stays where it is."""
@@ -186,21 +249,16 @@ class TestAFailedTry:
         assert left == len(airflow.jobs)
 
 
-class TestASupersededTry:
-    """A worker that was away for so long that Airflow has begun another try."""
+class TestAKilledProcess:
+    """A worker that is ended, though nobody has ended the task: it is shut down, or was away for too long."""
 
-    @pytest.mark.parametrize(("is_superseded", "expected"), [(True, "DONE"), (False, "CANCELLED")])
-    def test_is_killed(self, airflow, is_superseded, expected):
-        """It ends without ending the job, which is the other try's by then."""
+    @pytest.mark.parametrize(("retries", "expected"), [(1, "success"), (0, "failed")])
+    def test_on_kill(self, airflow, retries, expected):
+        """It leaves the job to the next try; without one it cancels it."""
 
-        class Away(MLJobOperator):
+        class ShutDown(MLJobOperator):
             def _request(self, *args):
-                # Airflow has nothing for a try that isn't the last one.
-                kept = dict(task.store)
-                if is_superseded:
-                    task.store.clear()
                 self.on_kill()
-                task.store |= kept
                 return super()._request(*args)
 
         def brief():
@@ -208,11 +266,117 @@ class TestASupersededTry:
 
             time.sleep(1)
 
-        task = Tries(airflow, lambda: Away(source=brief, on_finish="keep", **SETTINGS))
-        with suppress(exceptions.MLJobCancelledError):
+        settings = {"retries": retries, "retry_delay": timedelta(0), "deferrable": False}
+        run = airflow.run_task(lambda: ShutDown(source=brief, **SETTINGS, **settings))
+
+        assert {"job": expected} == run.tasks
+
+
+class TestADeferredTry:
+    """A try whose trigger doesn't come to its end."""
+
+    @pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
+    def test_its_job_is_ended(self, airflow, error):
+        """Nobody waits for the job any more."""
+        task = tries(airflow, source=sleeper, deferrable=True)
+        task.defer()
+
+        with pytest.raises((TaskDeferralError, TaskDeferralTimeout)):
+            task.resume("__fail__", {"error": error})
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    @pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
+    def test_its_job_is_done(self, airflow, error):
+        """What the job has done meanwhile is not thrown away."""
+        task = tries(airflow, deferrable=True)
+        trigger = task.defer()
+        asyncio.run(anext(trigger.run()))
+
+        assert 7 == task.resume("__fail__", {"error": error})
+        assert [("3_1", "DONE")] == task.jobs
+
+    @pytest.mark.parametrize("source", [seven, table, failing])
+    def test_a_late_kill(self, airflow, source):
+        """A triggerer that was away finds the job over: its end is for the worker that takes it."""
+        task = tries(airflow, source=source, deferrable=True)
+        trigger = task.defer()
+        asyncio.run(anext(trigger.run()))
+        before = airflow.jobs, airflow.files
+        asyncio.run(trigger.on_kill())
+
+        assert before == (airflow.jobs, airflow.files)
+
+
+class TestAnEndThatIsNotTaken:
+    """Snowflake doesn't give the result of a job that is DONE."""
+
+    def test_stays(self, airflow):
+        """Neither this try nor the next one throws it away."""
+        task = tries(airflow)
+        task.die(deadly=("xcom", "status"))
+        refusal = {"matching": "^(LIST|GET) ", "effect": "error", "message": "Insufficient privileges"}
+        with faulty(airflow, **refusal), pytest.raises(exceptions.ResultError, match="it stays in"):
             task.run()
 
-        assert [("3_1", expected)] == task.jobs
+        assert 7 == task.run()
+        assert [("3_1", "DONE")] == task.jobs
+
+    def test_done_at_the_last_moment(self, airflow):
+        """A job that has ended well when it was to be cancelled has ended well."""
+
+        class Late(MLJobOperator):
+            def _wait(self, request):
+                event = super()._wait(request)
+                return {**event, "verdict": "timed_out", "status": "RUNNING", "message": "timeout"}
+
+        assert 7 == Tries(airflow, lambda: Late(source=seven, **SETTINGS)).run()
+
+
+class TestAChangedTask:
+    """A DAG file that is another one when the task is tried again."""
+
+    def test_another_schema(self, airflow):
+        """What wasn't submitted is submitted where the task says now."""
+        airflow.query("CREATE SCHEMA IF NOT EXISTS OTHERS")
+        task = tries(airflow)
+        task.die(deadly=("store", "intended"), after=True)
+        stage = STAGE.replace("@", "@MLJOBS_DB.PUBLIC.")
+        task.make = lambda: MLJobOperator(source=seven, **{**SETTINGS, "stage_name": stage, "schema": "OTHERS"})
+
+        assert 7 == task.run()
+        assert task.xcoms["job_id"].startswith("MLJOBS_DB.OTHERS.")
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_another_connection(self, airflow, monkeypatch):
+        """The job of the old connection is ended by it."""
+        monkeypatch.setenv("AIRFLOW_CONN_OTHER", airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
+        task = tries(airflow, source=sleeper, timeout=1)
+        task.die(deadly=("store", "submitted"), after=True)
+        task.make = lambda: MLJobOperator(source=seven, snowflake_conn_id="other", **SETTINGS)
+
+        assert 7 == task.run()
+        assert ["3_1", "3_2"] == [name for name, _ in task.jobs]
+        assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_a_specification(self, airflow):
+        """A job with a specification of the user's own has no place on the stage, whatever there was before."""
+        task = tries(airflow)
+        task.die(deadly=("store", "intended"), after=True)
+        container = {"name": "x", "image": "/snowflake/images/snowflake_images/x:1", "command": ["true"]}
+        settings = {name: value for name, value in SETTINGS.items() if name != "stage_name"}
+        task.make = lambda: MLJobOperator(spec={"spec": {"containers": [container]}}, **settings)
+
+        assert task.run() is None
+
+    def test_fewer_retries(self, airflow):
+        """A cleared task gets a new job also where the number of its tries stays the same."""
+        task = tries(airflow, retries=3)
+        task.run()
+        task.retries = 2
+        task.clear()
+
+        assert 7 == task.run()
+        assert [("3_1", "DONE"), ("3_2", "DONE")] == task.jobs
 
 
 class TestACleared:
@@ -297,7 +461,7 @@ class TestWithoutAStore:
 
         assert 7 == task.run()
         assert [("2_1", "DONE")] == task.jobs
-        assert "not a record of version 1" in capsys.readouterr().out
+        assert "a record of version 99, not 1" in capsys.readouterr().out
 
 
 class TestATakenName:
@@ -327,38 +491,42 @@ class TestATakenName:
         before = airflow.files
         task.repeat_run()
 
-        with pytest.raises(exceptions.JobAlreadyExistsError, match="exists and was not submitted by this task"):
-            task.run()
+        for _ in range(2):
+            with pytest.raises(exceptions.JobAlreadyExistsError, match="was not submitted by this task"):
+                task.run()
         assert ([row["name"]], before) == (airflow.jobs, airflow.files)
 
 
 class TestTooManyServices:
     """An account that has as many services as it may have."""
 
-    @pytest.fixture
-    def refuse(self, airflow):
-        """Return what refuses so many submits."""
-        limit = {"effect": "error", "message": "Number of services limit exceeded for the account"}
-        faults = airflow.snowflake.faults
-        yield lambda times: faults.add(Fault(matching="EXECUTE JOB", nth=1, times=times, **limit))
-        faults.clear()
+    FULL = MappingProxyType(
+        {
+            "matching": "EXECUTE JOB",
+            "effect": "error",
+            "nth": 1,
+            "message": "Number of services limit exceeded for the account",
+        }
+    )
 
-    def test_waits(self, airflow, refuse, capsys):
+    def test_waits(self, airflow, capsys):
         """The task waits for one to go."""
-        refuse(3)
         task = tries(airflow)
+        with faulty(airflow, times=3, **self.FULL):
+            assert 7 == task.run()
 
-        assert 7 == task.run()
         assert [("3_1", "DONE")] == task.jobs
-        assert 3 == capsys.readouterr().out.count("Number of services limit exceeded")
+        # Not at each look.
+        assert 1 == capsys.readouterr().out.count("Number of services limit exceeded")
 
-    def test_within_its_time(self, airflow, refuse):
+    def test_within_its_time(self, airflow):
         """But not longer than for a node."""
-        refuse(1000)
         task = tries(airflow, queue_timeout=0.2)
-
-        with pytest.raises(
-            exceptions.MLJobQueueTimeoutError, match="could not be submitted within the task's queue_timeout"
+        with (
+            faulty(airflow, times=1000, **self.FULL),
+            pytest.raises(
+                exceptions.MLJobQueueTimeoutError, match="could not be submitted within the task's queue_timeout"
+            ),
         ):
             task.run()
         assert ([], []) == (airflow.jobs, airflow.files)

@@ -34,13 +34,14 @@ class Tries:
     store: dict | None = field(default_factory=dict)
     xcoms: dict = field(default_factory=dict)
     try_number: int = 0
+    clear_number: int = 0
     run_started: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __post_init__(self):
         """Take a run of its own."""
         self.run_id = f"run_{next(_NUMBERS)}"
         self.max_tries = self.retries
-        self._deadly = None
+        self._deadly = (None, False)
 
     def run(self, *, deadly=None, after=False):
         """Run the next try and return its value.
@@ -49,15 +50,29 @@ class Tries:
             when that is pushed.
         :param after: whether it dies right after that, instead of right before.
         """
-        self.try_number += 1
-        self.xcoms.clear()
         self._deadly = (deadly, after)
-        task, context = self.make(), self._context()
         try:
-            return task.execute(context)
+            return self._begin()
         except TaskDeferred as deferral:
             event = asyncio.run(anext(deferral.trigger.run()))
-            return self.make().execute_complete(self._context(), event.payload)
+            return self.resume("execute_complete", {"event": event.payload})
+
+    def defer(self):
+        """Run the next try until it is deferred, and return its trigger."""
+        try:
+            value = self._begin()
+        except TaskDeferred as deferral:
+            return deferral.trigger
+        raise AssertionError(f"It isn't deferred, and returned {value!r}")
+
+    def resume(self, method, kwargs):
+        """Go on with a deferred try and return its value."""
+        return self.make().resume_execution(method, kwargs, self._context())
+
+    def _begin(self):
+        self.try_number += 1
+        self.xcoms.clear()
+        return self.make().execute(self._context())
 
     def die(self, **accident):
         """Run a try that dies."""
@@ -70,10 +85,12 @@ class Tries:
     def clear(self):
         """Have somebody clear the task."""
         self.max_tries = self.try_number + self.retries
+        self.clear_number += 1
 
     def repeat_run(self):
         """Delete the DAG run, and run it again."""
         self.try_number, self.max_tries, self.run_started = 0, self.retries, datetime.now(UTC)
+        self.clear_number = 0
         self.store.clear()
 
     @property
@@ -102,10 +119,10 @@ class Tries:
         store = SimpleNamespace(
             get=lambda key: self.store.get(key),  # noqa: PLW0108 (tests replace the store)
             set=lambda key, value, retention: self._do(
-                ("store", value["progress"]), lambda: self.store.__setitem__(key, value)
+                ("store", value.get("progress")), lambda: self.store.__setitem__(key, value)
             ),
         )
-        context = {"ti": ti, "dag_run": SimpleNamespace(start_date=self.run_started)}
+        context = {"ti": ti, "dag_run": SimpleNamespace(start_date=self.run_started, clear_number=self.clear_number)}
         return context if self.store is None else {**context, "task_state_store": store}
 
     def _do(self, step, act):

@@ -295,7 +295,7 @@ class Collector:
     def _job(self, row: Mapping[str, Any]) -> _Job | None:
         """Read a row of SHOW JOB SERVICES; ``None`` if it isn't the job of a task of this Airflow."""
         origin = Origin.parse(row["comment"])
-        if origin is None or origin.task.airflow != self._rules.airflow or not _is_true(origin, row["name"]):
+        if origin is None or origin.task.airflow != self._rules.airflow or not origin.is_called(row["name"]):
             return None
         return _Job(
             name=job_of(row),
@@ -419,19 +419,6 @@ class Collector:
             logger.warning("What compute pool %s costs is not known: %s", pool, error)
             return ""
         return next((str(row["instance_family"]) for row in rows if row["name"] == pool), "")
-
-
-def _is_true(origin: Origin, name: str) -> bool:
-    """Tell whether a COMMENT stands on the job that it speaks of."""
-    attempt = name.rpartition("_")[2]
-    try:
-        # No task of Airflow's has a NUL in its name, or half a character; its database would stumble over them.
-        str(origin.task).encode()
-        expected = origin.task.job_name(origin.epoch, int(attempt)).value
-    except (InvalidJobSpecError, ValueError):
-        return False
-    own = re.fullmatch(rf"{PREFIX}[0-9a-f]+_(?:[0-9]+|{re.escape(name)})", origin.payload)
-    return name == expected and "\0" not in str(origin.task) and (own is not None or not origin.payload)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -73,6 +73,11 @@ class Outcome:
     is_taken: bool = True
 
     @property
+    def is_unread(self) -> bool:
+        """Whether the job's result is there, but Snowflake doesn't give it."""
+        return isinstance(self.error, ResultError) and isinstance(self.error.__cause__, GatewayError)
+
+    @property
     def is_cut_short(self) -> bool:
         """Whether Snowflake was out of reach before all was read."""
         return self.log is None or isinstance(getattr(self.error, "__cause__", None), SnowflakeUnavailableError)
@@ -118,6 +123,9 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
             ending = replace(ending, message=_containers(client, job)[1])
         client.cancel(job)
         status = _status(client, job)
+        if status is JobStatus.DONE:
+            # In the last moment.
+            ending = replace(ending, verdict=Verdict.FINISHED)
     outcome = _left_by(client, replace(ending, status=status))
     result = outcome.result
     printed = logs.between_banners(outcome.log or "")
@@ -162,21 +170,34 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
 
 
 def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any, *, drop: bool) -> None:
-    """End a job that no task waits for any more.
+    """End a job that no task waits for any more. One that has ended by itself is left to whoever takes its end.
 
     :param directory: the job's own directory on the stage; ``None`` for a job without our launcher.
     :param log: where the job's log goes before it is dropped.
     :param drop: whether the job is dropped and its input removed, too.
     """
+    status = _status(client, job)
+    if status.is_terminal and status is not JobStatus.CANCELLED:
+        log.info("Job %s has ended %s already.", job, status)
+        return
     client.cancel(job)
-    if drop:
-        printed = _with_log(client, job, Printed(), Outcome(status=JobStatus.CANCELLED, log=None)).log
-        if printed is None:
-            log.warning("The log of job %s can't be read now, so the job and its files stay.", job)
-        else:
-            log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(printed)))
-            client.clean_up(job, directory)
     log.info("Cancelled job %s.", job)
+    if drop:
+        discard(client, job, directory, log)
+
+
+def discard(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any) -> None:
+    """Drop a job that is over, with its input and its result; not before its log is in the task's log.
+
+    :param directory: as for :func:`abandon`.
+    :param log: likewise.
+    """
+    printed = _with_log(client, job, Printed(), Outcome(status=JobStatus.CANCELLED, log=None)).log
+    if printed is None:
+        log.warning("The log of job %s can't be read now, so the job and its files stay.", job)
+        return
+    log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(printed)))
+    client.clean_up(job, directory)
 
 
 def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome: Outcome) -> Outcome:

@@ -18,6 +18,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
 from airflow_provider_mljobs.jobs import arguments as packed
+from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES
 from airflow_provider_mljobs.jobs.origin import Origin
 from airflow_provider_mljobs.jobs.rendering import (
     SpecificationSource,
@@ -131,9 +132,11 @@ class Submission:
             (row,) = self.connection.rows(statements.describe_service(self.spec.name))
         except NotFoundOrNotAuthorizedError:
             return False
-        if not _is_same(self.spec.comment, str(row["comment"] or "")):
+        comment = str(row["comment"] or "")
+        if not _is_same(self.spec.comment, comment):
             raise JobAlreadyExistsError(
-                f"Job {self.spec.name} exists and was not submitted by this task. Drop it, or rename the task."
+                f"Job {self.spec.name} exists and was not submitted by this task. It belongs to role {row['owner']}, "
+                f"its COMMENT is {comment!r}. Rename the task, or have that job dropped by whoever needs it no more."
             )
         logger.info("Job %s was submitted before; going on with it.", self.spec.name)
         return True
@@ -141,7 +144,8 @@ class Submission:
     def _remove(self, directory: StagePath) -> None:
         """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""
         try:
-            self.connection.rows(statements.remove(directory / ""))
+            for path in INPUT_FILES:
+                self.connection.rows(statements.remove(directory / path))
         except GatewayError as error:
             logger.warning("Could not remove the files of %s; left: %s. Reason: %s", self.spec.name, directory, error)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_mljobs import __version__
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.identifiers import job_name
 
 if TYPE_CHECKING:
@@ -68,6 +70,18 @@ class Origin:
             other.run_started,
             other.epoch,
         )
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether a job of that name is what its COMMENT says it is, and has a payload that could be its own."""
+        attempt = name.rpartition("_")[2]
+        try:
+            # No task of Airflow's has a NUL in its name, or half a character; its database would stumble over them.
+            str(self.task).encode()
+            expected = self.task.job_name(self.epoch, int(attempt)).value
+        except (InvalidJobSpecError, ValueError):
+            return False
+        own = re.fullmatch(rf"payload_[0-9a-f]+_(?:[0-9]+|{re.escape(name)})", self.payload)
+        return name == expected and "\0" not in str(self.task) and (own is not None or not self.payload)
 
     def to_comment(self) -> str:
         """Write it as the COMMENT of a job, which people read, too."""

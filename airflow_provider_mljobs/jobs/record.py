@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
@@ -13,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VERSION = 1
-# Airflow warns of values of more than 64 KB in its state store.
-_MOST_BYTES = 60_000
+# A job in one of these goes on to its end by itself.
+_GOES_ON = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
 
 
 class Progress(StrEnum):
@@ -27,13 +26,25 @@ class Progress(StrEnum):
 
 
 class Step(StrEnum):
-    """What a try does about the job of an earlier one."""
+    """What a try begins with."""
 
-    ATTACH = "attach"
-    REPEAT = "repeat"
+    SUBMIT = "submit"
     SUBMIT_ANOTHER = "submit another"
-    START_OVER = "start over"
+    ATTACH = "attach"
     RETURN = "return"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What changes when somebody clears the task, and not when Airflow tries it again.
+
+    :param max_tries: the task instance's, which a clear sets to its tries so far and the task's ``retries``.
+    :param clear_number: how often something of the DAG run was cleared: ``max_tries`` can stay the same when
+        ``retries`` has changed, or when the worker of a cleared task is lost.
+    """
+
+    max_tries: int
+    clear_number: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,54 +52,56 @@ class Record:
     """A task's job.
 
     :param job_id: its fully qualified name, chosen before it was submitted.
-    :param epoch: the task instance's ``max_tries``, which Airflow raises when somebody clears the task, and only then.
-    :param attempt: which of the epoch's jobs it is: the number of the try that has chosen the name.
+    :param snowflake_conn_id: the Airflow connection by which it is submitted.
+    :param epoch: that in which it was.
+    :param attempt: which of the task's jobs it is: not less than the number of the try that has chosen the name.
     :param progress: how far the task has come.
     :param stage_path: the job's own directory on the stage; ``None`` if it has none.
-    :param values: what the task has pushed to XCom by the job's end, which a retry has to push again.
-    :param is_whole: whether the values are all; otherwise the result has stayed on the stage.
     """
 
     job_id: str
-    epoch: int
+    snowflake_conn_id: str
+    epoch: Epoch
     attempt: int
     progress: Progress = Progress.INTENDED
     stage_path: str | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    is_whole: bool = True
 
-    def next_step(self, epoch: int, status: JobStatus | None, *, waits: bool = True) -> Step:
-        """Decide what a try does.
+    @property
+    def is_open(self) -> bool:
+        """Whether the job's end is still to be taken."""
+        return self.progress in {Progress.INTENDED, Progress.SUBMITTED}
+
+    def next_step(
+        self, epoch: Epoch, status: JobStatus | None, *, waits: bool = True, takes_failures: bool = False
+    ) -> Step:
+        """Decide what a try begins with.
 
         :param epoch: the try's.
         :param status: where the job stands; ``None`` if there is no such job.
         :param waits: whether the task waits for its jobs; otherwise it has done its part when there is one.
+        :param takes_failures: whether a job that ended badly may be the last one: its exit code may say so.
         """
-        if self.epoch != epoch:
-            return Step.START_OVER
+        if self.epoch != epoch or self.progress is Progress.FAILED:
+            return Step.SUBMIT_ANOTHER
         if self.progress is Progress.SUCCEEDED:
             return Step.RETURN
-        if self.progress is Progress.FAILED:
-            return Step.SUBMIT_ANOTHER
         if status is None:
-            return Step.REPEAT
-        is_lost = waits and status.is_terminal and status is not JobStatus.DONE
-        return Step.SUBMIT_ANOTHER if is_lost else Step.ATTACH
+            # One that is gone may have left something in its place.
+            return Step.SUBMIT if self.progress is Progress.INTENDED else Step.SUBMIT_ANOTHER
+        is_worth_it = status in _GOES_ON or status is JobStatus.DONE or (takes_failures and status is JobStatus.FAILED)
+        return Step.ATTACH if is_worth_it or not waits else Step.SUBMIT_ANOTHER
 
     def submitted(self) -> Self:
         """Note that there is such a job."""
         return replace(self, progress=Progress.SUBMITTED)
 
+    def succeeded(self) -> Self:
+        """Note that the job has ended well, and that what it has left is remembered, too."""
+        return replace(self, progress=Progress.SUCCEEDED)
+
     def failed(self) -> Self:
         """Note that the job has ended badly, and the task has said so."""
         return replace(self, progress=Progress.FAILED)
-
-    def succeeded(self, values: Mapping[str, Any]) -> Self:
-        """Note that the job has ended well, and what is to be pushed; as far as there is room for it."""
-        whole = replace(self, progress=Progress.SUCCEEDED, values=dict(values), is_whole=True)
-        if len(json.dumps(whole.to_json())) <= _MOST_BYTES:
-            return whole
-        return replace(whole, values={}, is_whole=False)
 
     def to_json(self) -> dict[str, Any]:
         """Write it for Airflow's task state store."""
@@ -100,12 +113,35 @@ class Record:
 
         :raises ValueError: if it is another version's, or nobody's.
         """
-        if not isinstance(document, dict) or document.get("version") != _VERSION:
-            msg = f"not a record of version {_VERSION}: {str(document)[:200]}"
+        version = document.get("version") if isinstance(document, dict) else None
+        if version != _VERSION:
+            msg = f"a record of version {version}, not {_VERSION}"
             raise ValueError(msg)
+        fields = {name: value for name, value in document.items() if name != "version"}
         try:
-            record = cls(**{name: value for name, value in document.items() if name != "version"})
-            return replace(record, progress=Progress(record.progress))
-        except TypeError as error:
-            msg = f"not a record: {error}"
+            return cls(
+                **{**fields, "epoch": Epoch(**fields["epoch"]), "progress": Progress(fields["progress"])},
+            )
+        except (TypeError, LookupError) as error:
+            msg = f"no record: {error}"
             raise ValueError(msg) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What a job that has ended well has left to its task. A retry has it when nobody else has it any more.
+
+    :param xcoms: what is pushed besides the return value.
+    :param return_value: what the task returns.
+    :param is_reference: whether that is the place of a value on the stage.
+    :param is_taken: whether nobody needs the result's files any more.
+    """
+
+    xcoms: Mapping[str, Any] = field(default_factory=dict)
+    return_value: Any = None
+    is_reference: bool = False
+    is_taken: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return asdict(self)
