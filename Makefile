@@ -16,7 +16,7 @@ demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
 	$(BIN)/python -m pytest --ignore tests/system
 
-test-system: $(VENV)/.ready ## Kill, stop and restart real triggerers (two minutes)
+test-system: $(VENV)/.ready ## Kill, stop and restart real workers and triggerers, on Postgres and SQLite (seven minutes)
 	$(BIN)/python -m pytest tests/system
 
 test-nightly: $(VENV)/.ready ## Send 10 000 hostile texts through every argument (some minutes)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_provider_mljobs import assembly, taskstates
+from airflow_provider_mljobs.alarms import held_back
 from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.jobs.identifiers import Identifier
 from airflow_provider_mljobs.jobs.origin import Origin
@@ -40,8 +38,6 @@ _LEFT_RETENTION = timedelta(days=7)
 # Containers have 30 seconds to end; then they are killed.
 _END_SECONDS = 90.0
 _LOOK_AGAIN_SECONDS = 1.0
-# Airflow kills a process for good five seconds after it has asked it to end.
-_ANSWER_SECONDS = 2.0
 # The states of a task that nobody has ended; that of one that somebody has cleared is "restarting" until this process
 # has ended.
 _GOING_ON = frozenset({"up_for_retry", "scheduled", "queued", "running", "deferred"})
@@ -127,7 +123,8 @@ class Attempts:
     def remember(self, record: Record) -> None:
         """Note how far the task has come, for the try after this one."""
         if self._store is not None:
-            self._store.set(KEY, record.to_json(), retention=NEVER_EXPIRE)
+            with held_back():
+                self._store.set(KEY, record.to_json(), retention=NEVER_EXPIRE)
 
     def remember_left(self, record: Record, left: Left) -> None:
         """Note what a job has left, and then that it has ended well."""
@@ -154,7 +151,10 @@ class Attempts:
 
     def recorded(self) -> Record | None:
         """Return what an earlier try, or an earlier phase of this one, has noted."""
-        document = self._store.get(KEY) if self._store is not None else None
+        if self._store is None:
+            return None
+        with held_back():
+            document = self._store.get(KEY)
         if document is None:
             return None
         try:
@@ -166,18 +166,11 @@ class Attempts:
     def is_for_another_try(self) -> bool:
         """Tell whether this process is killed though nobody has ended the task: its job is for the next try.
 
-        A worker that is shut down is killed, and one that was away for so long that Airflow has given it up. To ask may
-        take longer than a process has that is killed, or never end where the signal came in the middle of another
-        question; then it is no answer.
+        A worker that is shut down is killed, and one that was away for so long that Airflow has given it up.
         """
         if self._store is None or self.origin.try_number > self.origin.epoch:
             return False
-        key = self.origin.task
-        answers: SimpleQueue[str | None] = SimpleQueue()
-        Thread(target=lambda: answers.put(taskstates.of_api([key]).get(key)), daemon=True).start()
-        with suppress(Empty):
-            return answers.get(timeout=_ANSWER_SECONDS) in _GOING_ON
-        return False
+        return taskstates.of_api([self.origin.task]).get(self.origin.task) in _GOING_ON
 
     def _found(self) -> Record | None:
         """Return what is known of the jobs of earlier tries."""

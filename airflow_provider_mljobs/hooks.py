@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 from airflow.sdk.configuration import conf
 
+from airflow_provider_mljobs.alarms import held_back
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from os import PathLike
 
+    from airflow.sdk import Connection
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_mljobs.gateway.collector import Collection, TaskStates
@@ -296,6 +298,13 @@ class MLJobHook(SnowflakeHook):
             dry_run=dry_run,
         )
         return Collector(self.client, rules).collect(task_states)
+
+    @classmethod
+    def get_connection(cls, conn_id: str) -> Connection:
+        """Return an Airflow connection."""
+        with held_back():
+            connection: Connection = super().get_connection(conn_id)
+        return connection
 
     def _get_conn_params(self) -> dict[str, str | None]:
         params: dict[str, Any] = super()._get_conn_params()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
 from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from airflow.sdk import BaseOperator
@@ -21,6 +22,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_provider_mljobs import arguments
+from airflow_provider_mljobs.alarms import disarm, held_back
 from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
@@ -65,6 +67,8 @@ OnKillAction = Literal["cancel", "drop", "none"]
 _DEFER_GRACE = timedelta(seconds=60)
 # For the upload of a payload that the first of several mapped tasks has begun.
 _UPLOAD_PATIENCE_SECONDS = 5.0
+# Airflow kills a process for good five seconds after it has asked it to end.
+_KILL_SECONDS = 4.0
 # How often the log says that the account is still full.
 _TELL_AGAIN_SECONDS = 300.0
 
@@ -349,6 +353,7 @@ class MLJobOperator(BaseOperator):
         start = attempts.begin()
         record = start.record
         if start.step is Step.RETURN:
+            disarm()
             self._announce(context, record)
             return self._finishing(context).return_left(record)
         if start.step is Step.ATTACH:
@@ -375,9 +380,10 @@ class MLJobOperator(BaseOperator):
     def _announce(self, context: Context, record: Record) -> None:
         """Tell where the job of this try is: whoever looks for it, alive or crashed, and this try's next phase."""
         self.job_id = record.job_id
-        context["ti"].xcom_push(key="job_id", value=record.job_id)
-        if record.stage_path is not None:
-            context["ti"].xcom_push(key="stage_path", value=record.stage_path)
+        with held_back():
+            context["ti"].xcom_push(key="job_id", value=record.job_id)
+            if record.stage_path is not None:
+                context["ti"].xcom_push(key="stage_path", value=record.stage_path)
 
     def dry_run(self) -> None:
         """Print the statement that would start the job, with its specification; nothing is asked or touched.
@@ -415,18 +421,30 @@ class MLJobOperator(BaseOperator):
         """Cancel the job when a user ends the task while a worker holds it; ``execute`` goes on and cleans up."""
         if self.kill_action == "none":
             return
-        if self._has_job and self._current is not None and self._current.is_for_another_try():
-            self.log.info("This process is ended, not the task: job %s goes on, for the next try.", self.job_id)
+        if not self._has_job:
+            # Whoever is about to submit one, or to find one, looks at this.
+            self._is_killed = True
             return
-        self._is_killed = True
-        if self.job_id is None:
-            return
-        self.log.info("The task was ended; cancelling job %s.", self.job_id)
-        # Its own connection: the task's may be in the middle of a statement.
+        # The signal may have come in the middle of a question to Airflow: another one has to wait until that is over,
+        # so it must not be asked here.
+        killing = Thread(target=self._kill, name="mljobs-kill", daemon=True)
+        killing.start()
+        killing.join(_KILL_SECONDS)
+
+    def _kill(self) -> None:
         from airflow_provider_mljobs.hooks import MLJobHook
 
+        try:
+            if self._current is not None and self._current.is_for_another_try():
+                self.log.info("This process is ended, not the task: job %s goes on, for the next try.", self.job_id)
+                return
+        except Exception:  # whatever Airflow has to say
+            self.log.warning("Airflow doesn't tell whether the task goes on.", exc_info=True)
+        self._is_killed = True
+        self.log.info("The task was ended; cancelling job %s.", self.job_id)
+        # Its own connection: the task's may be in the middle of a statement.
         with MLJobHook(self.snowflake_conn_id) as hook:
-            hook.cancel(hook.job(self.job_id))
+            hook.cancel(hook.job(str(self.job_id)))
 
     @property
     def kill_action(self) -> OnKillAction:
@@ -667,6 +685,8 @@ class MLJobOperator(BaseOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
+        # The job is over, and there is a limit to the patience with which its end is taken.
+        disarm()
         self._event = event
         self._has_job = False
         self.job_id = str(event["job_id"])

@@ -150,6 +150,9 @@ class Connection:
                 self._connection = self._connect()
             except _vendor_errors() as error:
                 raise translate(error) from error
+            except (ImportError, AttributeError):
+                # What is broken in this process stays broken, e.g. a module whose import was interrupted.
+                raise
             except Exception as error:
                 # Who keeps the connection's parameters can be out of reach, too; if they are wrong, patience ends it.
                 raise SnowflakeUnavailableError(f"Can't open a connection to Snowflake: {error}") from error

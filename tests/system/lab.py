@@ -151,8 +151,12 @@ class Triggerer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.id = wait_until(lambda: self._jobs() - before).pop()
-        (self.runner,) = wait_until(psutil.Process(self._process.pid).children)
+        try:
+            self.id = wait_until(lambda: self._jobs() - before).pop()
+            (self.runner,) = wait_until(psutil.Process(self._process.pid).children)
+        except BaseException:
+            self.send(signal.SIGKILL)
+            raise
 
     def _jobs(self):
         return {row["id"] for row in self._installation.query("SELECT id FROM job WHERE job_type = 'TriggererJob'")}

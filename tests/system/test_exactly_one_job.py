@@ -1,0 +1,449 @@
+"""One live job for each task instance at every moment, and nothing left behind, whatever dies or intervenes.
+
+Each scenario is a DAG run of its own on a real Airflow. Those that leave the triggerer alone run some at once.
+"""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.lab import served
+from tests.system.lab import wait_until
+from tests.system.real_airflow import RealAirflow, postgres
+
+SCENARIOS, OPTIONS = {}, {}
+# Each starts some processes that import much; Airflow gives a task that it ends five seconds to say goodbye.
+AT_ONCE = 6
+CANCELLED, DONE, FAILED = "CANCELLED", "DONE", "FAILED"
+
+
+def together(**options):
+    """Mark a scenario that runs while others do; its test takes what came of it.
+
+    :param options: what is special about its task: see :class:`tests.system.real_airflow.RealAirflow`.
+    """
+
+    def register(scenario):
+        name = scenario.__name__.removeprefix("test_")
+
+        def test(outcomes):
+            outcomes[name].result()
+
+        test.__name__, test.__doc__ = scenario.__name__, scenario.__doc__
+        SCENARIOS[name], OPTIONS[name] = scenario, options
+        return test
+
+    return register
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """A real Airflow on Postgres, with an embedded Snowflake of its own."""
+    with served() as snowflake, postgres() as database:
+        airflow = RealAirflow(tmp_path_factory.mktemp("real"), snowflake, database, OPTIONS | TRIGGERER_OPTIONS)
+        try:
+            airflow.start()
+            yield airflow
+        finally:
+            airflow.stop()
+
+
+@pytest.fixture(scope="module")
+def outcomes(airflow, request):
+    """All scenarios of this session that can run at once, on their way."""
+    chosen = {item.originalname.removeprefix("test_") for item in request.session.items} & SCENARIOS.keys()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+
+        def play(name):
+            with airflow.run(name) as run:
+                SCENARIOS[name](run)
+
+        yield {name: threads.submit(play, name) for name in SCENARIOS if name in chosen}
+        threads.shutdown(cancel_futures=True)
+
+
+def assert_over(run, state, jobs):
+    """Check a task's end: its state, all jobs that were ever started for it, and that nothing of them is left.
+
+    :param jobs: epoch and attempt of each job, and how it ended.
+    """
+    run.await_state(state)
+    wait_until(lambda: not run.services and not run.files, 60)
+    assert jobs == run.history
+    assert run.airflow.triggerers[-1].is_alive
+
+
+def assert_success(run, value, jobs):
+    """Check that a task has ended well, with what its last job has returned."""
+    assert_over(run, "success", jobs)
+    xcoms = run.xcoms()
+    assert (value, DONE) == (xcoms["return_value"], xcoms["status"])
+    assert xcoms["job_id"].endswith(f"_{jobs[-1][0]}")
+
+
+# --- Workers that die ---
+
+
+@together(retries=1, args=["{{ dag_run.conf['port'] }}", 60_000 * "x"])
+def test_killed_before_submit(run):
+    """A worker dies before it has submitted its job; the next try submits it under the same name."""
+    upload = run.hold("^PUT ")
+    run.start()
+    run.await_statement(upload)
+    run.kill_worker()
+    run.await_job().finish("value")
+
+    assert_success(run, "value", [("1_1", DONE)])
+    assert 2 == run.task()["try_number"]
+
+
+@together(retries=1)
+def test_killed_between_submit_and_record(run):
+    """A worker dies after the submit, before it knows of it; the next try takes the job over."""
+    run.hold("^EXECUTE JOB SERVICE")
+    run.start()
+    job = run.await_job()
+    run.kill_worker()
+    run.await_state("deferred", number=2)
+    job.finish("value")
+
+    assert_success(run, "value", [("1_1", DONE)])
+    assert 1 == len(run.submissions)
+
+
+@together(retries=1, deferrable=False)
+def test_killed_while_waiting(run):
+    """A worker dies that waits for its job; the next try waits for the same."""
+    run.start()
+    job = run.await_job()
+    run.await_log("Submitted job")
+    run.kill_worker()
+    run.await_state("running", number=2)
+    run.await_log("going on with it", number=2)
+    job.finish("value")
+
+    assert_success(run, "value", [("1_1", DONE)])
+    assert 1 == len(run.submissions)
+
+
+@together(retries=1, managed=True)
+def test_killed_after_managed_submit(run):
+    """So it does where SYSTEM$EXECUTE_ML_JOB starts the job."""
+    run.hold(r"SYSTEM\$EXECUTE_ML_JOB")
+    run.start()
+    job = run.await_job()
+    run.kill_worker()
+    run.await_state("deferred", number=2)
+    job.finish("value")
+
+    assert_success(run, "value", [("1_1", DONE)])
+
+
+@together(retries=1, deferrable=False)
+def test_stalled_while_waiting(run):
+    """A worker comes back after the next try has taken its job over; Airflow ends it, and the job goes on."""
+    run.start()
+    job = run.await_job()
+    run.await_log("Submitted job")
+    with run.stalled_worker():
+        run.await_log("going on with it", number=2)
+    run.await_log("goes on, for the next try")
+    job.finish("value")
+
+    assert_success(run, "value", [("1_1", DONE)])
+    assert 1 == len(run.submissions)
+
+
+@together(retries=1)
+def test_killed_at_remove(run):
+    """A worker dies when it has removed its job's files, the result among them; the job isn't run again for it."""
+    remove = run.hold("^REMOVE")
+    run.start()
+    run.await_job().finish("value")
+    run.await_statement(remove)
+    run.kill_worker()
+
+    assert_success(run, "value", [("1_1", DONE)])
+
+
+@together(retries=1)
+def test_killed_at_drop(run):
+    """A worker dies when it has dropped its job, the last of what it has to do; the value isn't lost."""
+    drop = run.hold("^DROP SERVICE")
+    run.start()
+    run.await_job().finish("value")
+    run.await_statement(drop)
+    run.kill_worker()
+
+    assert_success(run, "value", [("1_1", DONE)])
+
+
+@together(retries=1, deferrable=False, mapped=3)
+def test_killed_one_of_several(run):
+    """The worker of one mapped task dies; each of the three has one job, and gets its own value."""
+    run.start()
+    jobs = [run.await_job() for _ in range(3)]
+    for index in range(3):
+        run.await_log("Submitted job", index=index)
+    run.kill_worker(1)
+    run.await_log("going on with it", number=2, index=1)
+    for job in jobs:
+        job.finish(job.name)
+
+    for index in range(3):
+        run.await_state("success", index)
+        assert run.xcoms(index)["job_id"].endswith(run.xcoms(index)["return_value"])
+    assert [1, 2, 1] == [run.task(index)["try_number"] for index in range(3)]
+    assert 3 * [("1_1", DONE)] == run.history
+    assert ([], []) == (run.services, run.files)
+
+
+# --- People who intervene ---
+
+
+def assert_ended(run, job, state):
+    """Check that somebody has ended a task for good, and its job with it."""
+    job.await_end()
+    assert_over(run, state, [("0_1", CANCELLED)])
+    assert run.xcoms()["job_id"].endswith(job.name)
+    assert "return_value" not in run.xcoms()
+
+
+def assert_begun_again(run, job):
+    """Check that a cleared task has ended its job and runs another one."""
+    job.await_end()
+    run.await_job().finish("second")
+    assert_success(run, "second", [("0_1", CANCELLED), ("1_2", DONE)])
+
+
+def await_watch(run):
+    """Wait until the last triggerer watches the job."""
+    run.await_log(": running.", kind=f".trigger.{run.airflow.triggerers[-1].id}")
+
+
+def deferred(run):
+    """Start a run; return its job once the trigger watches it."""
+    run.start()
+    job = run.await_job()
+    run.await_state("deferred")
+    await_watch(run)
+    return job
+
+
+def running(run):
+    """Start a run; return its job once the worker waits for it."""
+    run.start()
+    job = run.await_job()
+    run.await_log("Submitted job")
+    return job
+
+
+@together()
+def test_cleared_while_deferred(run):
+    """Somebody clears a deferred task: its job is cancelled, another one is started."""
+    job = deferred(run)
+    run.clear()
+    assert_begun_again(run, job)
+
+
+@together()
+def test_marked_failed_while_deferred(run):
+    """Somebody marks a deferred task as failed: its job is cancelled and dropped."""
+    job = deferred(run)
+    run.mark("failed")
+    assert_ended(run, job, "failed")
+
+
+@together()
+def test_marked_success_while_deferred(run):
+    """Somebody marks a deferred task as a success: nobody waits for its job, so it goes."""
+    job = deferred(run)
+    run.mark("success")
+    assert_ended(run, job, "success")
+
+
+@together()
+def test_run_failed_while_deferred(run):
+    """Somebody marks the whole run as failed."""
+    job = deferred(run)
+    run.fail_run()
+    assert_ended(run, job, "failed")
+
+
+@together(dagrun_timeout=60)
+def test_run_out_of_time_while_deferred(run):
+    """The run takes longer than its dagrun_timeout; Airflow skips its tasks."""
+    job = deferred(run)
+    assert_ended(run, job, "skipped")
+
+
+@together(deferrable=False)
+def test_cleared_while_running(run):
+    """Somebody clears a task that a worker holds."""
+    job = running(run)
+    run.clear()
+    assert_begun_again(run, job)
+
+
+@together(deferrable=False)
+def test_marked_failed_while_running(run):
+    """Somebody marks a task as failed that a worker holds."""
+    job = running(run)
+    run.mark("failed")
+    assert_ended(run, job, "failed")
+
+
+@together(deferrable=False)
+def test_marked_success_while_running(run):
+    """Somebody marks a task as a success that a worker holds."""
+    job = running(run)
+    run.mark("success")
+    assert_ended(run, job, "success")
+
+
+@together(deferrable=False)
+def test_run_failed_while_running(run):
+    """Somebody marks the whole run as failed while a worker holds its task."""
+    job = running(run)
+    run.fail_run()
+    assert_ended(run, job, "failed")
+
+
+@together()
+def test_cleared_after_success(run):
+    """Somebody clears a task that has ended well: it runs again, with another job and another value."""
+    run.start()
+    run.await_job().finish("first")
+    # Airflow loses a clear that comes while it is ending the run.
+    run.await_end("success")
+    run.clear()
+    run.await_job().finish("second")
+
+    assert_success(run, "second", [("0_1", DONE), ("1_2", DONE)])
+
+
+# --- Time, failures, hostile values ---
+
+
+@together(execution_timeout=45)
+def test_out_of_time_while_deferred(run):
+    """A deferred task keeps its execution_timeout, which Airflow itself doesn't enforce."""
+    job = deferred(run)
+    assert_ended(run, job, "failed")
+
+
+@together(deferrable=False, execution_timeout=45)
+def test_out_of_time_while_running(run):
+    """So does one that a worker holds."""
+    job = running(run)
+    assert_ended(run, job, "failed")
+
+
+@together(retries=1)
+def test_retried_after_failure(run):
+    """A payload fails; the next try runs it again, with a job of its own."""
+    run.start()
+    run.await_job().finish(error="the first attempt fails")
+    run.await_job().finish("value")
+
+    assert_success(run, "value", [("1_1", FAILED), ("1_2", DONE)])
+
+
+@together(retries=1, compute_pool="ML_POOL", snowflake_conn_id="restarted")
+def test_snowflake_restarted(run):
+    """Snowflake loses all that runs: the job is gone with it, and the next try runs another one."""
+    root = run.airflow.home / "restarted"
+    with served(root=root) as snowflake:
+        run.use(snowflake, "restarted")
+        run.start()
+        job = run.await_job()
+        run.await_state("deferred")
+    with served(root=root, port=snowflake.port) as restarted:
+        run.use(restarted, "restarted")
+        job.await_end()
+        run.await_job().finish("value")
+
+        assert_success(run, "value", [("1_1", "INTERNAL_ERROR"), ("1_2", DONE)])
+
+
+@together()
+def test_hostile_result(run):
+    """A result that JSON, Postgres or a triggerer can't take comes as what they can."""
+    run.start()
+    run.await_job().finish({"nan": float("nan"), "infinity": float("inf"), "nul": "a\0b"})
+
+    assert_success(run, {"nan": None, "infinity": None, "nul": "a\ufffdb"}, [("0_1", DONE)])
+
+
+@together()
+def test_large_result(run):
+    """So does one of 1 MB, which XCom takes as a whole; nothing of it stays."""
+    value = "x" * 2**20
+    run.start()
+    run.await_job().finish(value)
+
+    assert_success(run, value, [("0_1", DONE)])
+
+
+@together()
+def test_hostile_error(run):
+    """Neither does an error's text, or what a job prints."""
+    text = "NaN \0 \ud800 " + "x" * 2**20
+    run.start()
+    run.await_job().finish(error=text, text=text)
+
+    assert_over(run, "failed", [("0_1", FAILED)])
+    assert "\0" not in run.xcoms()["logs"]
+
+
+# --- Triggerers that die: one after the other, so nothing else runs meanwhile ---
+
+TRIGGERER_OPTIONS = {"triggerer_terminated": {}, "triggerer_killed": {}, "triggerer_stalled": {}}
+
+
+def assert_went_on(run, job):
+    """Check that a job was left alone, and that the task gets its value."""
+    await_watch(run)
+    assert "deferred" == run.task()["state"]
+    job.finish("value")
+    assert_success(run, "value", [("0_1", DONE)])
+
+
+def test_triggerer_terminated(airflow):
+    """A triggerer that is shut down leaves the job to the next one."""
+    with airflow.run("triggerer_terminated") as run:
+        job = deferred(run)
+        airflow.triggerers[-1].terminate()
+        airflow.triggerer()
+        assert_went_on(run, job)
+
+
+def test_triggerer_killed(airflow):
+    """A triggerer that dies leaves the job to the next one."""
+    with airflow.run("triggerer_killed") as run:
+        job = deferred(run)
+        airflow.triggerers[-1].kill()
+        airflow.triggerer()
+        assert_went_on(run, job)
+
+
+def test_triggerer_stalled(airflow):
+    """A triggerer comes back after another one has taken over, and lets go of the job without cancelling it."""
+    with airflow.run("triggerer_stalled") as run:
+        job = deferred(run)
+        stalled = airflow.triggerers[-1]
+        stalled.send(signal.SIGSTOP)
+        airflow.triggerer()
+        await_watch(run)
+        stalled.send(signal.SIGCONT)
+        run.await_log("has taken job", kind=".trigger")
+        assert_went_on(run, job)
+        assert stalled.is_alive
+
+
+def test_one_payload(airflow):
+    """All jobs have shared one payload."""
+    names = [row["name"] for row in airflow.ask("LIST @ML_PAYLOADS")]
+
+    assert 1 == sum(name.endswith("/payload.pyz") for name in names)
