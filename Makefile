@@ -5,7 +5,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ML_VENV := .venv-ml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system test-nightly check format docs bench clean
+.PHONY: help demo test test-system test-nightly check format docs bench bench-chaos clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -36,6 +36,9 @@ docs: $(VENV)/.ready ## Write the table of supported statements into docs/emulat
 
 bench: $(VENV)/.ready $(ML_VENV)/.ready ## Measure imports, submits, watching and logs, next to Airflow's and Snowflake's own (15 minutes)
 	$(BIN)/python -m tests.benchmarks
+
+bench-chaos: $(VENV)/.ready ## Crash and disturb 500 runs of a job at every statement: nothing may be lost or left (15 minutes)
+	$(BIN)/python -m tests.benchmarks.chaos
 
 clean: ## Remove the virtual environments and caches
 	rm -rf $(VENV) $(ML_VENV) build .mypy_cache .pytest_cache .ruff_cache dist

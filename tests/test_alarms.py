@@ -30,13 +30,12 @@ def armed():
 @pytest.mark.usefixtures("armed")
 def test_it_strikes_behind_what_must_not_be_torn():
     """The block comes to its end first."""
-    steps = []
+    began = time.monotonic()
 
     with pytest.raises(StruckError), held_back():
         time.sleep(0.1)
-        steps.append("whole")
 
-    assert ["whole"] == steps
+    assert 0.1 <= time.monotonic() - began
 
 
 @pytest.mark.usefixtures("armed")

@@ -1,0 +1,174 @@
+"""What runs in the processes that are killed: one try of a task, or the watch of its trigger."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import UUID
+
+import attrs
+from airflow import settings
+from airflow.sdk import DAG
+from airflow.sdk._shared.module_loading import import_string
+from airflow.sdk.api.datamodels._generated import TaskInstance
+from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
+
+from airflow_provider_mljobs.operators import MLJobOperator
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+# How a payload ends: with a value, one that stays on the stage, an error in the first attempt only, or always.
+Outcome = Literal["value", "reference", "fails once", "fails"]
+TASK = "t"
+# More than stands in a specification: the arguments are a file of the job.
+TEXT_LENGTH = 60_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a task is like.
+
+    :param deferrable: whether it waits in a trigger.
+    :param has_retries: whether it is tried again.
+    :param durable: whether a retry goes on with the job of the try before.
+    """
+
+    outcome: Outcome
+    deferrable: bool
+    has_retries: bool = True
+    durable: bool = True
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG whose only task is like that."""
+        mode = "deferred" if self.deferrable else "waiting"
+        retries = "retries" if self.has_retries else "once"
+        durable = "durable" if self.durable else "forgetful"
+        return f"chaos_{self.outcome.replace(' ', '_')}_{mode}_{retries}_{durable}"
+
+    @property
+    def retries(self) -> int:
+        """How many: more than there are accidents, or so many that it fails soon."""
+        if not self.has_retries:
+            return 0
+        return 6 if self.succeeds else 1
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether the task does, in the end, if it may be tried again."""
+        return self.outcome != "fails"
+
+
+CASES = (
+    *(Case(outcome, deferrable) for outcome in get_args(Outcome) for deferrable in (False, True)),
+    *(Case("value", deferrable, has_retries=False) for deferrable in (False, True)),
+    Case("value", deferrable=False, durable=False),
+)
+
+
+def make(case: Case) -> DAG:
+    """Make the DAG of a case."""
+    with DAG(case.dag_id, schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+        MLJobOperator(
+            task_id=TASK,
+            source=payload,
+            args=["{{ dag_run.conf.run }}", case.outcome, "{{ dag_run.conf.seconds }}", "x" * TEXT_LENGTH],
+            compute_pool="ML_POOL",
+            stage_name="@ML_PAYLOADS",
+            deferrable=case.deferrable,
+            durable=case.durable,
+            retries=case.retries,
+            retry_delay=timedelta(0),
+            poll_interval=0.3,
+            log_interval=10.0,
+        )
+    return dag
+
+
+def payload(run, outcome, seconds, text):
+    """Be the job: short, and known by what it returns."""
+    import os
+    import time
+
+    time.sleep(float(seconds))
+    attempt = int(os.environ["SNOWFLAKE_SERVICE_NAME"].rsplit("_", 1)[1])
+    if outcome == "fails" or (outcome == "fails once" and attempt == 1):
+        raise ValueError(f"run {run} fails in attempt {attempt}")
+    if outcome == "reference":
+        return run * 10_000
+    return {"run": run, "text": len(text)}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a process has to do.
+
+    :param ti: the task instance, as a worker is told of it.
+    :param trigger: class path and arguments of a trigger to run instead of the task.
+    :param kill_at: the message to Airflow at which the process ends: its type, which one of it, whether after Airflow
+        has taken it.
+    :param environment: what is its own of the environment: above all the way to Snowflake.
+    :param log: where its log goes.
+    """
+
+    case: Case
+    ti: dict[str, Any]
+    trigger: tuple[str, dict[str, Any]] | None
+    kill_at: tuple[str, int, bool] | None
+    environment: dict[str, str]
+    log: str
+
+
+def run(pipe: Connection, order: Order) -> None:
+    """Do what is ordered; tells what was said to Airflow, and the event of a trigger."""
+    log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ |= order.environment
+    # Nothing of the process before may be shared, an open database least of all.
+    settings.dispose_orm(do_log=False)
+    settings.configure_orm()
+    ti = TaskInstance(**{**order.ti, "id": UUID(order.ti["id"]), "dag_version_id": UUID(order.ti["dag_version_id"])})
+    if order.trigger is not None:
+        pipe.send(_watch(ti, *order.trigger))
+        return
+    task = make(order.case).get_task(TASK)
+    result = Worker.start(what=ti, task=task, pipe=pipe, kill_at=order.kill_at)
+    pipe.send(("error", None if result.error is None else f"{type(result.error).__name__}: {result.error}"))
+
+
+def _watch(ti: TaskInstance, path: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+    """Run a trigger; returns its event, or its failure."""
+    try:
+        event = InProcessTestSupervisor.run_trigger_in_process(trigger=import_string(path)(**arguments), ti=ti)
+    except Exception as error:  # noqa: BLE001 (the boundary: Airflow resumes the task with it)
+        return "failure", repr(error)
+    return "event", event.payload
+
+
+@attrs.define(kw_only=True)
+class Worker(InProcessTestSupervisor):
+    """Airflow's supervisor in the process of the task, which may end at any message from one to the other.
+
+    :param kill_at: see :class:`Order`.
+    :param counts: the messages so far, by type.
+    """
+
+    pipe: Any
+    kill_at: tuple[str, int, bool] | None
+    counts: Counter[str] = attrs.field(factory=Counter)
+
+    def _handle_request(self, msg: Any, log: Any, req_id: int) -> None:
+        kind = type(msg).__name__
+        self.counts[kind] += 1
+        self.pipe.send(("message", kind))
+        if self.kill_at == (kind, self.counts[kind], False):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super()._handle_request(msg, log, req_id)
+        if self.kill_at == (kind, self.counts[kind], True):
+            os.kill(os.getpid(), signal.SIGKILL)
