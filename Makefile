@@ -8,7 +8,7 @@ ML_VENV := .venv-ml
 .PHONY: help demo test test-system test-nightly check format docs bench bench-chaos clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 	@$(BIN)/python -m airflow_provider_mljobs.emulator -- $(BIN)/python example_dags/demo.py
