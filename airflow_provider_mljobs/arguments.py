@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.sdk import XComArg
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_mljobs.operators import MLJobOperator
+
+OnFinish = Literal["drop", "drop_on_success", "keep"]
+OnKillAction = Literal["cancel", "drop", "none"]
 
 # What a specification of the user's own says itself.
 _FOR_SOURCES = (
@@ -160,6 +163,7 @@ def refuse_contradictions(task: MLJobOperator) -> None:
 
     :raises InvalidJobSpecError: naming them, and what to do.
     """
+    _refuse_contradicting_kill(task)
     if (task.spec is None) == (task.source is None):
         raise InvalidJobSpecError(
             "A task runs either a source (a function, a file, a directory, a stage path, a GitSource) or a spec, a "
@@ -181,6 +185,13 @@ def refuse_contradictions(task: MLJobOperator) -> None:
         raise InvalidJobSpecError(f"entrypoint {task.entrypoint!r} is for a directory; source is a callable.")
     if task.function is None and task.serializer != "auto":
         raise InvalidJobSpecError(f"serializer={task.serializer!r} is for a callable; source is none.")
+
+
+def _refuse_contradicting_kill(task: MLJobOperator) -> None:
+    if not task.cancel_on_kill and task.on_kill_action not in {None, "none"}:
+        raise InvalidJobSpecError(
+            f"on_kill_action={task.on_kill_action!r} ends the job, cancel_on_kill=False doesn't; leave one of them."
+        )
 
 
 def locate_source(task: MLJobOperator, *, is_here: bool) -> None:
@@ -245,6 +256,12 @@ def _validate_flag(value: Any, *, field: str, allowed: tuple[Any, ...] = (True, 
         raise InvalidJobSpecError(f"{field} must be one of {choices}; got {value!r}.")
 
 
+def _validate_choice(value: Any, *, field: str, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(choice for choice in allowed if choice is not None)
+        raise InvalidJobSpecError(f"{field} must be one of {choices}; got {value!r}.")
+
+
 def _validate_text(value: Any, *, field: str) -> None:
     if value is not None and not isinstance(value, str):
         raise InvalidJobSpecError(f"{field} must be a text, got {value!r}.")
@@ -297,6 +314,10 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "log_interval": _validate_log_interval,
     "queue_timeout": partial(_validate_limit, field="queue_timeout"),
     "timeout": partial(_validate_limit, field="timeout"),
+    "on_finish": partial(_validate_choice, field="on_finish", allowed=get_args(OnFinish)),
+    "on_kill_action": partial(_validate_choice, field="on_kill_action", allowed=(*get_args(OnKillAction), None)),
+    "cancel_on_kill": partial(_validate_flag, field="cancel_on_kill"),
+    "durable": partial(_validate_flag, field="durable"),
     "skip_on_exit_code": partial(exit_codes, field="skip_on_exit_code"),
     "fail_on_exit_code": partial(exit_codes, field="fail_on_exit_code"),
 }

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs import arguments
 from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, ResultError, SnowflakeUnavailableError
-from airflow_provider_mljobs.gateway.completion import Ending, complete
+from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.record import Left
@@ -95,6 +95,25 @@ class Finishing:
         if self._task.drops(is_success=True):
             self._clean_up(job, self._directory(record.stage_path), is_taken=left.is_taken)
         return self._value(left)
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """Return where a job stands; ``None`` if nobody knows."""
+        hook = self._task.hook
+        try:
+            return hook.status(hook.job(job_id))
+        except GatewayError as error:
+            self._log.warning("Job %s can't be asked for: %s", job_id, error)
+            return None
+
+    def give_up(self, job_id: str, stage_path: str | None) -> None:
+        """End a job that nobody will wait for any more, and tell so."""
+        hook = self._task.hook
+        job, directory = hook.job(job_id), self._directory(stage_path)
+        try:
+            self._task.mask(job)
+            abandon(hook.client, job, directory, self._log, drop=self._task.on_finish == "drop")
+        except GatewayError as error:
+            self._log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
 
     def _directory(self, place: str | None) -> StagePath | None:
         return self._task.hook.stage(place) if place else None

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property, partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
@@ -25,8 +25,6 @@ from airflow_provider_mljobs import arguments
 from airflow_provider_mljobs.alarms import disarm, held_back
 from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.exceptions import (
-    GatewayError,
-    InvalidJobSpecError,
     JobAlreadyExistsError,
     MLJobCancelledError,
     MLJobFailedError,
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_provider_mljobs.arguments import OnFinish, OnKillAction
     from airflow_provider_mljobs.attempts import Attempts
     from airflow_provider_mljobs.finishing import Finishing
     from airflow_provider_mljobs.gateway.following import Request
@@ -61,8 +60,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.record import Record
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
-OnFinish = Literal["drop", "drop_on_success", "keep"]
-OnKillAction = Literal["cancel", "drop", "none"]
 # Airflow's own timeout is for the case that no trigger reports a deadline.
 _DEFER_GRACE = timedelta(seconds=60)
 # For the upload of a payload that the first of several mapped tasks has begun.
@@ -408,12 +405,16 @@ class MLJobOperator(BaseOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as error:
-            status = self._status_of(context)
-            if status is None or not status.is_terminal:
-                self._abandon(context)
+            finishing = self._finishing(context)
+            job_id, stage_path = (self._pulled(context, key) for key in ("job_id", "stage_path"))
+            if job_id is None:
                 raise
-            self.log.warning("Going on with job %s, which has ended %s: %s", self.job_id, status, error)
-            return self.execute_complete(context, _ended(str(self.job_id), status, self._stage_path(context)))
+            status = finishing.status(job_id)
+            if status is None or not status.is_terminal:
+                finishing.give_up(job_id, stage_path)
+                raise
+            self.log.warning("Going on with job %s, which has ended %s: %s", job_id, status, error)
+            return self.execute_complete(context, _ended(job_id, status, stage_path))
         finally:
             self.hook.close()
 
@@ -465,40 +466,10 @@ class MLJobOperator(BaseOperator):
         ti = context["ti"]
         if self.durable and ti.try_number <= ti.max_tries:
             return
-        if self._has_job:
-            self._abandon(context)
-        elif self._current is not None and self._current.open is not None and self.job_id is None:
-            self.job_id = self._current.open.job_id
-            self._abandon(context)
-
-    def _status_of(self, context: Context) -> JobStatus | None:
-        """Return where the job of this try stands; ``None`` if nobody knows."""
-        ti = context["ti"]
-        job_id = self.job_id or ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
-        if not job_id:
-            return None
-        self.job_id = str(job_id)
-        try:
-            return self.hook.status(self.hook.job(self.job_id))
-        except GatewayError as error:
-            self.log.warning("Job %s can't be asked for: %s", self.job_id, error)
-            return None
-
-    def _abandon(self, context: Context) -> None:
-        """End the job of this try, and tell so: nobody will wait for it any more."""
-        from airflow_provider_mljobs.gateway.completion import abandon
-
-        if self.job_id is None:
-            return
-        job, attempts = self.hook.job(self.job_id), self._attempts(context)
-        record = attempts.recorded()
-        place = record.stage_path if record is not None and record.job_id == str(job) else self._stage_path(context)
-        directory = self.hook.stage(place) if place else None
-        try:
-            self.mask(job)
-            abandon(self.hook.client, job, directory, self.log, drop=self.on_finish == "drop")
-        except GatewayError as error:
-            self.log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
+        if self._has_job and self.job_id is not None:
+            self._finishing(context).give_up(self.job_id, self._pulled(context, "stage_path"))
+        elif self._current is not None and (record := self._current.open) is not None and self.job_id is None:
+            self._finishing(context).give_up(record.job_id, record.stage_path)
 
     def _submit_patiently(self, context: Context, attempts: Attempts, record: Record, deadline: float | None) -> Record:
         """Submit a job; while the account has as many services as it may have, wait for one to go."""
@@ -608,11 +579,11 @@ class MLJobOperator(BaseOperator):
             warehouse=self.hook.default_warehouse,
         )
 
-    def _stage_path(self, context: Context) -> str | None:
-        """Return the job's directory on the stage, as an earlier phase of this try has left it in XCom."""
+    def _pulled(self, context: Context, key: str) -> str | None:
+        """Return what an earlier phase of this try has left in XCom about its job."""
         ti = context["ti"]
-        place = ti.xcom_pull(task_ids=ti.task_id, key="stage_path", map_indexes=ti.map_index)
-        return str(place) if place else None
+        value = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+        return str(value) if value else None
 
     def _deadline(self, context: Context) -> float | None:
         """Return when the job has to be over: Airflow itself doesn't enforce execution_timeout while deferred."""
@@ -681,7 +652,7 @@ class MLJobOperator(BaseOperator):
         """Build the event of a wait that Airflow has ended."""
         if self._wait_for_job is not None:
             return self._wait_for_job.following.event(Verdict.TIMED_OUT, time.time())
-        return to_event(job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=self._stage_path(context))
+        return to_event(job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=self._pulled(context, "stage_path"))
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take log and result, clean up, and return the value or raise what happened."""
@@ -711,16 +682,6 @@ class MLJobOperator(BaseOperator):
             mask_job(self.hook.client, job)
 
     def _validate(self) -> None:
-        if self.on_finish not in get_args(OnFinish):
-            known = ", ".join(get_args(OnFinish))
-            raise InvalidJobSpecError(f"on_finish must be one of {known}; got {self.on_finish!r}.")
-        if self.on_kill_action not in {None, *get_args(OnKillAction)}:
-            known = ", ".join(get_args(OnKillAction))
-            raise InvalidJobSpecError(f"on_kill_action must be one of {known}; got {self.on_kill_action!r}.")
-        if not self.cancel_on_kill and self.on_kill_action not in {None, "none"}:
-            raise InvalidJobSpecError(
-                f"on_kill_action={self.on_kill_action!r} ends the job, cancel_on_kill=False doesn't; leave one of them."
-            )
         arguments.validate(vars(self))
         validate_instances(self.target_instances, self.min_instances)
         arguments.refuse_contradictions(self)
