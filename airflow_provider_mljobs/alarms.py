@@ -28,8 +28,8 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGALRM, handler)
-    if strikes and callable(handler):
-        handler(*strikes[0])
+        if strikes and callable(handler):
+            handler(*strikes[0])
 
 
 def disarm() -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_provider_mljobs import assembly, taskstates
 from airflow_provider_mljobs.alarms import held_back
-from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
+from airflow_provider_mljobs.exceptions import GatewayError, NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.jobs.identifiers import Identifier
 from airflow_provider_mljobs.jobs.origin import Origin
 from airflow_provider_mljobs.jobs.record import Epoch, Left, Progress, Record, Step
@@ -69,8 +70,9 @@ class Attempts:
         self.origin = assembly.origin_of(task, context)
         self._epoch = Epoch(max_tries=self.origin.epoch, clear_number=getattr(context["dag_run"], "clear_number", 0))
         self._store = context.get("task_state_store") if task.durable else None
-        # The job of an earlier try, as long as this one has not decided about it.
+        # The live job of an earlier try, as long as this one has not decided about it.
         self.open: Record | None = None
+        self._other: MLJobHook | None = None
 
     @property
     def remembers(self) -> bool:
@@ -87,12 +89,11 @@ class Attempts:
         record = self._found() if self._task.durable else None
         if record is None:
             return Beginning(Step.SUBMIT, self._new(self.origin.try_number))
-        if record.is_open:
-            self.open = record
         task = self._task
         # One by another connection can't be waited for by this one.
         is_here = record.snowflake_conn_id == task.snowflake_conn_id or record.progress is Progress.SUCCEEDED
         status = None if record.progress is Progress.SUCCEEDED else self._status(record)
+        self.open = record if is_here and record.is_open and status is not None else None
         step = record.next_step(
             self._epoch,
             status,
@@ -101,10 +102,12 @@ class Attempts:
         )
         if step is Step.SUBMIT and is_here:
             # Anew: what the task says of schema and stage may have changed meanwhile.
-            return Beginning(step, self._new(record.attempt))
-        if step is Step.SUBMIT_ANOTHER or not is_here:
+            record = self._new(record.attempt)
+        elif step is Step.SUBMIT_ANOTHER or not is_here:
             self._end(record, status)
-            return Beginning(Step.SUBMIT_ANOTHER, self._new(max(self.origin.try_number, record.attempt + 1)))
+            step, record, status = Step.SUBMIT_ANOTHER, self._new(max(self.origin.try_number, record.attempt + 1)), None
+        self._leave_others()
+        self.open = None
         return Beginning(step, record, status)
 
     def renamed(self, record: Record) -> Record | None:
@@ -113,9 +116,7 @@ class Attempts:
         A DAG run that was deleted and repeated finds the names of its first life taken.
         """
         row = self._row(record)
-        if row is None:
-            return record
-        origin = Origin.parse(row["comment"])
+        origin = None if row is None else Origin.parse(row["comment"])
         if origin is None or origin.task != self.origin.task:
             return None
         return self._new(record.attempt + 1)
@@ -170,7 +171,14 @@ class Attempts:
         """
         if self._store is None or self.origin.try_number > self.origin.epoch:
             return False
-        return taskstates.of_api([self.origin.task]).get(self.origin.task) in _GOING_ON
+        try:
+            with held_back():
+                state = taskstates.of_api([self.origin.task]).get(self.origin.task)
+        except Exception:  # whatever Airflow has to say
+            # A worker that Airflow doesn't hear is killed, too. If somebody has ended the task, the collector will see.
+            self._task.log.warning("Airflow doesn't tell whether the task goes on; its job does.", exc_info=True)
+            return True
+        return state in _GOING_ON
 
     def _found(self) -> Record | None:
         """Return what is known of the jobs of earlier tries."""
@@ -185,6 +193,7 @@ class Attempts:
             job_id=str(self._task.hook.job(str(name))),
             snowflake_conn_id=self._task.snowflake_conn_id,
             epoch=self._epoch,
+            run_started=self.origin.run_started,
             attempt=attempt,
         )
 
@@ -209,6 +218,7 @@ class Attempts:
             job_id=str(replace(job, name=Identifier(name))),
             snowflake_conn_id=self._task.snowflake_conn_id,
             epoch=replace(self._epoch, max_tries=max_tries),
+            run_started=origin.run_started,
             attempt=attempt,
             progress=Progress.SUBMITTED,
             stage_path=self._place(origin.payload, name),
@@ -224,9 +234,16 @@ class Attempts:
         """Return the connection by which a job was submitted."""
         if record.snowflake_conn_id == self._task.snowflake_conn_id:
             return self._task.hook
-        from airflow_provider_mljobs.hooks import MLJobHook
+        if self._other is None:
+            from airflow_provider_mljobs.hooks import MLJobHook
 
-        return MLJobHook(record.snowflake_conn_id)
+            self._other = MLJobHook(record.snowflake_conn_id)
+        return self._other
+
+    def _leave_others(self) -> None:
+        if self._other is not None:
+            self._other.close()
+            self._other = None
 
     def _row(self, record: Record) -> dict[str, Any] | None:
         """Describe a job; ``None`` if there is none of that name."""
@@ -241,18 +258,25 @@ class Attempts:
 
         A job of that name that somebody else has made, or an earlier life of the DAG run, isn't it.
         """
-        row = self._row(record)
+        try:
+            row = self._row(record)
+        except (GatewayError, AirflowException) as error:
+            if record.snowflake_conn_id == self._task.snowflake_conn_id:
+                raise
+            # That one may be gone for good.
+            self._task.log.warning(
+                "Job %s may still run; connection %s can't be asked: %s", record.job_id, record.snowflake_conn_id, error
+            )
+            return None
         if row is None:
             return None
-        theirs, ours = Origin.parse(row["comment"]), self.origin
-        if record.epoch != self._epoch:
-            # Whoever clears the only unfinished task of a DAG run starts the run again.
-            ours = replace(ours, epoch=record.epoch.max_tries, run_started=theirs.run_started if theirs else "")
-        return JobStatus(row["status"]) if ours.is_same_attempt(theirs) else None
+        ours = replace(self.origin, epoch=record.epoch.max_tries, run_started=record.run_started)
+        return JobStatus(row["status"]) if ours.is_same_attempt(Origin.parse(row["comment"])) else None
 
     def _end(self, record: Record, status: JobStatus | None) -> None:
         """End a job that this try doesn't go on with, and wait until it has ended: there is one live job at a time."""
         from airflow_provider_mljobs.gateway.completion import discard
+        from airflow_provider_mljobs.tasklog import mask_job
 
         task = self._task
         if status is None or (status.is_terminal and not task.wait_for_completion):
@@ -267,7 +291,7 @@ class Attempts:
                 client.drop(job)
                 return
         if task.on_finish == "drop":
-            task.mask(job)
+            mask_job(client, job)
             discard(client, job, hook.stage(record.stage_path) if record.stage_path else None, task.log)
 
     def _has_ended(self, record: Record) -> bool:

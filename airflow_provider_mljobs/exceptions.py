@@ -167,7 +167,8 @@ class MLJobTimeoutError(MLJobFailedError, TimeoutError):
 class MLJobQueueTimeoutError(MLJobTimeoutError):
     """Raised when a job was still PENDING after its ``queue_timeout``; it has been cancelled.
 
-    ``failure`` is ``capacity``, or ``image pull`` if that is what it waited for.
+    Or it could not even be submitted, because the account has as many services as it may have. ``failure`` is
+    ``capacity``, or ``image pull`` if that is what it waited for.
     """
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs import arguments
-from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, ResultError, SnowflakeUnavailableError
+from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
@@ -89,7 +89,10 @@ class Finishing:
         """Return the value of a job that an earlier try has finished with, before Airflow knew."""
         job, left = self._task.hook.job(record.job_id), self._attempts.recall_left()
         if left is None:
-            raise ResultError(f"What job {job} has left is remembered no more. Clear the task to run it again.")
+            # No retry will know more.
+            raise AirflowFailException(
+                f"What job {job} has left is remembered no more. Clear the task to run it again."
+            )
         self._log.info("Job %s ended DONE in an earlier try, which was lost before it could say so.", job)
         self._push(left.xcoms)
         if self._task.drops(is_success=True):
@@ -167,6 +170,7 @@ class Finishing:
             return True
         record = self._attempts.recorded()
         if record is None or record.job_id != str(job):
+            self._log.warning("Airflow has no record of job %s for this try: another one may go on with it.", job)
             return False
         if outcome.error is None:
             # What the task doesn't push is nowhere to be found.

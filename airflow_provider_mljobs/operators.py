@@ -33,6 +33,7 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
+from airflow_provider_mljobs.jobs.failures import Diagnosis, Failure
 from airflow_provider_mljobs.jobs.functions import called, pack, refuse_empty
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.imports import plain as plain_imports
@@ -152,7 +153,7 @@ class MLJobOperator(BaseOperator):
     :param log_interval: seconds between two looks at what the job prints, while it runs; 0 shows its log at the end.
     :param queue_timeout: seconds, or a timedelta, after which a job that is still PENDING is cancelled, and the task
         fails with :class:`~airflow_provider_mljobs.exceptions.MLJobQueueTimeoutError` and the reason; ``None`` waits
-        for any time.
+        for any time. Where the account has as many services as it may have, the task waits in the worker for a place.
     :param timeout: seconds, or a timedelta, that the job may run, from its start; then it is cancelled. Airflow's own
         ``execution_timeout`` bounds the whole task, and is kept while it is deferred, too.
     :param on_finish: what to do with the job service and its input at the end, once the log is safe: ``drop``,
@@ -163,8 +164,8 @@ class MLJobOperator(BaseOperator):
     :param on_kill_action: how: ``cancel`` stops the job, ``drop`` drops it and its input as well, ``none`` is
         ``cancel_on_kill=False``. By default ``drop`` if ``on_finish`` is ``drop``, else ``cancel``.
     :param durable: whether a retry goes on with the job of a try that was lost, instead of submitting another one: it
-        waits for a job that runs, and takes the result of one that is DONE. A cleared task always gets a new job, after
-        its old one has ended.
+        waits for a job that runs, and takes the result of one that is DONE. A cleared task gets a new job, after its
+        old one has ended. With ``False`` no try knows of another one's job.
     :raises InvalidJobSpecError: when the arguments can't make a job: while the DAG is parsed where that can be known.
     """
 
@@ -333,8 +334,7 @@ class MLJobOperator(BaseOperator):
                 raise
             # In the worker Airflow enforces execution_timeout itself, in the middle of anything: a new connection.
             self.hook.close()
-            # Unless the job was over already, and only its end was being taken.
-            return self._finish(context, self._event or self._timed_out(context, self.job_id))
+            return self._finish(context, self._timed_out(context, self.job_id))
         except (MLJobFailedError, SnowflakeUnavailableError, AirflowSkipException, AirflowFailException):
             # The job is over, or it may go on, for the next try or the collector to find.
             raise
@@ -345,9 +345,9 @@ class MLJobOperator(BaseOperator):
             self.hook.close()
 
     def _run(self, context: Context) -> Any:
-        attempts, queue_deadline = self._attempts(context), self._queue_deadline()
-        self._current = attempts
+        self._current = attempts = self._attempts(context)
         start = attempts.begin()
+        queue_deadline = self._queue_deadline()
         record = start.record
         if start.step is Step.RETURN:
             disarm()
@@ -357,7 +357,7 @@ class MLJobOperator(BaseOperator):
             self.log.info("Job %s is there, %s: going on with it.", record.job_id, start.status)
             self._has_job = True
             self._announce(context, record)
-            if self._is_killed:
+            if self._is_ended(attempts):
                 # The kill came before it was known that there is a job.
                 self.hook.cancel(self.hook.job(record.job_id))
         else:
@@ -401,7 +401,10 @@ class MLJobOperator(BaseOperator):
             self.hook.close()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the deferral; end the job if its trigger has failed, because nobody else will."""
+        """Go on after the deferral; if its trigger has failed, with what has become of the job.
+
+        One that has ended is taken. One that runs is the next try's; without one, or out of time, it is ended.
+        """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as error:
@@ -411,7 +414,8 @@ class MLJobOperator(BaseOperator):
                 raise
             status = finishing.status(job_id)
             if status is None or not status.is_terminal:
-                finishing.give_up(job_id, stage_path)
+                if isinstance(error, TaskDeferralTimeout) or not self._has_another_try(context):
+                    finishing.give_up(job_id, stage_path)
                 raise
             self.log.warning("Going on with job %s, which has ended %s: %s", job_id, status, error)
             return self.execute_complete(context, _ended(job_id, status, stage_path))
@@ -420,7 +424,8 @@ class MLJobOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Cancel the job when a user ends the task while a worker holds it; ``execute`` goes on and cleans up."""
-        if self.kill_action == "none":
+        if self.kill_action == "none" or self._event is not None:
+            # Of a job that is over only the end is to be taken: by this process, or by the next try.
             return
         if not self._has_job:
             # Whoever is about to submit one, or to find one, looks at this.
@@ -435,12 +440,9 @@ class MLJobOperator(BaseOperator):
     def _kill(self) -> None:
         from airflow_provider_mljobs.hooks import MLJobHook
 
-        try:
-            if self._current is not None and self._current.is_for_another_try():
-                self.log.info("This process is ended, not the task: job %s goes on, for the next try.", self.job_id)
-                return
-        except Exception:  # whatever Airflow has to say
-            self.log.warning("Airflow doesn't tell whether the task goes on.", exc_info=True)
+        if self._current is not None and self._current.is_for_another_try():
+            self.log.info("This process is ended, not the task: job %s goes on, for the next try.", self.job_id)
+            return
         self._is_killed = True
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         # Its own connection: the task's may be in the middle of a statement.
@@ -463,13 +465,21 @@ class MLJobOperator(BaseOperator):
 
     def _end_with_the_last_try(self, context: Context) -> None:
         """End the job of a try that has failed for another reason, unless a later try will take it over."""
-        ti = context["ti"]
-        if self.durable and ti.try_number <= ti.max_tries:
+        if self._has_another_try(context):
             return
         if self._has_job and self.job_id is not None:
             self._finishing(context).give_up(self.job_id, self._pulled(context, "stage_path"))
-        elif self._current is not None and (record := self._current.open) is not None and self.job_id is None:
+        elif self._current is not None and (record := self._current.open) is not None:
             self._finishing(context).give_up(record.job_id, record.stage_path)
+
+    def _has_another_try(self, context: Context) -> bool:
+        """Tell whether there may be a try that goes on with this one's job."""
+        return self.durable and context["ti"].try_number <= context["ti"].max_tries
+
+    def _is_ended(self, attempts: Attempts) -> bool:
+        """Tell whether a user has ended the task, now that there is time to ask who has killed this process."""
+        self._is_killed = self._is_killed and not attempts.is_for_another_try()
+        return self._is_killed
 
     def _submit_patiently(self, context: Context, attempts: Attempts, record: Record, deadline: float | None) -> Record:
         """Submit a job; while the account has as many services as it may have, wait for one to go."""
@@ -488,12 +498,13 @@ class MLJobOperator(BaseOperator):
                 # There is no job that a timeout could end.
                 self.job_id = None
                 if deadline is not None and time.time() >= deadline:
-                    raise MLJobQueueTimeoutError(
+                    timeout = MLJobQueueTimeoutError(
                         f"Job {record.job_id} could not be submitted within the task's queue_timeout. {error.message} "
                         "Drop jobs that are over, e.g. with: airflow mljobs gc",
                         record.job_id,
                         JobStatus.UNKNOWN,
-                    ) from error
+                    )
+                    raise Diagnosis(failure=Failure.CAPACITY).put_into(timeout) from error
                 if time.time() - told >= _TELL_AGAIN_SECONDS:
                     self.log.info("Waiting to submit job %s: %s", record.job_id, error.message)
                     told = time.time()
@@ -525,19 +536,19 @@ class MLJobOperator(BaseOperator):
             start = partial(client.submit, spec, place, given, payload.copies)
         attempts.remember(record)
         self._announce(context, record)
-        self._refuse_if_killed(record)
+        self._refuse_if_ended(attempts, record)
         start()
         self._has_job = True
         record = record.submitted()
         attempts.remember(record)
         self.log.info("Submitted job %s on compute pool %s.", record.job_id, spec.compute_pool)
-        if self._is_killed:
+        if self._is_ended(attempts):
             # The kill came before there was a job to be cancelled.
             client.cancel(spec.name)
         return record
 
-    def _refuse_if_killed(self, record: Record) -> None:
-        if self._is_killed:
+    def _refuse_if_ended(self, attempts: Attempts, record: Record) -> None:
+        if self._is_ended(attempts):
             raise MLJobCancelledError(
                 f"The task was ended before its job {record.job_id} was submitted.", record.job_id, JobStatus.UNKNOWN
             )
@@ -582,7 +593,8 @@ class MLJobOperator(BaseOperator):
     def _pulled(self, context: Context, key: str) -> str | None:
         """Return what an earlier phase of this try has left in XCom about its job."""
         ti = context["ti"]
-        value = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+        with held_back():
+            value = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
         return str(value) if value else None
 
     def _deadline(self, context: Context) -> float | None:

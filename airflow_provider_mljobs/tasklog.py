@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_mljobs.alarms import held_back
 from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.jobs.logs import blocks
@@ -76,7 +77,8 @@ def mask_environment(environment: Mapping[str, str]) -> None:
 
     ``MAX_TOKENS`` is secret by its name, too. What it may hold would be masked in everybody's words.
     """
-    mask_secret({name: value for name, value in environment.items() if not _EVERYDAY.fullmatch(value)})
+    with held_back():
+        mask_secret({name: value for name, value in environment.items() if not _EVERYDAY.fullmatch(value)})
 
 
 def mask_job(client: MLJobClient, job: QualifiedName) -> None:

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferralError, Task
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.jobs.failures import Failure
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE
 from tests.tries import Tries
@@ -38,6 +39,14 @@ def sleeper():
     import time
 
     time.sleep(300)
+
+
+def brief():
+    """Take a second."""
+    import time
+
+    time.sleep(1)
+    return 7
 
 
 def failing():
@@ -261,11 +270,6 @@ class TestAKilledProcess:
                 self.on_kill()
                 return super()._request(*args)
 
-        def brief():
-            import time
-
-            time.sleep(1)
-
         settings = {"retries": retries, "retry_delay": timedelta(0), "deferrable": False}
         run = airflow.run_task(lambda: ShutDown(source=brief, **SETTINGS, **settings))
 
@@ -275,15 +279,27 @@ class TestAKilledProcess:
 class TestADeferredTry:
     """A try whose trigger doesn't come to its end."""
 
-    @pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
-    def test_its_job_is_ended(self, airflow, error):
-        """Nobody waits for the job any more."""
-        task = tries(airflow, source=sleeper, deferrable=True)
+    @pytest.mark.parametrize(
+        ("error", "retries"), [("Trigger failure", 0), ("Trigger timeout", 0), ("Trigger timeout", 3)]
+    )
+    def test_its_job_is_ended(self, airflow, error, retries):
+        """Nobody waits for the job any more, or it is out of time."""
+        task = tries(airflow, source=sleeper, deferrable=True, retries=retries)
         task.defer()
 
         with pytest.raises((TaskDeferralError, TaskDeferralTimeout)):
             task.resume("__fail__", {"error": error})
         assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_its_job_goes_on(self, airflow):
+        """A trigger that fails is no reason to end a job that the next try will wait for."""
+        task = tries(airflow, source=brief, deferrable=True)
+        task.defer()
+        with pytest.raises(TaskDeferralError):
+            task.resume("__fail__", {"error": "Trigger failure"})
+
+        assert 7 == task.run()
+        assert [("3_1", "DONE")] == task.jobs
 
     @pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
     def test_its_job_is_done(self, airflow, error):
@@ -357,6 +373,17 @@ class TestAChangedTask:
         assert 7 == task.run()
         assert ["3_1", "3_2"] == [name for name, _ in task.jobs]
         assert ([], []) == (airflow.jobs, airflow.files)
+
+    def test_a_connection_that_is_gone(self, airflow, monkeypatch, capsys):
+        """A job that nobody can ask for doesn't keep the task from having another one."""
+        monkeypatch.setenv("AIRFLOW_CONN_OLD", airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
+        task = tries(airflow, snowflake_conn_id="old", source=sleeper)
+        task.die(deadly=("store", "submitted"), after=True)
+        monkeypatch.delenv("AIRFLOW_CONN_OLD")
+        task.make = lambda: MLJobOperator(source=seven, **SETTINGS)
+
+        assert 7 == task.run()
+        assert "may still run; connection old can't be asked" in capsys.readouterr().out
 
     def test_a_specification(self, airflow):
         """A job with a specification of the user's own has no place on the stage, whatever there was before."""
@@ -491,7 +518,9 @@ class TestATakenName:
         before = airflow.files
         task.repeat_run()
 
-        for _ in range(2):
+        # Neither a retry nor the last one may take it for its own.
+        task.make = lambda: MLJobOperator(source=seven, **SETTINGS)
+        for _ in range(4):
             with pytest.raises(exceptions.JobAlreadyExistsError, match="was not submitted by this task"):
                 task.run()
         assert ([row["name"]], before) == (airflow.jobs, airflow.files)
@@ -518,6 +547,14 @@ class TestTooManyServices:
         assert [("3_1", "DONE")] == task.jobs
         # Not at each look.
         assert 1 == capsys.readouterr().out.count("Number of services limit exceeded")
+
+    def test_which_failure_it_is(self, airflow):
+        """The retry policy tries it again later."""
+        task = tries(airflow, queue_timeout=0.2)
+        with faulty(airflow, times=1000, **self.FULL), pytest.raises(exceptions.MLJobQueueTimeoutError) as raised:
+            task.run()
+
+        assert Failure.CAPACITY is raised.value.failure
 
     def test_within_its_time(self, airflow):
         """But not longer than for a node."""

@@ -29,6 +29,7 @@ _CANT_CONNECT = 250001
 _ERRORS: dict[int, type[GatewayError]] = {
     2002: JobAlreadyExistsError,
     2003: NotFoundOrNotAuthorizedError,
+    3041: JobAlreadyExistsError,  # and the role may not see it
     2043: NotFoundOrNotAuthorizedError,
     3001: NotFoundOrNotAuthorizedError,
     390111: SnowflakeUnavailableError,  # session gone

@@ -18,6 +18,7 @@ _STAGE_PATH = re.compile(r"[^\x00-\x1f\x7f'\\]*")
 _MAX_NAME_LENGTH = 255
 # A DNS label: the job's host name is made of its name, and instances of a job find each other by it.
 _MAX_JOB_NAME_LENGTH = 63
+_USUAL_ATTEMPT_LENGTH = 8
 JOB_NAME_PREFIX = "MLJOB_"
 
 
@@ -158,7 +159,8 @@ def job_name(*, airflow: str, dag_id: str, run_id: str, task_id: str, map_index:
     digest = hashlib.sha256("\0".join(instance).encode(errors="surrogatepass")).hexdigest()[:12]
     tail = f"_{digest}_{attempt}".upper()
     slug = "_".join(_words(task_id)) or "TASK"
-    room = _MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail)
+    # The same for all jobs of a task instance: they are looked for by how their names begin.
+    room = _MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail) - max(0, _USUAL_ATTEMPT_LENGTH - len(attempt))
     return Identifier(f"{JOB_NAME_PREFIX}{slug[:room].rstrip('_')}{tail}")
 
 

@@ -39,8 +39,8 @@ class Epoch:
     """What changes when somebody clears the task, and not when Airflow tries it again.
 
     :param max_tries: the task instance's, which a clear sets to its tries so far and the task's ``retries``.
-    :param clear_number: how often something of the DAG run was cleared: ``max_tries`` can stay the same when
-        ``retries`` has changed, or when the worker of a cleared task is lost.
+    :param clear_number: how often something of the DAG run was cleared. It tells that a task that has succeeded was
+        cleared after its ``retries`` had been lowered; a job that isn't over shall not end because of another task.
     """
 
     max_tries: int
@@ -54,6 +54,7 @@ class Record:
     :param job_id: its fully qualified name, chosen before it was submitted.
     :param snowflake_conn_id: the Airflow connection by which it is submitted.
     :param epoch: that in which it was.
+    :param run_started: when the DAG run had started by then, which its COMMENT says as well.
     :param attempt: which of the task's jobs it is: not less than the number of the try that has chosen the name.
     :param progress: how far the task has come.
     :param stage_path: the job's own directory on the stage; ``None`` if it has none.
@@ -62,6 +63,7 @@ class Record:
     job_id: str
     snowflake_conn_id: str
     epoch: Epoch
+    run_started: str
     attempt: int
     progress: Progress = Progress.INTENDED
     stage_path: str | None = None
@@ -81,10 +83,10 @@ class Record:
         :param waits: whether the task waits for its jobs; otherwise it has done its part when there is one.
         :param takes_failures: whether a job that ended badly may be the last one: its exit code may say so.
         """
-        if self.epoch != epoch or self.progress is Progress.FAILED:
+        if self.epoch.max_tries != epoch.max_tries or self.progress is Progress.FAILED:
             return Step.SUBMIT_ANOTHER
         if self.progress is Progress.SUCCEEDED:
-            return Step.RETURN
+            return Step.RETURN if self.epoch == epoch else Step.SUBMIT_ANOTHER
         if status is None:
             # One that is gone may have left something in its place.
             return Step.SUBMIT if self.progress is Progress.INTENDED else Step.SUBMIT_ANOTHER

@@ -25,6 +25,7 @@ from airflow_provider_mljobs.gateway.connection import Connection, translate
     ("error", "expected"),
     [
         (ProgrammingError("exists", errno=2002), JobAlreadyExistsError),
+        (ProgrammingError("exists, but current role has no privileges on it", errno=3041), JobAlreadyExistsError),
         (ProgrammingError("does not exist or not authorized", errno=2003), NotFoundOrNotAuthorizedError),
         (ProgrammingError("object 'T_390100' does not exist", errno=2003), NotFoundOrNotAuthorizedError),
         (ProgrammingError("insufficient privileges", errno=3001), NotFoundOrNotAuthorizedError),

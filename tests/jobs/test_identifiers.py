@@ -177,4 +177,7 @@ def test_any_task_id_makes_a_bare_name_that_fits_a_host_name(task_id):
 
     assert name.is_bare
     assert len(name.value) <= 63
+    # By that the jobs of a task instance are found.
+    first = job_name(**TASK | {"task_id": task_id, "attempt": "0_1"})
+    assert first.value.removesuffix("0_1") == name.value.removesuffix("10_11")
     assert "__" not in name.value

@@ -12,6 +12,7 @@ RECORD = Record(
     job_id="DB.S.MLJOB_TRAIN_1_1",
     snowflake_conn_id="snowflake_default",
     epoch=EPOCH,
+    run_started="2026-01-01",
     attempt=1,
     stage_path="@DB.S.ST/payload_a_1/MLJOB_TRAIN_1_1",
 )
@@ -63,11 +64,14 @@ class TestNextStep:
         assert Step.ATTACH is record.next_step(EPOCH, JobStatus.FAILED, takes_failures=True)
         assert Step.SUBMIT_ANOTHER is record.next_step(EPOCH, JobStatus.CANCELLED, takes_failures=True)
 
-    @pytest.mark.parametrize("epoch", [Epoch(max_tries=2, clear_number=2), Epoch(max_tries=1, clear_number=3)])
     @pytest.mark.parametrize("status", [None, *JobStatus])
-    def test_cleared(self, record, status, epoch):
+    def test_cleared(self, record, status):
         """Somebody has cleared the task: whatever there is, he wants another job."""
-        assert Step.SUBMIT_ANOTHER is record.next_step(epoch, status)
+        assert Step.SUBMIT_ANOTHER is record.next_step(Epoch(max_tries=2, clear_number=3), status)
+
+    def test_another_task_was_cleared(self, record):
+        """That is no reason to end a job that runs."""
+        assert Step.ATTACH is record.next_step(Epoch(max_tries=1, clear_number=3), JobStatus.RUNNING)
 
 
 def test_a_job_that_is_not_there():
@@ -84,4 +88,5 @@ def test_a_failure_is_told_once():
 def test_a_success_that_airflow_has_not_heard_of():
     """The try was lost between its end and Airflow: the next one returns the same; a cleared one does not."""
     assert Step.RETURN is SUBMITTED.succeeded().next_step(EPOCH, None)
-    assert Step.SUBMIT_ANOTHER is SUBMITTED.succeeded().next_step(Epoch(max_tries=2, clear_number=2), None)
+    assert Step.SUBMIT_ANOTHER is SUBMITTED.succeeded().next_step(Epoch(max_tries=2, clear_number=3), None)
+    assert Step.SUBMIT_ANOTHER is SUBMITTED.succeeded().next_step(Epoch(max_tries=1, clear_number=3), None)
