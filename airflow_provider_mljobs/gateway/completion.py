@@ -196,8 +196,10 @@ def discard(client: MLJobClient, job: QualifiedName, directory: StagePath | None
     if printed is None:
         log.warning("The log of job %s can't be read now, so the job and its files stay.", job)
         return
-    log.info("Log of job %s:\n%s", job.name, logs.tail(logs.without_banners(printed)))
+    if text := logs.tail(logs.without_banners(printed)):
+        log.info("Log of job %s:\n%s", job.name, text)
     client.clean_up(job, directory)
+    log.info("Dropped job %s and removed its input.", job)
 
 
 def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome: Outcome) -> Outcome:
