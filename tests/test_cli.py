@@ -181,6 +181,15 @@ def test_logs_of_one_instance(mljobs):
     assert (1, "Job MLJOBS_DB.PUBLIC.MLJOB_A has no such container.\n") == (nothing[0], nothing[2])
 
 
+@pytest.fixture
+def heeded():
+    """Have a command heed Ctrl-C, also where these tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c(airflow):
     """It ends the command without a traceback, and the job goes on."""
     submit("MLJOB_A", sleep)

@@ -21,6 +21,7 @@ from tests.lab import STAGE
 from tests.system.lab import Triggerer, wait_until
 
 POOL = "SYSTEM_TESTS"
+MAINTENANCE = Path(__file__).parents[2] / "example_dags" / "maintenance.py"
 RUN = "run"
 _HERE = "127.0.0.1"
 _NOBODY = "nobody"
@@ -176,6 +177,7 @@ class RealAirflow:
         (dags / "scenarios.json").write_text(json.dumps({name: _OPTIONS | own for name, own in scenarios.items()}))
         (dags / "job.py").write_text(_JOB)
         (dags / "dags.py").write_text(_DAG_FILE)
+        shutil.copy(MAINTENANCE, dags)
         self._client = httpx.Client(base_url=url, timeout=60)
         self._scenarios = scenarios
 
@@ -189,7 +191,7 @@ class RealAirflow:
         self._start("dag-processor")
         self.triggerer()
         wait_until(self._log_in)
-        wait_until(lambda: len(self.api("GET", "dags", params={"limit": 100})["dags"]) == len(self._scenarios))
+        wait_until(lambda: len(self.api("GET", "dags", params={"limit": 100})["dags"]) == len(self._scenarios) + 1)
 
     def _start(self, *arguments):
         with (self.home / f"{arguments[0]}.txt").open("wb") as output:

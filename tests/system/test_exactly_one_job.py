@@ -41,7 +41,7 @@ def together(**options):
 def airflow(tmp_path_factory):
     """A real Airflow on Postgres, with an embedded Snowflake of its own."""
     with served() as snowflake, postgres() as database:
-        airflow = RealAirflow(tmp_path_factory.mktemp("real"), snowflake, database, OPTIONS | TRIGGERER_OPTIONS)
+        airflow = RealAirflow(tmp_path_factory.mktemp("real"), snowflake, database, OPTIONS | ALONE_OPTIONS)
         try:
             airflow.start()
             yield airflow
@@ -399,7 +399,12 @@ def test_hostile_error(run):
 
 # --- Triggerers that die: one after the other, so nothing else runs meanwhile ---
 
-TRIGGERER_OPTIONS = {"triggerer_terminated": {}, "triggerer_killed": {}, "triggerer_stalled": {}}
+ALONE_OPTIONS = {
+    "triggerer_terminated": {},
+    "triggerer_killed": {},
+    "triggerer_stalled": {},
+    "collected": {"deferrable": False},
+}
 
 
 def assert_went_on(run, job):
@@ -440,6 +445,23 @@ def test_triggerer_stalled(airflow):
         run.await_log("has taken job", kind=".trigger")
         assert_went_on(run, job)
         assert stalled.is_alive
+
+
+def test_collected(airflow):
+    """A worker dies in the last try of its task: what nobody will take over is collected, by the example DAG."""
+    with airflow.run("collected") as run:
+        run.start()
+        job = run.await_job()
+        run.await_log("Submitted job")
+        run.kill_worker()
+        run.await_state("failed")
+        assert 1 == len(run.services)
+        collection = airflow.api("POST", "dags/maintenance/dagRuns", {"logical_date": None, "conf": {"days": 0}})
+        path = f"dags/maintenance/dagRuns/{collection['dag_run_id']}"
+        wait_until(lambda: airflow.api("GET", path)["state"] == "success", 120, 0.5)
+        job.await_end()
+
+        assert_over(run, "failed", [("0_1", CANCELLED)])
 
 
 def test_one_payload(airflow):
