@@ -23,11 +23,11 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
 from airflow_provider_mljobs.gateway.joblogs import LogStore, Source, read_log, read_logs, read_rest, sources
-from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
+from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads, job_of
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
 from airflow_provider_mljobs.jobs.failures import past_containers
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
 from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, given_environment, result_directory
@@ -407,10 +407,7 @@ class MLJobClient:
         """
         fits = re.compile(re.sub(r"\\.|.", _as_regular_expression, pattern, flags=re.DOTALL), re.IGNORECASE | re.DOTALL)
         rows = [row for row in self.list(schema, pattern) if fits.fullmatch(row["name"])]
-        if not rows:
-            return None
-        row = max(rows, key=lambda row: row["created_on"])
-        return QualifiedName(*(Identifier(row[part]) for part in ("database_name", "schema_name", "name")))
+        return job_of(max(rows, key=lambda row: row["created_on"])) if rows else None
 
     @contextlib.contextmanager
     def _explaining(self, path: StagePath) -> Iterator[None]:
