@@ -19,7 +19,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.git import GIT_SECRET_DIRECTORY, GitSource
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
-from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.jobs.payload import PREFIX, Payload
 from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
 from airflow_provider_mljobs.jobs.secrets import parse_secrets
 from airflow_provider_mljobs.jobs.sources import Place
@@ -160,7 +160,7 @@ def preview(task: MLJobOperator, database: Identifier | None, schema: Identifier
     if task.spec is not None:
         return statements.execute_job_service(spec, specification_source(task, database, schema))
     payload = payload_of(task, database, schema)
-    place = StagePath.parse(f"{task.stage_name}/payload_{payload.digest}_<period>", "stage_name", database, schema)
+    place = StagePath.parse(f"{task.stage_name}/{PREFIX}{payload.digest}_<period>", "stage_name", database, schema)
     given = task.packed_arguments(None)
     image = spec.runtime_environment or "<the image that Snowflake names>"
     if spec.managed:

@@ -84,6 +84,11 @@ class Attempts:
         """Whether a retry would look for the job, and find nothing but that."""
         return self._task.durable and self._store is None
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there may be a try that goes on with this one's job."""
+        return self._task.durable and self.origin.try_number <= self.origin.epoch
+
     def begin(self) -> Beginning:
         """Decide which job this try works with, and end the one that must not go on beside it."""
         record = self._found() if self._task.durable else None
@@ -169,7 +174,7 @@ class Attempts:
 
         A worker that is shut down is killed, and one that was away for so long that Airflow has given it up.
         """
-        if self._store is None or self.origin.try_number > self.origin.epoch:
+        if self._store is None or not self.may_go_on:
             return False
         try:
             with held_back():

@@ -414,7 +414,7 @@ class MLJobOperator(BaseOperator):
                 raise
             status = finishing.status(job_id)
             if status is None or not status.is_terminal:
-                if isinstance(error, TaskDeferralTimeout) or not self._has_another_try(context):
+                if isinstance(error, TaskDeferralTimeout) or not self._attempts(context).may_go_on:
                     finishing.give_up(job_id, stage_path)
                 raise
             self.log.warning("Going on with job %s, which has ended %s: %s", job_id, status, error)
@@ -465,16 +465,12 @@ class MLJobOperator(BaseOperator):
 
     def _end_with_the_last_try(self, context: Context) -> None:
         """End the job of a try that has failed for another reason, unless a later try will take it over."""
-        if self._has_another_try(context):
+        if self._attempts(context).may_go_on:
             return
         if self._has_job and self.job_id is not None:
             self._finishing(context).give_up(self.job_id, self._pulled(context, "stage_path"))
         elif self._current is not None and (record := self._current.open) is not None:
             self._finishing(context).give_up(record.job_id, record.stage_path)
-
-    def _has_another_try(self, context: Context) -> bool:
-        """Tell whether there may be a try that goes on with this one's job."""
-        return self.durable and context["ti"].try_number <= context["ti"].max_tries
 
     def _is_ended(self, attempts: Attempts) -> bool:
         """Tell whether a user has ended the task, now that there is time to ask who has killed this process."""

@@ -37,6 +37,21 @@ def _database():
     DagBundlesManager().sync_bundles_to_db()
 
 
+def submit(name, function, *, wait_for=None, **fields):
+    """Submit a job by hand, and wait until it has a status."""
+    from airflow_provider_mljobs.hooks import MLJobHook
+    from airflow_provider_mljobs.jobs.identifiers import Identifier
+    from airflow_provider_mljobs.jobs.payload import Payload
+    from airflow_provider_mljobs.jobs.spec import JobSpec
+
+    with MLJobHook() as hook:
+        spec = JobSpec(name=hook.job(name), compute_pool=Identifier(POOL), stage=hook.stage(STAGE), **fields)
+        job_id = hook.submit(spec, Payload.of_function(function))
+        if wait_for:
+            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('{wait_for}', 60)")
+    return job_id
+
+
 @dataclass
 class Run:
     """A finished DAG run.

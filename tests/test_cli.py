@@ -14,12 +14,9 @@ import yaml
 from airflow_provider_mljobs.cli_definition import get_mljobs_cli_commands
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.identifiers import Identifier
 from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.spec import JobSpec
 from airflow_provider_mljobs.operators import MLJobOperator
-from tests.lab import POOL, STAGE
+from tests.lab import POOL, STAGE, submit
 
 PACKAGE = "airflow_provider_mljobs"
 COMMENT = json.dumps({"dag_id": "weekly", "task_id": "train"})
@@ -46,16 +43,6 @@ def sleep():
 
     print("sleeping")
     time.sleep(60)
-
-
-def submit(name, function, *, wait_for=None, **fields):
-    """Submit a job by hand, and wait until it has a status."""
-    with MLJobHook() as hook:
-        spec = JobSpec(name=hook.job(name), compute_pool=Identifier(POOL), stage=hook.stage(STAGE), **fields)
-        job_id = hook.submit(spec, Payload.of_function(function))
-        if wait_for:
-            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('{wait_for}', 60)")
-    return job_id
 
 
 @pytest.fixture

@@ -16,12 +16,9 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
 )
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.identifiers import Identifier
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.spec import JobSpec
 from airflow_provider_mljobs.sensors import MLJobSensor
 from airflow_provider_mljobs.triggers import MLJobTrigger
-from tests.lab import POOL, STAGE
+from tests.lab import POOL, STAGE, submit
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 OWN_IMAGE = (
@@ -51,16 +48,6 @@ def sleep():
     import time
 
     time.sleep(60)
-
-
-def submit(name, function, *, wait_for=None):
-    """Submit a job by hand, and wait until it has a status."""
-    with MLJobHook() as hook:
-        spec = JobSpec(name=hook.job(name), compute_pool=Identifier(POOL), stage=hook.stage(STAGE))
-        job_id = hook.submit(spec, Payload.of_function(function))
-        if wait_for:
-            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('{wait_for}', 30)")
-    return job_id
 
 
 def sensor(**settings):

@@ -29,7 +29,6 @@ from airflow_provider_mljobs.gateway.submission import Submission, explain
 from airflow_provider_mljobs.jobs.failures import past_containers
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
-from airflow_provider_mljobs.jobs.payload import ARCHIVE
 from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, given_environment, result_directory
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
 from airflow_provider_mljobs.jobs.spec import CONTAINER
@@ -427,7 +426,7 @@ class MLJobClient:
     def _remove_payload(self, payload: StagePath) -> None:
         """Remove a payload that is one job's alone; shared ones go by their age."""
         if not self.payloads.is_shared(payload):
-            self.connection.rows(statements.remove(payload / ARCHIVE))
+            self.payloads.remove(payload)
 
 
 def _stage_of(spec: JobSpec) -> StagePath:

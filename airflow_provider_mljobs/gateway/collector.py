@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.payloads import PREFIX, job_of
+from airflow_provider_mljobs.gateway.payloads import job_of
 from airflow_provider_mljobs.jobs.credits import credits_per_hour
 from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX, Identifier
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES, RESULT_FILES
 from airflow_provider_mljobs.jobs.origin import Origin
-from airflow_provider_mljobs.jobs.payload import ARCHIVE
+from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.exceptions import GatewayError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
-from airflow_provider_mljobs.jobs.payload import ARCHIVE
+from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PREFIX, KEPT_PREFIX = "payload_", "definition_"
+KEPT_PREFIX = "definition_"
 DEFAULT_GRACE_SECONDS = 86_400.0
 # A payload of the period that is number n is used in n and n + 1 and may be removed from n + 3 on.
 _USABLE_PERIODS, _KEPT_PERIODS = 2, 3

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.identifiers import job_name
+from airflow_provider_mljobs.jobs.payload import PREFIX
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.identifiers import Identifier
@@ -80,7 +81,7 @@ class Origin:
             expected = self.task.job_name(self.epoch, int(attempt)).value
         except (InvalidJobSpecError, ValueError):
             return False
-        own = re.fullmatch(rf"payload_[0-9a-f]+_(?:[0-9]+|{re.escape(name)})", self.payload)
+        own = re.fullmatch(rf"{PREFIX}[0-9a-f]+_(?:[0-9]+|{re.escape(name)})", self.payload)
         return name == expected and "\0" not in str(self.task) and (own is not None or not self.payload)
 
     def to_comment(self) -> str:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.sources import Start
 
 ARCHIVE = "payload.pyz"
+# How the directory on the stage is called in which it lies.
+PREFIX = "payload_"
 _LAUNCHER = Path(__file__).with_name("launcher")
 _MAIN = b"import sys\n\nfrom mljob_launcher.main import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
