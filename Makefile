@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 ML_VENV := .venv-ml
+# The formatter and linter of the page's JavaScript; npx fetches it.
+BIOME := $(BIN)/npx --yes @biomejs/biome@2.6.8
+JAVASCRIPT := airflow_provider_mljobs/ui/static tests/ui/js
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system test-nightly check format docs bench bench-chaos clean
+.PHONY: help demo test test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -14,10 +17,15 @@ demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 	@$(BIN)/python -m airflow_provider_mljobs.emulator -- $(BIN)/python example_dags/demo.py
 
 test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
-	$(BIN)/python -m pytest --ignore tests/system
+	$(BIN)/node --test tests/ui/js/*.test.mjs
+	$(BIN)/python -m pytest --ignore tests/system --ignore tests/ui/browser
 
 test-system: $(VENV)/.ready ## Kill, stop and restart real workers and triggerers, on Postgres and SQLite (seven minutes)
 	$(BIN)/python -m pytest tests/system
+
+test-ui: $(VENV)/.ready ## Drive the pages in a real browser, in front of a real Airflow (five minutes)
+	@$(BIN)/python -m tests.ui.chromium
+	$(BIN)/python -m pytest tests/ui/browser
 
 test-nightly: $(VENV)/.ready ## Send 10 000 hostile texts through every argument (some minutes)
 	$(BIN)/python -m pytest tests/jobs/test_hostile_text.py tests/jobs/test_specification_properties.py --hypothesis-profile=nightly
@@ -26,10 +34,12 @@ check: $(VENV)/.ready ## Lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIOME) ci $(JAVASCRIPT)
 
 format: $(VENV)/.ready ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIOME) check --write $(JAVASCRIPT)
 
 docs: $(VENV)/.ready ## Write the table of supported statements into docs/emulator.md
 	$(BIN)/python -m tests.emulator_table

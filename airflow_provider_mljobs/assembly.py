@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs import identity, lineage
 from airflow_provider_mljobs.arguments import (
     folder_of,
     identifier,
@@ -63,6 +63,7 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
     database: Identifier | None,
     schema: Identifier | None,
     warehouse: Identifier | None,
+    environment: Mapping[str, str] | None = None,
 ) -> JobSpec:
     """Say how and where a task's job runs.
 
@@ -70,17 +71,19 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
     :param comment: who submits it.
     :param query_tag: what the task's own tells from others if it has none.
     :param warehouse: the default: a container's session has no warehouse of its own, not even its user's.
+    :param environment: what the job gets besides the task's own variables, which come first.
     :raises InvalidJobSpecError: naming the argument that can't be.
     """
     pool = identifier(task.compute_pool, "compute_pool")
     volumes, mounts = parse_volumes(task.volumes or {}, database=database, schema=schema)
+    added = {name: value for name, value in (environment or {}).items() if name not in (task.secrets or {})}
     return JobSpec(
         name=QualifiedName.parse(str(name), "job", database, schema),
         compute_pool=pool,
         stage=None if task.stage_name is None else StagePath.parse(task.stage_name, "stage_name", database, schema),
         query_warehouse=optional_identifier(task.query_warehouse, "query_warehouse") or warehouse,
         external_access_integrations=integrations(task.external_access_integrations),
-        env_vars=task.env_vars or {},
+        env_vars={**added, **(task.env_vars or {})},
         target_instances=task.target_instances,
         min_instances=task.min_instances,
         parallel=task.parallel,
@@ -94,7 +97,7 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
         log_level=task.log_level,
         artifact_repositories=task.artifact_repositories,
         managed=is_managed(pool, managed=task.managed, artifact_repositories=task.artifact_repositories),
-        query_tag=query_tag if task.query_tag is None else task.query_tag,
+        query_tag=identity.shortened(query_tag if task.query_tag is None else task.query_tag),
         comment=comment,
     )
 
@@ -118,11 +121,10 @@ def origin_of(task: MLJobOperator, context: Context) -> Origin:
     )
 
 
-def query_tag_of(origin: Origin) -> str:
-    """Return what the queries of a job are found by: the name of its task in Airflow, and the try."""
-    task = asdict(origin.task)
-    del task["airflow"]
-    return json.dumps({**task, "try_number": origin.try_number})
+def environment_of(context: Context) -> dict[str, str]:
+    """Return the variables by which a job knows its task, and OpenLineage in the job its parent."""
+    ti = context["ti"]
+    return {**identity.environment(ti), **lineage.environment(ti)}
 
 
 def specification_source(

@@ -51,11 +51,13 @@ class Beginning:
     :param step: what it does.
     :param record: its job, which may not have been submitted yet.
     :param status: where the job stands, if it is there.
+    :param submitted_at: when it was submitted, if it is there, as ISO 8601.
     """
 
     step: Step
     record: Record
     status: JobStatus | None = None
+    submitted_at: str | None = None
 
 
 class Attempts:
@@ -97,7 +99,8 @@ class Attempts:
         task = self._task
         # One by another connection can't be waited for by this one.
         is_here = record.snowflake_conn_id == task.snowflake_conn_id or record.progress is Progress.SUCCEEDED
-        status = None if record.progress is Progress.SUCCEEDED else self._status(record)
+        row = None if record.progress is Progress.SUCCEEDED else self._own_row(record)
+        status = _status_in(row)
         self.open = record if is_here and record.is_open and status is not None else None
         step = record.next_step(
             self._epoch,
@@ -113,7 +116,8 @@ class Attempts:
             step, record, status = Step.SUBMIT_ANOTHER, self._new(max(self.origin.try_number, record.attempt + 1)), None
         self._leave_others()
         self.open = None
-        return Beginning(step, record, status)
+        submitted_at = None if status is None or row is None else row["created_on"].isoformat(timespec="milliseconds")
+        return Beginning(step, record, status, submitted_at)
 
     def renamed(self, record: Record) -> Record | None:
         """Return what to submit instead of a job whose name is taken; ``None`` if nobody but its owner can help.
@@ -242,7 +246,7 @@ class Attempts:
         if self._other is None:
             from airflow_provider_mljobs.hooks import MLJobHook
 
-            self._other = MLJobHook(record.snowflake_conn_id)
+            self._other = MLJobHook(record.snowflake_conn_id, query_tag=self._task.hook.query_tag)
         return self._other
 
     def _leave_others(self) -> None:
@@ -258,8 +262,8 @@ class Attempts:
         except NotFoundOrNotAuthorizedError:
             return None
 
-    def _status(self, record: Record) -> JobStatus | None:
-        """Return where a job stands; ``None`` if it isn't there, whatever became of it.
+    def _own_row(self, record: Record) -> dict[str, Any] | None:
+        """Describe a job of the task; ``None`` if it isn't there, whatever became of it.
 
         A job of that name that somebody else has made, or an earlier life of the DAG run, isn't it.
         """
@@ -276,7 +280,7 @@ class Attempts:
         if row is None:
             return None
         ours = replace(self.origin, epoch=record.epoch.max_tries, run_started=record.run_started)
-        return JobStatus(row["status"]) if ours.is_same_attempt(Origin.parse(row["comment"])) else None
+        return row if ours.is_same_attempt(Origin.parse(row["comment"])) else None
 
     def _end(self, record: Record, status: JobStatus | None) -> None:
         """End a job that this try doesn't go on with, and wait until it has ended: there is one live job at a time."""
@@ -302,8 +306,12 @@ class Attempts:
     def _has_ended(self, record: Record) -> bool:
         give_up = time.time() + _END_SECONDS
         while time.time() < give_up:
-            status = self._status(record)
+            status = _status_in(self._own_row(record))
             if status is None or status.is_terminal:
                 return True
             time.sleep(_LOOK_AGAIN_SECONDS)
         return False
+
+
+def _status_in(row: Mapping[str, Any] | None) -> JobStatus | None:
+    return None if row is None else JobStatus(row["status"])

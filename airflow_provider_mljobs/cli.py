@@ -22,6 +22,7 @@ from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Request
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.identity import role_tag
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
 from airflow_provider_mljobs.settings import max_unreachable_seconds
@@ -49,7 +50,7 @@ def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Name
     @wraps(function)
     def command(args: Namespace) -> None:
         try:
-            with _as_server(), MLJobHook(args.conn_id) as hook:
+            with _as_server(), MLJobHook(args.conn_id, query_tag=role_tag("cli")) as hook:
                 function(args, hook)
                 sys.stdout.flush()
         except KeyboardInterrupt:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_mljobs import arguments
+from airflow_provider_mljobs import arguments, assets, stats
 from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, SnowflakeUnavailableError
+from airflow_provider_mljobs.facts import FACTS, JobEnd, watched_at_the_end, with_reported
 from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
@@ -17,7 +18,7 @@ from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
-from airflow_provider_mljobs.tasklog import write_output
+from airflow_provider_mljobs.tasklog import WATCHED, redacted, write_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,7 @@ class Finishing:
     def __init__(self, task: MLJobOperator, context: Context, attempts: Attempts) -> None:
         self._task = task
         self._log = task.log
+        self._context = context
         self._ti = context["ti"]
         self._attempts = attempts
 
@@ -64,7 +66,7 @@ class Finishing:
             verdict=Verdict(event["verdict"]),
             status=JobStatus(event["status"]),
             message=event["message"],
-            printed=Printed.from_json(event.get("printed", {})),
+            printed=Printed.from_json({**self._curves(job), **event.get("printed", {})}),
             instances=self._task.target_instances,
             max_bytes=max_xcom_bytes(),
         )
@@ -76,6 +78,8 @@ class Finishing:
         self._show(job, outcome)
         left = _left(event, outcome)
         self._push(left.xcoms)
+        end = self._tell(str(job), left, outcome.error)
+        stats.count(end, self._ti)
         is_ours = self._remember(job, outcome, left)
         if is_ours and not self._is_kept(outcome):
             self._clean_up(job, directory, is_taken=left.is_taken and not self._attempts.is_lost)
@@ -95,6 +99,7 @@ class Finishing:
             )
         self._log.info("Job %s ended DONE in an earlier try, which was lost before it could say so.", job)
         self._push(left.xcoms)
+        self._tell(str(job), left)
         if self._task.drops(is_success=True):
             self._clean_up(job, self._directory(record.stage_path), is_taken=left.is_taken)
         return self._value(left)
@@ -146,12 +151,35 @@ class Finishing:
             self._log.info("Job %s has printed nothing.", job.name)
         self._log.info("Job %s ended %s.", job, outcome.status)
 
+    def _curves(self, job: QualifiedName) -> dict[str, Any]:
+        """Return the curves that the trigger has left in XCom: they are too large for its event."""
+        watched = self._ti.xcom_pull(task_ids=self._ti.task_id, key=WATCHED, map_indexes=self._ti.map_index)
+        is_ours = isinstance(watched, dict) and watched.get("job_id") == str(job)
+        return {"series": watched.get("series")} if is_ours else {}
+
     def _push(self, xcoms: Mapping[str, Any]) -> None:
         """Push what XCom gets besides the return value."""
-        if not self._task.do_xcom_push:
-            return
         for key, value in xcoms.items():
-            self._ti.xcom_push(key=key, value=value)
+            # What Airflow's pages show of the job is no output of the task.
+            if self._task.do_xcom_push or key == WATCHED:
+                self._ti.xcom_push(key=key, value=value)
+
+    def _tell(self, job_id: str, left: Left, error: MLJobError | None = None) -> JobEnd:
+        """Give those their due who want to hear of the job's end: lineage and the events of assets."""
+        task = self._task
+        facts = task.facts or self._ti.xcom_pull(task_ids=self._ti.task_id, key=FACTS, map_indexes=self._ti.map_index)
+        end = JobEnd(
+            facts=facts or {"job_id": job_id},
+            account=task.hook.account_name,
+            watched=left.xcoms.get(WATCHED, {}),
+            xcoms=left.xcoms,
+            values=left.return_value["stage_paths"] if left.is_reference else (),
+            error=error,
+        )
+        task.end = end
+        if error is None:
+            assets.announce(end, task.outlets, self._context.get("outlet_events"), self._log)
+        return end
 
     def _is_kept(self, outcome: Outcome) -> bool:
         """Tell whether the job stays: because the task says so, or because something of it is still to be had.
@@ -173,8 +201,10 @@ class Finishing:
             self._log.warning("Airflow has no record of job %s for this try: another one may go on with it.", job)
             return False
         if outcome.error is None:
-            # What the task doesn't push is nowhere to be found.
-            self._attempts.remember_left(record, left if self._task.do_xcom_push else Left(is_taken=left.is_taken))
+            if not self._task.do_xcom_push:
+                # What the task doesn't push is nowhere to be found.
+                left = Left(xcoms={WATCHED: left.xcoms[WATCHED]}, is_taken=left.is_taken)
+            self._attempts.remember_left(record, left)
         elif not outcome.is_unread:
             self._attempts.remember(record.failed())
         return True
@@ -206,14 +236,17 @@ class Finishing:
 
 
 def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:
-    result = outcome.result
+    result, reported = outcome.result, redacted(outcome.reported.to_json())
+    status, timeline, artifacts = outcome.status.value, event.get("timeline") or [], outcome.artifacts
     found: dict[str, Any] = {
-        "status": outcome.status.value,
-        "timeline": event.get("timeline"),
+        "status": status,
+        "timeline": timeline,
         "logs": logs.tail(logs.between_banners(outcome.log or "")),
-        "artifacts": outcome.artifacts,
+        "metrics": reported["metrics"] or None,
+        "artifacts": None if artifacts is None else with_reported(artifacts, reported["artifacts"]),
         "instances": [instance.xcom for instance in outcome.instances] or None,
         "git_commit": result.git_commit if result is not None else None,
+        WATCHED: watched_at_the_end(str(event["job_id"]), status, timeline, reported),
     }
     return Left(
         xcoms={key: jsonb_safe(value) for key, value in found.items() if value is not None},

@@ -18,6 +18,7 @@ from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
 from airflow_provider_mljobs.gateway.watcher import DEFAULT_LOG_STATEMENTS_PER_MINUTE, Watcher, shared_watcher
+from airflow_provider_mljobs.identity import role_tag, shortened
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.references import StageRef
@@ -46,6 +47,9 @@ _NETWORK_TIMEOUT_SECONDS = 900
 _WATCHING_TIMEOUT_SECONDS = 60
 # A network that hangs is not waited for.
 _GOODBYE_SECONDS = 5.0
+_HOOK_TAG = role_tag("hook")
+# One session for the jobs of many tasks.
+_WATCHER_TAG = role_tag("watcher")
 # Stands for an object of a schema where only the schema counts.
 _ANY = Identifier("ANY")
 
@@ -83,6 +87,8 @@ class MLJobHook(SnowflakeHook):
     :param visibility_lag: for how many seconds a result may be missing after its job has ended.
     :param payload_grace: for how many seconds a payload on a stage may be taken to be in use; 0 shares none;
         ``[mljobs] payload_grace_seconds`` by default.
+    :param query_tag: QUERY_TAG of the session, by which Snowflake's query history tells whose statements these are. One
+        in ``session_parameters``, of the hook or of its connection, counts more.
 
     All other parameters are those of the base class (``role``, ``warehouse``, ``session_parameters`` …).
     """
@@ -93,9 +99,11 @@ class MLJobHook(SnowflakeHook):
         *,
         visibility_lag: float = 10.0,
         payload_grace: float | None = None,
+        query_tag: str = _HOOK_TAG,
         **kwargs: Any,
     ) -> None:
         super().__init__(snowflake_conn_id=snowflake_conn_id, **kwargs)
+        self.query_tag = query_tag
         self._visibility_lag = visibility_lag
         self._payload_grace = payload_grace
         self._network_timeout = _NETWORK_TIMEOUT_SECONDS
@@ -136,6 +144,7 @@ class MLJobHook(SnowflakeHook):
         hook = copy.copy(self)
         # The base class remembers the Airflow connection, which somebody may have mended since.
         hook.__dict__.pop("_get_static_conn_params", None)
+        hook.query_tag = _WATCHER_TAG
         hook._network_timeout = _WATCHING_TIMEOUT_SECONDS  # noqa: SLF001 (of its own class)
         return hook.get_conn()
 
@@ -182,6 +191,11 @@ class MLJobHook(SnowflakeHook):
             Identifier.parse(database, "database") if database else None,
             Identifier.parse(schema, "schema") if schema else None,
         )
+
+    @property
+    def account_name(self) -> str:
+        """The account of this hook, or of its connection, as that has it."""
+        return str(self._get_static_conn_params.get("account") or "")
 
     @cached_property
     def default_warehouse(self) -> Identifier | None:
@@ -311,4 +325,8 @@ class MLJobHook(SnowflakeHook):
         protocol = self.get_connection(self.get_conn_id()).extra_dejson.get("protocol")
         if protocol:
             params["protocol"] = protocol
+        params["session_parameters"] = {
+            "QUERY_TAG": shortened(self.query_tag),
+            **{name.upper(): value for name, value in (params.get("session_parameters") or {}).items()},
+        }
         return {"network_timeout": self._network_timeout, "login_timeout": _LOGIN_TIMEOUT_SECONDS, **params}

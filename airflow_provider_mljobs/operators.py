@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from queue import SimpleQueue
 from threading import Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -21,7 +22,7 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
 )
 
-from airflow_provider_mljobs import arguments
+from airflow_provider_mljobs import arguments, links
 from airflow_provider_mljobs.alarms import disarm, held_back
 from airflow_provider_mljobs.arguments import is_known, resolved
 from airflow_provider_mljobs.exceptions import (
@@ -32,6 +33,8 @@ from airflow_provider_mljobs.exceptions import (
     ServicesLimitError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.facts import FACTS, facts_of
+from airflow_provider_mljobs.identity import query_tag
 from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.failures import Diagnosis, Failure
 from airflow_provider_mljobs.jobs.functions import called, pack, refuse_empty
@@ -47,10 +50,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.arguments import OnFinish, OnKillAction
     from airflow_provider_mljobs.attempts import Attempts
+    from airflow_provider_mljobs.facts import JobEnd
     from airflow_provider_mljobs.finishing import Finishing
     from airflow_provider_mljobs.gateway.following import Request
     from airflow_provider_mljobs.hooks import MLJobHook, Wait
@@ -79,8 +84,8 @@ class MLJobOperator(BaseOperator):
     the task log, and XCom has ``return_value`` (a function's return value, a script's global ``__return__``),
     ``job_id``, ``status``, ``timeline`` (what the job was doing, and since when), ``logs`` (the tail), ``stage_path``
     (where the job saved files: ``$MLRS_STAGE_RESULT_PATH`` inside the job), ``artifacts`` (these files: path, bytes,
-    md5), for a git source ``git_commit``, and for several instances ``instances`` (exit code and value of each).
-    Example::
+    md5), ``metrics`` (those that it has reported), for a git source ``git_commit``, and for several instances
+    ``instances`` (exit code and value of each). Example::
 
         train = MLJobOperator(
             task_id="train",
@@ -204,6 +209,7 @@ class MLJobOperator(BaseOperator):
         "endpoints": "json",
         "spec_overrides": "json",
     }
+    operator_extra_links = (links.SnowsightLink(), links.RayDashboardLink(), links.MLJobLink())
     ui_color = "#d5f0fa"
 
     # How far the try in this process has come.
@@ -213,6 +219,9 @@ class MLJobOperator(BaseOperator):
     _current: Attempts | None = None
     _wait_for_job: Wait | None = None
     _event: Mapping[str, Any] | None = None
+    # What is known of its job, and how that has ended, for lineage.
+    facts: Mapping[str, Any] = MappingProxyType({})
+    end: JobEnd | None = None
 
     def __init__(  # noqa: PLR0913 (the parameters of a job)
         self,
@@ -356,7 +365,7 @@ class MLJobOperator(BaseOperator):
         if start.step is Step.ATTACH:
             self.log.info("Job %s is there, %s: going on with it.", record.job_id, start.status)
             self._has_job = True
-            self._announce(context, record)
+            self._announce(context, record, submitted_at=start.submitted_at)
             if self._is_ended(attempts):
                 # The kill came before it was known that there is a job.
                 self.hook.cancel(self.hook.job(record.job_id))
@@ -372,15 +381,21 @@ class MLJobOperator(BaseOperator):
         # After a kill there is nothing to wait for but the end, which is this process's to clean up.
         if self.deferrable and not self._is_killed:
             self._defer(request)
-        return self._finish(context, self._wait(request))
+        return self._finish(context, self._wait(context, request))
 
-    def _announce(self, context: Context, record: Record) -> None:
+    def _announce(self, context: Context, record: Record, *, submitted_at: str | None = None) -> None:
         """Tell where the job of this try is: whoever looks for it, alive or crashed, and this try's next phase."""
         self.job_id = record.job_id
         with held_back():
             context["ti"].xcom_push(key="job_id", value=record.job_id)
             if record.stage_path is not None:
                 context["ti"].xcom_push(key="stage_path", value=record.stage_path)
+        self._push_facts(context, record, submitted_at=submitted_at)
+
+    def _push_facts(self, context: Context, record: Record, **submit: str | None) -> None:
+        self.facts = facts_of(self, record, **submit)
+        with held_back():
+            context["ti"].xcom_push(key=FACTS, value=self.facts)
 
     def dry_run(self) -> None:
         """Print the statement that would start the job, with its specification; nothing is asked or touched.
@@ -446,8 +461,14 @@ class MLJobOperator(BaseOperator):
         self._is_killed = True
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         # Its own connection: the task's may be in the middle of a statement.
-        with MLJobHook(self.snowflake_conn_id) as hook:
+        with MLJobHook(self.snowflake_conn_id, query_tag=self.hook.query_tag) as hook:
             hook.cancel(hook.job(str(self.job_id)))
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return what OpenLineage is told of the job of a task that has ended."""
+        from airflow_provider_mljobs.lineage import lineage_of
+
+        return lineage_of(self, task_instance)
 
     @property
     def kill_action(self) -> OnKillAction:
@@ -513,7 +534,7 @@ class MLJobOperator(BaseOperator):
         from airflow_provider_mljobs.jobs.rendering import result_directory
         from airflow_provider_mljobs.tasklog import mask_environment
 
-        spec = self._spec(attempts.origin, record)
+        spec = self._spec(context, attempts.origin, record)
         # What is secret by its name isn't shown, even if a statement or the job's log holds it.
         mask_environment(spec.env_vars)
         client = self.hook.client
@@ -537,6 +558,8 @@ class MLJobOperator(BaseOperator):
         self._has_job = True
         record = record.submitted()
         attempts.remember(record)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._push_facts(context, record, submitted_at=now, query_id=client.connection.query_id)
         self.log.info("Submitted job %s on compute pool %s.", record.job_id, spec.compute_pool)
         if self._is_ended(attempts):
             # The kill came before there was a job to be cancelled.
@@ -572,7 +595,7 @@ class MLJobOperator(BaseOperator):
     def _is_command(self) -> bool:
         return isinstance(self.entrypoint, list | tuple)
 
-    def _spec(self, origin: Origin, record: Record) -> JobSpec:
+    def _spec(self, context: Context, origin: Origin, record: Record) -> JobSpec:
         from airflow_provider_mljobs import assembly
 
         database, schema = self.hook.default_schema
@@ -580,7 +603,8 @@ class MLJobOperator(BaseOperator):
             self,
             self.hook.job(record.job_id).name,
             comment=origin.to_comment(),
-            query_tag=assembly.query_tag_of(origin),
+            query_tag=query_tag(context["ti"]),
+            environment=assembly.environment_of(context),
             database=database,
             schema=schema,
             warehouse=self.hook.default_warehouse,
@@ -644,12 +668,14 @@ class MLJobOperator(BaseOperator):
         )
         raise AssertionError  # defer never returns; this tells the type checker
 
-    def _wait(self, request: Request) -> dict[str, Any]:
+    def _wait(self, context: Context, request: Request) -> dict[str, Any]:
         """Wait in the worker, by the same watcher as the trigger."""
-        from airflow_provider_mljobs.tasklog import TaskLog
+        from airflow_provider_mljobs.tasklog import TaskLog, Watched
 
+        links.show(self, context["ti"])
         events: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self._wait_for_job = self.hook.follow(request, TaskLog(self.log, request.job, events.put))
+        log = TaskLog(self.log, request.job, events.put, Watched(context["ti"], request.job))
+        self._wait_for_job = self.hook.follow(request, log)
         try:
             return events.get()
         finally:
@@ -679,6 +705,8 @@ class MLJobOperator(BaseOperator):
     def _attempts(self, context: Context) -> Attempts:
         from airflow_provider_mljobs.attempts import Attempts
 
+        # Whatever a process does for the task begins with this.
+        self.hook.query_tag = query_tag(context["ti"])
         return Attempts(self, context)
 
     def mask(self, job: QualifiedName) -> None:

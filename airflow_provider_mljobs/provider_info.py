@@ -27,6 +27,9 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": integration, "python-modules": ["airflow_provider_mljobs.hooks"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["airflow_provider_mljobs.triggers"]}],
         "task-decorators": [{"name": "mljob", "class-name": "airflow_provider_mljobs.decorators.mljob_task"}],
+        "extra-links": [
+            f"airflow_provider_mljobs.links.{link}" for link in ("SnowsightLink", "RayDashboardLink", "MLJobLink")
+        ],
         "cli": ["airflow_provider_mljobs.cli_definition.get_mljobs_cli_commands"],
         "config": {
             "mljobs": {

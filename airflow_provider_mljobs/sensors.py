@@ -22,9 +22,12 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.facts import snowsight_url
+from airflow_provider_mljobs.identity import query_tag
 from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.links import SnowsightLink
 from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
 
 if TYPE_CHECKING:
@@ -74,7 +77,11 @@ class MLJobSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("job_id", "name_pattern", "database", "schema", "snowflake_conn_id")
+    operator_extra_links = (SnowsightLink(),)
     ui_color = "#d5f0fa"
+
+    # For the link: where the job is shown that this process has found.
+    snowsight = ""
 
     def __init__(  # noqa: PLR0913 (the parameters of a wait)
         self,
@@ -124,7 +131,7 @@ class MLJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, for Airflow's own loop."""
-        with self._ending():
+        with self._ending(context):
             job = self._find()
             status = JobStatus.UNKNOWN if job is None else self._status(job)
             if job is None or not status.is_terminal:
@@ -137,10 +144,11 @@ class MLJobSensor(BaseSensorOperator):
         :param event: of the trigger after which to look again.
         :param deadline: until when to wait, in seconds since the epoch.
         """
-        with self._ending():
+        with self._ending(context):
             while (job := self._find()) is None:
                 self._pause(deadline)
             self.log.info("Waiting for job %s.", job)
+            self._show_link(job)
             status = self._status(job)
             if status.is_terminal:
                 return self._finish(context, _ended(job, status))
@@ -151,12 +159,13 @@ class MLJobSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger has seen the end of the job."""
-        with self._ending():
+        with self._ending(context):
             return self._finish(context, event)
 
     @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """Log out at the end, and skip the task where Airflow's sensors are told to."""
+    def _ending(self, context: Context) -> Iterator[None]:
+        """Log in as this task, log out at the end, and skip the task where Airflow's sensors are told to."""
+        self.hook.query_tag = query_tag(context["ti"])
         failures = (MLJobError,) if self.never_fail else (MLJobFailedError,)
         try:
             yield
@@ -249,6 +258,7 @@ class MLJobSensor(BaseSensorOperator):
         from airflow_provider_mljobs.tasklog import mask_job, write_output
 
         job, status, verdict = self.hook.job(event["job_id"]), JobStatus(event["status"]), Verdict(event["verdict"])
+        self._show_link(job)
         if verdict is Verdict.TIMED_OUT:
             # The job is somebody else's: it goes on.
             raise AirflowSensorTimeout(f"Job {job} is still {status} after the sensor's timeout of {self.timeout:g} s.")
@@ -275,6 +285,9 @@ class MLJobSensor(BaseSensorOperator):
         if outcome.error is not None:
             raise outcome.error
         return outcome.result.xcom if self.result and outcome.result is not None else str(job)
+
+    def _show_link(self, job: QualifiedName) -> None:
+        self.snowsight = snowsight_url(self.hook.account_name, job)
 
     def _directory(self, job: QualifiedName, status: JobStatus) -> StagePath | None:
         """Return where the job's result is, if it is needed: for the sensor's value, or for the payload's exception."""

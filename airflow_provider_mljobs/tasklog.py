@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mljobs.alarms import held_back
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.following import Report
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
-# XCom of a task: how far a triggerer has watched its job, for the next one.
+# XCom of a task: what is known of its running job, and how far a triggerer has watched it, for the next one.
 WATCHED = "mljob_watched"
+# XCom of a task: where its job's Ray dashboard is, as Airflow keeps links; and what the endpoint of that is called.
+_DASHBOARD_LINK, _DASHBOARD = "_link_RayDashboardLink", "ray-dashboard-endpoint"
+# What jobs say themselves, of all that is known of them.
+_SAID = ("progress", "metrics", "series", "artifacts", "assets")
 # Words and numbers that no secret is made of.
 _EVERYDAY = re.compile(
     r"true|false|yes|no|on|off|none|null|auto|default|[-+]?[0-9.]{0,7}(e[-+]?[0-9]+)?", re.IGNORECASE
@@ -35,7 +40,7 @@ class TaskLog:
     :param log: the task's log.
     :param job: the job.
     :param end: takes the event that ends the wait.
-    :param keep: takes what the next triggerer has to know, should this one die.
+    :param keep: takes what is known of the job, with all that the next triggerer has to know, should this one die.
     """
 
     def __init__(
@@ -67,9 +72,54 @@ class TaskLog:
             case Output(lines, state):
                 write_output(self._log, self._job, lines)
                 if self._keep is not None:
-                    self._keep(state)
+                    self._keep(redacted(state))
             case Ended(event):
-                self._end(event)
+                self._end({**event, "printed": redacted(event["printed"])})
+
+
+class Watched:
+    """Keeps what is known of a running job in XCom, for people and for the next triggerer.
+
+    :param ti: the task instance that waits for the job.
+    :param job: the job.
+    """
+
+    def __init__(self, ti: Any, job: QualifiedName) -> None:
+        self._ti = ti
+        self._job = job
+        self._dashboard = ""
+
+    def __call__(self, state: Mapping[str, Any]) -> None:
+        """Keep what is known now."""
+        self._set(WATCHED, {**state, "job_id": str(self._job)})
+        dashboard = state["endpoints"].get(_DASHBOARD, "")
+        if dashboard != self._dashboard:
+            self._set(_DASHBOARD_LINK, dashboard)
+            self._dashboard = dashboard
+
+    def _set(self, key: str, value: Any) -> None:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        ti = self._ti
+        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+        XCom.set(key=key, value=value, **place)
+
+
+def redacted(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a job with secrets masked in what the job itself has said."""
+    return {key: _redacted(value) if key in _SAID else value for key, value in known.items()}
+
+
+def _redacted(value: Any) -> Any:
+    """Mask secrets in texts. Airflow would also mask what is called like a secret, but tokens may well be a metric."""
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {redact(key): _redacted(item) for key, item in value.items()}
+        case list():
+            return [_redacted(item) for item in value]
+    return value
 
 
 def mask_environment(environment: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.origin import TaskKey
 from airflow_provider_mljobs.jobs.watch import JobWatch
-from airflow_provider_mljobs.tasklog import WATCHED, TaskLog, mask_job
+from airflow_provider_mljobs.tasklog import WATCHED, TaskLog, Watched, mask_job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -115,7 +115,8 @@ class MLJobTrigger(BaseTrigger):
         """Wait until the job is over, then fire one event."""
         loop, began = asyncio.get_running_loop(), time.time()
         ended: asyncio.Future[dict[str, Any]] = loop.create_future()
-        task_log = TaskLog(self.log, self._job, partial(_hand_over, loop, ended), self._keep)
+        keep = None if self.task_instance is None else Watched(self.task_instance, self._job)
+        task_log = TaskLog(self.log, self._job, partial(_hand_over, loop, ended), keep)
         beginning = _submit(_THREADS, partial(self._begin, task_log))
         try:
             await asyncio.wrap_future(beginning)
@@ -124,6 +125,9 @@ class MLJobTrigger(BaseTrigger):
             # The trigger may be cancelled while a thread is still beginning the wait.
             beginning.add_done_callback(_stop)
         await self._settle(began)
+        if self.task_instance is not None:
+            # Airflow writes the whole event to the task's log; the curves, which are most of it, are in XCom.
+            event["printed"].pop("series", None)
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
@@ -144,7 +148,7 @@ class MLJobTrigger(BaseTrigger):
             self.log.info(
                 "Another triggerer has watched job %s until %s; what it printed since may appear twice.",
                 self.job_id,
-                state["at"],
+                state["shown_until"],
             )
         watch = JobWatch(
             deadline=self.deadline, queue_deadline=self.queue_deadline, timeout=self.timeout, patience=self.patience
@@ -173,22 +177,9 @@ class MLJobTrigger(BaseTrigger):
         except Exception:  # noqa: BLE001 (whatever it is: a trigger that fails for that would end a healthy job)
             self.log.warning("What job %s has printed may appear twice: XCom %s can't be read.", self.job_id, WATCHED)
             return {}
-        return state if state and state["job_id"] == self.job_id else {}
-
-    def _keep(self, state: Mapping[str, Any]) -> None:
-        from airflow.sdk.execution_time.xcom import XCom
-
-        ti = self.task_instance
-        if ti is None:
-            return
-        XCom.set(
-            key=WATCHED,
-            value={**state, "job_id": self.job_id},
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=ti.map_index,
-        )
+        # The end of a task leaves one without a place in the log.
+        is_ours = isinstance(state, dict) and state.get("job_id") == self.job_id and "shown_until" in state
+        return state if is_ours else {}
 
     async def _settle(self, began: float) -> None:
         """Wait until the worker that deferred the task is surely done with it.
@@ -248,8 +239,12 @@ class MLJobTrigger(BaseTrigger):
     def _hook(self) -> MLJobHook:
         # Imported here: Airflow imports trigger modules on the event loop.
         from airflow_provider_mljobs.hooks import MLJobHook
+        from airflow_provider_mljobs.identity import query_tag
 
-        return MLJobHook(self.snowflake_conn_id)
+        hook = MLJobHook(self.snowflake_conn_id)
+        if self.task_instance is not None:
+            hook.query_tag = query_tag(self.task_instance)
+        return hook
 
 
 def _submit(threads: ThreadPoolExecutor, function: Callable[[], T]) -> Future[T]:

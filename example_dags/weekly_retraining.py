@@ -67,16 +67,21 @@ def weekly_retraining():
         import xgboost
         from sklearn.metrics import log_loss, roc_auc_score
 
+        from mljobs import report
+
         session.file.get(f"{model_directory}/model.json", ".")
         model = xgboost.XGBClassifier()
         model.load_model("model.json")
         held_out = session.table(table).filter("MOD(APPLICATION_ID, 5) = 0").to_pandas()
         predicted = model.predict_proba(held_out[model.get_booster().feature_names])[:, 1]
-        return {
+        metrics = {
             "auc": roc_auc_score(held_out.DEFAULTED, predicted),
             "log_loss": log_loss(held_out.DEFAULTED, predicted),
             "rows": len(held_out),
         }
+        # Airflow's page of the task shows them week by week.
+        report.metrics(**metrics)
+        return metrics
 
     metrics = evaluate(train.output["stage_path"], table)
 

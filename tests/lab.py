@@ -102,7 +102,7 @@ class Airflow:
             errors[context["ti"].task_id] = context["exception"]
 
         for task in dag.tasks:
-            task.on_failure_callback = [remember]
+            task.on_failure_callback = [*task.on_failure_callback, remember]
         run = dag.test(run_conf=params)
         instances = run.get_task_instances()
         return Run(str(run.state), {ti.task_id: str(ti.state) for ti in instances}, errors, instances)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 SHELL = {
     *("operators", "decorators", "sensors", "hooks", "triggers", "tasklog", "retries", "cli", "cli_definition"),
     *("arguments", "assembly", "definitions", "settings", "attempts", "finishing", "alarms", "taskstates"),
+    *("assets", "facts", "identity", "lineage", "links", "plugin", "stats", "ui"),
 }
 FORBIDDEN = {
     "jobs": {"airflow", "snowflake", f"{PACKAGE}.gateway", f"{PACKAGE}.emulator"} | {f"{PACKAGE}.{m}" for m in SHELL},
@@ -123,6 +124,14 @@ def test_the_launcher_needs_the_standard_library_only():
 
     assert [] == [name for name in at_import_time if name.partition(".")[0] not in sys.stdlib_module_names]
     assert [] == [name for name in later if not lies_in(name, LAUNCHER_MAY_USE)]
+
+
+def test_what_jobs_import_needs_the_standard_library_only():
+    """``from mljobs import report`` works in any image, and on a laptop that has nothing else."""
+    trees = [ast.parse(file.read_text()) for file in (ROOT / "mljobs").glob("*.py")]
+    needed = {name.partition(".")[0] for tree in trees for name in imports(tree)}
+
+    assert set() == needed - sys.stdlib_module_names
 
 
 def test_no_import_cycles():

@@ -341,8 +341,8 @@ class TestAnEndThatIsNotTaken:
         """A job that has ended well when it was to be cancelled has ended well."""
 
         class Late(MLJobOperator):
-            def _wait(self, request):
-                event = super()._wait(request)
+            def _wait(self, context, request):
+                event = super()._wait(context, request)
                 return {**event, "verdict": "timed_out", "status": "RUNNING", "message": "timeout"}
 
         assert 7 == Tries(airflow, lambda: Late(source=seven, **SETTINGS)).run()

@@ -2,9 +2,10 @@
 
 import base64
 import importlib.util
+import json
 import threading
 import zipfile
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ DAGS = [
     "function_job",
     "git_source",
     "maintenance",
+    "notifications",
     "own_image",
     "private_packages",
     "ray_cluster",
@@ -229,6 +231,51 @@ def test_weekly_retraining(example, airflow):
     assert {"metrics.json", "model.json"} == {name.rpartition("/")[2] for name in airflow.files}
     assert 1 == len(airflow.query("LIST @ML_PAYLOADS/models/current/model.json"))
     assert metrics == latest_event("loan_default_model").extra
+
+
+@pytest.fixture
+def webhook(monkeypatch):
+    """Take what is posted to the address in the variable; returns the messages."""
+    messages = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AIRFLOW_VAR_MLJOBS_WEBHOOK", f"http://127.0.0.1:{server.server_port}/")
+        yield messages
+        server.shutdown()
+        thread.join()
+
+
+def test_notifications(example, webhook):
+    """A job that fails is told of, with the class of its failure and whose turn it is."""
+    run = example("notifications", rows=0)
+
+    (message,) = webhook
+    assert ("user error", run.xcom("train", "job_id")) == (message["failure"], message["job_id"])
+    assert "There are no rows this week." in message["text"]
+    assert message["text"].endswith("Whose turn: whoever wrote the code.")
+
+
+def test_notifications_of_success(example, webhook):
+    """A job that ends well is nobody's business."""
+    assert ("success", []) == (example("notifications").state, webhook)
+
+
+def test_notifications_without_a_webhook(example, capsys):
+    """The log has them."""
+    example("notifications", rows=0)
+
+    assert "notifications.train has failed, user error: Job" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("dry_run", "expected"), [(True, "would drop 1 job"), (False, "dropped 1 job")])

@@ -140,11 +140,13 @@ MAIN = """
 import ray
 from ray.util import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from mljobs import report
 from shards import total
 
 
 @ray.remote(num_cpus=1)
 def work(number):
+    report.metrics(**{f"shard {number % 3}": number})
     return ray.get_runtime_context().get_node_id(), total(number)
 
 
@@ -161,7 +163,7 @@ __return__ = {
 
 @needs_ray
 def test_ray_spreads_over_the_instances(ray_airflow, tmp_path):
-    """The entrypoint runs on the first one only; its tasks run on all, with the payload's own modules."""
+    """The entrypoint runs on the first one only; its tasks run on all, with the payload's modules, and may report."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source/main.py").write_text(MAIN)
     (tmp_path / "source/shards.py").write_text("def total(n):\n    return sum(range(n))\n")
@@ -170,6 +172,7 @@ def test_ray_spreads_over_the_instances(ray_airflow, tmp_path):
     )
 
     assert {"nodes": 3, "totals": [0, 0, 1, 3, 6, 10, 15, 21, 28], "workers": 2.0} == run.xcom("job")
+    assert {"shard 0", "shard 1", "shard 2"} == run.xcom("job", "metrics").keys()
     assert {0: 0, 1: 0, 2: 0} == containers(ray_airflow)
     assert "Target instance requirement met: 3 instances available" in run.xcom("job", "logs")
     assert "[instance 2] The head has ended." in run.xcom("job", "logs")

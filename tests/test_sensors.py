@@ -2,6 +2,7 @@
 
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
@@ -21,6 +22,7 @@ from airflow_provider_mljobs.triggers import MLJobTrigger
 from tests.lab import POOL, STAGE, submit
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+CONTEXT = {"ti": SimpleNamespace(dag_id="dag", run_id="run", task_id="sensor", map_index=-1, try_number=1)}
 OWN_IMAGE = (
     "EXECUTE JOB SERVICE IN COMPUTE POOL ML_POOL NAME = MLJOBS_DB.PUBLIC.{name} ASYNC = TRUE FROM SPECIFICATION "
     "$${{spec: {{containers: [{{name: main, image: /snowflake/images/snowflake_images/greeter:1.0, "
@@ -121,10 +123,10 @@ def test_a_job_that_comes_later(airflow):
     """A deferrable sensor gives its worker back until it looks again; its deadline stays the same."""
     task = sensor(name_pattern="LATER%", deferrable=True, poke_interval=60, timeout=600)
     with pytest.raises(TaskDeferred) as first:
-        task.execute({})
+        task.execute(CONTEXT)
     submit("LATER_1", talk)
     with pytest.raises(TaskDeferred) as second:
-        task.look({}, None, **first.value.kwargs)
+        task.look(CONTEXT, None, **first.value.kwargs)
 
     until_look = first.value.trigger.moment.timestamp() - time.time()
     assert (DateTimeTrigger, "look") == (type(first.value.trigger), first.value.method_name)
@@ -220,7 +222,7 @@ def test_reschedule(airflow):
     run = airflow.run_task(lambda: sensor(job_id="MLJOB_POKED", mode="reschedule", result=True))
 
     assert {"auc": 0.8} == run.xcom("sensor")
-    assert not sensor(job_id=running, mode="reschedule").poke({})
+    assert not sensor(job_id=running, mode="reschedule").poke(CONTEXT)
 
 
 def test_a_job_without_a_result(airflow):

@@ -12,6 +12,7 @@ from airflow.sdk.serde import deserialize, serialize
 
 from airflow_provider_mljobs import triggers
 from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.jobs.reports import Reported
 from airflow_provider_mljobs.triggers import MLJobTrigger
 from tests.lab import POOL
 
@@ -100,7 +101,7 @@ def test_end_of_job(job, command, status):
         key: value for key, value in event.items() if key not in {"timeline", "printed"}
     }
     assert f"finishing: {status}" == "{phase}: {message}".format(**event["timeline"][-1])
-    assert {"cursors": {}, "gaps": [], "is_whole": True} == event["printed"]
+    assert {"cursors": {}, "gaps": [], "is_whole": True, **Reported().to_json()} == event["printed"]
 
 
 def test_gone(airflow):
@@ -259,7 +260,7 @@ def test_on_kill_drops_no_log_that_it_cannot_read(airflow, job):
 def test_xcom_out_of_reach(job, capsys):
     """How far an earlier triggerer has come is good to know; not to know it ends no job."""
     trigger = MLJobTrigger(job("sleep 0.1"), "snowflake_default", poll_interval=0.1)
-    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
 
     async def first():
         return await anext(aiter(trigger.run()))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.settings import Settings
 
 LOCATOR = "MLJOBS"
+ORGANIZATION = "EMBEDDED"
 USER = "MLJOBS"
 ROLE = "ACCOUNTADMIN"
 
@@ -30,6 +31,7 @@ class Account:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.locator = LOCATOR
+        self.organization = ORGANIZATION
         self.user = USER
         self.role = ROLE
         # Where jobs log in; the server fills them in once its socket is bound.

@@ -30,6 +30,7 @@ class Session:
 
     :param id: the number that clients see.
     :param job_token: the token of the job that logged in; ``None`` for the account's user.
+    :param service: database and schema of that job.
     :param engine: the session's connection to the SQL engine.
     :param last_query_id: the latest statement, for ``LAST_QUERY_ID()``.
     :param active_query_id: the statement that the SQL engine runs now.
@@ -45,6 +46,7 @@ class Session:
     schema: str | None = None
     warehouse: str | None = None
     job_token: str | None = None
+    service: tuple[str, str] | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     last_query_id: str | None = None

@@ -108,8 +108,11 @@ class Settings:
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
     :param log_retention: seconds for which SYSTEM$GET_SERVICE_LOGS knows a container after its end; without it as long
         as the service exists. A real node is reused after about 30 seconds or less.
-    :param event_table: whether there is one: without it SPCS_GET_LOGS and SPCS_GET_EVENTS are unknown (2143).
-    :param event_table_lag: seconds until lines and events arrive there; in a real account minutes.
+    :param event_table: whether there is one: without it SPCS_GET_LOGS, _EVENTS and _METRICS are unknown (2143).
+    :param event_table_lag: seconds until lines, events and metrics arrive there; in a real account minutes.
+    :param metric_interval: seconds between two measurements of a container; in a real account about 30.
+    :param endpoint_ready: when a job that runs can be told the address of its public endpoints; in a real account
+        after some minutes.
     :param session_lifetime: seconds until a session token expires and the client has to renew it.
     :param clock: the seconds by which sessions expire; tests give their own.
     :param long_statement: seconds after which a statement is answered "in progress" with a URL to ask again.
@@ -130,12 +133,17 @@ class Settings:
     log_retention: float | None = None
     event_table: bool = True
     event_table_lag: float = 0.0
+    metric_interval: float = 1.0
+    endpoint_ready: Ready = field(default_factory=Ready)
     session_lifetime: float = 3600.0
     clock: Callable[[], float] = time.monotonic
     long_statement: float = 40.0
 
     def __post_init__(self) -> None:
-        """Refuse a limit below zero."""
+        """Refuse a limit below zero, and measurements without a pause."""
+        if self.metric_interval <= 0:
+            msg = f"metric_interval must be more than 0 seconds; got {self.metric_interval}"
+            raise ValueError(msg)
         if self.max_services is not None and self.max_services < 0:
             msg = f"max_services must be 0 or more, or None for no limit; got {self.max_services}"
             raise ValueError(msg)

@@ -26,6 +26,7 @@ from airflow_provider_mljobs.gateway.joblogs import LogStore, Source, read_log, 
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads, job_of
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
+from airflow_provider_mljobs.gateway.usage import Usage, read_usage
 from airflow_provider_mljobs.jobs.failures import past_containers
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _NO_HISTORY = 2143
+# Instead of one, Snowflake writes that provisioning is in progress.
+_HOST = re.compile(r"[\w.-]+\.[\w.-]+(?::\d+)?(?:/\S*)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +211,14 @@ class MLJobClient:
             if row["container_name"]
         ]
 
+    def endpoints(self, job: QualifiedName) -> dict[str, str]:
+        """Return the addresses of a running job's public endpoints, by name; empty while one is being provisioned."""
+        return {
+            str(row["name"]): f"https://{row['ingress_url']}" if _HOST.fullmatch(str(row["ingress_url"])) else ""
+            for row in self.connection.rows(statements.show_endpoints(job))
+            if str(row["is_public"]).lower() == "true"
+        }
+
     def past_containers(self, job: QualifiedName) -> list[ContainerEnd]:
         """Return what the job history says of each container of a job that may have been dropped; maybe nothing."""
         rows = self._history(statements.get_job_instances(job))
@@ -279,6 +290,19 @@ class MLJobClient:
             # Dropped: the event table may know what its first container printed.
             return [Source(job, 0, CONTAINER)]
         return sources(job, [(int(each.instance_id), each.name) for each in found])
+
+    def usage(self, job: QualifiedName, since: datetime | None = None) -> Usage:
+        """Return what the containers of a job use, or have used; or why Snowflake doesn't tell.
+
+        :param since: not before the job was submitted, if that is known: it saves Snowflake reading.
+        """
+        found = read_usage(self.connection, job, since)
+        if found.series or found.reason:
+            return found
+        try:
+            return found.explained(_specification(self.describe(job)))
+        except NotFoundOrNotAuthorizedError:
+            return found.explained(None)
 
     def directory(self, job: QualifiedName) -> StagePath:
         """Return a job's own directory on the stage, as its specification says; also for a job of Snowflake's client.

@@ -29,6 +29,7 @@ from airflow_provider_mljobs.jobs.failures import (
     diagnose,
     diagnose_wait,
 )
+from airflow_provider_mljobs.jobs.reports import Reported
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, earliest_failure
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
@@ -61,6 +62,7 @@ class Outcome:
     :param instances: how each instance of a job of several ended.
     :param artifacts: what the job has saved on the stage: path, bytes, md5; ``None`` if it has no directory there.
     :param is_taken: whether nobody needs the result's file any more.
+    :param reported: what the job has reported up to its end, as far as its log could be read.
     """
 
     status: JobStatus
@@ -71,6 +73,7 @@ class Outcome:
     instances: tuple[InstanceResult, ...] = ()
     artifacts: list[dict[str, Any]] | None = None
     is_taken: bool = True
+    reported: Reported = field(default_factory=Reported)
 
     @property
     def is_unread(self) -> bool:
@@ -142,7 +145,8 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
 def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     """Read log, result and files; an error in it says that these can't be read."""
     job, directory, status = ending.job, ending.directory, ending.status
-    outcome = _with_log(client, job, ending.printed, Outcome(status=status, log=None))
+    before = ending.printed
+    outcome = _with_log(client, job, before, Outcome(status=status, log=None, reported=before.reported))
     if directory is None:
         return outcome
     is_done = status is JobStatus.DONE
@@ -208,7 +212,7 @@ def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome
     except SnowflakeUnavailableError as error:
         logger.warning("The log of job %s can't be read now: %s", job, error)
         return outcome
-    return replace(outcome, log=log.text, unseen=log.unseen)
+    return replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported)
 
 
 def _error(client: MLJobClient, ending: Ending, outcome: Outcome, tail: str) -> MLJobFailedError | None:

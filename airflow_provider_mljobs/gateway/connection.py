@@ -86,13 +86,15 @@ class Connection:
 
     :param connect: opens a connection, e.g. ``MLJobHook.get_conn``.
 
-    ``statements`` counts what was to be sent, logins that failed included.
+    ``statements`` counts what was to be sent, logins that failed included. ``query_id`` is Snowflake's id of the last
+    statement that went well.
     """
 
     def __init__(self, connect: Callable[[], SnowflakeConnection]) -> None:
         self._connect = connect
         self._connection: SnowflakeConnection | None = None
         self.statements = 0
+        self.query_id: str | None = None
 
     @property
     def role(self) -> str:
@@ -141,6 +143,7 @@ class Connection:
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)
+                self.query_id = cursor.sfqid
                 return [column.name.lower() for column in cursor.description or ()], cursor.fetchall()
         except _vendor_errors() as error:
             raise translate(error) from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_news, sources
+from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Step, Verdict, to_event
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
 logger = logging.getLogger(__name__)
+# Snowflake takes minutes to provision an endpoint.
+_ENDPOINTS_SECONDS = 30.0
 # The most of a job's log that one turn may bring, roughly; then it is others' turn.
 _MOST_CHARACTERS = 256 * 1024
 
@@ -41,10 +45,11 @@ class Secrets:
 
 @dataclass(frozen=True)
 class Output:
-    """New lines of the job's log.
+    """New lines of the job's log, and what is known of the job.
 
-    :param lines: whole lines, readable.
-    :param state: what another process has to know to go on from where these lines begin: see :class:`Request`.
+    :param lines: whole lines, readable; maybe none.
+    :param state: all that is known, and what another process has to know to go on from where these lines begin: see
+        :class:`Request`.
     """
 
     lines: Sequence[str]
@@ -102,8 +107,11 @@ class Following:
         self.is_active = True
         self._tell = tell
         self._layout: Layout | None = None
+        self._endpoints: Mapping[str, str] = {}
+        self._endpoints_due = 0.0
         self._turn = 0
-        self._state = self._snapshot(self.printed, now)
+        self._told = self._known(self.printed)
+        self._place = _place(self.printed, now)
         self._is_behind = False
         self._lock = threading.Lock()
         # Held while lines are handed over and noted as shown: the end must not be told in between.
@@ -162,7 +170,7 @@ class Following:
         )
 
     def read(self, client: MLJobClient, now: float, *, is_final: bool = False) -> int:
-        """Read what is new of the job's log and tell it; returns how many characters that were.
+        """Read what is new of the job's log and tell it; returns how many characters that were, with its reports.
 
         :param is_final: whether the job is over, so that nothing more will come.
         """
@@ -177,13 +185,24 @@ class Following:
                 lines += news or ()
                 # Who is left out of a turn that has become too long is first in the next one.
                 self._turn += 1
-                if _characters(lines) > _MOST_CHARACTERS and not is_final:
+                if printed.characters > _MOST_CHARACTERS and not is_final:
                     break
             printed.is_whole = is_whole
+            self._find_endpoints(client, found, now)
         finally:
             # What has been read is told whatever comes then: the next turn goes on behind it.
             self._show(lines, printed, now)
-        return _characters(lines)
+        return printed.characters
+
+    def _find_endpoints(self, client: MLJobClient, found: Sequence[Source], now: float) -> None:
+        """Ask where the public endpoints of a running job of several instances are, until they are there."""
+        if self.watch.status is not JobStatus.RUNNING or len({source.instance for source in found}) <= 1:
+            self._endpoints, self._endpoints_due = {}, 0.0
+        elif now >= self._endpoints_due:
+            self._endpoints_due = now + _ENDPOINTS_SECONDS
+            self._endpoints = client.endpoints(self.job)
+            if all(self._endpoints.values()):
+                self._endpoints_due = math.inf
 
     @property
     def cost(self) -> int:
@@ -215,27 +234,37 @@ class Following:
             self._show([], self.printed, now)
 
     def _show(self, lines: Sequence[str], printed: Printed, now: float) -> None:
-        """Tell new lines, with the state as it was before them, and note them as shown if they were taken.
+        """Tell new lines and what is known, with the place in the log before them, and note them if they were taken.
 
-        Whoever takes both writes them in different places. Were the newest state safe before its lines are, a crash in
-        between would lose them; so a state is only told with the next turn, and a crash repeats some lines.
+        Whoever takes both writes them in different places. Were the new place safe before the lines are, a crash in
+        between would lose them; so a place is only told with the next turn, and a crash repeats some lines.
         """
-        kept, current = self._state, self._snapshot(printed, now)
-        has_news = bool(lines) or current["timeline"] != kept["timeline"]
+        known = self._known(printed)
+        has_news = bool(lines) or known != self._told
         with self._showing:
             if not self.is_active:
                 return
-            if (has_news or self._is_behind) and not self._hand_over(Output(lines, kept)):
+            report = Output(lines, {**known, "at": _iso(now), **self._place})
+            if (has_news or self._is_behind) and not self._hand_over(report):
                 return
             self.printed, self._is_behind = printed, has_news
             if has_news:
-                self._state = current
+                self._told, self._place = known, _place(printed, now)
 
-    def _snapshot(self, printed: Printed, now: float) -> dict[str, Any]:
-        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-        timeline = [step.to_xcom() for step in self.watch.timeline]
-        return {**printed.to_json(), "timeline": timeline, "at": at}
+    def _known(self, printed: Printed) -> dict[str, Any]:
+        """Return what people may want to know of the job while it runs."""
+        return {
+            "status": self.watch.status.value,
+            "timeline": [step.to_xcom() for step in self.watch.timeline],
+            **printed.reported.to_json(),
+            "endpoints": {name: url for name, url in self._endpoints.items() if url},
+        }
 
 
-def _characters(lines: Sequence[str]) -> int:
-    return sum(map(len, lines))
+def _place(printed: Printed, now: float) -> dict[str, Any]:
+    """Say how far a log has been shown, and when."""
+    return {**printed.place_to_json(), "shown_until": _iso(now)}
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

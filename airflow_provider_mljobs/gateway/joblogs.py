@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,10 @@ from airflow_provider_mljobs.jobs.logcursor import (
     without_stamps,
 )
 from airflow_provider_mljobs.jobs.logs import readable
+from airflow_provider_mljobs.jobs.reports import Reported, take_reports, without_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -57,10 +59,6 @@ class Source:
     def key(self) -> tuple[int, str]:
         """What tells it from the job's others."""
         return self.instance, self.container
-
-    def shown(self, lines: Iterable[str]) -> list[str]:
-        """Return lines as people read them."""
-        return [f"{self.label}{readable(line)}" for line in lines]
 
 
 class LogStore:
@@ -155,22 +153,36 @@ class Printed:
     :param cursors: how far the log of each container has been read, by instance and name.
     :param gaps: what could not be had, with the container of each.
     :param is_whole: whether everything has been read up to the end.
+    :param reported: what the job has reported up to there.
+    :param characters: how many have been read since this was made or copied.
     """
 
     cursors: dict[tuple[int, str], LogCursor] = field(default_factory=dict)
     gaps: list[tuple[int, str, Gap]] = field(default_factory=list)
     is_whole: bool = False
+    reported: Reported = field(default_factory=Reported)
+    characters: int = 0
 
     def cursor(self, source: Source) -> LogCursor:
         """Return how far a container's log has been read."""
         return self.cursors.get(source.key, LogCursor())
 
+    def shown(self, source: Source, lines: Sequence[str]) -> list[str]:
+        """Return new lines of a container as people read them, and take note of what they report."""
+        self.characters += sum(map(len, lines))
+        texts, self.reported = take_reports(lines, self.reported, time.time())
+        return [f"{source.label}{readable(text)}" for text in texts]
+
     def copy(self) -> Printed:
         """Return another one to go on with."""
-        return Printed(dict(self.cursors), list(self.gaps), self.is_whole)
+        return Printed(dict(self.cursors), list(self.gaps), self.is_whole, self.reported)
 
     def to_json(self) -> dict[str, Any]:
         """Write it as JSON, for the task's event and for the next triggerer."""
+        return {**self.place_to_json(), **self.reported.to_json()}
+
+    def place_to_json(self) -> dict[str, Any]:
+        """Write as JSON how far the log has been read."""
         gaps = [[instance, container, *gap.to_json()] for instance, container, gap in self.gaps]
         return {"cursors": cursors_to_json(self.cursors), "gaps": gaps, "is_whole": self.is_whole}
 
@@ -178,7 +190,8 @@ class Printed:
     def from_json(cls, value: Mapping[str, Any]) -> Printed:
         """Read it again; nothing of it is nothing printed."""
         gaps = [(int(instance), str(name), Gap(*gap)) for instance, name, *gap in value.get("gaps", ())]
-        return cls(cursors_from_json(value.get("cursors", {})), gaps, bool(value.get("is_whole")))
+        cursors = cursors_from_json(value.get("cursors", {}))
+        return cls(cursors, gaps, bool(value.get("is_whole")), Reported.from_json(value))
 
 
 def sources(job: QualifiedName, containers: Sequence[tuple[int, str]]) -> list[Source]:
@@ -209,16 +222,20 @@ class WholeLog:
 
     :param text: what is to be had of it now: of a long one the end.
     :param unseen: the lines of it that aren't in the task's log yet.
+    :param reported: all that the job has reported.
     """
 
     text: str
     unseen: tuple[str, ...]
+    reported: Reported
 
 
 def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> WholeLog:
     """Return the log of a job that is over; what the nodes don't have comes from the event table, if there is one."""
     texts: list[str] = []
     unseen: list[str] = []
+    # Should the next one not be answered, all of it is read again.
+    printed = printed.copy()
     for source in found:
         earlier = [gap for *key, gap in printed.gaps if tuple(key) == source.key]
         tail = store.tail(source)
@@ -229,13 +246,17 @@ def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> Who
         else:
             text = without_stamps(tail)
             unseen += _take(source, tail, printed, is_final=True, store=store)
-        unseen += _filled(store, source, earlier)
-        texts.append(_labelled(source, "\n".join(map(readable, text.split("\n")))))
-    return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen))
+        unseen += _filled(store, source, earlier, printed)
+        texts.append(_labelled(source, "\n".join(map(readable, without_reports(text).split("\n")))))
+    return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen), printed.reported)
 
 
 def read_log(store: LogStore, source: Source) -> str:
     """Return the log of one container, as much as is to be had; a missing beginning is announced."""
+    return without_reports(_raw_log(store, source))
+
+
+def _raw_log(store: LogStore, source: Source) -> str:
     tail = store.tail(source)
     text = "" if tail is None else without_stamps(tail)
     if tail is not None and not tail.is_cut:
@@ -275,10 +296,10 @@ def _take(source: Source, tail: Tail, printed: Printed, *, is_final: bool, store
     found = news(printed.cursor(source), tail, is_final=is_final)
     if found.cursor != LogCursor():
         printed.cursors[source.key] = found.cursor
-    lines = source.shown(found.lines)
+    lines = printed.shown(source, found.lines)
     if found.gap is None or (*source.key, found.gap) in printed.gaps:
         return lines
-    filled = _missing(store, source, found.gap) if store is not None else None
+    filled = _missing(store, source, found.gap, printed) if store is not None else None
     if filled is not None:
         return [*filled, *lines]
     printed.gaps = [*printed.gaps, (*source.key, found.gap)][-_MOST_GAPS:]
@@ -302,11 +323,12 @@ def _from_table(source: Source, kept: Sequence[tuple[datetime, str]], printed: P
     """Return what an event table has behind the place up to which a log was read; say so if it has nothing."""
     cursor = printed.cursor(source)
     if kept:
-        lines = source.shown(behind(cursor, kept))
-        if len(kept) < _MOST_KEPT or len(lines) < len(kept):
+        new = behind(cursor, kept)
+        lines = printed.shown(source, new)
+        if len(kept) < _MOST_KEPT or len(new) < len(kept):
             return lines
         first = statements.spcs_get_logs(source.job, source.instance, source.container, start=cursor.stamp or _EPOCH)
-        return [f"{source.label}[… only the last {len(lines)} lines; this finds those before them: {first}]", *lines]
+        return [f"{source.label}[… only the last {len(new)} lines; this finds those before them: {first}]", *lines]
     if printed.is_whole:
         return []
     since = f" What it printed after {cursor.stamp} can't be shown." if cursor.stamp else ""
@@ -314,21 +336,21 @@ def _from_table(source: Source, kept: Sequence[tuple[datetime, str]], printed: P
     return [f"{source.label}[The log of instance {source.instance}, container {source.container} {gone}{since}]"]
 
 
-def _filled(store: LogStore, source: Source, gaps: Sequence[Gap]) -> list[str]:
+def _filled(store: LogStore, source: Source, gaps: Sequence[Gap], printed: Printed) -> list[str]:
     """Return what was missing when it was to be shown and an event table has by now."""
     lines: list[str] = []
     for gap in gaps:
-        found = _missing(store, source, gap)
+        found = _missing(store, source, gap, printed)
         if found is not None:
             first = gap.after or "the beginning"
             lines += [f"{source.label}[What was missing above, between {first} and {gap.before}:]", *found]
     return lines
 
 
-def _missing(store: LogStore, source: Source, gap: Gap) -> list[str] | None:
+def _missing(store: LogStore, source: Source, gap: Gap, printed: Printed) -> list[str] | None:
     """Return the lines of a gap from an event table; ``None`` if it doesn't have all of them."""
     if not gap.before:
         return None
     kept = store.kept(source, gap.after and shifted(gap.after, -_MARGIN), shifted(gap.before, _MARGIN))
     lines = gap.filled(kept)
-    return None if lines is None else source.shown(lines)
+    return None if lines is None else printed.shown(source, lines)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.jobs.identifiers import literal, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # So many rows has the answer to a SHOW at most.
 MOST_ROWS = 10_000
+# What an event table calls the instance, in different accounts.
+_INSTANCE_ATTRIBUTES = ("snow.service.container.instance", "snow.service.instance", "snow.container.instance")
 # The number of lines is limited by their size only.
 _ALL_LINES = 1_000_000
 
@@ -162,6 +164,11 @@ def show_service_containers(job: QualifiedName) -> str:
     return f"SHOW SERVICE CONTAINERS IN SERVICE {job}"
 
 
+def show_endpoints(job: QualifiedName) -> str:
+    """List the endpoints of a job with the addresses of the public ones."""
+    return f"SHOW ENDPOINTS IN SERVICE {job}"
+
+
 def get_job_history(job: QualifiedName) -> str:
     """Look a job up that may have been dropped."""
     return _from_history("STATUS, MESSAGE", job)
@@ -219,29 +226,81 @@ def show_event_table() -> str:
 def event_table_logs(  # noqa: PLR0913 (the table, and what spcs_get_logs takes)
     table: QualifiedName, job: QualifiedName, instance: int, container: str, *, start: str, end: str | None, most: int
 ) -> str:
-    """Read a container's log from the event table itself, where its function isn't enabled; the last line first.
-
-    The attribute that has the instance is called differently in different accounts.
-    """
-    attributes = {
-        "snow.database.name": job.database.value,
-        "snow.schema.name": job.schema.value,
-        "snow.service.name": job.name.value,
-        "snow.service.container.name": container,
-    }
+    """Read a container's log from the event table itself, where its function isn't enabled; the last line first."""
+    instances = " OR ".join(f"{_attribute(name)} = '{instance:d}'" for name in _INSTANCE_ATTRIBUTES)
     conditions = [
-        f"RESOURCE_ATTRIBUTES[{literal(name)}]::STRING = {literal(value)}" for name, value in attributes.items()
+        *_of_service(job),
+        f"{_attribute('snow.service.container.name')} = {literal(container)}",
+        f"({instances})",
+        f"TIMESTAMP >= TO_TIMESTAMP_NTZ({literal(start.removesuffix('Z'))})",
     ]
-    instances = " OR ".join(
-        f"RESOURCE_ATTRIBUTES[{literal(name)}]::STRING = '{instance:d}'"
-        for name in ("snow.service.container.instance", "snow.service.instance", "snow.container.instance")
-    )
-    conditions += [f"({instances})", f"TIMESTAMP >= TO_TIMESTAMP_NTZ({literal(start.removesuffix('Z'))})"]
     if end is not None:
         conditions.append(f"TIMESTAMP <= TO_TIMESTAMP_NTZ({literal(end.removesuffix('Z'))})")
     return (
         f"SELECT TIMESTAMP, VALUE FROM {table} WHERE RECORD_TYPE = 'LOG' AND {' AND '.join(conditions)} "
         f"ORDER BY TIMESTAMP DESC LIMIT {most:d}"
+    )
+
+
+def _attribute(name: str) -> str:
+    return f"RESOURCE_ATTRIBUTES[{literal(name)}]::STRING"
+
+
+def _of_service(job: QualifiedName) -> list[str]:
+    """Return what holds for the rows of an event table that are a job's."""
+    names = {"database": job.database, "schema": job.schema, "service": job.name}
+    return [f"{_attribute(f'snow.{kind}.name')} = {literal(name.value)}" for kind, name in names.items()]
+
+
+def spcs_get_metrics(job: QualifiedName, metrics: Collection[str], *, start: str, points: int, most: int) -> str:
+    """Read what the platform has measured of the containers of a job, thinned.
+
+    :param metrics: the names of metrics.
+    :param start: only what was measured from this time on; without, it would be that of a day.
+    :param points: so many values at most of a metric of a container; each stands for the time up to it.
+    :param most: so many rows at most.
+    """
+    return _thinned(
+        "SELECT METRIC_NAME AS METRIC, INSTANCE_ID AS INSTANCE, CONTAINER_NAME AS CONTAINER, TIMESTAMP, "
+        f"VALUE::STRING AS AMOUNT FROM TABLE({job}!SPCS_GET_METRICS(START_TIME => TO_TIMESTAMP_LTZ({literal(start)})))",
+        metrics,
+        points,
+        most,
+    )
+
+
+def event_table_metrics(
+    table: QualifiedName, job: QualifiedName, metrics: Collection[str], *, start: str, points: int, most: int
+) -> str:
+    """Read the same from the event table itself, where the function isn't enabled or the job has been dropped.
+
+    Newer tables have the name of a metric in another place, and values that say their type.
+    """
+    values = ", ".join(f"VALUE{place}::STRING" for place in ("['double_value']", "['int_value']", ""))
+    moment = f"TO_TIMESTAMP_NTZ({literal(start.removesuffix('Z'))})"
+    return _thinned(
+        "SELECT COALESCE(RECORD['metric']['name']::STRING, RECORD['name']::STRING) AS METRIC, "
+        f"COALESCE({', '.join(map(_attribute, _INSTANCE_ATTRIBUTES))}, '0')::INT AS INSTANCE, "
+        f"{_attribute('snow.service.container.name')} AS CONTAINER, TIMESTAMP, COALESCE({values}) AS AMOUNT "
+        f"FROM {table} WHERE RECORD_TYPE = 'METRIC' AND {' AND '.join(_of_service(job))} AND TIMESTAMP >= {moment}",
+        metrics,
+        points,
+        most,
+    )
+
+
+def _thinned(samples: str, metrics: Collection[str], points: int, most: int) -> str:
+    """Make of samples, those of several GPUs at a time among them, series of so many points at most."""
+    names = ", ".join(literal(name) for name in metrics)
+    series = "INSTANCE, CONTAINER, METRIC"
+    at_a_time = (
+        f"SELECT {series}, DATE_PART(EPOCH_SECOND, TIMESTAMP) AS AT_SECOND, AVG(TRY_TO_DOUBLE(AMOUNT)) AS AVERAGE, "
+        f"MAX(TRY_TO_DOUBLE(AMOUNT)) AS HIGHEST FROM ({samples}) WHERE METRIC IN ({names}) GROUP BY {series}, AT_SECOND"
+    )
+    in_parts = f"SELECT *, NTILE({points:d}) OVER (PARTITION BY {series} ORDER BY AT_SECOND) AS PART FROM ({at_a_time})"
+    return (
+        f"SELECT {series}, MAX(AT_SECOND) AS SECONDS, AVG(AVERAGE) AS MEAN, MAX(HIGHEST) AS PEAK FROM ({in_parts}) "
+        f"GROUP BY {series}, PART ORDER BY {series}, SECONDS LIMIT {most:d}"
     )
 
 

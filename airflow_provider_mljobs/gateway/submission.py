@@ -139,6 +139,8 @@ class Submission:
                 f"its COMMENT is {comment!r}. Rename the task, or have that job dropped by whoever needs it no more."
             )
         logger.info("Job %s was submitted before; going on with it.", self.spec.name)
+        # Nobody here knows by which statement.
+        self.connection.query_id = None
         return True
 
     def _remove(self, directory: StagePath) -> None:

@@ -29,8 +29,8 @@ Import = Importable | tuple[Importable, str | None]
 DIRECTORY, INPUT = "imports", "input/imports"
 _MODULE, _ZIP = ".py", ".zip"
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-# The launcher's own modules.
-_RESERVED = {"__main__", "mljob_launcher", "mljob_function"}
+# What every payload has.
+_RESERVED = {"__main__", "mljob_launcher", "mljob_function", "mljobs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,8 +212,9 @@ def _name(what: str, path: str, name: str | None, place: Place) -> str:
         )
     top = dotted.partition(".")[0]
     if top in sys.stdlib_module_names or top in _RESERVED:
+        whose = "the job's" if top in _RESERVED else "Python's"
         raise InvalidJobSpecError(
-            f"{what} can't be imported as {dotted!r}: it would hide Python's own {top!r}. Give it another name: "
+            f"{what} can't be imported as {dotted!r}: it would hide {whose} own {top!r}. Give it another name: "
             f"({path!r}, 'my_{top}')."
         )
     return dotted

@@ -38,6 +38,8 @@ ARCHIVE = "payload.pyz"
 # How the directory on the stage is called in which it lies.
 PREFIX = "payload_"
 _LAUNCHER = Path(__file__).with_name("launcher")
+# What jobs can import of ours.
+_MLJOBS = Path(__file__).parents[2] / "mljobs"
 _MAIN = b"import sys\n\nfrom mljob_launcher.main import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE, _PROGRAM_MODE = 0o100644 << 16, 0o100755 << 16
@@ -172,6 +174,8 @@ class Payload:
         content["__main__.py"] = _MAIN
         for module in _LAUNCHER.glob("*.py"):
             content[f"mljob_launcher/{module.name}"] = module.read_bytes()
+        for module in _MLJOBS.glob("*.py"):
+            content[f"inside/mljobs/{module.name}"] = module.read_bytes()
         document = {
             **manifest,
             "protocol": PROTOCOL,

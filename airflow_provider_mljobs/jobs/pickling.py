@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+# Each payload has them, wherever they are installed here.
+_INSIDE = {"mljobs", "mljobs.report"}
+
 
 def pickled_by() -> dict[str, str]:
     """Say who pickles here: what the job needs to read it."""
@@ -82,7 +85,7 @@ def is_available(module: Any, importable: Collection[str] = ()) -> bool:
     :param importable: names of modules and packages that travel with the payload.
     """
     name = getattr(module, "__name__", "")
-    if any(name == given or name.startswith(f"{given}.") for given in importable):
+    if name in _INSIDE or any(name == given or name.startswith(f"{given}.") for given in importable):
         return True
     # A package without an __init__.py has a path but no file; a built-in module has neither.
     places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import lab
-from tests.benchmarks import logs, submit, watch
+from tests.benchmarks import logs, submit, ui, watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,13 @@ def measure_logs() -> None:
     logs.save(found, BUILD)
 
 
+def measure_ui() -> None:
+    """Look at many jobs in a browser."""
+    found = ui.measure()
+    ui.show(found)
+    ui.save(found, BUILD)
+
+
 def measure_job() -> None:
     """Time one function from its call to its result."""
     from airflow_provider_mljobs.hooks import MLJobHook
@@ -119,7 +126,13 @@ def _function(number):
     return number + 1
 
 
-PARTS = {"imports": measure_imports, "submit": measure_submits, "watch": measure_watch, "logs": measure_logs}
+PARTS = {
+    "imports": measure_imports,
+    "submit": measure_submits,
+    "watch": measure_watch,
+    "logs": measure_logs,
+    "ui": measure_ui,
+}
 
 if __name__ == "__main__":
     main(sys.argv[1:])

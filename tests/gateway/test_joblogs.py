@@ -275,12 +275,38 @@ def test_without_an_event_table_a_gap_stays_one(lab):
     source = lab.run(PRINTS_MANY)
     printed = Printed()
     with lab.refused(TABLE, errno=2143):
-        announced, *lines = read_rest(lab.store, [source], printed).unseen
+        announced, *lines = read_news(lab.store, source, printed, is_final=True)
         end = read_rest(lab.store, [source], printed)
 
     assert announced.startswith("[… everything before")
     assert MANY[-len(lines) :] == lines
     assert () == end.unseen
+
+
+REPORTS = """echo before; echo '::mljobs::{"progress": 0.4}'; echo '::mljobs::{"metrics": {"auc": 1}}'; echo behind"""
+
+
+def test_reports_are_taken_out(lab):
+    """They are known then; the log that people read has a line for progress. They count as what has been read."""
+    source = lab.run(REPORTS)
+    printed = Printed()
+    news = read_news(lab.store, source, printed, is_final=True)
+    rest = read_rest(lab.store, [source], Printed())
+
+    assert ["before", "progress 40 %", "behind"] == news == list(rest.unseen)
+    assert "before\nprogress 40 %\nbehind" == rest.text.rstrip() == read_log(lab.store, source).rstrip()
+    assert {"auc": 1} == printed.reported.metrics == rest.reported.metrics
+    assert printed.reported == Printed.from_json(json.loads(json.dumps(printed.to_json()))).reported
+    assert 72 == printed.characters
+
+
+def test_the_rest_may_be_read_again(lab):
+    """Whoever could not take it, because something else was out of reach, gets the same once more."""
+    source, printed = lab.run("seq 5"), Printed()
+
+    first, second = (read_rest(lab.store, [source], printed) for _ in range(2))
+
+    assert ("1", "2", "3", "4", "5") == first.unseen == second.unseen
 
 
 def test_the_launchers_banners_do_not_show(lab):

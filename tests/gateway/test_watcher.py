@@ -1,6 +1,7 @@
 """The watcher against the embedded Snowflake, in emulated time: one listing for all, and no job is given up."""
 
 import queue
+import re
 import threading
 import time
 
@@ -20,6 +21,9 @@ spec:
     image: /snowflake/images/snowflake_images/x:1
     command: ["sh", "-c", "{command}"]
     env: {{DB_PASSWORD: hunter22}}
+  endpoints:
+  - {{name: dashboard, port: 8265, public: true}}
+  - {{name: inner, port: 8266}}
 """
 SPEED = 60.0
 # Of sixty statements a minute, those of ten seconds can be saved. A turn needs one that is left, and may send two: the
@@ -57,7 +61,7 @@ def server():
         VirtualJob(name="CHATTY_%", seconds=1.0, log_lines=50),
         VirtualJob(name="ENDLESS_%", seconds=10_000),
     )
-    with serve(virtual_jobs=jobs) as server:
+    with serve(virtual_jobs=jobs, endpoint_ready=Ready(polls=2)) as server:
         run(server, "CREATE COMPUTE POOL ML_POOL MIN_NODES = 1 MAX_NODES = 50 INSTANCE_FAMILY = CPU_X64_S")
         yield server
 
@@ -550,12 +554,29 @@ def test_the_log_of_several_instances(lab):
     assert ["[instance 0] I am 0", "[instance 1] I am 1"] == sorted(follower.lines)
 
 
+@pytest.mark.parametrize(("replicas", "asked"), [(2, 3), (1, 0)], ids=["several", "one"])
+def test_public_endpoints(lab, server, replicas, asked):
+    """Where they are is told of a running job of several instances; asked for until Snowflake has provisioned them."""
+    (job,) = lab.start("OPEN", command="for i in $(seq 20); do echo line $i; sleep 0.1; done", replicas=replicas)
+    follower = Follower(lab.watcher(), job, log_interval=5)
+    follower.until(Ended)
+
+    states = [report.state for report in follower.seen if isinstance(report, Output)]
+    known = {url for state in states for url in state["endpoints"].values()}
+    assert {name for state in states for name in state["endpoints"]} == ({"dashboard"} if asked else set())
+    assert all(re.fullmatch(r"https://[\w-]+\.snowflakecomputing\.app", url) for url in known)
+    assert {} == states[-1]["endpoints"]
+    assert asked == len(server.statements.matching("SHOW ENDPOINTS"))
+
+
 def test_another_process_goes_on_with_the_log(lab):
     """With what the first has left, the second goes on before the first's latest lines: none of the others twice."""
     (job,) = lab.start("HANDED_OVER", command="for i in $(seq 60); do echo line $i; sleep 0.05; done")
     watcher = lab.watcher()
     first = Follower(watcher, job, log_interval=5)
-    told = [first.until(Output) for _ in range(3)]
+    told = []
+    while sum(bool(report.lines) for report in told) < 2:
+        told.append(first.until(Output))
     watcher.stop(first.following)
 
     second = Follower(lab.watcher(), job, log_interval=5, state=told[-1].state)

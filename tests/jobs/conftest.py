@@ -64,10 +64,10 @@ def run(tmp_path, spec, runtime):
     """Run a payload; keyword arguments are the environment of the container beside that of the specification.
 
     ``staged`` are files and directories on stages: where they lie here, by what COPY FILES is told. ``python`` are
-    options of the interpreter.
+    options of the interpreter. ``stdout`` is where it prints, if that isn't a pipe.
     """
 
-    def run(payload, arguments=None, env_vars=None, staged=None, python=(), **environment):
+    def run(payload, arguments=None, env_vars=None, staged=None, python=(), stdout=subprocess.PIPE, **environment):
         arguments = arguments or Arguments.of_script(())
         job = spec(env_vars=env_vars or {})
         text = render(specification(job, job.stage / "payload_1", arguments, runtime))
@@ -86,10 +86,11 @@ def run(tmp_path, spec, runtime):
             [sys.executable, *python, stage / ARCHIVE],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **mounted, **environment},
             cwd=tmp_path,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             check=False,
         )
-        return Run(ended.returncode, ended.stdout.decode(), ended.stderr.decode(), result)
+        return Run(ended.returncode, (ended.stdout or b"").decode(), ended.stderr.decode(), result)
 
     return run
 

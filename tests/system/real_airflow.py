@@ -141,64 +141,91 @@ def free_port():
         return listener.getsockname()[1]
 
 
-class RealAirflow:
-    """An Airflow with all its processes, and a DAG for each scenario.
+def _address(path=""):
+    """Choose a URL that nobody uses, and return it with the settings for it."""
+    port = free_port()
+    url = f"http://{_HERE}:{port}{path}"
+    return url, {"API__BASE_URL": url, "API__PORT": str(port)}
+
+
+def _variables(settings):
+    return {f"AIRFLOW__{name}": value for name, value in settings.items()}
+
+
+class AirflowProcesses:
+    """An Airflow with all its processes, and the DAG files that are put into ``dags`` before it is started.
 
     :param home: an empty directory.
     :param snowflake: the embedded Snowflake that ``snowflake_default`` points to.
     :param database: the directory of a Postgres' socket.
-    :param scenarios: what is special about the task of each scenario, by its name: arguments of the operator,
-        ``dagrun_timeout`` of its DAG, ``mapped`` with the number of its instances.
+    :param settings: further ones, by their environment variables without ``AIRFLOW__``.
     """
 
-    def __init__(self, home, snowflake, database, scenarios):
+    def __init__(self, home, snowflake, database, settings=None):
         self.home = home
         self.snowflake = snowflake
         self.triggerers = []
         self._database = database
         self._processes = []
-        port = free_port()
-        url = f"http://{_HERE}:{port}"
-        settings = _SETTINGS | {
-            "API__BASE_URL": url,
-            "API__PORT": str(port),
-            "CORE__DAGS_FOLDER": str(home / "dags"),
-            "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        self.dags = home / "dags"
+        self.dags.mkdir()
+        self.url, address = _address()
+        settings = {
+            **_SETTINGS,
+            **address,
+            "CORE__DAGS_FOLDER": str(self.dags),
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow@/postgres?host={database}",
+            **(settings or {}),
         }
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             **snowflake.environment,
             "AIRFLOW_HOME": str(home),
-            **{f"AIRFLOW__{name}": value for name, value in settings.items()},
+            **_variables(settings),
         }
-        dags = home / "dags"
-        dags.mkdir()
-        (dags / "scenarios.json").write_text(json.dumps({name: _OPTIONS | own for name, own in scenarios.items()}))
-        (dags / "job.py").write_text(_JOB)
-        (dags / "dags.py").write_text(_DAG_FILE)
-        shutil.copy(MAINTENANCE, dags)
-        self._client = httpx.Client(base_url=url, timeout=60)
-        self._scenarios = scenarios
+        self._client = httpx.Client(base_url=self.url, timeout=60)
 
-    def start(self):
-        """Start everything, and wait until it is ready."""
-        self.ask(f"CREATE COMPUTE POOL {POOL} MIN_NODES = 1 MAX_NODES = 100 INSTANCE_FAMILY = CPU_X64_XS")
-        migrate = self._start("db", "migrate")
-        assert migrate.wait(120) == 0, self._output(migrate)
-        self._start("api-server")
+    def start(self, dags):
+        """Start everything, and wait until it is ready.
+
+        :param dags: how many DAGs there are to be.
+        """
+        self._begin()
         self._scheduler = self._start("scheduler", "--skip-serve-logs")
         self._start("dag-processor")
         self.triggerer()
         wait_until(self._log_in)
-        wait_until(lambda: len(self.api("GET", "dags", params={"limit": 100})["dags"]) == len(self._scenarios) + 1)
+        wait_until(lambda: len(self.api("GET", "dags", params={"limit": 100})["dags"]) == dags)
 
-    def _start(self, *arguments):
-        with (self.home / f"{arguments[0]}.txt").open("wb") as output:
+    def serve(self):
+        """Start only what answers to browsers, and wait until it does."""
+        self._begin()
+        wait_until(self._log_in)
+
+    def _begin(self):
+        migrate = self._start("db", "migrate")
+        assert migrate.wait(120) == 0, self._output(migrate)
+        self._start("api-server")
+
+    def serve_below(self, path):
+        """Serve the same Airflow once more, below a path, and return its URL."""
+        url, address = _address(path)
+        self._start("api-server", settings=address)
+
+        def answers():
+            with suppress(httpx.TransportError):
+                return httpx.get(f"{url}/api/v2/version").raise_for_status()
+
+        wait_until(answers)
+        return url
+
+    def _start(self, *arguments, settings=None):
+        with (self.home / f"{arguments[0]}_{len(self._processes)}.txt").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *arguments],
                 cwd=self.home,
-                env=self.environment,
+                env=self.environment | _variables(settings or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -208,17 +235,21 @@ class RealAirflow:
         return process
 
     def _output(self, process):
-        return (self.home / f"{process.args[3]}.txt").read_text()
+        return (self.home / f"{process.args[3]}_{self._processes.index(process)}.txt").read_text()
 
     def _log_in(self):
         for process in self._processes[1:]:
             assert process.poll() is None, self._output(process)
         try:
-            token = self._client.get("/auth/token").raise_for_status().json()["access_token"]
+            token = self.token()
         except httpx.TransportError:
             return False
         self._client.headers["Authorization"] = f"Bearer {token}"
         return True
+
+    def token(self):
+        """Log in."""
+        return self._client.get("/auth/token").raise_for_status().json()["access_token"]
 
     def stop(self):
         """Kill everything that was started, tasks included."""
@@ -280,6 +311,28 @@ class RealAirflow:
         found = [process for process, title in titles.items() if ti_id in title]
         # The supervisor first: it would report the end of the task.
         return sorted(found, key=lambda process: "LocalExecutor" not in titles[process])
+
+
+class RealAirflow(AirflowProcesses):
+    """An Airflow with all its processes, and a DAG for each scenario.
+
+    :param scenarios: what is special about the task of each scenario, by its name: arguments of the operator,
+        ``dagrun_timeout`` of its DAG, ``mapped`` with the number of its instances.
+    """
+
+    def __init__(self, home, snowflake, database, scenarios):
+        super().__init__(home, snowflake, database)
+        self._scenarios = scenarios
+        options = {name: _OPTIONS | own for name, own in scenarios.items()}
+        (self.dags / "scenarios.json").write_text(json.dumps(options))
+        (self.dags / "job.py").write_text(_JOB)
+        (self.dags / "dags.py").write_text(_DAG_FILE)
+        shutil.copy(MAINTENANCE, self.dags)
+
+    def start(self):
+        """Start everything, and wait until it is ready."""
+        self.ask(f"CREATE COMPUTE POOL {POOL} MIN_NODES = 1 MAX_NODES = 100 INSTANCE_FAMILY = CPU_X64_XS")
+        super().start(len(self._scenarios) + 1)
 
     @contextmanager
     def run(self, name):

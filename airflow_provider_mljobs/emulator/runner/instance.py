@@ -146,10 +146,16 @@ class _Supervisor:
 
 
 class Instance:
-    """A running, or ended, container. Made by :meth:`start`."""
+    """A running, or ended, container. Made by :meth:`start`.
 
-    def __init__(self, supervisor: _Supervisor, log: JobLog, on_exit: Callable[[int], None]) -> None:
+    :param supervisors: how many processes stand between the server and those of the container; ``pid`` is the first.
+    """
+
+    def __init__(
+        self, supervisor: _Supervisor, log: JobLog, on_exit: Callable[[int], None], *, supervisors: int
+    ) -> None:
         self.pid = supervisor.process.pid
+        self.supervisors = supervisors
         self._supervisor = supervisor
         self._log = log
         self._on_exit = on_exit
@@ -167,11 +173,12 @@ class Instance:
         :param on_exit: called once, with the exit code, in a thread of this instance, when all output is in the log;
             perhaps before this method returns.
         """
+        isolation = probe_isolation()
         try:
-            order = prepare(plan, probe_isolation())
+            order = prepare(plan, isolation)
         except (OSError, subprocess.SubprocessError) as error:
             raise RunnerError(str(error)) from error
-        instance = cls(_Supervisor(order), log, on_exit)
+        instance = cls(_Supervisor(order), log, on_exit, supervisors=2 if isolation == "namespace" else 1)
         threading.Thread(target=instance._watch, name=f"container-{instance.pid}", daemon=True).start()
         return instance
 

@@ -120,7 +120,7 @@ class Executor:
             return Result((_MULTIPLE,))
         taken = 0
         for sql in statements:
-            child, _ = self.queries.begin(query.session, sql)
+            child, _ = self.queries.begin(query.session, sql, tag=query.origin.tag)
             child.cancelled = query.cancelled
             query.children.append(child)
             marks = sum(token.kind == "bind" and token.text == "?" for token in tokenize(sql)) if binds else 0

@@ -52,7 +52,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "MULTI_STATEMENT_COUNT": Parameter(1, "How many statements one request may hold, 0 for any number"),
     "PYTHON_CONNECTOR_QUERY_RESULT_FORMAT": Parameter("ARROW", "For clients"),
     "QUERY_CONTEXT_CACHE_SIZE": Parameter(5, "For clients"),
-    "QUERY_TAG": Parameter("", "Stored only"),
+    "QUERY_TAG": Parameter("", "What QUERY_HISTORY shows with each statement, at most 2000 characters"),
     "QUOTED_IDENTIFIERS_IGNORE_CASE": Parameter(False, "Stored only"),  # noqa: FBT003
     "ROWS_PER_RESULTSET": Parameter(0, "Stored only"),
     "STATEMENT_QUEUED_TIMEOUT_IN_SECONDS": Parameter(0, "Stored only"),
@@ -77,6 +77,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "WEEK_OF_YEAR_POLICY": Parameter(0, "Stored only"),
     "WEEK_START": Parameter(0, "Stored only"),
 }
+_LONGEST_TAG = 2000
 # Clients invent parameters of their own; these name spaces are theirs.
 _CLIENT_PREFIXES = ("CLIENT_", "ENABLE_", "FEATURE_", "PYTHON_", "SNOWPARK_", "USE_")
 # What an answer repeats each time: the rest of what clients keep doesn't change while they run.
@@ -113,7 +114,7 @@ def parse_value(name: str, value: object) -> Value:
         return text.upper() in {"TRUE", "1"}
     if known.kind == "NUMBER" and text.lstrip("-").isdigit():
         return int(text)
-    if known.kind == "STRING":
+    if known.kind == "STRING" and (name != "QUERY_TAG" or len(text) <= _LONGEST_TAG):
         return text
     raise SnowflakeError(1008, "22023", f"SQL compilation error:\ninvalid value [{text}] for parameter '{name}'")
 

@@ -217,6 +217,7 @@ class Protocol:
             schema=schema,
             warehouse=_stored(query.get("warehouse")) or identity.warehouse,
             job_token=job_token,
+            service=None if job_token is None else (identity.database, identity.schema),
         )
 
     def _renew(self, request: Request) -> Answer:
@@ -291,11 +292,13 @@ class Protocol:
         binds = wire.decode_binds(body.get("bindings"))
         sql = str(body.get("sqlText") or "")
         describe_only = bool(body.get("describeOnly"))
-        query, is_new = self.queries.begin(session, sql, request_id, describe_only=describe_only)
+        of_statement = body.get("parameters") or {}
+        tag = of_statement.get("QUERY_TAG")
+        query, is_new = self.queries.begin(session, sql, request_id, describe_only=describe_only, tag=tag)
         if is_new:
             if not describe_only:
                 self.statements.add(sql)
-            given = (body.get("parameters") or {}).get("MULTI_STATEMENT_COUNT")
+            given = of_statement.get("MULTI_STATEMENT_COUNT")
             count = int(
                 given if given is not None else parameters.value_of(session.parameters, "MULTI_STATEMENT_COUNT")
             )

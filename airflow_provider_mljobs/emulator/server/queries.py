@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.server.parameters import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,9 +21,54 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.sessions import Session
 
 MOST_QUERIES = 10_000
+# So much of a statement's text the history has.
+LONGEST_TEXT = 100_000
 MOST_BYTES = 512 * 1024 * 1024
 # What a Python value of a row costs, about; exact sizes would cost more than they tell.
 _CELL_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a statement comes from, as it was when it came.
+
+    :param service: database and schema of the job that sent it.
+    :param tag: the session's QUERY_TAG, or one that the statement brought along.
+    """
+
+    session: int
+    user: str
+    service: tuple[str, str] | None
+    role: str
+    database: str | None
+    schema: str | None
+    warehouse: str | None
+    tag: str
+
+    @classmethod
+    def of(cls, session: Session, tag: str | None) -> Origin:
+        """Return the origin of a statement that comes now."""
+        return cls(
+            session.id, session.user, session.service, session.role, session.database, session.schema,
+            session.warehouse, str(value_of(session.parameters, "QUERY_TAG")) if tag is None else tag,
+        )  # fmt: skip
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A statement as the history has it.
+
+    :param text: its beginning.
+    :param rows: how many rows its answer has.
+    """
+
+    id: str
+    text: str
+    origin: Origin
+    started: float
+    ended: float | None = None
+    error: SnowflakeError | None = None
+    rows: int = 0
 
 
 @dataclass(eq=False)
@@ -29,6 +76,7 @@ class Query:
     """One execution of a statement.
 
     :param id: the query id.
+    :param origin: where it comes from.
     :param request_id: the id of the client's request, ``None`` for a part of a multi-statement request.
     :param children: the queries of a multi-statement request; they share its ``cancelled``.
     """
@@ -36,6 +84,7 @@ class Query:
     id: str
     sql: str
     session: Session
+    origin: Origin
     request_id: str | None = None
     describe_only: bool = False
     started: float = field(default_factory=time.time)
@@ -61,6 +110,11 @@ class Query:
         rows = len(self.result.rows) * len(self.result.columns) * _CELL_BYTES
         return len(self.sql) + rows + (self.result.arrow.nbytes if self.result.arrow is not None else 0)
 
+    @cached_property
+    def record(self) -> Record:
+        """What stays of it in the history."""
+        return Record(self.id, self.sql[:LONGEST_TEXT], self.origin, self.started)
+
     def finish(self, outcome: Result | SnowflakeError) -> None:
         """Record the outcome and wake who waits for it."""
         self.ended = time.time()
@@ -70,6 +124,9 @@ class Query:
             self.error = errors.cancelled() if self.cancelled.is_set() else outcome
         else:
             self.result = outcome
+            self.record.rows = len(outcome.rows) if outcome.arrow is None else outcome.arrow.num_rows
+        self.record.error = self.error
+        self.record.ended = self.ended
         self.done.set()
 
     def outcome(self) -> Result:
@@ -85,7 +142,7 @@ class Queries:
     """The queries of a server: all that run and the latest that are done.
 
     :param interrupt: stops the SQL engine in the midst of a query.
-    :param most: how many queries are kept.
+    :param most: how many queries are kept, and how many the history has.
     :param most_bytes: how many bytes their results may take; the newest result is always kept.
     """
 
@@ -100,19 +157,37 @@ class Queries:
         self._by_id: OrderedDict[str, Query] = OrderedDict()
         self._by_request: dict[tuple[int, str], Query] = {}
         self._running: dict[str, Query] = {}
+        self._history: deque[Record] = deque(maxlen=most)
 
     def begin(
-        self, session: Session, sql: str, request_id: str | None = None, *, describe_only: bool = False
+        self,
+        session: Session,
+        sql: str,
+        request_id: str | None = None,
+        *,
+        describe_only: bool = False,
+        tag: str | None = None,
     ) -> tuple[Query, bool]:
-        """Register a query; returns the earlier one and ``False`` if this request has been sent before."""
-        query = Query(str(uuid.uuid4()), sql, session, request_id, describe_only)
+        """Register a query; returns the earlier one and ``False`` if this request has been sent before.
+
+        :param tag: its query tag, if it isn't the session's.
+        """
+        query = Query(str(uuid.uuid4()), sql, session, Origin.of(session, tag), request_id, describe_only)
         with self._lock:
             if request_id is not None:
                 earlier = self._by_request.setdefault((session.id, request_id), query)
                 if earlier is not query:
                     return earlier, False
             self._by_id[query.id] = self._running[query.id] = query
+            if not describe_only:
+                self._history.append(query.record)
         return query, True
+
+    @property
+    def history(self) -> list[Record]:
+        """The latest statements, oldest first; descriptions don't count."""
+        with self._lock:
+            return list(self._history)
 
     def requested(self, session: Session, request_id: str) -> Query | None:
         """Return the query that this request has already started, if any."""

@@ -10,7 +10,7 @@ from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.listing import like
 from airflow_provider_mljobs.emulator.registry import Context, Extension, Function, Statement, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.server import parameters
+from airflow_provider_mljobs.emulator.server import parameters, query_history
 from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def extension(queries: Queries) -> Extension:
         ),
         table_functions=(
             TableFunction("RESULT_SCAN", ours.result_scan, (), "RESULT_SCAN({'query_id' | LAST_QUERY_ID()})"),
+            *query_history.table_functions(queries),
         ),
     )
 

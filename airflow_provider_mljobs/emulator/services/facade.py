@@ -10,6 +10,7 @@ from airflow_provider_mljobs.emulator.listing import like
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension
 from airflow_provider_mljobs.emulator.services import (
+    event_table,
     job_statements as service_statements,
     listings as service_listings,
     ml_jobs,
@@ -79,12 +80,10 @@ class Services:
             ),
             functions=(*FUNCTIONS, *ml_jobs.FUNCTIONS),
             methods=METHODS,
-            # Those of a service read the event table.
-            table_functions=[
-                function
-                for function in TABLE_FUNCTIONS
-                if self._account.settings.event_table or not (function.of_service or function.view)
-            ],
+            table_functions=(
+                *TABLE_FUNCTIONS,
+                *(event_table.TABLE_FUNCTIONS if self._account.settings.event_table else ()),
+            ),
         )
 
     def flush(self) -> None:

@@ -1,19 +1,19 @@
-"""Functions about job services: status, logs, events, waiting, cancelling, history."""
+"""Functions about job services: status, logs, waiting, cancelling, history."""
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, cancelled
+from airflow_provider_mljobs.emulator.moments import read_time, to_nanoseconds, window
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.registry import Function, Method, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.runner.joblog import LogLine, clipped, nanoseconds
+from airflow_provider_mljobs.emulator.runner.joblog import LogLine, clipped
 from airflow_provider_mljobs.emulator.services.errors import (
     container_not_started,
     no_such_container,
@@ -24,7 +24,6 @@ from airflow_provider_mljobs.emulator.services.job_statements import service_nam
 from airflow_provider_mljobs.emulator.services.jobs import JOB_MESSAGES
 from airflow_provider_mljobs.emulator.services.listings import iso, looked_at
 from airflow_provider_mljobs.emulator.services.pools import moment
-from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,43 +32,9 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.services.jobs import InstanceRun, Job
 
 _LOG_BYTES = 100 * 1024
-_DAY = 24 * 3600 * 1_000_000_000
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # what TIMESTAMP_NTZ counts from
 _DEFAULT_HISTORY = 100
 _MOST_HISTORY = 10_000
 _DAYS_OF_HISTORY = 30
-_LOG_COLUMNS = (
-    Column("TIMESTAMP", "timestamp_ntz"),
-    Column("INSTANCE_ID", "fixed"),
-    Column("CONTAINER_NAME"),
-    Column("LOG"),
-    Column("RECORD_ATTRIBUTES", "object"),
-)
-_EVENT_COLUMNS = (
-    Column("TIMESTAMP", "timestamp_ntz"),
-    Column("SEVERITY"),
-    Column("EVENT_NAME"),
-    Column("EVENT_DETAILS", "object"),
-    Column("INSTANCE_ID", "fixed"),
-    Column("CONTAINER_NAME"),
-    Column("RECORD", "object"),
-    Column("RECORD_ATTRIBUTES", "object"),
-)
-_EVENT_TABLE_COLUMNS = (
-    Column("TIMESTAMP", "timestamp_ntz"),
-    Column("START_TIMESTAMP", "timestamp_ntz"),
-    Column("OBSERVED_TIMESTAMP", "timestamp_ntz"),
-    Column("TRACE", "object"),
-    Column("RESOURCE", "object"),
-    Column("RESOURCE_ATTRIBUTES", "object"),
-    Column("SCOPE", "object"),
-    Column("SCOPE_ATTRIBUTES", "object"),
-    Column("RECORD_TYPE"),
-    Column("RECORD", "object"),
-    Column("RECORD_ATTRIBUTES", "object"),
-    Column("VALUE", "variant"),
-    Column("EXEMPLARS", "array"),
-)
 _HISTORY_COLUMNS = (
     Column("QUERY_ID"),
     Column("ID"),
@@ -88,7 +53,6 @@ _HISTORY_COLUMNS = (
     Column("PARAMETERS", "object"),
     Column("MANAGING_OBJECT", "object"),
 )
-_ATTRIBUTES = {stream: json.dumps({"log.iostream": stream}) for stream in ("stdout", "stderr")}
 _COUNTED = {"pendingInstances": "PENDING", "runningInstances": "READY", "succeededInstances": "SUCCEEDED"}
 
 
@@ -128,7 +92,7 @@ class _LogRequest:
             _whole(instance, function),
             str(container),
             None if lines is None else _whole(lines, function),
-            _time(since),
+            read_time(since),
             str(timestamps).upper() == "TRUE",
         )
 
@@ -180,7 +144,7 @@ def _virtual_lines(context: Context, job: Job) -> range:
         return range(0)
     until = job.completed if job.completed is not None else context.account.now()
     numbers = range(1, job.virtual.log_lines + 1)
-    return numbers[: bisect_right(numbers, _to_nanoseconds(until), key=job.line_logged_on)]
+    return numbers[: bisect_right(numbers, to_nanoseconds(until), key=job.line_logged_on)]
 
 
 def _virtual_line(job: Job, number: int) -> LogLine:
@@ -188,7 +152,7 @@ def _virtual_line(job: Job, number: int) -> LogLine:
     return LogLine(job.line_logged_on(number), "stdout", f"line {number} of {count}")
 
 
-def _lines(context: Context, job: Job, instance: int, container: str, since: int) -> Iterator[LogLine]:
+def lines_of(context: Context, job: Job, instance: int, container: str, since: int) -> Iterator[LogLine]:
     """Iterate over what a container printed, from a time on."""
     if job.virtual is None:
         yield from context.account.services.files.log(job.request.id, instance, container).records(since)
@@ -252,124 +216,13 @@ def _cancel(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
     return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
 
 
-def _time(value: Any) -> int | None:
-    """Return an argument as a time, in nanoseconds since the epoch; what has no zone is UTC."""
-    if value is None or value == "":
-        return None
-    try:
-        if str(value).replace(".", "", 1).isdigit():
-            return _to_nanoseconds(float(value))
-        return nanoseconds(value if isinstance(value, datetime) else str(value))
-    except ValueError:
-        raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
-
-
-def _to_nanoseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000_000)
-
-
-def _window(context: Context, named: Mapping[str, Any], names: tuple[str, str], days: int) -> tuple[int, int]:
-    now = _to_nanoseconds(context.account.now())
-    start, end = (_time(named.get(name)) for name in names)
-    begin = start if start is not None else now - days * _DAY
-    # What happens at this very moment belongs to it.
-    return begin, end if end is not None else now + _to_nanoseconds(1)
-
-
-def _event_window(context: Context, named: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the window of a function about the event table, up to what has arrived there."""
-    begin, end = _window(context, named, ("START_TIME", "END_TIME"), 1)
-    lag = context.account.settings.event_table_lag
-    return begin, min(end, _to_nanoseconds(context.account.now() - lag)) if lag else end
-
-
-def _log_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    begin, end = _event_window(context, named)
-    rows = [
-        (_without_zone(line.at), instance, container, line.line, _ATTRIBUTES[line.stream])
-        for line, instance, container in _recorded(context, _past_job(context, name), begin, end)
-    ]
-    return Result(_LOG_COLUMNS, rows, statement="select")
-
-
-def _recorded(context: Context, job: Job, begin: int, end: int) -> list[tuple[LogLine, int, str]]:
-    """Return the lines of a job that the event table has, with instance and container."""
-    level = job.request.specification.log_level
-    streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
-    found = [
-        (line, instance, container.name)
-        for instance in range(job.request.instance_count)
-        for container in job.request.specification.containers
-        for line in _lines(context, job, instance, container.name, begin)
-        if line.stream in streams and line.at <= end
-    ]
-    return sorted(found, key=lambda row: row[0].at)
-
-
-def _event_table_rows(context: Context, *_: Any) -> Result:
-    """Return the event table: of what real ones hold, the logs of containers."""
-    end = _event_window(context, {})[1]
-    rows: list[tuple[Any, ...]] = []
-    for job in context.account.services.past():
-        common = {
-            "snow.database.name": job.name.database,
-            "snow.schema.name": job.name.schema,
-            "snow.service.name": job.name.name,
-            "snow.service.type": "JOB",
-            "snow.compute_pool.name": job.request.pool,
-        }
-        for line, instance, container in _recorded(context, job, 0, end):
-            at = _without_zone(line.at)
-            resource = common | {
-                "snow.service.container.name": container,
-                "snow.service.container.instance": str(instance),
-            }
-            attributes = _ATTRIBUTES[line.stream]
-            value = json.dumps(line.line)
-            rows.append(
-                (at, None, at, *[None] * 2, json.dumps(resource), *[None] * 2, "LOG", None, attributes, value, None)
-            )
-    return Result(_EVENT_TABLE_COLUMNS, rows, statement="select")
-
-
-def _without_zone(at: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at // 1000)
-
-
-def _event_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    job = _past_job(context, name)
-    begin, end = _event_window(context, named)
-    changes: list[tuple[float | None, str, str]] = [
-        (job.request.created, "PENDING", "Job is pending"),
-        (job.started, "RUNNING", "Job is running"),
-        (job.completed, job.status, JOB_MESSAGES[job.status].rstrip(".")),
-    ]
-    rows = []
-    for seconds, status, message in changes:
-        at = None if seconds is None else _to_nanoseconds(seconds)
-        if at is not None and begin <= at <= end:
-            severity = "ERROR" if status in {"FAILED", "INTERNAL_ERROR"} else "INFO"
-            record = json.dumps({"name": "SERVICE.STATUS_CHANGE", "severity_text": severity})
-            details = json.dumps({"message": message, "status": status})
-            rows.append((_without_zone(at), severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
-    return Result(_EVENT_COLUMNS, rows, statement="select")
-
-
-def _past_job(context: Context, name: QualifiedName | None) -> Job:
-    full = service_name(context, name or QualifiedName(""), "SPCS_GET_LOGS")
-    job = context.account.services.latest(full)
-    if not job.dropped:
-        context.account.services.scheduler.look([job])
-    return job
-
-
 def _history(context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    begin, end = _window(context, named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
+    begin, end = window(context.account.now(), named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
     limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
     if not 1 <= limit <= _MOST_HISTORY:
         raise _wrong_arguments("GET_JOB_HISTORY")
     services = context.account.services
-    jobs = [job for job in services.past() if begin <= _to_nanoseconds(job.request.created) <= end][:limit]
+    jobs = [job for job in services.past() if begin <= to_nanoseconds(job.request.created) <= end][:limit]
     services.scheduler.pass_time(jobs)
     with services.scheduler.lock:
         return Result(_HISTORY_COLUMNS, [_history_row(job) for job in jobs], statement="select")
@@ -424,23 +277,7 @@ METHODS: tuple[Method, ...] = (
     Method("SPCS_WAIT_FOR", _wait_for, "CALL <service>!SPCS_WAIT_FOR('<status>', <seconds>)"),
     Method("SPCS_CANCEL_JOB", _cancel, "CALL <service>!SPCS_CANCEL_JOB()"),
 )
-_WINDOW_SYNTAX = "[START_TIME => <time>] [, END_TIME => <time>]"
 TABLE_FUNCTIONS: tuple[TableFunction, ...] = (
-    TableFunction(
-        "SPCS_GET_LOGS",
-        _log_rows,
-        _LOG_COLUMNS,
-        f"TABLE(<service>!SPCS_GET_LOGS({_WINDOW_SYNTAX}))",
-        of_service=True,
-    ),
-    TableFunction(
-        "SPCS_GET_EVENTS",
-        _event_rows,
-        _EVENT_COLUMNS,
-        f"TABLE(<service>!SPCS_GET_EVENTS({_WINDOW_SYNTAX}))",
-        of_service=True,
-    ),
-    TableFunction(EVENT_TABLE, _event_table_rows, _EVENT_TABLE_COLUMNS, f"FROM {EVENT_TABLE}", view=True),
     TableFunction(
         "SNOWFLAKE.SPCS.GET_JOB_HISTORY",
         _history,

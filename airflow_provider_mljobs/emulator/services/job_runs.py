@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name, parse_stage
 from airflow_provider_mljobs.emulator.runner.instance import InstancePlan, Mount, probe_isolation
 from airflow_provider_mljobs.emulator.runner.joblog import JobLog
+from airflow_provider_mljobs.emulator.runner.usage import UsageLog
 from airflow_provider_mljobs.emulator.services.specification import Specification
 from airflow_provider_mljobs.emulator.services.specification_schema import memory_bytes
 from airflow_provider_mljobs.emulator.tokens import JobIdentity
@@ -43,6 +44,10 @@ class JobFiles:
     def log(self, job: str, instance: int, container: str) -> JobLog:
         """Return the log of a container."""
         return JobLog(self.root / job / f"{instance}.{container}.log")
+
+    def usage(self, job: str, instance: int, container: str) -> UsageLog:
+        """Return what was measured of a container."""
+        return UsageLog(self.root / job / f"{instance}.{container}.usage")
 
     def scratch(self, job: str, instance: int) -> Path:
         """Return the directory of an instance: its private volumes and its containers' own files."""

@@ -160,6 +160,7 @@ class Job:
     :param virtual: how it pretends to run, if it does.
     :param waits_for: why it is pending, as its containers' message.
     :param looks: how often its status was looked at.
+    :param endpoint_looks: how often its endpoints were.
     """
 
     request: JobRequest
@@ -173,6 +174,7 @@ class Job:
     deleted: float | None = None
     updated: float = 0.0
     looks: int = 0
+    endpoint_looks: int = 0
     instances: list[InstanceRun] = field(default_factory=list)
 
     @property
@@ -202,6 +204,12 @@ class Job:
         """Return when it may start, if that is a matter of the clock."""
         return max(self.request.created, pool_ready_on) + self.ready.seconds
 
+    def endpoints_are_ready(self, ready: Ready, now: float) -> bool:
+        """Tell whether its public endpoints have an address."""
+        if self.started is None:
+            return False
+        return self.endpoint_looks > ready.polls if ready.polls else now >= self.started + ready.seconds
+
     def ends_on(self) -> float | None:
         """Return when a virtual job that has started will end."""
         if self.virtual is None or self.started is None:
@@ -213,10 +221,14 @@ class Job:
 
         :param number: the line's, from 1 to the last one, which comes at the end of the job.
         """
-        if self.virtual is None or self.started is None:
+        return 0 if self.virtual is None else self.done_on(number, self.virtual.log_lines)
+
+    def done_on(self, part: int, parts: int) -> int:
+        """Return when a virtual job that has started is through a part of its run, in nanoseconds since the epoch."""
+        if self.started is None:
             return 0
         start, end = round(self.started * 1e9), round((self.started + self._duration) * 1e9)
-        return start + (end - start) * number // self.virtual.log_lines
+        return start + (end - start) * part // parts
 
     def begin(self, now: float) -> None:
         """Leave PENDING."""

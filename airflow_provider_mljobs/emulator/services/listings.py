@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from airflow_provider_mljobs.emulator.services.pool_statements import pool_name
 from airflow_provider_mljobs.emulator.services.pools import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.registry import Context
@@ -78,6 +80,9 @@ _ENDPOINT_COLUMNS = (
     Column("is_public", "boolean"),
     Column("ingress_url"),
 )
+
+_PROVISIONING = "Endpoints provisioning in progress... check back in a few minutes"
+_INGRESS_PREFIX = 7
 
 
 def iso(seconds: float | None) -> str:
@@ -216,14 +221,28 @@ def _container_rows(job: Job, run: InstanceRun) -> Iterator[tuple[Any, ...]]:
 
 def _show_endpoints(context: Context, parser: Parser) -> Result:
     job = _in_service(context, parser, "SHOW ENDPOINTS")
+    with context.account.services.scheduler.lock:
+        job.endpoint_looks += 1
+        is_ready = job.endpoints_are_ready(context.account.settings.endpoint_ready, context.account.now())
     rows = [
         (
             endpoint["name"], endpoint.get("port"), endpoint.get("portRange"), endpoint.get("protocol", "HTTP"),
-            endpoint.get("public", False), None,
+            endpoint.get("public", False), _ingress_url(context, job, endpoint, is_ready=is_ready),
         )
         for endpoint in job.request.specification.endpoints
     ]  # fmt: skip
     return Result(_ENDPOINT_COLUMNS, rows, statement="show")
+
+
+def _ingress_url(context: Context, job: Job, endpoint: Mapping[str, Any], *, is_ready: bool) -> str | None:
+    if not endpoint.get("public"):
+        return None
+    if not is_ready:
+        return _PROVISIONING
+    name = hashlib.sha256(f"{job.request.id} {endpoint['name']}".encode()).digest()
+    prefix = base64.b32encode(name).decode().lower()[:_INGRESS_PREFIX]
+    account = f"{context.account.organization}-{context.account.locator}".lower()
+    return f"{prefix}-{account}.snowflakecomputing.app"
 
 
 _SHOW_SYNTAX = (

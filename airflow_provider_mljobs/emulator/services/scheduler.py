@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.runner.instance import Instance, RunnerError
+from airflow_provider_mljobs.emulator.runner.usage import Meter
 from airflow_provider_mljobs.emulator.services import jobs as words
 from airflow_provider_mljobs.emulator.services.addresses import Addresses
 from airflow_provider_mljobs.emulator.services.alarm import Alarm
@@ -56,6 +57,7 @@ class Scheduler:
         self._conditions: dict[str, threading.Condition] = {}
         self._starters = ThreadPoolExecutor(_STARTERS, "snowflake-job-start")
         self._alarm = Alarm(account.now, self._ring)
+        self._meter = Meter(account.settings.metric_interval)
         self._closing = False
 
     # What statements ask for. All of it takes the lock.
@@ -245,6 +247,8 @@ class Scheduler:
             self._running[job.request.id, run.index, container.name] = process
             unwanted = self._closing or job.terminal or job.status == "CANCELLING"
             self._changed(job)
+        if self._account.settings.event_table and job.request.specification.metric_groups:
+            self._meter.add(process, self._planner.files.usage(job.request.id, run.index, container.name))
         if unwanted:
             self._terminate([process])
 
@@ -369,6 +373,7 @@ class Scheduler:
             for condition in self._conditions.values():
                 condition.notify_all()
         self._alarm.close()
+        self._meter.close()
         self._starters.shutdown(cancel_futures=True)
         with self.lock:
             processes = list(self._running.values())

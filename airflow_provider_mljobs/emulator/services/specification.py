@@ -146,6 +146,12 @@ class Specification:
         exporters = self.document["spec"].get("logExporters", {})
         return str(exporters.get("eventTableConfig", {}).get("logLevel", "INFO"))
 
+    @property
+    def metric_groups(self) -> frozenset[str]:
+        """Which of the platform's metrics persist in the event table."""
+        monitor = self.document["spec"].get("platformMonitor", {})
+        return frozenset(monitor.get("metricConfig", {}).get("groups", ()))
+
     @cached_property
     def digest(self) -> str:
         """The digest that DESCRIBE shows."""

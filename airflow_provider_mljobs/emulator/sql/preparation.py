@@ -59,7 +59,7 @@ def session_functions(context: Context) -> dict[str, str]:
         "CURRENT_SESSION": literal(str(session.id)),
         "CURRENT_ACCOUNT": literal(account.locator),
         "CURRENT_ACCOUNT_NAME": literal(account.locator),
-        "CURRENT_ORGANIZATION_NAME": literal("EMBEDDED"),
+        "CURRENT_ORGANIZATION_NAME": literal(account.organization),
         "CURRENT_REGION": literal("EMBEDDED_LOCAL"),
         "CURRENT_CLIENT": literal("EMBEDDED"),
         "CURRENT_IP_ADDRESS": literal("127.0.0.1"),

@@ -24,7 +24,7 @@ TOKEN = Path("/snowflake/session/token")
 def find_packages(*directories: Path) -> None:
     """Make the payload, its imports, their zip files and the image's packages importable, here and in child processes.
 
-    :param directories: the payload's working directory, and that of its imports.
+    :param directories: the payload's working directory, that of its imports, and that of what is ours.
     """
     own = [place for directory in directories for place in (directory, *zip_files(directory))]
     image = [RUNTIME_PACKAGES] if Path(RUNTIME_PACKAGES).is_dir() else []

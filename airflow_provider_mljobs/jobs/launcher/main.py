@@ -23,8 +23,8 @@ from .environment import (
 )
 from .errors import LauncherError
 from .instances import Instance
-from .sources import IMPORTS, prepare, unpack
-from .streams import flush, print_banner, say
+from .sources import IMPORTS, INSIDE, prepare, unpack
+from .streams import flush, name_stdout, print_banner, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ def main() -> int:
     # A job's log is read while it runs: don't keep lines back until a block is full.
     for stream in (sys.stdout, sys.stderr):
         cast("Any", stream).reconfigure(line_buffering=True)
+    name_stdout()
     os.environ.update(json.loads(os.environ.pop("MLJOBS_ENV", "{}")))
     instance = Instance.of(os.environ)
     instance.listen()
@@ -76,7 +77,8 @@ def run(directory: Path, instance: Instance) -> Any:
     app, imports = prepare(manifest, directory), directory / IMPORTS
     os.environ["MLRS_PAYLOAD_DIR"] = str(app)
     os.chdir(app)
-    find_packages(app, imports)
+    # The payload's own come first.
+    find_packages(app, imports, directory / INSIDE)
     find_programs()
     connect_by_default(directory)
     install(manifest["pip_requirements"], app)

@@ -13,6 +13,8 @@ from .errors import LauncherError
 from .git import clone
 
 IMPORTS = "imports"
+# The package mljobs.
+INSIDE = "inside"
 CONDA_FILE = "environment.yml"
 LISTED = 20
 

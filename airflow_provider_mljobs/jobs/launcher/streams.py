@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import stat
 import sys
 from typing import TextIO
 
@@ -13,6 +16,17 @@ def print_banner(event: str) -> None:
     """Print what clients cut the log by, after all that was printed before."""
     flush()
     say(f"{BANNER}\nML job {event}\n{BANNER}", sys.stdout)
+
+
+def name_stdout() -> None:
+    """Let every process of the job find the container's stdout, whatever its own is: ``mljobs.report`` writes there."""
+    with contextlib.suppress(OSError):
+        # Not 1 itself, which the payload may redirect.
+        stdout = os.dup(1)
+        if stat.S_ISREG(os.fstat(stdout).st_mode):
+            # Whoever opens a file has a place of their own in it, and would write over what others have written.
+            fcntl.fcntl(stdout, fcntl.F_SETFL, fcntl.fcntl(stdout, fcntl.F_GETFL) | os.O_APPEND)
+        os.environ["MLJOBS_STDOUT"] = f"/proc/{os.getpid()}/fd/{stdout}"
 
 
 def say(text: str, stream: TextIO) -> None:

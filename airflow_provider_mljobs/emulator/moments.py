@@ -1,0 +1,51 @@
+"""Times as functions take and return them: in nanoseconds since the epoch, in UTC, as windows."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.runner.joblog import nanoseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # what TIMESTAMP_NTZ counts from
+_DAY = 24 * 3600 * 1_000_000_000
+
+
+def to_nanoseconds(seconds: float) -> int:
+    """Return a time of the account in nanoseconds."""
+    return round(seconds * 1_000_000_000)
+
+
+def without_zone(at: int) -> datetime:
+    """Return a time as a TIMESTAMP_NTZ in UTC."""
+    return _EPOCH + timedelta(microseconds=at // 1000)
+
+
+def read_time(value: Any) -> int | None:
+    """Return an argument as a time; what has no zone is UTC. Raises 100035 for what is no time."""
+    if value is None or value == "":
+        return None
+    try:
+        if str(value).replace(".", "", 1).isdigit():
+            return to_nanoseconds(float(value))
+        return nanoseconds(value if isinstance(value, datetime) else str(value))
+    except ValueError:
+        raise SnowflakeError(100035, "22007", f"Timestamp '{value}' is not recognized") from None
+
+
+def window(now: float, named: Mapping[str, Any], names: tuple[str, str], days: int) -> tuple[int, int]:
+    """Return the window that two arguments are the ends of.
+
+    :param now: the account's time.
+    :param named: the arguments of a function.
+    :param names: what the two are called.
+    :param days: how long it is up to now, unless it is said when it begins.
+    """
+    start, end = (read_time(named.get(name)) for name in names)
+    begin = start if start is not None else to_nanoseconds(now) - days * _DAY
+    # What happens at this very moment belongs to it.
+    return begin, end if end is not None else to_nanoseconds(now + 1)

@@ -1,0 +1,167 @@
+"""What the containers of a job use: CPU, memory and GPUs, as the platform measures them, in series for charts."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from airflow_provider_mljobs.gateway.connection import Connection
+
+logger = logging.getLogger(__name__)
+_CORES, _BYTES, _RATIO = "cores", "bytes", "ratio"
+# Accounts differ in what they call the units, and agree in what they are.
+UNITS = {
+    "container.cpu.usage": _CORES,
+    "container.cpu.limit": _CORES,
+    "container.memory.usage": _BYTES,
+    "container.memory.limit": _BYTES,
+    "container.gpu.utilization": _RATIO,
+    "container.gpu.memory.usage": _BYTES,
+    "container.gpu.memory.capacity": _BYTES,
+}
+_GROUP = "system"
+MOST_POINTS = 300
+MOST_ROWS = 20_000
+# So long Snowflake knows a job.
+_RETENTION = timedelta(days=30)
+# Whoever says when a job was submitted has another clock.
+_MARGIN = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric of one container.
+
+    :param metric: its name; of several GPUs it is the mean, and of memory the fullest one.
+    :param unit: cores, bytes or ratio.
+    :param points: seconds since the epoch, and the value up to then: of memory the highest, otherwise the mean.
+    """
+
+    metric: str
+    unit: str
+    instance: int
+    container: str
+    points: tuple[tuple[float, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {
+            "metric": self.metric,
+            "unit": self.unit,
+            "instance": self.instance,
+            "container": self.container,
+            "points": [list(point) for point in self.points],
+        }
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the containers of a job use, or have used.
+
+    :param series: by instance, container and metric.
+    :param reason: why there is nothing, or not all; empty if that is all.
+    """
+
+    job: QualifiedName
+    series: tuple[Series, ...] = ()
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {
+            "job_id": str(self.job),
+            "usage": [series.to_json() for series in self.series],
+            "reason": self.reason,
+        }
+
+    def explained(self, specification: Mapping[str, Any] | None) -> Usage:
+        """Say why there is nothing, where Snowflake itself has nothing to say.
+
+        :param specification: that of the job; ``None`` if it isn't to be had.
+        """
+        if specification is not None and _GROUP not in _groups(specification):
+            return replace(
+                self,
+                reason=f"Snowflake doesn't measure what job {self.job} uses: it was started with enable_metrics = "
+                f"False, or its specification has no group {_GROUP!r} in platformMonitor.metricConfig.groups.",
+            )
+        return replace(
+            self,
+            reason=f"Snowflake has no metrics of job {self.job} yet. It measures about every 30 seconds, and what it "
+            "measures takes some minutes to the event table; a job of less than a minute may have none.",
+        )
+
+
+def read_usage(
+    connection: Connection, job: QualifiedName, since: datetime | None = None, *, most_rows: int = MOST_ROWS
+) -> Usage:
+    """Return what the containers of a job use: from the function for it, or from the event table.
+
+    :param since: not before the job was submitted, if that is known: it saves Snowflake reading.
+    :param most_rows: so many points at most, those of all series together.
+    :raises SnowflakeUnavailableError: if asking again may help.
+    """
+    begin = datetime.now(UTC) - _RETENTION if since is None else since.astimezone(UTC) - _MARGIN
+    try:
+        rows = _rows(connection, job, begin.strftime("%Y-%m-%dT%H:%M:%SZ"), most_rows)
+    except SnowflakeUnavailableError:
+        raise
+    except GatewayError as error:
+        return Usage(job, reason=f"Snowflake doesn't tell what job {job} uses: {error}")
+    if rows is None:
+        return Usage(job, reason="The account has no event table, so Snowflake keeps no metrics of jobs.")
+    if len(rows) < most_rows:
+        return Usage(job, _series(rows))
+    # The last one may have been cut.
+    *whole, cut = _series(rows)
+    return Usage(job, tuple(whole), f"There is more to show than this, from instance {cut.instance} on.")
+
+
+def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> list[dict[str, Any]] | None:
+    """Return rows by series and time; ``None`` if there is no event table."""
+    try:
+        return connection.rows(statements.spcs_get_metrics(job, UNITS, start=begin, points=MOST_POINTS, most=most))
+    except SnowflakeUnavailableError:
+        raise
+    except GatewayError as error:
+        # Not enabled (2143), or the job has been dropped, or the role may not: Snowflake documents numbers for some.
+        logger.debug("No metrics from the function: %s", error)
+    parameters = connection.rows(statements.show_event_table())
+    name = str(parameters[0]["value"]) if parameters else ""
+    if not name:
+        return None
+    table = QualifiedName.parse(name, "event table", None, None)
+    return connection.rows(
+        statements.event_table_metrics(table, job, UNITS, start=begin, points=MOST_POINTS, most=most)
+    )
+
+
+def _series(rows: list[dict[str, Any]]) -> tuple[Series, ...]:
+    found = groupby(rows, lambda row: (row["instance"], row["container"], row["metric"]))
+    return tuple(
+        Series(metric, UNITS[metric], int(instance), str(container), tuple(_points(UNITS[metric], rows_of_one)))
+        for (instance, container, metric), rows_of_one in found
+    )
+
+
+def _points(unit: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[float, float]]:
+    # Of memory the peak counts: what takes more than its limit is killed.
+    column = "peak" if unit == _BYTES else "mean"
+    for row in rows:
+        if row[column] is not None:
+            yield float(row["seconds"]), float(row[column])
+
+
+def _groups(specification: Mapping[str, Any]) -> list[str]:
+    monitor = specification["spec"].get("platformMonitor") or {}
+    return list((monitor.get("metricConfig") or {}).get("groups") or ())

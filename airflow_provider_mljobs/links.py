@@ -1,0 +1,98 @@
+"""Links of a task instance to what shows its job: Snowsight, the dashboard of its Ray cluster, our page in Airflow.
+
+Airflow asks for them in the task's own process, when it is deferred and when it ends, and keeps the answers as XComs.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
+
+from airflow_provider_mljobs.alarms import held_back
+from airflow_provider_mljobs.facts import FACTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+logger = logging.getLogger(__name__)
+
+
+class _JobLink(BaseOperatorLink):
+    """A link that is empty where there is nothing to link to: Airflow would log an error as the task's."""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address, or an empty text."""
+        try:
+            return self._address(operator, ti_key)
+        except Exception:  # whatever Airflow has to say: no task depends on a link
+            logger.debug("There is no link %s.", self.name, exc_info=True)
+            return ""
+
+    @abstractmethod
+    def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str: ...
+
+
+class SnowsightLink(_JobLink):
+    """The job's page in Snowsight."""
+
+    name = "Snowsight job"
+
+    def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
+        # A sensor has no facts of its own: its job is another task's.
+        return str(getattr(operator, "snowsight", "") or _xcom(FACTS, ti_key).get("snowsight") or "")
+
+
+class RayDashboardLink(_JobLink):
+    """The dashboard of the Ray cluster of a job of several instances, while it runs."""
+
+    name = "Ray dashboard"
+
+    def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
+        # The trigger writes this link as soon as there is a dashboard. A process that has just deferred the task may be
+        # later than that, and must not take it away; after the end there is none.
+        from airflow_provider_mljobs.tasklog import WATCHED
+
+        is_waiting = getattr(ti_key, "state", None) == "deferred"
+        has_cluster = getattr(operator, "target_instances", 1) > 1
+        return dashboard(_xcom(WATCHED, ti_key)) if is_waiting and has_cluster else ""
+
+
+class MLJobLink(_JobLink):
+    """The tab of the task instance with our page."""
+
+    name = "ML job"
+
+    def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (as for the others)
+        parts = ["dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id]
+        if ti_key.map_index >= 0:
+            parts += ["mapped", str(ti_key.map_index)]
+        base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+        return "/".join([base, *(quote(part, safe="") for part in [*parts, "plugin", "mljob"])])
+
+
+def show(operator: BaseOperator, ti: Any) -> None:
+    """Write the links of a task that waits in its worker, where Airflow asks for them at the end only."""
+    for link in operator.operator_extra_links:
+        with held_back():
+            ti.xcom_push(key=link.xcom_key, value=link.get_link(operator, ti_key=ti))
+
+
+def dashboard(watched: Mapping[str, Any]) -> str:
+    """Return the address of a job's Ray dashboard, by what is known of the running job; empty if it has none."""
+    return str(watched.get("endpoints", {}).get("ray-dashboard-endpoint", ""))
+
+
+def _xcom(key: str, ti_key: TaskInstanceKey) -> Mapping[str, Any]:
+    # Imported here: DAG files have links, but don't ask for them.
+    from airflow.sdk.execution_time.xcom import XCom
+
+    value = XCom.get_value(ti_key=ti_key, key=key)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,18 @@
+"""The page's connection to Snowflake: somebody sits in front of it and waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_mljobs.hooks import MLJobHook
+
+_LOGIN_SECONDS = 20
+_STATEMENT_SECONDS = 60
+
+
+class PageHook(MLJobHook):
+    """A hook that gives up while people still wait. Nothing that it does is large."""
+
+    def _get_conn_params(self) -> dict[str, Any]:
+        limits = {"login_timeout": _LOGIN_SECONDS, "network_timeout": _STATEMENT_SECONDS}
+        return {**super()._get_conn_params(), **limits}

@@ -1,0 +1,160 @@
+"""Jobs in Airflow's database: task instances with an XCom `mljob`, and what other XComs tell of their jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import JSON, Text, and_, case, cast, distinct, func, literal, or_, select
+from sqlalchemy.orm import aliased
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import ColumnElement, RowMapping, Select
+    from sqlalchemy.orm import Session
+
+_KEY, _WATCHED_KEY = "mljob", "mljob_watched"
+# What names a task instance: in the primary key of XComs, and in that of task instances.
+_TASK = ("dag_run_id", "task_id", "map_index")
+_PLACE = ("dag_id", "task_id", "run_id", "map_index")
+_Job, _Watched = aliased(XComModel, name="job"), aliased(XComModel, name="watched")
+# The curves, which are most of it.
+_LARGE = "series"
+NO_STATE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which jobs are meant.
+
+    :param dag_ids: of these DAGs.
+    :param states: whose task instance is in one of these states, ``none`` for one that hasn't any; empty for all.
+    :param pool: on this compute pool; empty for all.
+    :param text: with this in the id of DAG, task, run or job, whatever the case; empty for all.
+    """
+
+    dag_ids: Collection[str]
+    states: Collection[str] = ()
+    pool: str = ""
+    text: str = ""
+
+
+def dags_with_jobs(session: Session) -> set[str]:
+    """Return the ids of all DAGs whose tasks have jobs."""
+    return set(session.scalars(select(distinct(_Job.dag_id)).where(_Job.key == _KEY)))
+
+
+def pools(session: Session, dag_ids: Collection[str]) -> list[str]:
+    """Return the compute pools of the jobs of some DAGs."""
+    pool = _part(session, "compute_pool")
+    found = session.scalars(select(distinct(pool)).where(_Job.key == _KEY, _Job.dag_id.in_(dag_ids)))
+    return sorted(name for name in found if isinstance(name, str) and name)
+
+
+def page(session: Session, chosen: Filter, limit: int, offset: int) -> tuple[int, Sequence[RowMapping]]:
+    """Return how many jobs there are, and some of them, beginning with the one that was submitted last."""
+    jobs = _chosen(session, chosen)
+    total = session.scalar(select(func.count()).select_from(jobs.subquery())) or 0
+    order = (_Job.timestamp.desc(), _Job.dag_run_id.desc(), _Job.task_id, _Job.map_index)
+    some = jobs.order_by(*order).limit(limit).offset(offset)
+    return total, session.execute(_described(session, some).order_by(*order)).mappings().all()
+
+
+def runs(session: Session, dag_id: str, task_id: str, limit: int, map_indexes: int) -> Sequence[RowMapping]:
+    """Return the jobs of a task in its newest runs, the oldest of them first.
+
+    :param limit: how many runs.
+    :param map_indexes: how many mapped instances of each, from the first one on.
+    """
+    jobs = _chosen(session, Filter(dag_ids=(dag_id,))).where(_Job.task_id == task_id, _Job.map_index < map_indexes)
+    newest = (
+        jobs.join(DagRun, DagRun.id == _Job.dag_run_id)
+        .with_only_columns(DagRun.id)
+        .group_by(DagRun.id, DagRun.run_after)
+        .order_by(DagRun.run_after.desc(), DagRun.id.desc())
+        .limit(limit)
+        .subquery()
+    )
+    some = _described(session, jobs.join(newest, newest.c.id == _Job.dag_run_id))
+    return session.execute(some.order_by(DagRun.run_after, DagRun.id, _Job.map_index)).mappings().all()
+
+
+def one(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> RowMapping | None:
+    """Return the job of a task instance; ``None`` if it has none."""
+    jobs = _chosen(session, Filter(dag_ids=(dag_id,)))
+    place = (_Job.run_id == run_id, _Job.task_id == task_id, _Job.map_index == map_index)
+    return session.execute(_described(session, jobs.where(*place))).mappings().one_or_none()
+
+
+def _chosen(session: Session, chosen: Filter) -> Select[Any]:
+    """Select the keys of XComs `mljob`."""
+    jobs = select(*(getattr(_Job, name) for name in _TASK)).where(_Job.key == _KEY, _Job.dag_id.in_(chosen.dag_ids))
+    if chosen.states:
+        state = func.coalesce(TaskInstance.state, NO_STATE)
+        jobs = jobs.join(TaskInstance, _is_of(TaskInstance, _PLACE)).where(state.in_(chosen.states))
+    if chosen.pool:
+        jobs = jobs.where(_part(session, "compute_pool") == chosen.pool)
+    if chosen.text:
+        ids = (_Job.dag_id, _Job.task_id, _Job.run_id, _part(session, "job_id"))
+        jobs = jobs.where(or_(*(each.icontains(chosen.text, autoescape=True) for each in ids)))
+    return jobs
+
+
+def _described(session: Session, some: Select[Any]) -> Select[Any]:
+    """Select what there is to know of some jobs. Only of these JSON is read, which is what costs."""
+    keys = some.subquery()
+    columns = (
+        TaskInstance.dag_id,
+        TaskInstance.run_id,
+        TaskInstance.task_id,
+        TaskInstance.map_index,
+        TaskInstance.rendered_map_index.label("map_label"),  # type: ignore[attr-defined]
+        TaskInstance.try_number,
+        TaskInstance.state,
+        TaskInstance.start_date,
+        TaskInstance.end_date,
+        DagRun.run_after,
+        _Job.value.label("job"),
+        _without_curves(session, _Watched.value).label("watched"),
+    )
+    return (
+        select(*columns)
+        .select_from(keys)
+        .join(_Job, and_(_is_of(keys.c, _TASK), _Job.key == _KEY))
+        .join(DagRun, DagRun.id == _Job.dag_run_id)
+        .join(TaskInstance, _is_of(TaskInstance, _PLACE))
+        .outerjoin(_Watched, and_(_is_of(_Watched, _TASK), _Watched.key == _WATCHED_KEY))
+    )
+
+
+def _is_of(other: Any, names: Sequence[str]) -> ColumnElement[bool]:
+    """Tell whether something else is of the same task instance as an XCom `mljob`."""
+    return and_(*(getattr(other, name) == getattr(_Job, name) for name in names))
+
+
+def _part(session: Session, name: str) -> ColumnElement[str]:
+    """Return a text of XComs `mljob`."""
+    value: Any = _Job.value
+    if _is_sqlite(session):
+        # Other databases refuse what is no JSON, such as NaN, and half characters. SQLite stumbles when it reads them.
+        is_sound = and_(func.json_valid(value) == 1, cast(value, Text).not_like("%\\ud%"))
+        value = case((is_sound, value))
+    part: ColumnElement[str] = value[name].as_string()
+    return part
+
+
+def _without_curves(session: Session, value: Any) -> ColumnElement[Any]:
+    """Return JSON without what the page doesn't show of each job."""
+    if session.get_bind().dialect.name == "postgresql":
+        # Nothing can be taken away from a number or a text, says Postgres.
+        return case((func.jsonb_typeof(value) == "object", value.op("-")(literal(_LARGE, Text))))
+    shown = func.json_remove(value, f"$.{_LARGE}", type_=JSON())
+    return case((func.json_valid(value) == 1, shown)) if _is_sqlite(session) else shown
+
+
+def _is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"

@@ -1,0 +1,183 @@
+"""The routes of the page: who may ask what. Airflow's database is asked here, Snowflake by :mod:`.actions`."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.logging.decorators import action_logging
+from airflow.utils.state import TaskInstanceState
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from pydantic import BaseModel, Field
+
+from airflow_provider_mljobs.jobs.origin import TaskKey
+from airflow_provider_mljobs.settings import deployment
+from airflow_provider_mljobs.ui import access, actions, listing, shown
+
+T = TypeVar("T")
+Limit = Annotated[int, Field(ge=1, le=500)]
+MapIndex = Annotated[int, Field(ge=-1, lt=2**31)]
+Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+State = TaskInstanceState | Literal["none", ""]
+
+# Of one task in several runs.
+_MOST_JOBS = 1000
+# Airflow's own routes share a pool of threads: those that wait for Snowflake have their own; and those who want to stop
+# a job don't wait behind those who only want to see something.
+_LOOKING, _ACTING = ThreadPoolExecutor(4, "mljobs-look"), ThreadPoolExecutor(4, "mljobs-act")
+
+
+def is_text(request: Request) -> None:
+    """Refuse a NUL, at which Postgres would stumble."""
+    given = (*request.path_params.values(), *(value for _, value in request.query_params.multi_items()))
+    if any("\0" in str(value) for value in given):
+        raise HTTPException(400, "There is a NUL in the request.")
+
+
+def is_json(request: Request) -> None:
+    """Refuse what a form of another site could send: browsers ask us before they send JSON from there."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "Send JSON: Content-Type: application/json.")
+
+
+def may_clean_up(user: GetUserDep) -> None:
+    """Refuse who may not clean up."""
+    if not access.may_clean_up(user):
+        raise HTTPException(403, "Only who may edit all DAGs and all connections may clean up.")
+
+
+OF_TASK = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}"
+READS_TASKS = [Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.TASK_INSTANCE))]
+READS_JOBS = [*READS_TASKS, Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))]
+EDITS_TASKS = [Depends(requires_access_dag(method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE))]
+router = APIRouter(dependencies=[Depends(is_text)])
+
+
+class MeantJob(BaseModel):
+    """A job of a task instance, as whoever pressed the button saw it."""
+
+    map_index: MapIndex = -1
+    job_id: str
+
+
+class CleanUp(BaseModel):
+    """What is collected: see :meth:`~airflow_provider_mljobs.hooks.MLJobHook.collect`.
+
+    Nothing is, unless ``dry_run`` is off.
+    """
+
+    snowflake_conn_id: Name = "snowflake_default"
+    older_than_hours: Annotated[float, Field(ge=0, le=1e6)] = 24
+    stages: list[Name] = []
+    schema_name: Annotated[Name | None, Field(alias="schema")] = None
+    dry_run: bool = True
+
+
+def task_key(dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskKey:
+    """Name a task instance of this Airflow."""
+    return TaskKey(airflow=deployment(), dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
+def asked_task(dag_id: str, run_id: str, task_id: str, map_index: Annotated[MapIndex, Query()] = -1) -> TaskKey:
+    """Read which task instance is asked for."""
+    return task_key(dag_id, run_id, task_id, map_index)
+
+
+class Wanted(BaseModel):
+    """Which jobs are listed: see :class:`~airflow_provider_mljobs.ui.listing.Filter`; empty texts mean any."""
+
+    limit: Limit = 50
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+    dag_id: str = ""
+    state: list[State] = []
+    pool: str = ""
+    text: str = ""
+
+
+@router.get("/jobs")
+def list_jobs(session: SessionDep, user: GetUserDep, wanted: Annotated[Wanted, Query()]) -> dict[str, Any]:
+    """List the jobs of the DAGs that the user may read."""
+    known = {wanted.dag_id} if wanted.dag_id else listing.dags_with_jobs(session)
+    dag_ids = access.readable(session, user, known)
+    states = [state for state in wanted.state if state]
+    chosen = listing.Filter(dag_ids=dag_ids, states=states, pool=wanted.pool, text=wanted.text)
+    total, rows = listing.page(session, chosen, wanted.limit, wanted.offset)
+    return {"total": total, "jobs": _jobs(rows)}
+
+
+@router.get("/filters")
+def list_filters(session: SessionDep, user: GetUserDep) -> dict[str, Any]:
+    """List what there is to choose from, and whether the user may clean up."""
+    dag_ids = access.readable(session, user, listing.dags_with_jobs(session))
+    return {
+        "dag_ids": sorted(dag_ids),
+        "pools": listing.pools(session, dag_ids),
+        "can_clean_up": access.may_clean_up(user),
+    }
+
+
+@router.get("/dags/{dag_id}/tasks/{task_id}/runs", dependencies=READS_JOBS)
+def list_runs(session: SessionDep, dag_id: str, task_id: str, limit: Annotated[Limit, Query()] = 30) -> dict[str, Any]:
+    """List the jobs of a task in its newest runs, the oldest of them first."""
+    map_indexes = max(1, _MOST_JOBS // limit)
+    return {"runs": _jobs(listing.runs(session, dag_id, task_id, limit, map_indexes)), "map_indexes": map_indexes}
+
+
+@router.get("/dags/{dag_id}/rights", dependencies=READS_TASKS)
+def tell_rights(user: GetUserDep, dag_id: str) -> dict[str, bool]:
+    """Tell whether the user may cancel and drop the jobs of a DAG."""
+    return {"can_edit": access.may_edit(user, dag_id)}
+
+
+@router.get(OF_TASK + "/specification", dependencies=READS_JOBS)
+async def show_specification(task: Annotated[TaskKey, Depends(asked_task)]) -> dict[str, Any]:
+    """Show what a job runs, without secrets."""
+    return await _in_thread(_LOOKING, partial(actions.specification, task))
+
+
+@router.get(OF_TASK + "/usage", dependencies=READS_JOBS)
+async def show_usage(task: Annotated[TaskKey, Depends(asked_task)]) -> dict[str, Any]:
+    """Show what the containers of a job use."""
+    return await _in_thread(_LOOKING, partial(actions.usage, task))
+
+
+@router.post(
+    OF_TASK + "/cancel", dependencies=[Depends(is_json), Depends(action_logging("mljobs.cancel")), *EDITS_TASKS]
+)
+async def cancel_job(dag_id: str, run_id: str, task_id: str, body: MeantJob) -> dict[str, Any]:
+    """Stop a job."""
+    task = task_key(dag_id, run_id, task_id, body.map_index)
+    return await _in_thread(_ACTING, partial(actions.cancel, task, body.job_id))
+
+
+@router.post(OF_TASK + "/drop", dependencies=[Depends(is_json), Depends(action_logging("mljobs.drop")), *EDITS_TASKS])
+async def drop_job(dag_id: str, run_id: str, task_id: str, body: MeantJob) -> dict[str, Any]:
+    """Drop a job that is over."""
+    task = task_key(dag_id, run_id, task_id, body.map_index)
+    return await _in_thread(_ACTING, partial(actions.drop, task, body.job_id))
+
+
+@router.post(
+    "/clean-up",
+    dependencies=[Depends(is_json), Depends(action_logging("mljobs.clean_up")), Depends(may_clean_up)],
+)
+async def clean_up(body: CleanUp) -> dict[str, Any]:
+    """Drop the jobs whose tasks are finished or gone, and remove what is left of jobs on stages."""
+    age = timedelta(hours=body.older_than_hours)
+    collect = partial(actions.clean_up, body.snowflake_conn_id, age, body.stages, body.schema_name)
+    return await _in_thread(_ACTING, partial(collect, dry_run=body.dry_run))
+
+
+def _jobs(rows: Any) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [shown.job(row, now) for row in rows]
+
+
+async def _in_thread(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    """Wait for a thread that waits for Snowflake."""
+    return await asyncio.get_running_loop().run_in_executor(threads, function)

@@ -1,0 +1,94 @@
+/**
+ * What a user who may edit the DAG can do with a job: cancel and drop it.
+ */
+
+import { get, post } from "./api.js";
+import * as facts from "./facts.js";
+import { useAnswer } from "./hooks.js";
+import { ChakraUI, html, React } from "./host.js";
+import { ownRoute, rightsRoute } from "./urls.js";
+
+const { Button, Dialog, Flex, Portal, Text } = ChakraUI;
+const { useRef, useState } = React;
+
+/**
+ * A job is dropped once its task is over, which takes the result of the job first.
+ *
+ * @param {object} props
+ * @param {import("./urls.js").TaskKey} props.taskKey
+ * @param {import("./jobdata.js").JobFacts} props.job
+ * @param {() => void} props.onDone
+ */
+export function Actions({ taskKey, job, onDone }) {
+  const rights = useAnswer("rights", (signal) => get(rightsRoute(taskKey.dagId), signal));
+  const [told, setTold] = useState({ words: "", isProblem: false });
+  const act = async (what) => {
+    try {
+      const answer = await post(ownRoute(taskKey, what), { map_index: taskKey.mapIndex, job_id: job.jobId });
+      setTold({ words: `The job is ${facts.text(facts.record(answer).status)}.`, isProblem: false });
+    } catch (error) {
+      setTold({ words: error.message, isProblem: true });
+    }
+    onDone();
+  };
+  const { words, isProblem } = rights.error ? { words: rights.error.message, isProblem: true } : told;
+  const canEdit = facts.record(rights.data).can_edit === true;
+  const buttons = html`
+    <${Confirmed} label="Cancel job" testId="cancel" disabled=${job.isJobOver} onConfirm=${() => act("cancel")}>
+      The job is stopped; its log and files stay. A task that waits for it fails, and tries again if it has retries left.
+    <//>
+    <${Confirmed} label="Drop job" testId="drop" isDanger disabled=${!job.isOver} onConfirm=${() => act("drop")}>
+      The job is removed from Snowflake, with the log that Snowflake has of it. What Airflow has of it stays. A job that
+      still runs has to be cancelled first.
+    <//>`;
+  return html`
+    <${Flex} align="center" gap=${2} wrap="wrap">
+      <${Text} fontSize="sm" color=${isProblem ? "fg.error" : "fg"} role="status" aria-live="polite">${words}<//>
+      ${canEdit && buttons}
+    <//>`;
+}
+
+/**
+ * A button that asks before it does something.
+ *
+ * @param {object} props
+ * @param {string} props.label
+ * @param {string} props.testId
+ * @param {() => Promise<void>} props.onConfirm
+ * @param {any} props.children what it will do
+ * @param {boolean} [props.isDanger]
+ * @param {boolean} [props.disabled]
+ */
+export function Confirmed({ label, testId, onConfirm, children, isDanger = false, disabled = false }) {
+  const [isOpen, setIsOpen] = useState(false);
+  const [isBusy, setIsBusy] = useState(false);
+  const safe = useRef(null);
+  const palette = isDanger ? "danger" : "brand";
+  const state = { open: isOpen, onOpenChange: ({ open }) => setIsOpen(open), initialFocusEl: () => safe.current };
+  const close = () => setIsOpen(false);
+  const confirm = async () => {
+    setIsBusy(true);
+    await onConfirm();
+    setIsBusy(false);
+    close();
+  };
+  const opener = { size: "sm", variant: "outline", colorPalette: palette, disabled, "data-testid": testId };
+  const confirmer = { colorPalette: palette, loading: isBusy, onClick: confirm, "data-testid": `${testId}-confirm` };
+  return html`
+    <${Dialog.Root} role="alertdialog" placement="center" ...${state}>
+      <${Dialog.Trigger} asChild><${Button} ...${opener}>${label}<//><//>
+      <${Portal}>
+        <${Dialog.Backdrop} />
+        <${Dialog.Positioner}>
+          <${Dialog.Content} maxW="lg">
+            <${Dialog.Header}><${Dialog.Title}>${label}?<//><//>
+            <${Dialog.Body}>${children}<//>
+            <${Dialog.Footer}>
+              <${Button} ref=${safe} variant="outline" onClick=${close}>Go back<//>
+              <${Button} ...${confirmer}>${label}<//>
+            <//>
+          <//>
+        <//>
+      <//>
+    <//>`;
+}

@@ -1,0 +1,175 @@
+/**
+ * Reads what tasks and jobs have written. It is untrusted: any part may be missing or of another type.
+ */
+
+/** @typedef {{phase: string, at: number, message: string}} Step a phase of a job; `at` in seconds since the epoch */
+/** @typedef {{fraction: number | null, message: string}} Progress */
+/** @typedef {{x: number, step: number | null, value: number}} Point `x` in seconds since the epoch */
+
+/**
+ * @param {unknown} value
+ * @returns {Record<string, any>} the value if it is an object, else an empty one
+ */
+export function record(value) {
+  return value !== null && typeof value === "object" && !Array.isArray(value) ? value : {};
+}
+
+/**
+ * @param {unknown} value
+ * @returns {any[]} the value if it is a list, else an empty one
+ */
+export function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+
+/**
+ * @param {unknown} value
+ * @returns {string} a text, or a number as text; "" for anything else
+ */
+export function text(value) {
+  if (typeof value === "string") return value;
+  return typeof value === "number" && Number.isFinite(value) ? String(value) : "";
+}
+
+/**
+ * @param {unknown} value
+ * @returns {number | null} the value if it is a finite number
+ */
+export function number(value) {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+/**
+ * @param {unknown} value an ISO 8601 text
+ * @returns {number | null} seconds since the epoch
+ */
+export function moment(value) {
+  const milliseconds = typeof value === "string" ? Date.parse(value) : Number.NaN;
+  return Number.isNaN(milliseconds) ? null : milliseconds / 1000;
+}
+
+/**
+ * @param {unknown} value
+ * @returns {string} the address if a browser may follow it (http or https), else ""
+ */
+export function webAddress(value) {
+  if (typeof value !== "string" || !URL.canParse(value)) return "";
+  return ["http:", "https:"].includes(new URL(value).protocol) ? value : "";
+}
+
+/**
+ * @param {unknown} value
+ * @returns {Step[]} in order of time; steps without a phase or a time are left out
+ */
+export function timeline(value) {
+  return list(value)
+    .map(record)
+    .map((step) => ({ phase: text(step.phase), at: moment(step.at), message: text(step.message) }))
+    .filter((step) => step.phase !== "" && step.at !== null)
+    .sort((a, b) => a.at - b.at);
+}
+
+/**
+ * @param {unknown} value
+ * @returns {Progress | null} with a fraction between 0 and 1
+ */
+export function progress(value) {
+  const { fraction, message } = record(value);
+  const share = number(fraction);
+  if (share === null && text(message) === "") return null;
+  return { fraction: share === null ? null : Math.min(1, Math.max(0, share)), message: text(message) };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {[string, number][]} names and numbers, in order of the names
+ */
+export function metrics(value) {
+  return Object.entries(record(value))
+    .filter(([, measured]) => number(measured) !== null)
+    .sort(([a], [b]) => a.localeCompare(b));
+}
+
+/**
+ * @param {unknown} value `{name: [[seconds, step or null, value], …]}`
+ * @returns {[string, Point[]][]} names and their points, in order of the names; those without points are left out
+ */
+export function series(value) {
+  return Object.entries(record(value))
+    .map(([name, points]) => /** @type {[string, Point[]]} */ ([name, list(points).map(point).filter(Boolean)]))
+    .filter(([, points]) => points.length > 0)
+    .sort(([a], [b]) => a.localeCompare(b));
+}
+
+/**
+ * @param {unknown} value
+ * @returns {Point | null}
+ */
+function point(value) {
+  const [at, step, measured] = list(value);
+  if (number(at) === null || number(measured) === null) return null;
+  return { x: at, step: number(step), value: measured };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {string | null} of a reference to a value that has stayed on a stage: which files, and what they hold
+ */
+export function stageReference(value) {
+  const reference = record(value);
+  if (!("__mljob_ref__" in reference)) return null;
+  const about = [reference.type, reference.repr, reference.protocol].map(text).filter(Boolean).join(", ");
+  const paths = list(reference.stage_paths).map(text).filter(Boolean).join(", ");
+  return about === "" ? paths : `${paths} (${about})`;
+}
+
+/**
+ * @typedef {object} Job a row of the page's own API, with nothing missing
+ * @property {import("./urls.js").TaskKey} key
+ * @property {string} mapLabel "" if the task is not mapped
+ * @property {string} state Airflow's
+ * @property {string} status Snowflake's
+ * @property {string} phase
+ * @property {string} message
+ * @property {string} jobId
+ * @property {string} pool
+ * @property {number | null} instances
+ * @property {number | null} runAfter seconds since the epoch
+ * @property {number | null} endDate of the task's try, in seconds since the epoch
+ * @property {number | null} submittedAt seconds since the epoch
+ * @property {number | null} queuedSeconds
+ * @property {number | null} runSeconds
+ * @property {Progress | null} progress
+ * @property {[string, number][]} metrics
+ * @property {string} snowsight
+ * @property {string} rayDashboard
+ */
+
+/**
+ * @param {unknown} value
+ * @returns {Job}
+ */
+export function job(value) {
+  const row = record(value);
+  const mapIndex = number(row.map_index) ?? -1;
+  return {
+    key: { dagId: text(row.dag_id), runId: text(row.run_id), taskId: text(row.task_id), mapIndex },
+    mapLabel: mapIndex < 0 ? "" : text(row.map_label) || String(mapIndex),
+    state: text(row.state),
+    status: text(row.status),
+    phase: text(row.phase),
+    message: text(row.message),
+    jobId: text(row.job_id),
+    pool: text(row.compute_pool),
+    instances: number(row.target_instances),
+    runAfter: moment(row.run_after),
+    endDate: moment(row.end_date),
+    submittedAt: moment(row.submitted_at),
+    queuedSeconds: number(row.queued_seconds),
+    runSeconds: number(row.run_seconds),
+    progress: progress(row.progress),
+    metrics: metrics(row.metrics),
+    snowsight: webAddress(row.snowsight),
+    rayDashboard: webAddress(row.ray_dashboard),
+  };
+}

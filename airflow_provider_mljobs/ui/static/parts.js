@@ -1,0 +1,236 @@
+/**
+ * Small parts that several views are made of.
+ */
+
+import { formatAgo, formatPercent, formatTime, NOTHING } from "./format.js";
+import { timeZone } from "./hooks.js";
+import { ChakraUI, html, ReactRouterDOM } from "./host.js";
+
+const { Alert, Badge, Box, Button, Flex, Heading, Link, NativeSelect, Progress } = ChakraUI;
+const { Skeleton, Stack, Switch, Table, Text, VisuallyHidden } = ChakraUI;
+
+/** What a user is told instead of data, with a way to try again. */
+export function ErrorBox({ error, retry }) {
+  const [words, action] = error.status === 401 ? ["Reload", () => location.reload()] : ["Try again", retry];
+  return html`
+    <${Alert.Root} status="error" role="alert" data-testid="error" alignItems="center" mb=${3}>
+      <${Alert.Indicator} />
+      <${Alert.Content}><${Alert.Description}>${error.message}<//><//>
+      <${Button} size="sm" variant="outline" colorPalette="error" onClick=${action}>${words}<//>
+    <//>`;
+}
+
+/** What stands where data will be. */
+export function Loading({ rows = 3, height = "40px" }) {
+  const still = { animation: "none" };
+  const bar = (_, row) => html`<${Skeleton} key=${row} height=${height} _motionReduce=${still} />`;
+  return html`
+    <${Stack} gap=${2} role="status" aria-label="Loading" data-testid="loading">
+      ${Array.from({ length: rows }, bar)}
+    <//>`;
+}
+
+/** What a user is told where there is nothing: what that means, and what to do. */
+export function Empty({ title, children, testId = "empty" }) {
+  return html`
+    <${Flex} direction="column" align="center" gap=${1} py=${10} px=${4} textAlign="center" data-testid=${testId}>
+      <${Text} fontWeight="semibold">${title}<//>
+      <${Text} color="fg.muted" maxW="60ch">${children}<//>
+    <//>`;
+}
+
+/**
+ * The data of an answer once it is there; until then that it is loading, or why it can't be had.
+ *
+ * @param {object} props
+ * @param {import("./hooks.js").Answer} props.answer
+ * @param {any} [props.loading] what stands where the data will be
+ * @param {(data: any) => any} props.children
+ */
+export function Answered({ answer, loading = html`<${Loading} />`, children }) {
+  const { data, error, refresh } = answer;
+  return html`
+    ${error && html`<${ErrorBox} error=${error} retry=${refresh} />`}
+    ${data === undefined ? !error && loading : children(data)}`;
+}
+
+/** How parts of a view look. */
+export const CARD = { borderWidth: "1px", borderRadius: "md", bg: "bg.panel", p: 4, minW: 0 };
+
+/** A part of a view with a heading of its own. */
+export function Section({ title, aside = null, children }) {
+  return html`
+    <${Box} as="section" ...${CARD}>
+      <${Flex} justify="space-between" align="center" gap=${3} mb=${3} wrap="wrap">
+        <${Heading} as="h2" size="sm">${title}<//>${aside}
+      <//>
+      ${children}
+    <//>`;
+}
+
+const STATUS_PALETTES = new Map([
+  ["DONE", "success"],
+  ["FAILED", "failed"],
+  ["INTERNAL_ERROR", "failed"],
+  ["CANCELLED", "skipped"],
+  ["CANCELLING", "skipped"],
+  ["RUNNING", "running"],
+  ["PENDING", "queued"],
+]);
+
+/** A state of Airflow in Airflow's colour. */
+export function StateBadge({ state }) {
+  return html`<${Pill} palette=${state || "none"} words=${state.replaceAll("_", " ") || "no status"} />`;
+}
+
+/** A status of Snowflake. */
+export function StatusBadge({ status }) {
+  return html`<${Pill} palette=${STATUS_PALETTES.get(status) ?? "none"} words=${status.replaceAll("_", " ")} />`;
+}
+
+function Pill({ palette, words }) {
+  const dot = { base: "colorPalette.solid", _dark: "colorPalette.fg" };
+  const shape = { borderRadius: "full", px: 2, py: 0.5, gap: 1.5, whiteSpace: "nowrap" };
+  return html`
+    <${Badge} colorPalette=${palette} variant="subtle" ...${shape}>
+      <${Box} as="span" boxSize="8px" borderRadius="full" bg=${dot} aria-hidden="true" />${words}
+    <//>`;
+}
+
+/** How far a job is; nothing if it hasn't said. */
+export function ProgressBar({ progress, label, ...props }) {
+  if (progress === null) return null;
+  const { fraction, message } = progress;
+  return html`
+    <${Box} data-testid="progress" minW=${0} ...${props}>
+      ${fraction !== null && html`<${Bar} fraction=${fraction} label=${label} />`}
+      <${Text} fontSize="xs" color="fg.muted" truncate title=${message}>${message}<//>
+    <//>`;
+}
+
+function Bar({ fraction, label }) {
+  const still = { transition: "none" };
+  return html`
+    <${Flex} align="center" gap=${2}>
+      <${Progress.Root} value=${fraction * 100} flex="1" size="sm" colorPalette="info" aria-label=${label}>
+        <${Progress.Track} bg="bg.emphasized" borderRadius="full"><${Progress.Range} _motionReduce=${still} /><//>
+      <//>
+      <${Text} as="span" fontSize="xs" minW="4ch" textAlign="end" fontVariantNumeric="tabular-nums">
+        ${formatPercent(fraction)}
+      <//>
+    <//>`;
+}
+
+/** A link inside Airflow. */
+export function PageLink({ to, children, ...props }) {
+  return html`<${Link} asChild color="fg.info" ...${props}><${ReactRouterDOM.Link} to=${to}>${children}<//><//>`;
+}
+
+/** A link to elsewhere; nothing without an address. */
+export function WebLink({ href, children }) {
+  if (href === "") return null;
+  return html`
+    <${Link} href=${href} target="_blank" rel="noopener noreferrer" color="fg.info" whiteSpace="nowrap">
+      ${children}<${Text} as="span" aria-hidden="true"> ↗<//>
+    <//>`;
+}
+
+/** A text on one line, with the whole of it where it is cut off. */
+export function Cut({ children, ...props }) {
+  return html`<${Text} truncate title=${children} ...${props}>${children || NOTHING}<//>`;
+}
+
+/** A text of a machine, e.g. a path or JSON, in a cell. */
+export function Mono({ children, ...props }) {
+  return html`<${Text} fontFamily="mono" fontSize="xs" overflowWrap="anywhere" ...${props}>${children || NOTHING}<//>`;
+}
+
+/** How logs and code look. */
+export const PAPER = {
+  bg: "bg.subtle",
+  borderWidth: "1px",
+  borderRadius: "sm",
+  fontFamily: "mono",
+  fontSize: "xs",
+  lineHeight: "1.5",
+  px: 3,
+  py: 2,
+  overflow: "auto",
+  whiteSpace: "pre-wrap",
+  overflowWrap: "anywhere",
+};
+
+/** A moment. */
+export function Time({ at, isRelative = false }) {
+  if (at === null) return NOTHING;
+  const exact = formatTime(at, timeZone());
+  const iso = new Date(at * 1000).toISOString();
+  return html`
+    <${Text} as="time" dateTime=${iso} title=${exact} fontVariantNumeric="tabular-nums" whiteSpace="nowrap">
+      ${isRelative ? formatAgo(at, Date.now() / 1000) : exact}
+    <//>`;
+}
+
+/** Whether a view asks again by itself, and when it last did. */
+export function LiveSwitch({ isLive, setIsLive, at }) {
+  const choose = ({ checked }) => setIsLive(checked);
+  return html`
+    <${Flex} align="center" gap=${3}>
+      <${Text} fontSize="xs" color="fg.muted" fontVariantNumeric="tabular-nums" whiteSpace="nowrap">
+        ${at !== null && `Updated ${formatTime(at, timeZone()).slice(11)}`}
+      <//>
+      <${Switch.Root} size="sm" colorPalette="info" checked=${isLive} onCheckedChange=${choose}>
+        <${Switch.HiddenInput} data-testid="live" />
+        <${Switch.Control}><${Switch.Thumb} /><//>
+        <${Switch.Label}>Live<//>
+      <//>
+    <//>`;
+}
+
+/**
+ * A choice of one of several values.
+ *
+ * @param {object} props
+ * @param {string} [props.label] for those who don't see it; needless in a field, which has its own
+ * @param {string} props.value
+ * @param {[string, string][]} props.options values and words
+ * @param {(value: string) => void} props.onChange
+ * @param {string} props.testId
+ * @param {string} [props.width]
+ */
+export function Choice({ label, value, options, onChange, testId, width = "full" }) {
+  const choose = (event) => onChange(event.target.value);
+  return html`
+    <${NativeSelect.Root} size="sm" w=${width}>
+      <${NativeSelect.Field} value=${value} onChange=${choose} aria-label=${label} data-testid=${testId}>
+        ${options.map(([option, words]) => html`<option key=${option} value=${option}>${words}</option>`)}
+      <//>
+      <${NativeSelect.Indicator} />
+    <//>`;
+}
+
+/**
+ * A table of plain cells.
+ *
+ * @param {object} props
+ * @param {string} props.caption
+ * @param {string[]} props.head
+ * @param {any[][]} props.rows
+ * @param {number[]} [props.numeric] the columns of numbers
+ */
+export function PlainTable({ caption, head, rows, numeric = [] }) {
+  const align = (column) => (numeric.includes(column) ? "end" : "start");
+  const headCell = (name, column) =>
+    html`<${Table.ColumnHeader} key=${column} scope="col" textAlign=${align(column)}>${name}<//>`;
+  const cell = (content, column) => html`<${Table.Cell} key=${column} textAlign=${align(column)}>${content}<//>`;
+  return html`
+    <${Table.ScrollArea} maxH="360px" tabIndex=${0} role="region" aria-label=${caption}>
+      <${Table.Root} size="sm" fontVariantNumeric="tabular-nums">
+        <${VisuallyHidden} as="caption">${caption}<//>
+        <${Table.Header}><${Table.Row} bg="bg.panel">${head.map(headCell)}<//><//>
+        <${Table.Body}>
+          ${rows.map((cells, row) => html`<${Table.Row} key=${row} bg="bg.panel">${cells.map(cell)}<//>`)}
+        <//>
+      <//>
+    <//>`;
+}

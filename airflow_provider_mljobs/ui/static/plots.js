@@ -1,0 +1,134 @@
+/**
+ * What is drawn: reported metrics, measurements of containers and runs of a task as the numbers of a chart.
+ */
+
+import * as facts from "./facts.js";
+import { formatDuration, formatMeasure, formatNumber, isBytes } from "./format.js";
+
+/** @typedef {import("./chart.js").Plot} Plot */
+
+/**
+ * @param {string} name of a metric
+ * @param {import("./facts.js").Point[]} points in the order in which they were reported
+ * @param {number | null} start when the job began, in seconds since the epoch
+ * @returns {Plot} over the steps, if all points have one and they never go back; else over time
+ */
+export function metricPlot(name, points, start) {
+  const hasSteps = points.every(({ step }, at) => step !== null && (at === 0 || step > points[at - 1].step));
+  const lines = (ordered) => [{ label: name, values: ordered.map(({ value }) => value) }];
+  if (hasSteps) {
+    return {
+      x: points.map(({ step }) => step),
+      lines: lines(points),
+      xLabel: "step",
+      xText: formatNumber,
+      isWhole: true,
+    };
+  }
+  const ordered = [...points].sort((a, b) => a.x - b.x);
+  return {
+    ...overTime(
+      ordered.map(({ x }) => x),
+      start,
+    ),
+    lines: lines(ordered),
+  };
+}
+
+/**
+ * @param {unknown} usage an answer's measurements
+ * @returns {{title: string, plot: Plot}[]} a chart for each kind of measurement, with a line for each container
+ */
+export function usagePlots(usage) {
+  const kinds = new Map();
+  for (const measured of facts.list(usage).map(measurement)) {
+    if (measured.metric === "" || measured.points.size === 0) continue;
+    const key = JSON.stringify([measured.metric, measured.unit]);
+    kinds.set(key, [...(kinds.get(key) ?? []), measured]);
+  }
+  return [...kinds.values()].map((containers) => {
+    const [{ metric, unit }] = containers;
+    const moments = [...new Set(containers.flatMap(({ points }) => [...points.keys()]))].sort((a, b) => a - b);
+    const lines = containers.map(({ label, points }) => ({
+      label,
+      values: moments.map((at) => points.get(at) ?? null),
+    }));
+    const yText = (value) => formatMeasure(value, unit);
+    return {
+      title: titleOf(metric),
+      plot: { ...overTime(moments, null), lines, yText, yUnit: isBytes(unit) ? "bytes" : undefined },
+    };
+  });
+}
+
+function measurement(value) {
+  const { metric, unit, instance, container, points } = facts.record(value);
+  const pairs = facts.list(points).filter((pair) => facts.number(pair?.[0]) !== null && facts.number(pair[1]) !== null);
+  const name = facts.text(container);
+  const label = `instance ${facts.number(instance) ?? 0}${name === "" || name === "main" ? "" : `, ${name}`}`;
+  return { metric: facts.text(metric), unit: facts.text(unit), label, points: new Map(pairs) };
+}
+
+const TITLES = new Map([
+  ["container.cpu.usage", "CPU"],
+  ["container.memory.usage", "Memory"],
+  ["container.gpu.utilization", "GPU"],
+  ["container.gpu.memory.usage", "GPU memory"],
+]);
+
+function titleOf(metric) {
+  return TITLES.get(metric) ?? metric.replace(/^container\./, "").replaceAll(/[._]/g, " ");
+}
+
+/**
+ * @param {number[]} moments in seconds since the epoch
+ * @param {number | null} start the first of them without
+ * @returns {Pick<Plot, "x" | "xLabel" | "xText" | "isTime">} the time that has passed since the start
+ */
+function overTime(moments, start) {
+  const zero = Math.min(start ?? moments[0], moments[0]);
+  return { x: moments.map((at) => at - zero), xLabel: "time", xText: formatDuration, isTime: true };
+}
+
+/**
+ * @param {string} name of what is drawn
+ * @param {import("./facts.js").Job[]} jobs of one task, oldest first
+ * @param {(job: import("./facts.js").Job) => number | null} pick that of a job
+ * @param {(moment: number | null) => string} timeText
+ * @param {"seconds"} [yUnit] of that; a plain number without
+ * @returns {Plot} over the task's runs, with a line for each map index
+ */
+export function runsPlot(name, jobs, pick, timeText, yUnit) {
+  const runs = [...new Map(jobs.map((job) => [job.key.runId, job.runAfter])).entries()];
+  const labels = [...new Set(jobs.map((job) => job.mapLabel))];
+  const lines = labels.map((label) => {
+    const values = new Map(jobs.filter((job) => job.mapLabel === label).map((job) => [job.key.runId, pick(job)]));
+    return { label: label || name, values: runs.map(([runId]) => values.get(runId) ?? null) };
+  });
+  const x = runs.map((_, run) => run);
+  const yText = yUnit === "seconds" ? formatDuration : undefined;
+  return {
+    x,
+    lines,
+    xLabel: "run",
+    xText: (run) => (runs[run] ? timeText(runs[run][1]) : ""),
+    yText,
+    yUnit,
+    isWhole: true,
+  };
+}
+
+/**
+ * @param {import("./facts.js").Job[]} jobs of one task, oldest first
+ * @returns {{name: string, mapLabel: string, newest: number, previous: number | null}[]} each metric's last two values
+ */
+export function lastTwo(jobs) {
+  const found = new Map();
+  for (const { mapLabel, metrics } of jobs) {
+    for (const [name, value] of metrics) {
+      const key = JSON.stringify([name, mapLabel]);
+      found.set(key, { name, mapLabel, newest: value, previous: found.get(key)?.newest ?? null });
+    }
+  }
+  return [...found.values()].sort((a, b) => a.name.localeCompare(b.name));
+}

@@ -1,0 +1,1 @@
+"""What the code of an ML job can import without installing anything."""

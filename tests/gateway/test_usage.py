@@ -1,0 +1,288 @@
+"""What the containers of a job use, through the connector."""
+
+import json
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_mljobs.emulator.parsing import parse_name
+from airflow_provider_mljobs.emulator.runner.usage import Sample
+from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
+from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.client import MLJobClient
+from airflow_provider_mljobs.gateway.usage import MOST_POINTS, UNITS, Series, Usage, read_usage
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
+from tests.lab import served
+
+IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
+GROUPS = ("system", "system_limits", "status")
+FUNCTION = "SPCS_GET_METRICS"
+GPU_POOL = "CREATE COMPUTE POOL IF NOT EXISTS GPUS MIN_NODES = 1 MAX_NODES = 4 INSTANCE_FAMILY = GPU_NV_M"
+
+
+class Lab:
+    """Jobs on an embedded Snowflake, and a client."""
+
+    def __init__(self, server):
+        from snowflake import connector
+
+        self.server = server
+        self.client = MLJobClient(lambda: connector.connect(**server.connection_kwargs, network_timeout=5))
+        self.client.connection.rows(GPU_POOL)
+
+    def start(self, command="true", groups=GROUPS, replicas=1, prefix="V"):
+        """Start a job, a virtual one by default."""
+        job = QualifiedName(
+            Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier(f"{prefix}_{time.monotonic_ns()}")
+        )
+        resources = {"cpu": 2, "memory": "1Gi", "nvidia.com/gpu": 2}
+        container = {"name": "main", "image": IMAGE, "command": ["sh", "-c", command]}
+        spec = {
+            "containers": [{**container, "resources": {"requests": resources, "limits": resources}}],
+            "platformMonitor": {"metricConfig": {"groups": list(groups)}},
+        }
+        self.client.connection.rows(
+            f"EXECUTE JOB SERVICE IN COMPUTE POOL GPUS NAME = {job} ASYNC = TRUE REPLICAS = {replicas} "
+            f"FROM SPECIFICATION $${json.dumps({'spec': spec})}$$"
+        )
+        return job
+
+    def run(self, *args, **kwargs):
+        """Run a job to its end."""
+        job = self.start(*args, **kwargs)
+        self.client.connection.rows(f"CALL {job}!SPCS_WAIT_FOR('DONE', 60)")
+        return job
+
+    @contextmanager
+    def failing(self, matching, **effect):
+        """Let statements fail for a while."""
+        self.server.faults.add(Fault(matching=matching, **{"effect": "error", **effect}))
+        try:
+            yield
+        finally:
+            self.server.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An embedded Snowflake on which jobs whose names begin with V are virtual."""
+    with served(virtual_jobs=(VirtualJob(name="V%", seconds=0.1),), metric_interval=0.1) as server:
+        yield server
+
+
+@pytest.fixture
+def lab(server):
+    """Jobs and a client."""
+    lab = Lab(server)
+    yield lab
+    lab.client.close()
+
+
+def shown(found):
+    """Return metrics with their units and values, of instance 0."""
+    return {
+        (series.metric, series.unit): {value for _, value in series.points}
+        for series in found.series
+        if series.instance == 0
+    }
+
+
+def test_series(lab):
+    """One of each metric, in units of ours; of several GPUs there is one."""
+    found = lab.client.usage(lab.run())
+
+    assert {
+        ("container.cpu.usage", "cores"): {1.0},
+        ("container.cpu.limit", "cores"): {2.0},
+        ("container.memory.usage", "bytes"): {2.0**29},
+        ("container.memory.limit", "bytes"): {2.0**30},
+        ("container.gpu.utilization", "ratio"): {0.5},
+        ("container.gpu.memory.usage", "bytes"): {12.0 * 2**30},
+        ("container.gpu.memory.capacity", "bytes"): {24.0 * 2**30},
+    } == shown(found)
+    assert "" == found.reason
+    assert all(abs(seconds - time.time()) < 60 for series in found.series for seconds, _ in series.points)
+
+
+def test_of_processes(lab):
+    """What a real job uses while it runs."""
+    job = lab.start("sleep 60", prefix="REAL")
+    while not (found := lab.client.usage(job)).series:
+        time.sleep(0.05)
+    lab.client.drop(job)
+
+    (memory,) = shown(found)["container.memory.usage", "bytes"]
+    assert 0 < memory < 2**30
+
+
+def test_instances(lab):
+    """Each instance has its own, in their order."""
+    found = lab.client.usage(lab.run(replicas=2))
+
+    assert [0, 1] == list(dict.fromkeys(series.instance for series in found.series))
+    assert 14 == len(found.series)
+
+
+def test_json(lab):
+    """What the UI gets."""
+    job = QualifiedName(Identifier("DB"), Identifier("S"), Identifier("J"))
+    found = Usage(job, (Series("container.cpu.usage", "cores", 1, "main", ((10.0, 0.5), (20.0, 0.75))),), "why")
+
+    assert {
+        "job_id": "DB.S.J",
+        "usage": [
+            {
+                "metric": "container.cpu.usage",
+                "unit": "cores",
+                "instance": 1,
+                "container": "main",
+                "points": [[10.0, 0.5], [20.0, 0.75]],
+            }
+        ],
+        "reason": "why",
+    } == json.loads(json.dumps(found.to_json()))
+
+
+def test_since(lab):
+    """Nothing that was measured long before; clocks may differ."""
+    job = lab.run()
+    now = datetime.now(UTC)
+
+    assert lab.client.usage(job, now + timedelta(minutes=1)).series
+    assert () == lab.client.usage(job, now + timedelta(hours=1)).series
+
+
+def test_points_are_thinned():
+    """Of a long job there are so many points, and each peak of its memory."""
+    with served(metric_interval=3600) as server:
+        lab = Lab(server)
+        job = lab.run(groups=["system"])
+        services = server.account.services
+        log = services.files.usage(services.latest(parse_name(str(job))).request.id, 0, "main")
+        begin = int(time.time()) - 36_000
+        for second in range(0, 36_000, 30):
+            peak = 7 if second == 18_000 else 1
+            log.append(Sample((begin + second) * 10**9, float(second % 60 == 0), peak))
+        series = {each.metric: each.points for each in lab.client.usage(job).series}
+        lab.client.close()
+    cpu, memory = series["container.cpu.usage"], series["container.memory.usage"]
+
+    assert MOST_POINTS == len(cpu) == len(memory)
+    assert sorted(cpu) == list(cpu)
+    assert {0.5} == {value for _, value in cpu}
+    assert [7.0] == [value for _, value in memory if value > 1]
+
+
+def test_rows_are_bounded(lab):
+    """A series that may have been cut is left away, and that is said."""
+    job = lab.run(replicas=2)
+    whole = lab.client.usage(job).series
+    most = sum(len(each.points) for each in whole)
+    found = read_usage(lab.client.connection, job, most_rows=most)
+
+    assert whole[:-1] == found.series
+    assert "There is more to show than this, from instance 1 on." == found.reason
+
+
+class TestEventTable:
+    """Where the function doesn't answer."""
+
+    def test_not_enabled(self, lab):
+        """The table has the same."""
+        job = lab.run(replicas=2)
+        expected = lab.client.usage(job)
+        with lab.failing(FUNCTION, errno=2143):
+            found = lab.client.usage(job)
+
+        assert expected == found
+
+    def test_dropped(self, lab):
+        """A job that has been dropped, where its functions go with it."""
+        job = lab.run()
+        expected = lab.client.usage(job)
+        lab.client.drop(job)
+        with lab.failing(FUNCTION, errno=2003):
+            found = lab.client.usage(job)
+
+        assert expected == found
+
+    @pytest.mark.parametrize(
+        ("record", "value", "instance"),
+        [
+            ({"metric": {"name": "container.cpu.usage"}}, 1.5, "snow.service.instance"),
+            ({"name": "container.cpu.usage", "unit": "core"}, {"double_value": 1.5}, "snow.container.instance"),
+            ({"name": "container.memory.usage"}, {"int_value": 3}, "snow.service.container.instance"),
+            ({"name": "of.the.payload"}, {"bucket_counts": [1, 2]}, "snow.service.instance"),
+        ],
+    )
+    def test_shapes(self, lab, record, value, instance):
+        """Accounts differ in how a table has names, values and instances."""
+        table = QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("OTHER_EVENTS"))
+        job = QualifiedName(Identifier("DB"), Identifier("S"), Identifier("J"))
+        attributes = {"database.name": "DB", "schema.name": "S", "service.name": "J", "service.container.name": "main"}
+        attributes = {f"snow.{name}": text for name, text in attributes.items()} | {instance: "11"}
+        variants = ", ".join(f"PARSE_JSON($${json.dumps(each)}$$)" for each in (record, attributes, value))
+        rows = lab.client.connection.rows
+        rows(
+            f"CREATE OR REPLACE TABLE {table} AS SELECT TO_TIMESTAMP_NTZ('2026-01-02T00:00:00') AS TIMESTAMP, "
+            f"'METRIC' AS RECORD_TYPE, A AS RECORD, B AS RESOURCE_ATTRIBUTES, C AS VALUE "
+            f"FROM (SELECT {variants}) AS V(A, B, C)"
+        )
+        found = rows(statements.event_table_metrics(table, job, UNITS, start="2026-01-01T00:00:00Z", points=9, most=9))
+
+        name = record.get("name", "container.cpu.usage")
+        assert [(name, 11, "main", float(3 if "memory" in name else 1.5))] * (name in UNITS) == [
+            (row["metric"], row["instance"], row["container"], row["peak"]) for row in found
+        ]
+
+    def test_no_table(self, lab):
+        """Without a table there are no metrics."""
+        job = lab.run()
+        with served(event_table=False) as server:
+            other = Lab(server)
+            found = other.client.usage(job)
+            other.client.close()
+
+        assert "The account has no event table, so Snowflake keeps no metrics of jobs." == found.reason
+        assert () == found.series
+
+    def test_refused(self, lab):
+        """What Snowflake says of a table that the role may not read."""
+        job = lab.run()
+        with lab.failing(f"{FUNCTION}|TELEMETRY", errno=3001, message="Insufficient privileges"):
+            found = lab.client.usage(job)
+
+        assert f"Snowflake doesn't tell what job {job} uses: Insufficient privileges" in found.reason
+
+    def test_unavailable(self, lab):
+        """Who asks again may get an answer, so that is an error."""
+        job = lab.run()
+        with lab.failing(FUNCTION, errno=390114), pytest.raises(SnowflakeUnavailableError):
+            lab.client.usage(job)
+
+
+class TestReasons:
+    """Why there is nothing."""
+
+    @pytest.mark.parametrize("groups", [[], ["network"]])
+    def test_not_measured(self, lab, groups):
+        """The specification doesn't ask for it."""
+        found = lab.client.usage(lab.run(groups=groups))
+
+        assert "enable_metrics = False" in found.reason
+        assert () == found.series
+
+    def test_not_yet(self, lab):
+        """It was too short, or it is too early."""
+        found = lab.client.usage(lab.start("true", prefix="SHORT"))
+
+        assert "takes some minutes" in found.reason
+
+    def test_unknown_job(self, lab):
+        """Nobody knows whether it was measured."""
+        found = lab.client.usage(QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("NOBODY")))
+
+        assert "has no metrics of job MLJOBS_DB.PUBLIC.NOBODY" in found.reason

@@ -1,0 +1,81 @@
+/** Reports, measurements and runs become the numbers of charts. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as facts from "../../../airflow_provider_mljobs/ui/static/facts.js";
+import { spansOf } from "../../../airflow_provider_mljobs/ui/static/phases.js";
+import { lastTwo, metricPlot, runsPlot, usagePlots } from "../../../airflow_provider_mljobs/ui/static/plots.js";
+
+function point(x, step, value) {
+  return { x, step, value };
+}
+
+function run(runId, mapIndex, metrics) {
+  return facts.job({ run_id: runId, map_index: mapIndex, run_after: `2026-11-${runId}T00:00:00Z`, metrics });
+}
+
+test("a metric is drawn over its steps", () => {
+  const plot = metricPlot("auc", [point(100, 1, 0.5), point(110, 2, 0.6)], 90);
+
+  assert.deepEqual([plot.xLabel, plot.x, plot.lines], ["step", [1, 2], [{ label: "auc", values: [0.5, 0.6] }]]);
+});
+
+test("a metric whose steps are missing or go back is drawn over time", () => {
+  assert.deepEqual(metricPlot("auc", [point(100, null, 0.5), point(110, 2, 0.6)], 90).x, [10, 20]);
+  assert.deepEqual(metricPlot("auc", [point(110, 5, 0.5), point(100, 1, 0.6)], null).x, [0, 10]);
+});
+
+test("measurements of one kind share a chart, each container with its line", () => {
+  const plots = usagePlots([
+    { metric: "container.cpu.usage", unit: "cores", instance: 0, container: "main", points: [[10, 1], ["x", 2], null] },
+    { metric: "container.cpu.usage", unit: "cores", instance: 1, container: "proxy", points: [[20, 3]] },
+    { metric: "container.memory.usage", unit: "bytes", instance: 0, container: "main", points: [] },
+    "nonsense",
+  ]);
+
+  assert.equal(plots.length, 1);
+  assert.equal(plots[0].title, "CPU");
+  assert.deepEqual(plots[0].plot.x, [0, 10]);
+  assert.deepEqual(plots[0].plot.lines, [
+    { label: "instance 0", values: [1, null] },
+    { label: "instance 1, proxy", values: [null, 3] },
+  ]);
+});
+
+test("runs are in a row, each map index with its line", () => {
+  const jobs = [run("07", 0, { auc: 0.7 }), run("07", 1, { auc: 0.8 }), run("14", 0, { auc: 0.9 })];
+  const plot = runsPlot("auc", jobs, (job) => job.metrics[0][1], String);
+
+  assert.deepEqual(plot.x, [0, 1]);
+  assert.deepEqual(plot.lines, [
+    { label: "0", values: [0.7, 0.9] },
+    { label: "1", values: [0.8, null] },
+  ]);
+  assert.equal(plot.xText(1), String(Date.UTC(2026, 10, 14) / 1000));
+  assert.equal(plot.xText(0.5), "");
+});
+
+test("the newest value of a metric is held against the one before, whatever runs had none", () => {
+  const jobs = [run("07", -1, { auc: 0.7 }), run("14", -1, {}), run("21", -1, { auc: 0.8, loss: 1 })];
+
+  assert.deepEqual(lastTwo(jobs), [
+    { name: "auc", mapLabel: "", newest: 0.8, previous: 0.7 },
+    { name: "loss", mapLabel: "", newest: 1, previous: null },
+  ]);
+});
+
+test("a job is queued from its submit on, and its last phase lasts until now", () => {
+  const steps = [
+    { phase: "pool starting", at: 105, message: "" },
+    { phase: "running", at: 120, message: "" },
+  ];
+  const spans = spansOf(steps, 100, 150).map(({ phase, seconds }) => [phase, seconds]);
+
+  assert.deepEqual(spans, [
+    ["queued", 5],
+    ["pool starting", 15],
+    ["running", 30],
+  ]);
+  assert.deepEqual(spansOf([], null, 150), []);
+  assert.equal(spansOf([], 100, 150)[0].phase, "queued");
+});

@@ -1,0 +1,142 @@
+"""What Airflow reads about the page, and the page's files."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import airflow_provider_mljobs.ui
+from airflow_provider_mljobs.plugin import MLJobsPlugin
+from airflow_provider_mljobs.ui.app import PageFiles
+from tests.ui.api import served
+
+OTHERS = (
+    "../app.py", "..%2fapp.py", "%2e%2e/app.py", "..%5capp.py", "%2fetc/passwd", "%00", "a" * 5000, "nothing.js", "",
+)  # fmt: skip
+FILES = Path(airflow_provider_mljobs.ui.__file__).with_name("static")
+
+
+@pytest.fixture(scope="module")
+def visitor():
+    """Serve the API; makes visitors by their names."""
+    with pytest.MonkeyPatch.context() as monkeypatch, served(monkeypatch) as visitors:
+        yield visitors
+
+
+@pytest.fixture
+def anonymous(visitor):
+    """Somebody who hasn't logged in: the page's files are no secret."""
+    return visitor(None)
+
+
+def run(program, **environment):
+    """Run a program of Python's and return what it prints as JSON in its last line."""
+    settings = {f"AIRFLOW__{name}": value for name, value in environment.items()}
+    process = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+    )
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+class TestPlugin:
+    """Data for Airflow's plugin manager."""
+
+    def test_entry_point(self):
+        """Airflow finds it."""
+        (found,) = entry_points(group="airflow.plugins", name="mljobs")
+
+        assert MLJobsPlugin is found.load()
+
+    def test_airflow_shows_it(self, visitor):
+        """Airflow's API lists it for its UI, without complaints: the page, a tab of task instances and one of tasks."""
+        admin = visitor("admin")
+        plugins = admin.request("GET", "/api/v2/plugins").json()["plugins"]
+        (found,) = (plugin for plugin in plugins if plugin["name"] == "mljobs")
+
+        assert [("nav", "mljobs"), ("task_instance", "mljob"), ("task", "mlmodel")] == [
+            (each["destination"], each["url_route"]) for each in found["react_apps"]
+        ]
+        assert ["ML Jobs", "ML Job", "ML Model"] == [each["name"] for each in found["react_apps"]]
+        assert {"/mljobs/static/mljobs.js"} == {each["bundle_url"] for each in found["react_apps"]}
+        assert 0 == admin.request("GET", "/api/v2/plugins/importErrors").json()["total_entries"]
+
+    def test_imports(self):
+        """Every process of Airflow's imports it: it imports nothing that they don't have already."""
+        imported = run(
+            "import airflow.plugins_manager, airflow.sdk.plugins_manager, json, sys\n"
+            "before = set(sys.modules)\n"
+            "import airflow_provider_mljobs.plugin\n"
+            "print(json.dumps(sorted(set(sys.modules) - before)))"
+        )
+
+        assert {"airflow_provider_mljobs.plugin"} == set(imported) - {"airflow_provider_mljobs"}
+
+    def test_prefix(self):
+        """Below a path of its host, Airflow's pages find bundle and routes there."""
+        urls, statuses = run(
+            "import json\n"
+            "from airflow.api_fastapi.app import create_app\n"
+            "from airflow_provider_mljobs.plugin import MLJobsPlugin\n"
+            "from starlette.testclient import TestClient\n"
+            "urls = {app['bundle_url'] for app in MLJobsPlugin.react_apps}\n"
+            "client = TestClient(create_app(apps='core'))\n"
+            "statuses = [client.get(path).status_code for path in (*urls, '/team/airflow/mljobs/api/jobs')]\n"
+            "print(json.dumps([list(urls), statuses]))",
+            API__BASE_URL="https://example.com/team/airflow/",
+        )
+
+        assert ["/team/airflow/mljobs/static/mljobs.js"] == urls
+        assert [200, 401] == statuses
+
+    def test_nothing_else(self, visitor):
+        """What isn't there isn't there; anywhere else, Airflow's own page is."""
+        paths = ("", "nothing", "api/nothing", "docs")
+        answers = [visitor("admin").request("GET", f"/mljobs/{path}") for path in paths]
+
+        assert [404] * 4 == [answer.status_code for answer in answers]
+
+
+class TestFiles:
+    """The page's files."""
+
+    def test_bundle(self, anonymous):
+        """A module for browsers, which ask each time whether it has changed."""
+        first = anonymous.request("GET", "/mljobs/static/mljobs.js")
+        tag = first.headers["ETag"]
+        again = anonymous.request("GET", "/mljobs/static/mljobs.js", headers={"If-None-Match": tag})
+        head = anonymous.request("HEAD", "/mljobs/static/mljobs.js")
+
+        assert (200, (FILES / "mljobs.js").read_text()) == (first.status_code, first.text)
+        assert "text/javascript; charset=utf-8" == first.headers["Content-Type"]
+        assert ("no-cache", "nosniff") == (first.headers["Cache-Control"], first.headers["X-Content-Type-Options"])
+        assert (304, b"", tag, "no-cache") == (
+            again.status_code, again.content, again.headers["ETag"], again.headers["Cache-Control"],
+        )  # fmt: skip
+        assert (200, b"", tag) == (head.status_code, head.content, head.headers["ETag"])
+
+    @pytest.mark.parametrize("path", OTHERS)
+    def test_nothing_else(self, anonymous, path):
+        """No path leads out of them, or lists them."""
+        assert 404 == anonymous.request("GET", f"/mljobs/static/{path}").status_code
+
+    def test_read_only(self, anonymous):
+        """They can be read."""
+        assert 405 == anonymous.request("POST", "/mljobs/static/mljobs.js").status_code
+
+    def test_upgrade(self, tmp_path):
+        """The tag is of the content: installed files may all have one date, and one size."""
+        file = tmp_path / "a.mjs"
+        client = TestClient(PageFiles(directory=tmp_path))
+        tags = []
+        for text in ("first", "other"):
+            file.write_text(text)
+            os.utime(file, (1_580_601_600, 1_580_601_600))
+            (tmp_path / "b.mjs").write_bytes(file.read_bytes())
+            tags += [client.get(f"/{name}.mjs").headers["ETag"] for name in "ab"]
+
+        assert tags[0] == tags[1] != tags[2] == tags[3]
