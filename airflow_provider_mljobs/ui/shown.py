@@ -41,6 +41,9 @@ def job(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     submitted = moment(facts.get("submitted_at"))
     is_waited_for = row["end_date"] is None and row["state"] in _WAITING
     until = now if is_waited_for else row["end_date"] if steps else None
+    status = _status(watched.get("status"))
+    # A job that is done has run, even if nobody saw it.
+    waited = started or (None if status == JobStatus.DONE else ended or until)
     return {
         **{name: row[name] for name in _OF_TASK},
         **{name: _written(row[name]) for name in ("run_after", "start_date", "end_date")},
@@ -50,12 +53,12 @@ def job(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "target_instances": _count(facts.get("target_instances")),
         "submitted_at": _written(submitted),
         "snowsight": link(facts.get("snowsight")),
-        "status": _status(watched.get("status")),
+        "status": status,
         "phase": None if last is None else last[0].value,
         "message": None if last is None else last[2],
         "started_at": _written(started),
         "ended_at": _written(ended),
-        "queued_seconds": _seconds(submitted, started or ended or until),
+        "queued_seconds": _seconds(submitted, waited),
         "run_seconds": _seconds(started, ended or until),
         "progress": _progress(watched.get("progress")),
         "metrics": _metrics(watched.get("metrics")),

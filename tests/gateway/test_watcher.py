@@ -140,7 +140,7 @@ class Follower:
         )
         self.following = watcher.follow(request, self._reports.put)
 
-    def until(self, kind, seconds=20):
+    def until(self, kind, seconds=60):
         """Return the next report of a kind."""
         while True:
             report = self._reports.get(timeout=seconds)

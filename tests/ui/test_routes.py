@@ -175,6 +175,20 @@ class TestList:
 
         assert (None, None) == (found["queued_seconds"], found["run_seconds"])
 
+    @pytest.mark.parametrize(("status", "queued"), [("DONE", None), ("CANCELLED", 30.0)])
+    def test_never_seen_running(self, viewer, xcom, status, queued):
+        """A job that is done has run, between two looks at it; one that was cancelled may have been queued only."""
+        job = one(viewer, state="success")
+        submitted = datetime.fromisoformat(job["submitted_at"])
+        steps = [
+            {"phase": phase, "at": (submitted + timedelta(seconds=seconds)).isoformat(), "message": ""}
+            for phase, seconds in (("queued", 1), ("finishing", 30))
+        ]
+        xcom(job, "mljob_watched", {"job_id": job["job_id"], "status": status, "timeline": steps})
+        found = same(viewer, job)
+
+        assert (queued, None) == (found["queued_seconds"], found["run_seconds"])
+
     def test_ray_dashboard(self, viewer, xcom):
         """It is one endpoint of several, by its name."""
         job = one(viewer)

@@ -35,7 +35,7 @@ export function chartOptions(latest, width) {
     height: HEIGHT,
     // Half of the last label of x is behind the end.
     padding: [null, 40, null, null],
-    scales: { x: { time: false, range: (_, from, to) => (from === to ? [from - 1, to + 1] : [from, to]) } },
+    scales: { x: { time: false, range: xRange } },
     cursor: { y: false },
     hooks: { setCursor: [showLast], setData: [showLast] },
     axes: [
@@ -52,6 +52,11 @@ export function chartOptions(latest, width) {
       ...lines.map(({ label }, line) => lineOptions(label, line, yText ?? formatNumber)),
     ],
   };
+}
+
+/** A single point is in the middle: uPlot would have it at the edge of a range that it makes up. */
+function xRange({ data: [x] }, from, to) {
+  return x.length === 1 ? [x[0] - 1, x[0] + 1] : [from, to];
 }
 
 function lineOptions(label, line, yText) {

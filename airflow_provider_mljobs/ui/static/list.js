@@ -84,8 +84,9 @@ function Pager({ page, shown, total, change, top }) {
   const button = (words, to, testId, disabled) => {
     const go = () => {
       change("page", to === 0 ? "" : String(to + 1));
-      // A page is read from its beginning; and the button may be gone.
-      top.current.focus();
+      // A page is read from its beginning; and the button may be of no use there.
+      top.current.scrollIntoView();
+      top.current.focus({ preventScroll: true });
     };
     return html`
       <${Button} size="sm" variant="outline" disabled=${disabled} onClick=${go} data-testid=${testId}>${words}<//>`;

@@ -9,7 +9,7 @@ import { formatDifference, formatDuration, formatNumber, formatTime, mappedName 
 import { timeZone, useAnswer } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
 import { Answered, Choice, Empty, PageLink, PlainTable, Section, StateBadge, Time } from "./parts.js";
-import { lastTwo, runsPlot } from "./plots.js";
+import { comparable, lastTwo, runsPlot } from "./plots.js";
 import { dagPage, jobPage, runsRoute } from "./urls.js";
 
 const { Box, Flex, Stack, Text } = ChakraUI;
@@ -56,21 +56,22 @@ function Runs({ jobs, isStale }) {
         This task has run no Snowflake ML Job. Its metrics are here after its first run.
       <//>`;
   }
-  const all = [...new Set(jobs.flatMap(({ metrics }) => metrics.map(([name]) => name)))].sort();
+  const final = comparable(jobs);
+  const all = [...new Set(final.flatMap(({ metrics }) => metrics.map(([name]) => name)))].sort();
   const names = all.slice(0, MOST_METRICS);
   const hidden = all.length - names.length;
   const time = { yUnit: "seconds", testId: "time-chart" };
   const chart = (name) =>
-    html`<${RunsChart} key=${name} title=${name} jobs=${jobs} pick=${metricOf(name)} testId="metric-chart" />`;
+    html`<${RunsChart} key=${name} title=${name} jobs=${final} pick=${metricOf(name)} testId="metric-chart" />`;
   return html`
     <${Stack} gap=${4} opacity=${isStale ? 0.6 : 1}>
-      <${Comparison} jobs=${jobs} />
+      <${Comparison} jobs=${final} />
       ${names.length > 0 && html`<${Section} title="Metrics of the runs"><${Charts}>${names.map(chart)}<//><//>`}
       ${hidden > 0 && html`<${Text} fontSize="sm">${hidden} more metrics are only shown with their jobs.<//>`}
       <${Section} title="Time of the runs">
         <${Charts}>
-          <${RunsChart} title="Ran" jobs=${jobs} pick=${(job) => job.runSeconds} ...${time} />
-          <${RunsChart} title="Queued" jobs=${jobs} pick=${(job) => job.queuedSeconds} ...${time} />
+          <${RunsChart} title="Ran" jobs=${final} pick=${(job) => job.runSeconds} ...${time} />
+          <${RunsChart} title="Queued" jobs=${final} pick=${(job) => job.queuedSeconds} ...${time} />
         <//>
       <//>
       <${RunsTable} jobs=${jobs} names=${names} />

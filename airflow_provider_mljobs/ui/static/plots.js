@@ -4,6 +4,7 @@
 
 import * as facts from "./facts.js";
 import { formatDuration, formatMeasure, formatNumber, isBytes } from "./format.js";
+import { isWaitedFor } from "./phases.js";
 
 /** @typedef {import("./chart.js").Plot} Plot */
 
@@ -116,6 +117,15 @@ export function runsPlot(name, jobs, pick, timeText, yUnit) {
     yUnit,
     isWhole: true,
   };
+}
+
+/**
+ * @param {import("./facts.js").Job[]} jobs of one task
+ * @returns {import("./facts.js").Job[]} those whose numbers are final; all, as long as there are none
+ */
+export function comparable(jobs) {
+  const final = jobs.filter(({ state, endDate }) => !isWaitedFor(state, endDate));
+  return final.length > 0 ? final : jobs;
 }
 
 /**

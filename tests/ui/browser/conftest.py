@@ -12,9 +12,9 @@ from tests.ui.browser.visitor import Visitor
 from tests.ui.chromium import launched
 
 WEEKS = ("week-1", "week-2", "week-3")
+REGIONS = ("emea", "apac", "americas")
 # The pages ask every five seconds, of an Airflow that shares its machine.
 expect.set_options(timeout=30_000)
-REGIONS = ("emea", "apac", "americas")
 
 
 @pytest.fixture(scope="session")

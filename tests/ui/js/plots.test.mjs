@@ -4,7 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as facts from "../../../airflow_provider_mljobs/ui/static/facts.js";
 import { spansOf } from "../../../airflow_provider_mljobs/ui/static/phases.js";
-import { lastTwo, metricPlot, runsPlot, usagePlots } from "../../../airflow_provider_mljobs/ui/static/plots.js";
+import {
+  comparable,
+  lastTwo,
+  metricPlot,
+  runsPlot,
+  usagePlots,
+} from "../../../airflow_provider_mljobs/ui/static/plots.js";
 
 function point(x, step, value) {
   return { x, step, value };
@@ -62,6 +68,15 @@ test("the newest value of a metric is held against the one before, whatever runs
     { name: "auc", mapLabel: "", newest: 0.8, previous: 0.7 },
     { name: "loss", mapLabel: "", newest: 1, previous: null },
   ]);
+});
+
+test("a job that still runs is not held against those that are over", () => {
+  const job = (state, ended) => facts.job({ run_id: state, state, end_date: ended });
+  const over = [job("success", "2026-11-14T00:00:00Z"), job("failed", "2026-11-15T00:00:00Z")];
+  const running = job("deferred", null);
+
+  assert.deepEqual(comparable([...over, running]), over);
+  assert.deepEqual(comparable([running]), [running]);
 });
 
 test("a job is queued from its submit on, and its last phase lasts until now", () => {
