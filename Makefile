@@ -50,6 +50,10 @@ bench: $(VENV)/.ready $(ML_VENV)/.ready ## Measure imports, submits, watching an
 bench-chaos: $(VENV)/.ready ## Crash and disturb 500 runs of a job at every statement: nothing may be lost or left (15 minutes)
 	$(BIN)/python -m tests.benchmarks.chaos
 
+screenshots: $(VENV)/.ready ## Take the pictures of the documentation
+	@$(BIN)/python -m tests.ui.chromium
+	$(BIN)/python -m tests.ui.screenshots
+
 clean: ## Remove the virtual environments and caches
 	rm -rf $(VENV) $(ML_VENV) build .mypy_cache .pytest_cache .ruff_cache dist
 
