@@ -44,7 +44,7 @@ format: $(VENV)/.ready ## Format the code and fix what the linter can
 docs: $(VENV)/.ready ## Write the table of supported statements into docs/emulator.md
 	$(BIN)/python -m tests.emulator_table
 
-bench: $(VENV)/.ready $(ML_VENV)/.ready ## Measure imports, submits, watching and logs, next to Airflow's and Snowflake's own (15 minutes)
+bench: $(VENV)/.ready $(ML_VENV)/.ready ## Measure imports, submits, watching, logs and pages, next to Airflow's and Snowflake's own (20 minutes)
 	$(BIN)/python -m tests.benchmarks
 
 bench-chaos: $(VENV)/.ready ## Crash and disturb 500 runs of a job at every statement: nothing may be lost or left (15 minutes)
