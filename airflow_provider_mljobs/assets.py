@@ -18,6 +18,7 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
 
     What is there already stays, and what the job itself says of an asset counts more than what we say. An asset that
     the job has reported and that is none of the outlets gets its event through an outlet that is an AssetAlias.
+    Whatever Airflow says of an asset is logged: it must not cost the job's result.
 
     :param outlets: the task's.
     :param events: Airflow's ``outlet_events``; ``None`` for a task that runs without Airflow.
@@ -28,8 +29,11 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
     extra, reported, alias = extra_of(end), _reported(end, log), None
     for outlet in outlets:
         if isinstance(outlet, Asset | AssetRef):
-            event = events[outlet]
-            event.extra = {**extra, **reported.pop(event.key.uri, {}), **event.extra}
+            try:
+                event = events[outlet]
+                event.extra = {**extra, **reported.pop(event.key.uri, {}), **event.extra}
+            except Exception:
+                log.warning("The event of %r says nothing of job %s.", outlet, end.facts["job_id"], exc_info=True)
         elif isinstance(outlet, AssetAlias):
             alias = alias or outlet
     for uri, said in reported.items():

@@ -218,17 +218,8 @@ def _duration(text: str) -> timedelta:
 
 
 def _collected(item: Item) -> dict[str, Any]:
-    return {
-        "kind": item.kind.value,
-        "name": item.name,
-        "action": item.action,
-        "task": item.task,
-        "task_state": item.task_state,
-        "job_status": item.job_status,
-        "created": "" if item.created is None else item.created.isoformat(timespec="seconds"),
-        "credits_per_hour": "unknown" if item.credits_per_hour is None else item.credits_per_hour or "",
-        "error": item.error,
-    }
+    credits_per_hour = "unknown" if item.credits_per_hour is None else item.credits_per_hour or ""
+    return {**item.to_json(), "created": item.to_json()["created"] or "", "credits_per_hour": credits_per_hour}
 
 
 def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:

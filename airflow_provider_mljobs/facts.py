@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-from airflow_provider_mljobs.arguments import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,10 +15,13 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.exceptions import MLJobError
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
     from airflow_provider_mljobs.jobs.record import Record
+    from airflow_provider_mljobs.jobs.status import JobStatus
     from airflow_provider_mljobs.operators import MLJobOperator
 
 # XCom of a task: its current job.
 FACTS = "mljob"
+# XCom of a task: what is known of its running job, and how far a triggerer has watched it, for the next one.
+WATCHED = "mljob_watched"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +45,32 @@ class JobEnd:
 
     @property
     def artifacts(self) -> list[str]:
-        """The files on its stage that the job has reported."""
-        files = [file["path"] for file in self.xcoms.get("artifacts", ()) if file.get("reported")]
-        place = self.facts.get("stage_path")
-        return [f"{place}/{path}" for path in files] if place else []
+        """The files and directories on its stage that the job has reported."""
+        files = [f"{file['path']}/" for file in self.xcoms.get("artifacts", ()) if file.get("reported")]
+        place, paths = self.facts.get("stage_path"), self.watched.get("artifacts", ())
+        saved = [path for path in paths if any(file.startswith(f"{path}/") for file in files)]
+        return [f"{place}/{path}" for path in saved] if place else []
+
+
+def keep(ti: Any, key: str, value: Any) -> None:
+    """Push an XCom that Airflow's pages read: into Airflow's database, wherever XComs of tasks are kept.
+
+    :param ti: the task instance, as a task or a trigger has it.
+    """
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    BaseXCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
+
+
+def kept(ti: Any, key: str) -> Mapping[str, Any]:
+    """Return what :func:`keep` has pushed for a task instance; nothing if that is no mapping.
+
+    :param ti: the task instance, or its key.
+    """
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    value = BaseXCom.get_value(ti_key=ti, key=key)
+    return value if isinstance(value, dict) else {}
 
 
 def facts_of(
@@ -57,6 +81,9 @@ def facts_of(
     :param submitted_at: when it was submitted, as ISO 8601; ``None`` if it hasn't been.
     :param query_id: the id of the statement that has submitted it, if this try has.
     """
+    # Imported here: triggers don't need it.
+    from airflow_provider_mljobs.arguments import identifier
+
     return {
         "job_id": record.job_id,
         "snowflake_conn_id": record.snowflake_conn_id,
@@ -95,6 +122,28 @@ def with_reported(artifacts: Sequence[Mapping[str, Any]], reported: Sequence[str
     ]
     known = {file["path"] for file in marked}
     return [*marked, *(dict(file) for file in artifacts if file["path"] not in known)]
+
+
+def keep_end(ti: Any, job_id: str, status: JobStatus, log: Any) -> None:
+    """Keep how a job has ended that no task waits for any more, unless what is kept is of another job already.
+
+    :param ti: the task instance, as a task or a trigger has it.
+    :param log: the task's log.
+    """
+    # Imported here: DAG files don't need it.
+    from airflow_provider_mljobs.jobs.reports import Reported
+    from airflow_provider_mljobs.jobs.status import Phase
+    from airflow_provider_mljobs.jobs.watch import Step
+
+    try:
+        known = kept(ti, WATCHED)
+        if known.get("job_id") != job_id:
+            return
+        timeline = [*known["timeline"], Step(Phase.FINISHING, time.time(), status.value).to_xcom()]
+        reported = Reported.from_json(known).to_json()
+        keep(ti, WATCHED, watched_at_the_end(job_id, status.value, timeline, reported))
+    except Exception:  # whatever Airflow has to say: the job has ended, and that is what counts
+        log.warning("XCom %s can't tell how job %s has ended.", WATCHED, job_id, exc_info=True)
 
 
 def snowsight_url(account: str, job: QualifiedName) -> str:

@@ -9,7 +9,16 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs import arguments, assets, stats
 from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, SnowflakeUnavailableError
-from airflow_provider_mljobs.facts import FACTS, JobEnd, watched_at_the_end, with_reported
+from airflow_provider_mljobs.facts import (
+    FACTS,
+    WATCHED,
+    JobEnd,
+    keep,
+    keep_end,
+    kept,
+    watched_at_the_end,
+    with_reported,
+)
 from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
@@ -18,7 +27,7 @@ from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
-from airflow_provider_mljobs.tasklog import WATCHED, redacted, write_output
+from airflow_provider_mljobs.tasklog import redacted, write_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +75,7 @@ class Finishing:
             verdict=Verdict(event["verdict"]),
             status=JobStatus(event["status"]),
             message=event["message"],
-            printed=Printed.from_json({**self._curves(job), **event.get("printed", {})}),
+            printed=Printed.from_json(self._printed(str(job), event)),
             instances=self._task.target_instances,
             max_bytes=max_xcom_bytes(),
         )
@@ -119,9 +128,11 @@ class Finishing:
         job, directory = hook.job(job_id), self._directory(stage_path)
         try:
             self._task.mask(job)
-            abandon(hook.client, job, directory, self._log, drop=self._task.on_finish == "drop")
+            status = abandon(hook.client, job, directory, self._log, drop=self._task.on_finish == "drop")
         except GatewayError as error:
             self._log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
+        else:
+            keep_end(self._ti, job_id, status, self._log)
 
     def _directory(self, place: str | None) -> StagePath | None:
         return self._task.hook.stage(place) if place else None
@@ -151,25 +162,38 @@ class Finishing:
             self._log.info("Job %s has printed nothing.", job.name)
         self._log.info("Job %s ended %s.", job, outcome.status)
 
-    def _curves(self, job: QualifiedName) -> dict[str, Any]:
-        """Return the curves that the trigger has left in XCom: they are too large for its event."""
-        watched = self._ti.xcom_pull(task_ids=self._ti.task_id, key=WATCHED, map_indexes=self._ti.map_index)
-        is_ours = isinstance(watched, dict) and watched.get("job_id") == str(job)
-        return {"series": watched.get("series")} if is_ours else {}
+    def _printed(self, job_id: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return how far the job has been watched, with the curves that are too large for an event."""
+        printed: Mapping[str, Any] = event.get("printed") or {}
+        if not printed or "series" in printed:
+            return printed
+        return {**printed, "series": self._kept(WATCHED, job_id).get("series")}
+
+    def _kept(self, key: str, job_id: str) -> Mapping[str, Any]:
+        """Return what an earlier process of this try has kept of its job; nothing, should Airflow not tell it."""
+        try:
+            known = kept(self._ti, key)
+        except Exception:  # noqa: BLE001 (whatever Airflow has to say: the job's end counts more)
+            self._log.warning("XCom %s can't be read; what it says of job %s is missing.", key, job_id, exc_info=True)
+            return {}
+        return known if known.get("job_id") == job_id else {}
 
     def _push(self, xcoms: Mapping[str, Any]) -> None:
         """Push what XCom gets besides the return value."""
         for key, value in xcoms.items():
             # What Airflow's pages show of the job is no output of the task.
-            if self._task.do_xcom_push or key == WATCHED:
+            if key == WATCHED:
+                keep(self._ti, key, value)
+            elif self._task.do_xcom_push:
                 self._ti.xcom_push(key=key, value=value)
 
     def _tell(self, job_id: str, left: Left, error: MLJobError | None = None) -> JobEnd:
         """Give those their due who want to hear of the job's end: lineage and the events of assets."""
         task = self._task
-        facts = task.facts or self._ti.xcom_pull(task_ids=self._ti.task_id, key=FACTS, map_indexes=self._ti.map_index)
+        # Also for the links, which are asked for when the task is over.
+        task.facts = task.facts or self._kept(FACTS, job_id)
         end = JobEnd(
-            facts=facts or {"job_id": job_id},
+            facts=task.facts or {"job_id": job_id},
             account=task.hook.account_name,
             watched=left.xcoms.get(WATCHED, {}),
             xcoms=left.xcoms,
@@ -236,12 +260,13 @@ class Finishing:
 
 
 def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:
-    result, reported = outcome.result, redacted(outcome.reported.to_json())
+    result, tail = outcome.result, logs.tail(logs.between_banners(outcome.log or ""))
+    reported = redacted(outcome.reported.to_json())
     status, timeline, artifacts = outcome.status.value, event.get("timeline") or [], outcome.artifacts
     found: dict[str, Any] = {
         "status": status,
         "timeline": timeline,
-        "logs": logs.tail(logs.between_banners(outcome.log or "")),
+        **redacted({"logs": tail}),
         "metrics": reported["metrics"] or None,
         "artifacts": None if artifacts is None else with_reported(artifacts, reported["artifacts"]),
         "instances": [instance.xcom for instance in outcome.instances] or None,

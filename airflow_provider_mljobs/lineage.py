@@ -29,13 +29,13 @@ def environment(ti: Any) -> dict[str, str]:
     """
     if find_spec("airflow.providers.openlineage") is None:
         return {}
-    from airflow.providers.openlineage.conf import is_disabled
-
-    if is_disabled():
-        return {}
-    from airflow.providers.openlineage.plugins.macros import lineage_parent_id
-
     try:
+        from airflow.providers.openlineage.conf import is_disabled
+
+        if is_disabled():
+            return {}
+        from airflow.providers.openlineage.plugins.macros import lineage_parent_id
+
         return {_PARENT: lineage_parent_id(ti)}
     except Exception:  # whatever it is: no job needs this
         logger.warning("The job doesn't learn which run is its parent.", exc_info=True)

@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 
 from airflow_provider_mljobs.alarms import held_back
-from airflow_provider_mljobs.facts import FACTS
+from airflow_provider_mljobs.facts import FACTS, WATCHED, keep, kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,8 @@ class SnowsightLink(_JobLink):
 
     def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
         # A sensor has no facts of its own: its job is another task's.
-        return str(getattr(operator, "snowsight", "") or _xcom(FACTS, ti_key).get("snowsight") or "")
+        known = getattr(operator, "snowsight", "") or getattr(operator, "facts", {}).get("snowsight")
+        return str(known or kept(ti_key, FACTS).get("snowsight") or "")
 
 
 class RayDashboardLink(_JobLink):
@@ -58,11 +59,9 @@ class RayDashboardLink(_JobLink):
     def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
         # The trigger writes this link as soon as there is a dashboard. A process that has just deferred the task may be
         # later than that, and must not take it away; after the end there is none.
-        from airflow_provider_mljobs.tasklog import WATCHED
-
         is_waiting = getattr(ti_key, "state", None) == "deferred"
         has_cluster = getattr(operator, "target_instances", 1) > 1
-        return dashboard(_xcom(WATCHED, ti_key)) if is_waiting and has_cluster else ""
+        return dashboard(kept(ti_key, WATCHED)) if is_waiting and has_cluster else ""
 
 
 class MLJobLink(_JobLink):
@@ -82,17 +81,9 @@ def show(operator: BaseOperator, ti: Any) -> None:
     """Write the links of a task that waits in its worker, where Airflow asks for them at the end only."""
     for link in operator.operator_extra_links:
         with held_back():
-            ti.xcom_push(key=link.xcom_key, value=link.get_link(operator, ti_key=ti))
+            keep(ti, link.xcom_key, link.get_link(operator, ti_key=ti))
 
 
 def dashboard(watched: Mapping[str, Any]) -> str:
     """Return the address of a job's Ray dashboard, by what is known of the running job; empty if it has none."""
     return str(watched.get("endpoints", {}).get("ray-dashboard-endpoint", ""))
-
-
-def _xcom(key: str, ti_key: TaskInstanceKey) -> Mapping[str, Any]:
-    # Imported here: DAG files have links, but don't ask for them.
-    from airflow.sdk.execution_time.xcom import XCom
-
-    value = XCom.get_value(ti_key=ti_key, key=key)
-    return value if isinstance(value, dict) else {}

@@ -33,7 +33,7 @@ from airflow_provider_mljobs.exceptions import (
     ServicesLimitError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.facts import FACTS, facts_of
+from airflow_provider_mljobs.facts import FACTS, facts_of, keep
 from airflow_provider_mljobs.identity import query_tag
 from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.failures import Diagnosis, Failure
@@ -395,7 +395,7 @@ class MLJobOperator(BaseOperator):
     def _push_facts(self, context: Context, record: Record, **submit: str | None) -> None:
         self.facts = facts_of(self, record, **submit)
         with held_back():
-            context["ti"].xcom_push(key=FACTS, value=self.facts)
+            keep(context["ti"], FACTS, self.facts)
 
     def dry_run(self) -> None:
         """Print the statement that would start the job, with its specification; nothing is asked or touched.

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 def count(end: JobEnd, ti: Any) -> None:
     """Count a job that has ended. That never fails its task.
 
-    ``mljobs.jobs`` is a counter, ``mljobs.queue_seconds`` and ``mljobs.run_seconds`` are timings of jobs that have run.
+    ``mljobs.jobs`` is a counter, ``mljobs.queue_duration`` and ``mljobs.run_duration`` are timings of jobs that have
+    run; Airflow sends timings in milliseconds.
     Where the backend has tags, they have ``state`` (the job's last status), ``pool``, ``dag_id`` and ``task_id``.
 
     :param ti: the task instance.
@@ -43,9 +44,9 @@ def _count(end: JobEnd, ti: Any) -> None:
     stats.incr("mljobs.jobs", tags=tags)
     queued, ran = durations(end)
     if queued is not None:
-        stats.timing("mljobs.queue_seconds", queued, tags=tags)
+        stats.timing("mljobs.queue_duration", queued, tags=tags)
     if ran is not None:
-        stats.timing("mljobs.run_seconds", ran, tags=tags)
+        stats.timing("mljobs.run_duration", ran, tags=tags)
 
 
 def durations(end: JobEnd) -> tuple[timedelta | None, timedelta | None]:

@@ -12,8 +12,10 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider_mljobs.alarms import held_back
 from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
+from airflow_provider_mljobs.facts import WATCHED, keep
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.jobs.logs import blocks
+from airflow_provider_mljobs.links import RayDashboardLink, dashboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.following import Report
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
-# XCom of a task: what is known of its running job, and how far a triggerer has watched it, for the next one.
-WATCHED = "mljob_watched"
-# XCom of a task: where its job's Ray dashboard is, as Airflow keeps links; and what the endpoint of that is called.
-_DASHBOARD_LINK, _DASHBOARD = "_link_RayDashboardLink", "ray-dashboard-endpoint"
 # What jobs say themselves, of all that is known of them.
-_SAID = ("progress", "metrics", "series", "artifacts", "assets")
+_SAID = ("logs", "progress", "metrics", "series", "artifacts", "assets")
 # Words and numbers that no secret is made of.
 _EVERYDAY = re.compile(
     r"true|false|yes|no|on|off|none|null|auto|default|[-+]?[0-9.]{0,7}(e[-+]?[0-9]+)?", re.IGNORECASE
@@ -54,6 +52,9 @@ class TaskLog:
         self._job = job
         self._end = end
         self._keep = keep
+        # Whether the last state was kept.
+        self.is_kept = False
+        self._is_told = False
         # Airflow tells the tasks of a triggerer apart by the context that a record is written in.
         self._context = contextvars.copy_context()
 
@@ -71,10 +72,23 @@ class TaskLog:
                 mask_environment(environment)
             case Output(lines, state):
                 write_output(self._log, self._job, lines)
-                if self._keep is not None:
-                    self._keep(redacted(state))
+                self._try_to_keep(state)
             case Ended(event):
                 self._end({**event, "printed": redacted(event["printed"])})
+
+    def _try_to_keep(self, state: Mapping[str, Any]) -> None:
+        """Keep what is known; whatever Airflow says to that, the lines that came with it stand in the log already."""
+        if self._keep is None:
+            return
+        try:
+            self._keep(redacted(state))
+        except Exception as error:  # noqa: BLE001 (whatever Airflow has to say: the lines are written)
+            self.is_kept = False
+            if not self._is_told:
+                self._log.warning("What job %s reports can't be kept in XCom now: %s", self._job, error)
+            self._is_told = True
+        else:
+            self.is_kept, self._is_told = True, False
 
 
 class Watched:
@@ -91,18 +105,11 @@ class Watched:
 
     def __call__(self, state: Mapping[str, Any]) -> None:
         """Keep what is known now."""
-        self._set(WATCHED, {**state, "job_id": str(self._job)})
-        dashboard = state["endpoints"].get(_DASHBOARD, "")
-        if dashboard != self._dashboard:
-            self._set(_DASHBOARD_LINK, dashboard)
-            self._dashboard = dashboard
-
-    def _set(self, key: str, value: Any) -> None:
-        from airflow.sdk.execution_time.xcom import XCom
-
-        ti = self._ti
-        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
-        XCom.set(key=key, value=value, **place)
+        keep(self._ti, WATCHED, {**state, "job_id": str(self._job)})
+        address = dashboard(state)
+        if address != self._dashboard:
+            keep(self._ti, RayDashboardLink().xcom_key, address)
+            self._dashboard = address
 
 
 def redacted(known: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mljobs import taskstates
+from airflow_provider_mljobs.facts import WATCHED, keep_end, kept
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.completion import abandon
 from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.origin import TaskKey
 from airflow_provider_mljobs.jobs.watch import JobWatch
-from airflow_provider_mljobs.tasklog import WATCHED, TaskLog, Watched, mask_job
+from airflow_provider_mljobs.tasklog import TaskLog, Watched, mask_job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -125,7 +126,7 @@ class MLJobTrigger(BaseTrigger):
             # The trigger may be cancelled while a thread is still beginning the wait.
             beginning.add_done_callback(_stop)
         await self._settle(began)
-        if self.task_instance is not None:
+        if task_log.is_kept:
             # Airflow writes the whole event to the task's log; the curves, which are most of it, are in XCom.
             event["printed"].pop("series", None)
         yield TriggerEvent(event)
@@ -165,20 +166,15 @@ class MLJobTrigger(BaseTrigger):
 
     def _kept(self) -> Mapping[str, Any]:
         """Return what an earlier triggerer has left; a trigger can't ask for more than XComs."""
-        from airflow.sdk.execution_time.xcom import XCom
-
-        ti = self.task_instance
-        if ti is None or not self.log_interval:
+        if self.task_instance is None or not self.log_interval:
             return {}
         try:
-            state = XCom.get_one(
-                key=WATCHED, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-            )
+            state = kept(self.task_instance, WATCHED)
         except Exception:  # noqa: BLE001 (whatever it is: a trigger that fails for that would end a healthy job)
             self.log.warning("What job %s has printed may appear twice: XCom %s can't be read.", self.job_id, WATCHED)
             return {}
         # The end of a task leaves one without a place in the log.
-        is_ours = isinstance(state, dict) and state.get("job_id") == self.job_id and "shown_until" in state
+        is_ours = state.get("job_id") == self.job_id and "shown_until" in state
         return state if is_ours else {}
 
     async def _settle(self, began: float) -> None:
@@ -212,7 +208,9 @@ class MLJobTrigger(BaseTrigger):
         with self._hook() as hook:
             directory = hook.stage(self.stage_path) if self.stage_path else None
             mask_job(hook.client, self._job)
-            abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill)
+            status = abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill)
+        if self.task_instance is not None:
+            keep_end(self.task_instance, self.job_id, status, self.log)
 
     def _is_waited_for(self) -> bool:
         """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.

@@ -55,12 +55,14 @@ class TellOfJob(BaseNotifier):
 
 def describe(context: Context) -> dict[str, Any]:
     """Say what has failed, and whose turn it is."""
-    ti, error = context["ti"], context["exception"]
+    # There is no exception where a worker was lost, and Airflow itself calls.
+    ti, error = context["ti"], context.get("exception")
     # A task that fail_on_exit_code has failed has the job's error as its cause.
     job_error = error if isinstance(error, MLJobFailedError) else getattr(error, "__cause__", None)
     if not isinstance(job_error, MLJobFailedError):
-        # There was no job yet: wrong arguments, missing rights, Snowflake out of reach.
-        return {"text": f"{ti.dag_id}.{ti.task_id} has failed before its job: {error}", "failure": None}
+        # Its job is not to blame: wrong arguments, missing rights, Snowflake or Airflow out of reach.
+        why = f": {error}" if error else ", and Airflow doesn't say why: its worker or triggerer may be lost."
+        return {"text": f"{ti.dag_id}.{ti.task_id} has failed{why}", "failure": None, "run_id": ti.run_id}
     failure = job_error.failure or Failure.UNKNOWN
     advice = f" What to do: {job_error.advice}" if job_error.advice else ""
     turn = ON_CALL.get(failure, "whoever wrote the code")

@@ -54,7 +54,7 @@ def test_outlet(events, deferrable, capsys):
         "job_id": run.xcom("job", "job_id"),
         "metrics": {"auc": 0.91},
         "stage_path": place,
-        "artifacts": [f"{place}/model/weights.bin"],
+        "artifacts": [f"{place}/model"],
         "rows": 3,
     } == found.pop(MODEL.uri)
     assert {} == found
@@ -105,5 +105,12 @@ def test_what_is_no_asset(events):
         report.asset("airflow://nothing")
 
     run, found = events(source=make, outlets=[AssetAlias("made by jobs")])
+
+    assert ("success", {}) == (run.state, found)
+
+
+def test_an_outlet_that_airflow_does_not_know(events):
+    """Whatever Airflow says of an asset fails no task."""
+    run, found = events(outlets=[Asset.ref(name="nobody's")])
 
     assert ("success", {}) == (run.state, found)

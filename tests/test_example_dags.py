@@ -3,10 +3,12 @@
 import base64
 import importlib.util
 import json
+import runpy
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
@@ -269,6 +271,15 @@ def test_notifications(example, webhook):
 def test_notifications_of_success(example, webhook):
     """A job that ends well is nobody's business."""
     assert ("success", []) == (example("notifications").state, webhook)
+
+
+def test_notifications_of_a_lost_worker():
+    """Airflow itself calls back then, and knows of no exception."""
+    describe = runpy.run_path(str(EXAMPLES / "notifications.py"))["describe"]
+
+    message = describe({"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", log_url="http://log")})
+
+    assert "d.t has failed, and Airflow doesn't say why" in message["text"]
 
 
 def test_notifications_without_a_webhook(example, capsys):

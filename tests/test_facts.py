@@ -1,9 +1,14 @@
 """What a task tells of its job in XCom, in each of its tries and at the end."""
 
+import asyncio
 import time
 from datetime import datetime
+from typing import ClassVar
 
 import pytest
+from airflow.models.xcom import XComModel
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.utils.session import create_session
 
 from airflow_provider_mljobs.facts import with_reported
 from airflow_provider_mljobs.operators import MLJobOperator
@@ -25,7 +30,7 @@ def report():
 
 def task(airflow, **settings):
     """Return a task instance to be."""
-    return Tries(airflow, lambda: MLJobOperator(source=report, **{**SETTINGS, **settings}))
+    return Tries(airflow, lambda: MLJobOperator(**{"source": report, **SETTINGS, **settings}))
 
 
 def test_facts(airflow):
@@ -104,3 +109,62 @@ def test_reported_artifacts():
 
     assert ["model/a.bin", "z.txt", "a.txt", "model.bin", "models/b.bin"] == [file["path"] for file in found]
     assert [True, True, None, None, None] == [file.get("reported") for file in found]
+
+
+class Elsewhere(BaseXCom):
+    """Keeps XComs elsewhere, and references in Airflow's database, as the backend for object stores does."""
+
+    kept: ClassVar[list] = []
+
+    @staticmethod
+    def serialize_value(value, **_):
+        """Keep a value and return a reference."""
+        Elsewhere.kept.append(value)
+        return f"elsewhere/{len(Elsewhere.kept) - 1}"
+
+    @staticmethod
+    def deserialize_value(result):
+        """Return what a reference stands for."""
+        return Elsewhere.kept[int(result.value.removeprefix("elsewhere/"))]
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
+def test_a_backend_for_xcoms(airflow, monkeypatch, deferrable):
+    """What Airflow's pages read of the job is in its database; what the task pushes is where XComs are kept."""
+    for module in ("xcom", "task_runner"):
+        monkeypatch.setattr(f"airflow.sdk.execution_time.{module}.XCom", Elsewhere)
+    run = airflow.run_task(lambda: MLJobOperator(source=report, **SETTINGS, deferrable=deferrable))
+    with create_session() as session:
+        rows = session.query(XComModel).filter(XComModel.run_id == run.instances[0].run_id).all()
+        found = {row.key: row.value for row in rows}
+
+    assert "success" == run.state
+    assert run.instances[0].run_id
+    assert {"metrics", "status"} <= {key for key, value in found.items() if str(value).startswith("elsewhere/")}
+    assert ("ML_POOL", "DONE") == (found["mljob"]["compute_pool"], found["mljob_watched"]["status"])
+    assert found["_link_SnowsightLink"].startswith("https://app.snowflake.com/")
+
+
+def test_xcoms_that_cannot_be_read(airflow):
+    """A job that has ended well ends its task well; what only XCom knew of it is missing."""
+    tries = task(airflow, deferrable=True, durable=False)
+    trigger = tries.defer()
+    event = asyncio.run(anext(trigger.run())).payload
+    tries.gives_xcoms = False
+
+    assert 1 == tries.resume("execute_complete", {"event": event})
+    assert {"auc": 0.9, "loss": None} == tries.xcoms["metrics"]
+
+
+def test_secrets_in_the_tail_of_the_log(airflow):
+    """They are masked in XCom as they are in the log."""
+
+    def tell():
+        import os
+
+        print("logs in with", os.environ["DB_PASSWORD"])
+
+    tries = task(airflow, source=tell, env_vars={"DB_PASSWORD": "hunter2of3"})
+    tries.run()
+
+    assert "logs in with ***" in tries.xcoms["logs"]

@@ -125,3 +125,11 @@ def test_parent_of_the_job(told):
 def test_without_a_transport():
     """Where OpenLineage is told nothing, jobs have no parent."""
     assert {} == lineage.environment(None)
+
+
+def test_a_transport_that_cannot_be_read(monkeypatch, caplog):
+    """No job fails for that."""
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[")
+
+    assert {} == lineage.environment(None)
+    assert "which run is its parent" in caplog.text

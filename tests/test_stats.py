@@ -54,8 +54,8 @@ def test_job_that_succeeds(airflow, metrics, deferrable):
 
     counted, queued, ran = metrics()
     assert "airflow.mljobs.jobs,state=DONE,pool=ML_POOL,dag_id=lab,task_id=job:1|c" == counted
-    assert queued.startswith("airflow.mljobs.queue_seconds,state=DONE,pool=ML_POOL,")
-    assert ran.startswith("airflow.mljobs.run_seconds,state=DONE,pool=ML_POOL,")
+    assert queued.startswith("airflow.mljobs.queue_duration,state=DONE,pool=ML_POOL,")
+    assert ran.startswith("airflow.mljobs.run_duration,state=DONE,pool=ML_POOL,")
 
 
 def test_job_that_fails(airflow, metrics):

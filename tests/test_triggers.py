@@ -8,6 +8,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
+from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 from airflow.sdk.serde import deserialize, serialize
 
 from airflow_provider_mljobs import triggers
@@ -244,6 +246,35 @@ def test_on_kill_cleans_up(airflow, job):
     assert [] == airflow.jobs
 
 
+@pytest.mark.parametrize("is_ours", [True, False], ids=["its job", "another one"])
+def test_on_kill_tells_of_the_end(job, is_ours):
+    """No task will; but of another job, which the next try has, XCom tells already."""
+    job_id = job("sleep 60")
+    running = {"job_id": job_id if is_ours else "A.B.C", "status": "RUNNING", "timeline": [], "metrics": {"auc": 0.5}}
+    xcoms = {"mljob_watched": running}
+
+    def answer(message):
+        match message:
+            case GetTaskStates():
+                return TaskStatesResult(task_states={})
+            case GetXCom(key=key):
+                return XComResult(key=key, value=xcoms.get(key))
+            case SetXCom(key=key, value=value):
+                xcoms[key] = value
+        return None
+
+    trigger = MLJobTrigger(job_id, "snowflake_default")
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
+    with set_supervisor_comms(SimpleNamespace(send=answer)):
+        asyncio.run(trigger.on_kill())
+
+    told = xcoms["mljob_watched"]
+    assert is_ours == (told != running)
+    if is_ours:
+        assert ("CANCELLED", {"auc": 0.5}) == (told["status"], told["metrics"])
+        assert [("finishing", "CANCELLED")] == [(step["phase"], step["message"]) for step in told["timeline"]]
+
+
 def test_on_kill_drops_no_log_that_it_cannot_read(airflow, job):
     """A log that nobody has seen stays where it is, with its job."""
     job_id = job("echo precious; sleep 60")
@@ -258,8 +289,10 @@ def test_on_kill_drops_no_log_that_it_cannot_read(airflow, job):
 
 
 def test_xcom_out_of_reach(job, capsys):
-    """How far an earlier triggerer has come is good to know; not to know it ends no job."""
-    trigger = MLJobTrigger(job("sleep 0.1"), "snowflake_default", poll_interval=0.1)
+    """It ends no job, and repeats no line in each turn; what XCom hasn't got of the reports is in the event."""
+    metrics = r"echo ::mljobs::{\\\"metrics\\\":{\\\"auc\\\":1},\\\"at\\\":5}"
+    job_id = job(f"echo once; {metrics}; sleep 1; echo twice; sleep 1")
+    trigger = MLJobTrigger(job_id, "snowflake_default", poll_interval=0.1, log_interval=0.1)
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
 
     async def first():
@@ -267,8 +300,11 @@ def test_xcom_out_of_reach(job, capsys):
 
     event = asyncio.run(first()).payload
 
+    log = capsys.readouterr().out
     assert ("finished", "DONE") == (event["verdict"], event["status"])
-    assert "may appear twice: XCom mljob_watched can't be read" in capsys.readouterr().out
+    assert {"auc": [[5, None, 1]]} == event["printed"]["series"]
+    assert "may appear twice: XCom mljob_watched can't be read" in log
+    assert (1, 1) == (log.count("once"), log.count("can't be kept in XCom now"))
 
 
 def test_on_kill_is_patient(airflow, job):

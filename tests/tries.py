@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.execution_time.comms import GetXCom, MaskSecret, SetXCom, XComResult
+from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 
 from airflow_provider_mljobs.jobs.origin import TaskKey
 
@@ -25,6 +27,7 @@ class Tries:
     :param make: builds the task anew, as each of its processes does.
     :param map_index: -1 for a task that isn't mapped.
     :param store: its task state store; ``None`` for an Airflow without one.
+    :param gives_xcoms: whether Airflow answers who asks for an XCom.
     """
 
     airflow: object
@@ -35,6 +38,7 @@ class Tries:
     xcoms: dict = field(default_factory=dict)
     try_number: int = 0
     clear_number: int = 0
+    gives_xcoms: bool = True
     run_started: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __post_init__(self):
@@ -67,12 +71,25 @@ class Tries:
 
     def resume(self, method, kwargs):
         """Go on with a deferred try and return its value."""
-        return self.make().resume_execution(method, kwargs, self._context())
+        with set_supervisor_comms(SimpleNamespace(send=self._answer)):
+            return self.make().resume_execution(method, kwargs, self._context())
 
     def _begin(self):
         self.try_number += 1
         self.xcoms.clear()
-        return self.make().execute(self._context())
+        with set_supervisor_comms(SimpleNamespace(send=self._answer)):
+            return self.make().execute(self._context())
+
+    def _answer(self, message):
+        """Answer as Airflow's supervisor does."""
+        match message:
+            case SetXCom(key=key, value=value):
+                return self._push(key, value)
+            case GetXCom(key=key) if self.gives_xcoms:
+                return XComResult(key=key, value=self.xcoms.get(key))
+            case MaskSecret():
+                return None
+        raise RuntimeError("Airflow doesn't answer")
 
     def die(self, **accident):
         """Run a try that dies."""
@@ -113,7 +130,7 @@ class Tries:
             try_number=self.try_number,
             max_tries=self.max_tries,
             start_date=datetime.now(UTC),
-            xcom_push=lambda key, value: self._do(("xcom", key), lambda: self.xcoms.__setitem__(key, value)),
+            xcom_push=self._push,
             xcom_pull=lambda key, **_: self.xcoms.get(key),
         )
         store = SimpleNamespace(
@@ -124,6 +141,9 @@ class Tries:
         )
         context = {"ti": ti, "dag_run": SimpleNamespace(start_date=self.run_started, clear_number=self.clear_number)}
         return context if self.store is None else {**context, "task_state_store": store}
+
+    def _push(self, key, value):
+        self._do(("xcom", key), lambda: self.xcoms.__setitem__(key, value))
 
     def _do(self, step, act):
         deadly, after = self._deadly

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -122,6 +122,11 @@ class Item:
     created: datetime | None = None
     credits_per_hour: float | None = 0.0
     error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as JSON; the time as ISO 8601."""
+        created = None if self.created is None else self.created.isoformat(timespec="seconds")
+        return {**asdict(self), "kind": self.kind.value, "created": created}
 
     def __str__(self) -> str:
         words = [self.action, self.kind, self.name]

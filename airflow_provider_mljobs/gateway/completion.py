@@ -173,21 +173,23 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
 
 
-def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any, *, drop: bool) -> None:
+def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any, *, drop: bool) -> JobStatus:
     """End a job that no task waits for any more. One that has ended by itself is left to whoever takes its end.
 
     :param directory: the job's own directory on the stage; ``None`` for a job without our launcher.
     :param log: where the job's log goes before it is dropped.
     :param drop: whether the job is dropped and its input removed, too.
+    :returns: how it has ended.
     """
     status = _status(client, job)
     if status.is_terminal and status is not JobStatus.CANCELLED:
         log.info("Job %s has ended %s already.", job, status)
-        return
+        return status
     client.cancel(job)
     log.info("Cancelled job %s.", job)
     if drop:
         discard(client, job, directory, log)
+    return JobStatus.CANCELLED
 
 
 def discard(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any) -> None:

@@ -36,8 +36,8 @@ _DEEPEST = 8
 # A job that reports a hundred times a second has one line in this time.
 _SECONDS_BETWEEN_LINES = 10
 _EXACT = 2**53
-# What Ray puts before each line of a worker.
-_RAY_PREFIX = re.compile(r"\([^()]*\bpid=\d+[^()]*\)")
+# What Ray puts before each line of a worker. Its pattern takes the square of a text's length.
+_RAY_PREFIX, _PREFIX_CHARACTERS = re.compile(r"\([^()]*\bpid=\d+[^()]*\)"), 300
 
 
 @dataclass(frozen=True)
@@ -236,8 +236,13 @@ def _split(line: str, now: float) -> tuple[str, Report | None, str]:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         # Somebody has printed what looks like one; people may read it.
         return line, None, ""
-    origin = readable(before)
-    return "" if _RAY_PREFIX.fullmatch(origin) or not origin else before, report, rest[end:].strip()
+    return "" if _is_prefix(before) else before, report, rest[end:].strip()
+
+
+def _is_prefix(text: str) -> bool:
+    """Tell whether nobody needs to read what stands before a report."""
+    text = readable(text)
+    return not text or (len(text) <= _PREFIX_CHARACTERS and _RAY_PREFIX.fullmatch(text) is not None)
 
 
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)

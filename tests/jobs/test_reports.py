@@ -6,6 +6,7 @@ import math
 import os
 import socket
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -543,3 +544,12 @@ def test_a_whole_log():
 
     assert "a\nprogress 10 %\nb\n" == without_reports(text)
     assert "a\n\nb" == without_reports("a\n\nb")
+
+
+def test_a_line_that_takes_long():
+    """What looks like the beginning of a line of Ray's doesn't stop all who share the process with its reader."""
+    begin = time.process_time()
+    shown, known = read("(pid=" + "1" * 50_000 + "(" + line(progress=0.5))
+
+    assert (2, 0.5) == (len(shown), known.progress.fraction)
+    assert time.process_time() - begin < 1
