@@ -402,7 +402,8 @@ def test_an_outage_of_three_minutes(lab, server):
     """Snowflake may be away for minutes: tasks are told, and the watch goes on when it is back."""
     jobs = lab.start(*(f"ENDLESS_O{number}" for number in range(20)))
     watcher = lab.watcher()
-    followers = [Follower(watcher, job) for job in jobs]
+    # The connector knows nothing of the fast clock: what it takes to give up counts sixty times.
+    followers = [Follower(watcher, job, patience=36_000) for job in jobs]
     for follower in followers:
         follower.until(Note)
 
