@@ -37,12 +37,10 @@ def _made() -> ASGIApp:
 
 def _bundle_url() -> str:
     """Return where browsers find the page's code; Airflow may live below a path of its host."""
+    from airflow_provider_mljobs.ui.files import version
+
     base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-    return f"{base}{URL_PREFIX}/static/mljobs.js"
-
-
-def _react_app(name: str, destination: str, url_route: str, **more: str) -> dict[str, str]:
-    return {"name": name, "bundle_url": _bundle_url(), "destination": destination, "url_route": url_route, **more}
+    return f"{base}{URL_PREFIX}/static/{version()}/mljobs.js"
 
 
 class MLJobsPlugin(AirflowPlugin):
@@ -50,8 +48,14 @@ class MLJobsPlugin(AirflowPlugin):
 
     name = "mljobs"
     fastapi_apps: list[Any] = [{"app": LazyApp(), "url_prefix": URL_PREFIX, "name": "ML Jobs"}]  # noqa: RUF012 (as Airflow has it)
-    react_apps: list[Any] = [  # noqa: RUF012 (as Airflow has it)
-        _react_app("ML Jobs", "nav", "mljobs", category="browse"),
-        _react_app("ML Job", "task_instance", "mljob"),
-        _react_app("ML Model", "task", "mlmodel"),
-    ]
+
+    @property
+    def react_apps(self) -> list[Any]:  # type: ignore[override]
+        """Tell Airflow's UI of the page, each time it asks: no other process reads the files for their version."""
+        places = [
+            {"name": "ML Jobs", "destination": "nav", "url_route": "mljobs", "category": "browse"},
+            {"name": "ML Job", "destination": "task_instance", "url_route": "mljob"},
+            {"name": "ML Model", "destination": "task", "url_route": "mlmodel"},
+        ]
+        bundle_url = _bundle_url()
+        return [{**place, "bundle_url": bundle_url} for place in places]

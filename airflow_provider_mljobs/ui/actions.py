@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
 
-    from airflow_provider_mljobs.gateway.collector import Item
     from airflow_provider_mljobs.jobs.origin import TaskKey
     from airflow_provider_mljobs.ui.hooks import PageHook
 
@@ -95,7 +94,11 @@ def specification(task: TaskKey) -> dict[str, str]:
     """Return what the job of a task instance runs, as Snowflake has it, without what may be secret."""
     known = _known(task)
     with _asking(known.snowflake_conn_id) as hook:
-        text = _described(hook, known)["spec"]
+        try:
+            text = _described(hook, known)["spec"]
+        except NotFoundOrNotAuthorizedError as error:
+            told = f"Job {known.job} is no longer in Snowflake, or not for role {hook.client.connection.role}: "
+            raise HTTPException(404, f"{told}its specification went with it.") from error
         if not text:
             role = hook.client.connection.role
             raise HTTPException(404, f"Snowflake doesn't show role {role} the specification of job {known.job}.")
@@ -128,7 +131,8 @@ def clean_up(
             dry_run=dry_run,
             task_states=of_database,
         )
-    return {"items": [_collected(item) for item in found.items], "summary": found.summary}
+    items = [{**item.to_json(), "error": redact(item.error)} for item in found.items]
+    return {"items": items, "summary": found.summary}
 
 
 def _known(task: TaskKey, job_id: str | None = None) -> Known:
@@ -250,17 +254,3 @@ def _shown_words(words: Iterable[Any]) -> Iterator[Any]:
 def _is_secret(name: str) -> bool:
     """Tell whether Airflow takes what has this name for a secret."""
     return redact("value", name) != "value"
-
-
-def _collected(item: Item) -> dict[str, Any]:
-    return {
-        "kind": item.kind.value,
-        "name": item.name,
-        "action": item.action,
-        "task": item.task,
-        "task_state": item.task_state,
-        "job_status": item.job_status,
-        "created": None if item.created is None else item.created.isoformat(),
-        "credits_per_hour": item.credits_per_hour,
-        "error": redact(item.error),
-    }

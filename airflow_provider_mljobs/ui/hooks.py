@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.identity import role_tag
 
 _LOGIN_SECONDS = 20
 _STATEMENT_SECONDS = 60
@@ -12,6 +13,9 @@ _STATEMENT_SECONDS = 60
 
 class PageHook(MLJobHook):
     """A hook that gives up while people still wait. Nothing that it does is large."""
+
+    def __init__(self, snowflake_conn_id: str) -> None:
+        super().__init__(snowflake_conn_id, query_tag=role_tag("ui"))
 
     def _get_conn_params(self) -> dict[str, Any]:
         limits = {"login_timeout": _LOGIN_SECONDS, "network_timeout": _STATEMENT_SECONDS}

@@ -132,10 +132,15 @@ def _progress(value: Any) -> dict[str, Any] | None:
     }
 
 
-def _metrics(value: Any) -> dict[str, float]:
+def _metrics(value: Any) -> dict[str, float | None]:
+    """Return metrics by name; ``None`` for what was reported as NaN, or infinite."""
     metrics = list(mapping(value).items())[:_MOST_METRICS]
-    found = ((text(name), number(metric)) for name, metric in metrics)
-    return {name: metric for name, metric in found if name is not None and metric is not None}
+    found = ((text(name), metric) for name, metric in metrics if _may_be_measured(metric))
+    return {name: number(metric) for name, metric in found if name is not None}
+
+
+def _may_be_measured(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _count(value: Any) -> int | None:

@@ -8,17 +8,20 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import airflow_provider_mljobs.ui
 from airflow_provider_mljobs.plugin import MLJobsPlugin
-from airflow_provider_mljobs.ui.app import PageFiles
+from airflow_provider_mljobs.ui.files import PageFiles, version
 from tests.ui.api import served
 
 OTHERS = (
     "../app.py", "..%2fapp.py", "%2e%2e/app.py", "..%5capp.py", "%2fetc/passwd", "%00", "a" * 5000, "nothing.js", "",
 )  # fmt: skip
 FILES = Path(airflow_provider_mljobs.ui.__file__).with_name("static")
+FOR_EVER = "public, max-age=31536000, immutable"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ class TestPlugin:
             (each["destination"], each["url_route"]) for each in found["react_apps"]
         ]
         assert ["ML Jobs", "ML Job", "ML Model"] == [each["name"] for each in found["react_apps"]]
-        assert {"/mljobs/static/mljobs.js"} == {each["bundle_url"] for each in found["react_apps"]}
+        assert {f"/mljobs/static/{version()}/mljobs.js"} == {each["bundle_url"] for each in found["react_apps"]}
         assert 0 == admin.request("GET", "/api/v2/plugins/importErrors").json()["total_entries"]
 
     def test_imports(self):
@@ -83,14 +86,14 @@ class TestPlugin:
             "from airflow.api_fastapi.app import create_app\n"
             "from airflow_provider_mljobs.plugin import MLJobsPlugin\n"
             "from starlette.testclient import TestClient\n"
-            "urls = {app['bundle_url'] for app in MLJobsPlugin.react_apps}\n"
+            "urls = {app['bundle_url'] for app in MLJobsPlugin().react_apps}\n"
             "client = TestClient(create_app(apps='core'))\n"
             "statuses = [client.get(path).status_code for path in (*urls, '/team/airflow/mljobs/api/jobs')]\n"
             "print(json.dumps([list(urls), statuses]))",
             API__BASE_URL="https://example.com/team/airflow/",
         )
 
-        assert ["/team/airflow/mljobs/static/mljobs.js"] == urls
+        assert [f"/team/airflow/mljobs/static/{version()}/mljobs.js"] == urls
         assert [200, 401] == statuses
 
     def test_nothing_else(self, visitor):
@@ -104,17 +107,19 @@ class TestPlugin:
 class TestFiles:
     """The page's files."""
 
-    def test_bundle(self, anonymous):
-        """A module for browsers, which ask each time whether it has changed."""
-        first = anonymous.request("GET", "/mljobs/static/mljobs.js")
+    @pytest.mark.parametrize(("version", "cached"), [(version(), FOR_EVER), ("another", "no-cache")])
+    def test_bundle(self, anonymous, version, cached):
+        """A module, which browsers keep for ever; of another version they ask each time whether it has changed."""
+        url = f"/mljobs/static/{version}/mljobs.js"
+        first = anonymous.request("GET", url)
         tag = first.headers["ETag"]
-        again = anonymous.request("GET", "/mljobs/static/mljobs.js", headers={"If-None-Match": tag})
-        head = anonymous.request("HEAD", "/mljobs/static/mljobs.js")
+        again = anonymous.request("GET", url, headers={"If-None-Match": tag})
+        head = anonymous.request("HEAD", url)
 
         assert (200, (FILES / "mljobs.js").read_text()) == (first.status_code, first.text)
         assert "text/javascript; charset=utf-8" == first.headers["Content-Type"]
-        assert ("no-cache", "nosniff") == (first.headers["Cache-Control"], first.headers["X-Content-Type-Options"])
-        assert (304, b"", tag, "no-cache") == (
+        assert (cached, "nosniff") == (first.headers["Cache-Control"], first.headers["X-Content-Type-Options"])
+        assert (304, b"", tag, cached) == (
             again.status_code, again.content, again.headers["ETag"], again.headers["Cache-Control"],
         )  # fmt: skip
         assert (200, b"", tag) == (head.status_code, head.content, head.headers["ETag"])
@@ -122,21 +127,28 @@ class TestFiles:
     @pytest.mark.parametrize("path", OTHERS)
     def test_nothing_else(self, anonymous, path):
         """No path leads out of them, or lists them."""
-        assert 404 == anonymous.request("GET", f"/mljobs/static/{path}").status_code
+        answers = [anonymous.request("GET", f"/mljobs/static/{place}{path}") for place in ("", "a-version/")]
+
+        assert {404} == {answer.status_code for answer in answers}
 
     def test_read_only(self, anonymous):
         """They can be read."""
-        assert 405 == anonymous.request("POST", "/mljobs/static/mljobs.js").status_code
+        assert 405 == anonymous.request("POST", "/mljobs/static/a-version/mljobs.js").status_code
 
     def test_upgrade(self, tmp_path):
-        """The tag is of the content: installed files may all have one date, and one size."""
+        """Version and tag are of the content: installed files may all have one date, and one size."""
         file = tmp_path / "a.mjs"
-        client = TestClient(PageFiles(directory=tmp_path))
-        tags = []
+        client = TestClient(Starlette(routes=[Mount("/{version}", PageFiles(tmp_path))]))
+        versions, tags, cached = [], [], []
         for text in ("first", "other"):
             file.write_text(text)
             os.utime(file, (1_580_601_600, 1_580_601_600))
-            (tmp_path / "b.mjs").write_bytes(file.read_bytes())
-            tags += [client.get(f"/{name}.mjs").headers["ETag"] for name in "ab"]
+            versions.append(version(tmp_path))
+            answers = [client.get(f"/{known}/a.mjs") for known in (versions[0], versions[-1])]
+            tags.append({answer.headers["ETag"] for answer in answers})
+            cached.append([answer.headers["Cache-Control"] for answer in answers])
 
-        assert tags[0] == tags[1] != tags[2] == tags[3]
+        assert versions[0] != versions[1]
+        assert [1, 1] == [len(each) for each in tags]
+        assert tags[0] != tags[1]
+        assert [[FOR_EVER, FOR_EVER], ["no-cache", FOR_EVER]] == cached

@@ -13,6 +13,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select, update
 
 from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.identity import role_tag
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE, submit
 from tests.ui.api import ONE_DAG, served
@@ -300,6 +301,22 @@ class TestSpecification:
 
         assert ["--password", "***", "--api-key=***", "--epochs", "12", "TOKEN=***"] == shown["args"]
 
+    def test_of_a_job_that_is_gone(self, submitted, user):
+        """Tasks drop their jobs, unless told otherwise."""
+        submitted.airflow.query(f"DROP SERVICE {submitted.job_id()}")
+        answer = user.get(f"{submitted.path}/specification")
+
+        assert 404 == answer.status_code
+        assert f"Job {submitted.job_id()} is no longer in Snowflake" in detail(answer)
+
+    def test_query_tag(self, submitted, user):
+        """Snowflake's history tells that the page has asked."""
+        user.get(f"{submitted.path}/specification")
+        told = "SELECT QUERY_TEXT, QUERY_TAG FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY(RESULT_LIMIT => 10000))"
+        tags = {row["query_tag"] for row in submitted.airflow.query(told) if "DESCRIBE" in row["query_text"]}
+
+        assert role_tag("ui") in tags
+
     def test_no_rights(self, submitted, user):
         """A role that isn't shown the specification, as Snowflake has it for all but the owner's."""
         submitted.airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", errno=3001))
@@ -390,11 +407,11 @@ class TestCleanUp:
         monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
         parts = json.loads(submitted.airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
         with create_session() as session:
-            session.add(Connection(conn_id="of_database", **{**parts, "extra": json.dumps(parts["extra"])}))
+            session.add(Connection(conn_id="of_the_page", **{**parts, "extra": json.dumps(parts["extra"])}))
         submitted.end(admin)
-        answer = admin.post("clean-up", snowflake_conn_id="of_database", older_than_hours=0)
+        answer = admin.post("clean-up", snowflake_conn_id="of_the_page", older_than_hours=0)
         with create_session() as session:
-            session.delete(session.scalars(select(Connection).filter_by(conn_id="of_database")).one())
+            session.delete(session.scalars(select(Connection).filter_by(conn_id="of_the_page")).one())
 
         assert (200, 1) == (answer.status_code, len(answer.json()["items"]))
 

@@ -29,6 +29,22 @@ const EXPLANATIONS = new Map([
   [404, "This isn't there, or not any more."],
 ]);
 
+// What is asked before there is a view to show it, and until when that is worth having.
+const early = { route: "", until: 0, answer: null };
+const EARLY_MILLISECONDS = 5000;
+
+/**
+ * Ask what a view will ask as soon as it is there; its first question takes this answer.
+ *
+ * @param {string} route relative to Airflow's base URL
+ */
+export function askEarly(route) {
+  const answer = get(route);
+  // Whoever takes it is told what went wrong.
+  answer.catch(() => {});
+  Object.assign(early, { route, until: Date.now() + EARLY_MILLISECONDS, answer });
+}
+
 /**
  * @param {string} route relative to Airflow's base URL
  * @param {AbortSignal} [signal]
@@ -36,6 +52,10 @@ const EXPLANATIONS = new Map([
  * @throws {ApiError}
  */
 export function get(route, signal) {
+  if (early.route === route && Date.now() < early.until) {
+    early.route = "";
+    return early.answer;
+  }
   const tooLate = AbortSignal.timeout(PATIENCE_MILLISECONDS);
   return ask(route, { signal: signal === undefined ? tooLate : AbortSignal.any([signal, tooLate]) });
 }

@@ -12,6 +12,11 @@ import uPlot from "./vendor/uPlot.esm.js";
 const { Box, Button, Flex, Grid } = ChakraUI;
 const { useEffect, useRef, useState } = React;
 
+const stylesheet = document.createElement("link");
+stylesheet.rel = "stylesheet";
+stylesheet.href = new URL("vendor/uPlot.min.css", import.meta.url).href;
+document.head.append(stylesheet);
+
 /**
  * @typedef {object} Plot
  * @property {number[]} x ascending

@@ -82,11 +82,11 @@ export function progress(value) {
 
 /**
  * @param {unknown} value
- * @returns {[string, number][]} names and numbers, in order of the names
+ * @returns {[string, number | null][]} names and numbers, in order of the names; null for what was reported as NaN
  */
 export function metrics(value) {
   return Object.entries(record(value))
-    .filter(([, measured]) => number(measured) !== null)
+    .filter(([, measured]) => measured === null || number(measured) !== null)
     .sort(([a], [b]) => a.localeCompare(b));
 }
 
@@ -140,7 +140,7 @@ export function stageReference(value) {
  * @property {number | null} queuedSeconds
  * @property {number | null} runSeconds
  * @property {Progress | null} progress
- * @property {[string, number][]} metrics
+ * @property {[string, number | null][]} metrics
  * @property {string} snowsight
  * @property {string} rayDashboard
  */

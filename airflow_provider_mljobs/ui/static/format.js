@@ -7,6 +7,9 @@ export const NOTHING = "–";
 
 const significant = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const relative = new Intl.RelativeTimeFormat("en");
+// By time zone: to make one takes longer than to use it a hundred times.
+const clocks = new Map();
 
 /**
  * @param {number | null} value
@@ -17,6 +20,14 @@ export function formatNumber(value) {
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-4 || size >= 1e12)) return value.toExponential(3);
   return size >= 1000 ? whole.format(value) : significant.format(value);
+}
+
+/**
+ * @param {number | null | undefined} value of a metric; null if what was reported is NaN, or infinite
+ * @returns {string}
+ */
+export function formatMetric(value) {
+  return value === null ? "no number" : formatNumber(value ?? null);
 }
 
 /**
@@ -95,8 +106,12 @@ export function formatMeasure(value, unit) {
  */
 export function formatTime(moment, timeZone) {
   if (moment === null) return NOTHING;
-  // Sweden writes dates as ISO 8601 does.
-  return new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", timeZone }).format(moment * 1000);
+  if (!clocks.has(timeZone)) {
+    // Sweden writes dates as ISO 8601 does.
+    const style = /** @type {const} */ ({ dateStyle: "short", timeStyle: "medium", timeZone });
+    clocks.set(timeZone, new Intl.DateTimeFormat("sv-SE", style));
+  }
+  return clocks.get(timeZone).format(moment * 1000);
 }
 
 /**
@@ -111,7 +126,7 @@ export function formatAgo(moment, now) {
   const [unit, size] = /** @type {[Intl.RelativeTimeFormatUnit, number]} */ (
     seconds < 3600 ? ["minute", 60] : seconds < 86400 ? ["hour", 3600] : ["day", 86400]
   );
-  return new Intl.RelativeTimeFormat("en").format(-Math.floor(seconds / size), unit);
+  return relative.format(-Math.floor(seconds / size), unit);
 }
 
 /**

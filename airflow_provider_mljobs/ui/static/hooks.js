@@ -62,11 +62,18 @@ export function useRemembered(name) {
   return [isOn, choose];
 }
 
+const zones = new Map();
+
 /** @returns {string | undefined} the time zone that is chosen in Airflow; undefined: the browser's */
 export function timeZone() {
-  const zone = localStorage.getItem("timezone")?.replaceAll('"', "");
+  const chosen = localStorage.getItem("timezone")?.replaceAll('"', "");
+  if (!zones.has(chosen)) zones.set(chosen, knownZone(chosen));
+  return zones.get(chosen);
+}
+
+function knownZone(name) {
   try {
-    return new Intl.DateTimeFormat("en", { timeZone: zone }).resolvedOptions().timeZone;
+    return new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions().timeZone;
   } catch {
     // Of a newer Airflow or another browser.
     return undefined;

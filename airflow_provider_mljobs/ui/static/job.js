@@ -4,7 +4,7 @@
 
 import { Actions } from "./actions.js";
 import { Chart, Charts } from "./chart.js";
-import { capital, formatDuration, formatNumber, mappedName } from "./format.js";
+import { capital, formatDuration, formatMetric, mappedName } from "./format.js";
 import { useAnswer, useRemembered } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
 import { JobReader } from "./jobdata.js";
@@ -153,7 +153,7 @@ function Metrics({ job }) {
   const last = ([name, value]) => html`
     <${Box} key=${name}>
       <${Text} as="dt" fontSize="xs" color="fg.muted">${name}<//>
-      <${Text} as="dd" fontSize="xl" fontWeight="semibold" fontVariantNumeric="tabular-nums">${formatNumber(value)}<//>
+      <${Text} as="dd" fontSize="xl" fontWeight="semibold" fontVariantNumeric="tabular-nums">${formatMetric(value)}<//>
     <//>`;
   const curve = ([name, points]) =>
     html`<${Chart} key=${name} title=${name} plot=${metricPlot(name, points, start)} testId="metric-chart" />`;

@@ -79,7 +79,7 @@ export class JobReader {
  * @property {number | null} submittedAt
  * @property {number} end when the last step of the timeline ends: now, or when the task has
  * @property {import("./facts.js").Progress | null} progress
- * @property {[string, number][]} metrics
+ * @property {[string, number | null][]} metrics
  * @property {[string, import("./facts.js").Point[]][]} series
  * @property {string} snowsight
  * @property {string} rayDashboard

@@ -24,9 +24,13 @@ function OnDemand({ title, testId, taskKey, what, children }) {
   const route = ownRoute(taskKey, what) + query({ map_index: taskKey.mapIndex });
   const answer = useAnswer(isOpen ? route : null, (signal) => get(route, signal));
   const onToggle = (event) => setIsOpen(event.currentTarget.open);
+  const answered = () => html`
+    <${Answered} answer=${answer}>${(data) => children(facts.record(data), answer.refresh)}<//>`;
+  // What isn't there, e.g. with a job that was dropped, won't be there the next time.
+  const isGone = answer.error?.status === 404;
   const content = html`
     <${Box} mt=${3}>
-      <${Answered} answer=${answer}>${(data) => children(facts.record(data), answer.refresh)}<//>
+      ${isGone ? html`<${Empty} title="Nothing to show">${answer.error.message}<//>` : answered()}
     <//>`;
   return html`
     <${Box} as="details" data-testid=${testId} onToggle=${onToggle} ...${CARD}>

@@ -2,13 +2,14 @@
  * The table of the list: a row for each job.
  */
 
-import { capital, formatDuration, formatNumber, mappedName, NOTHING } from "./format.js";
-import { ChakraUI, html, React } from "./host.js";
-import { Cut, PageLink, ProgressBar, StateBadge, Time, WebLink } from "./parts.js";
+import { capital, formatDuration, formatMetric, mappedName, NOTHING } from "./format.js";
+import { ChakraUI, html, React, ReactRouterDOM } from "./host.js";
+import { ProgressBar, StateBadge, Time } from "./parts.js";
 import { isWaitedFor } from "./phases.js";
 import { dagPage, jobPage, modelPage, taskInstancePage } from "./urls.js";
 
-const { Flex, Table, Text, VisuallyHidden } = ChakraUI;
+const { Table, VisuallyHidden } = ChakraUI;
+const { Link } = ReactRouterDOM;
 
 const COLUMNS = [
   ["Task", "auto"],
@@ -16,11 +17,28 @@ const COLUMNS = [
   ["State", "122px"],
   ["Progress", "145px"],
   ["Metrics", "130px"],
-  ["Pool", "120px"],
+  ["Pool", "138px"],
   ["Queued", "95px"],
   ["Ran", "105px"],
-  ["Links", "156px"],
+  ["Links", "145px"],
 ];
+
+// Cells are plain elements: as components of the host, each with a style of its own, fifty rows take it a quarter of a
+// second.
+const LOOKS = {
+  tableLayout: "fixed",
+  "& tbody tr": { bg: "bg", verticalAlign: "top" },
+  "& td": { px: 2, py: 2, borderBottomWidth: "1px" },
+  "& .number": { textAlign: "end" },
+  "& .cut": { display: "block", truncate: true },
+  "& .small": { fontSize: "xs", lineHeight: "1.25rem" },
+  "& a": { color: "fg.info", borderRadius: "l1", focusVisibleRing: "outside" },
+  "& a:hover": { textDecoration: "underline", textUnderlineOffset: "3px" },
+  "& a.name": { fontWeight: "semibold" },
+  "& .muted, & a.muted": { color: "fg.muted" },
+  "& .pair": { display: "flex", justifyContent: "space-between", gap: 2 },
+  "& .links": { display: "flex", flexWrap: "wrap", columnGap: 3, whiteSpace: "nowrap" },
+};
 
 /** @param {{jobs: import("./facts.js").Job[]}} props newest first */
 export function JobTable({ jobs }) {
@@ -28,7 +46,7 @@ export function JobTable({ jobs }) {
   const row = (job) => html`<${Row} key=${JSON.stringify(job.key)} job=${job} minute=${minute} />`;
   return html`
     <${Table.ScrollArea} borderWidth="1px" borderRadius="md">
-      <${Table.Root} size="sm" minW="1254px" css=${{ tableLayout: "fixed" }} fontVariantNumeric="tabular-nums">
+      <${Table.Root} size="sm" minW="1261px" css=${LOOKS} fontVariantNumeric="tabular-nums">
         <${VisuallyHidden} as="caption">ML jobs, newest first<//>
         <${Table.ColumnGroup}>
           ${COLUMNS.map(([name, width]) => html`<${Table.Column} key=${name} htmlWidth=${width} />`)}
@@ -57,39 +75,47 @@ function JobRow({ job }) {
   const { dagId, runId, taskId, mapIndex } = job.key;
   const name = mappedName(taskId, job.mapLabel);
   const marks = { "data-testid": "job-row", "data-dag": dagId, "data-task": taskId, "data-map-index": mapIndex };
-  const oneLine = { display: "block", truncate: true };
   return html`
-    <${Table.Row} verticalAlign="top" ...${marks}>
-      <${Table.Cell}>
-        <${PageLink} to=${jobPage(job.key)} fontWeight="semibold" title=${name} ...${oneLine}>${name}<//>
-        <${PageLink} to=${dagPage(dagId)} color="fg.muted" fontSize="xs" title=${dagId} ...${oneLine}>${dagId}<//>
-      <//>
-      <${Table.Cell}>
-        <${Cut} fontSize="xs" lineHeight="1.25rem">${runId}<//>
-        <${Small}><${Time} at=${job.submittedAt ?? job.runAfter} isRelative /><//>
-      <//>
-      <${Table.Cell}><${StateBadge} state=${job.state} /><${Small} title=${job.message}>${standing(job)}<//><//>
-      <${Table.Cell}>
+    <tr ...${marks}>
+      <td>
+        <${Link} to=${jobPage(job.key)} className="cut name" title=${name}>${name}<//>
+        <${Link} to=${dagPage(dagId)} className="cut small muted" title=${dagId}>${dagId}<//>
+      </td>
+      <td>
+        <div className="cut small" title=${runId}>${runId}</div>
+        <div className="cut small muted"><${Time} at=${job.submittedAt ?? job.runAfter} isRelative /></div>
+      </td>
+      <td>
+        <${StateBadge} state=${job.state} />
+        <div className="cut small muted" title=${job.message}>${standing(job)}</div>
+      </td>
+      <td>
         ${job.progress === null && NOTHING}
         <${ProgressBar} progress=${job.progress} label=${`Progress of ${name}`} />
-      <//>
-      <${Table.Cell}><${Metrics} metrics=${job.metrics} /><//>
-      <${Table.Cell}><${Cut}>${job.pool}<//><${Small}>${instances(job.instances)}<//><//>
-      <${Table.Cell} textAlign="end">${formatDuration(job.queuedSeconds)}<//>
-      <${Table.Cell} textAlign="end">${formatDuration(job.runSeconds)}<//>
-      <${Table.Cell}>
-        <${Flex} wrap="wrap" columnGap=${3} fontSize="xs">
-          <${PageLink} to=${taskInstancePage(job.key)}>Log<//>
-          <${PageLink} to=${modelPage(dagId, taskId)}>Model<//>
+      </td>
+      <td><${Metrics} metrics=${job.metrics} /></td>
+      <td>
+        <div className="cut" title=${job.pool}>${job.pool || NOTHING}</div>
+        <div className="cut small muted">${instances(job.instances)}</div>
+      </td>
+      <td className="number">${formatDuration(job.queuedSeconds)}</td>
+      <td className="number">${formatDuration(job.runSeconds)}</td>
+      <td>
+        <div className="links small">
+          <${Link} to=${taskInstancePage(job.key)}>Log<//>
+          <${Link} to=${modelPage(dagId, taskId)}>Model<//>
           <${WebLink} href=${job.snowsight}>Snowsight<//>
           <${WebLink} href=${job.rayDashboard}>Ray<//>
-        <//>
-      <//>
-    <//>`;
+        </div>
+      </td>
+    </tr>`;
 }
 
-function Small({ children, ...props }) {
-  return html`<${Text} as="div" fontSize="xs" color="fg.muted" truncate ...${props}>${children}<//>`;
+/** A link to elsewhere; nothing without an address. */
+function WebLink({ href, children }) {
+  if (href === "") return null;
+  return html`
+    <a href=${href} target="_blank" rel="noopener noreferrer">${children}<span aria-hidden="true"> ↗</span></a>`;
 }
 
 /** What Snowflake says of a job: while it runs its phase, at the end its status. Without its task nobody watches it. */
@@ -108,12 +134,12 @@ function Metrics({ metrics }) {
   if (metrics.length === 0) return NOTHING;
   const shown = metrics.length > 2 ? 1 : 2;
   const hidden = metrics.slice(shown);
-  const words = hidden.map(([name, value]) => `${name} ${formatNumber(value)}`).join(", ");
+  const words = hidden.map(([name, value]) => `${name} ${formatMetric(value)}`).join(", ");
   const line = ([name, value]) => html`
-    <${Flex} key=${name} justify="space-between" gap=${2} fontSize="xs" lineHeight="1.25rem">
-      <${Cut} as="span" color="fg.muted">${name}<//><span>${formatNumber(value)}</span>
-    <//>`;
+    <div key=${name} className="pair small">
+      <span className="cut muted" title=${name}>${name}</span><span>${formatMetric(value)}</span>
+    </div>`;
   return html`
     ${metrics.slice(0, shown).map(line)}
-    ${hidden.length > 0 && html`<${Small} title=${words}>and ${hidden.length} more<//>`}`;
+    ${hidden.length > 0 && html`<div className="cut small muted" title=${words}>and ${hidden.length} more</div>`}`;
 }

@@ -5,7 +5,7 @@
 import { get } from "./api.js";
 import { Chart, Charts } from "./chart.js";
 import * as facts from "./facts.js";
-import { formatDifference, formatDuration, formatNumber, formatTime, mappedName } from "./format.js";
+import { formatDifference, formatDuration, formatMetric, formatNumber, formatTime, mappedName } from "./format.js";
 import { timeZone, useAnswer } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
 import { Answered, Choice, Empty, PageLink, PlainTable, Section, StateBadge, Time } from "./parts.js";
@@ -79,7 +79,7 @@ function Runs({ jobs, isStale }) {
 }
 
 function metricOf(name) {
-  return (job) => job.metrics.find(([metric]) => metric === name)?.[1] ?? null;
+  return (job) => job.metrics.find(([metric]) => metric === name)?.[1];
 }
 
 function RunsChart({ title, jobs, pick, yUnit, testId }) {
@@ -106,7 +106,7 @@ function Comparison({ jobs }) {
   const rows = metrics.map(({ name, mapLabel, newest, previous }) => [
     name,
     ...(isMapped ? [mapLabel] : []),
-    formatNumber(newest),
+    formatMetric(newest),
     formatNumber(previous),
     formatDifference(newest, previous),
   ]);
@@ -125,7 +125,7 @@ function RunsTable({ jobs, names }) {
     html`<${StateBadge} state=${job.state} />`,
     formatDuration(job.queuedSeconds),
     formatDuration(job.runSeconds),
-    ...names.map((name) => formatNumber(metricOf(name)(job))),
+    ...names.map((name) => formatMetric(metricOf(name)(job))),
   ];
   const numeric = head.map((_, column) => column).slice(3);
   const rows = jobs.map(row).reverse();

@@ -2,8 +2,8 @@
  * The frames of the views: of the page in the menu, and of tabs.
  */
 
-import { ChakraUI, html, React, ReactRouterDOM } from "./host.js";
-import { Loading, PageLink } from "./parts.js";
+import { ChakraUI, html, React } from "./host.js";
+import { PageLink } from "./parts.js";
 import { PAGE } from "./urls.js";
 
 const { Box, Flex, Heading, Text } = ChakraUI;
@@ -42,27 +42,4 @@ export function Page({ title = "", aside = null, children }) {
 /** The frame of a tab, which has Airflow's heading. */
 export function Tab({ children }) {
   return html`<${Box} py=${3}>${children}<//>`;
-}
-
-let isSettled = false;
-
-/**
- * What is in it stays as it is while the user goes from view to view.
- *
- * The first time, Airflow shows a plugin out of the promise that has loaded it; from the next navigation on it takes
- * it from globalThis, and so makes it anew: what the user was typing would lose the focus. That navigation is made
- * here, to where the user is already, before there is anything to lose.
- */
-export function Settled({ children }) {
-  const navigate = ReactRouterDOM.useNavigate();
-  const location = ReactRouterDOM.useLocation();
-  const [before] = React.useState(isSettled ? null : location.key);
-  const isReady = before !== location.key;
-  // Only of the first one, and only once.
-  React.useEffect(() => {
-    if (isSettled) return;
-    isSettled = true;
-    navigate(location, { replace: true, state: location.state });
-  }, []);
-  return isReady ? children : html`<${Box} p=${4}><${Loading} /><//>`;
 }

@@ -6,7 +6,7 @@ import { formatAgo, formatPercent, formatTime, NOTHING } from "./format.js";
 import { timeZone } from "./hooks.js";
 import { ChakraUI, html, ReactRouterDOM } from "./host.js";
 
-const { Alert, Badge, Box, Button, Flex, Heading, Link, NativeSelect, Progress } = ChakraUI;
+const { Alert, Badge, Box, Button, Flex, Heading, Link, NativeSelect } = ChakraUI;
 const { Skeleton, Stack, Switch, Table, Text, VisuallyHidden } = ChakraUI;
 
 /** What a user is told instead of data, with a way to try again. */
@@ -88,37 +88,50 @@ export function StatusBadge({ status }) {
   return html`<${Pill} palette=${STATUS_PALETTES.get(status) ?? "none"} words=${status.replaceAll("_", " ")} />`;
 }
 
+const DOT = { content: '""', boxSize: "8px", borderRadius: "full" };
+const PILL = {
+  borderRadius: "full",
+  px: 2,
+  py: 0.5,
+  gap: 1.5,
+  whiteSpace: "nowrap",
+  _before: { ...DOT, bg: { base: "colorPalette.solid", _dark: "colorPalette.fg" } },
+};
+
 function Pill({ palette, words }) {
-  const dot = { base: "colorPalette.solid", _dark: "colorPalette.fg" };
-  const shape = { borderRadius: "full", px: 2, py: 0.5, gap: 1.5, whiteSpace: "nowrap" };
-  return html`
-    <${Badge} colorPalette=${palette} variant="subtle" ...${shape}>
-      <${Box} as="span" boxSize="8px" borderRadius="full" bg=${dot} aria-hidden="true" />${words}
-    <//>`;
+  return html`<${Badge} colorPalette=${palette} variant="subtle" ...${PILL}>${words}<//>`;
 }
+
+const PROGRESS = {
+  minW: 0,
+  fontSize: "xs",
+  "& .bar": { display: "flex", alignItems: "center", gap: 2 },
+  "& .track": { flex: 1, height: 2, borderRadius: "full", bg: "bg.emphasized", overflow: "hidden" },
+  "& .done": { height: "full", bg: "info.solid" },
+  "& .percent": { minW: "4ch", textAlign: "end", fontVariantNumeric: "tabular-nums" },
+  "& .message": { color: "fg.muted", lineHeight: "1rem", truncate: true },
+};
 
 /** How far a job is; nothing if it hasn't said. */
 export function ProgressBar({ progress, label, ...props }) {
   if (progress === null) return null;
   const { fraction, message } = progress;
   return html`
-    <${Box} data-testid="progress" minW=${0} ...${props}>
+    <${Box} data-testid="progress" css=${PROGRESS} ...${props}>
       ${fraction !== null && html`<${Bar} fraction=${fraction} label=${label} />`}
-      <${Text} fontSize="xs" color="fg.muted" truncate title=${message}>${message}<//>
+      <div className="message" title=${message}>${message}</div>
     <//>`;
 }
 
 function Bar({ fraction, label }) {
-  const still = { transition: "none" };
+  const state = { "aria-valuenow": fraction * 100, "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label };
   return html`
-    <${Flex} align="center" gap=${2}>
-      <${Progress.Root} value=${fraction * 100} flex="1" size="sm" colorPalette="info" aria-label=${label}>
-        <${Progress.Track} bg="bg.emphasized" borderRadius="full"><${Progress.Range} _motionReduce=${still} /><//>
-      <//>
-      <${Text} as="span" fontSize="xs" minW="4ch" textAlign="end" fontVariantNumeric="tabular-nums">
-        ${formatPercent(fraction)}
-      <//>
-    <//>`;
+    <div className="bar">
+      <div role="progressbar" className="track" ...${state}>
+        <div className="done" style=${{ width: `${fraction * 100}%` }} />
+      </div>
+      <span className="percent">${formatPercent(fraction)}</span>
+    </div>`;
 }
 
 /** A link inside Airflow. */
@@ -166,9 +179,9 @@ export function Time({ at, isRelative = false }) {
   const exact = formatTime(at, timeZone());
   const iso = new Date(at * 1000).toISOString();
   return html`
-    <${Text} as="time" dateTime=${iso} title=${exact} fontVariantNumeric="tabular-nums" whiteSpace="nowrap">
+    <time dateTime=${iso} title=${exact} style=${{ fontVariantNumeric: "tabular-nums", whiteSpace: "nowrap" }}>
       ${isRelative ? formatAgo(at, Date.now() / 1000) : exact}
-    <//>`;
+    </time>`;
 }
 
 /** Whether a view asks again by itself, and when it last did. */

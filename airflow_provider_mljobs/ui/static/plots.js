@@ -130,7 +130,7 @@ export function comparable(jobs) {
 
 /**
  * @param {import("./facts.js").Job[]} jobs of one task, oldest first
- * @returns {{name: string, mapLabel: string, newest: number, previous: number | null}[]} each metric's last two values
+ * @returns {{name: string, mapLabel: string, newest: number | null, previous: number | null}[]} each metric's last two values
  */
 export function lastTwo(jobs) {
   const found = new Map();

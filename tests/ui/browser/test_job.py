@@ -108,6 +108,14 @@ def test_specification(visit, running):
     expect(page.get_by_test_id("specification")).to_contain_text("containers:")
 
 
+def test_the_specification_of_a_job_that_was_dropped(visit, finished):
+    """It went with the job, as the page explains."""
+    page = visit(pages.job(finished.weeks[0]), forgiven="status of 404")
+    page.get_by_text("Specification").click()
+    expect(page.get_by_test_id("specification")).to_contain_text("is no longer in Snowflake")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
 def test_a_job_that_failed(visit, airflow, running):
     """The end of the log of a job that failed says why."""
     running.job.fail("the table is empty")

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
-import { get, post } from "../../../airflow_provider_mljobs/ui/static/api.js";
+import { askEarly, get, post } from "../../../airflow_provider_mljobs/ui/static/api.js";
 
 const ANSWERS = new Map([
   ["/team/airflow/fine", [200, '{"total": 3}']],
@@ -15,7 +15,9 @@ const ANSWERS = new Map([
   ["/team/airflow/proxy", [200, "<html>"]],
   ["/team/airflow/broken", [502, "<html>"]],
 ]);
+const asked = [];
 const server = createServer((request, response) => {
+  asked.push(request.url);
   const [status, body] = ANSWERS.get(request.url);
   response.writeHead(status).end(body);
 });
@@ -32,6 +34,17 @@ after(() => server.close());
 test("a route is below the path of Airflow", async () => {
   assert.deepEqual(await get("fine"), { total: 3 });
   assert.deepEqual(await post("fine", {}), { total: 3 });
+});
+
+test("what is asked early is asked once, and the next time anew", async () => {
+  const before = asked.length;
+  askEarly("fine");
+  assert.deepEqual(await get("fine"), { total: 3 });
+  assert.equal(asked.length, before + 1);
+  await get("fine");
+  assert.equal(asked.length, before + 2);
+  askEarly("gone");
+  await assert.rejects(get("gone"), { status: 404 });
 });
 
 test("a status is explained where Airflow only names it", async () => {

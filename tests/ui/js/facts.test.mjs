@@ -60,10 +60,10 @@ test("progress is between 0 and 1, or unknown", () => {
   assert.equal(facts.progress({ fraction: "0.4" }), null);
 });
 
-test("of metrics and curves only numbers are taken", () => {
-  assert.deepEqual(facts.metrics({ loss: 0.1, auc: 0.9, note: "good", nan: Number.NaN }), [
+test("of metrics and curves only numbers are taken, and that a metric was none", () => {
+  assert.deepEqual(facts.metrics({ loss: null, auc: 0.9, note: "good", f1: true }), [
     ["auc", 0.9],
-    ["loss", 0.1],
+    ["loss", null],
   ]);
   assert.deepEqual(facts.series({ auc: [[1, 0, 0.5], [2], "x", [3, null, 0.6]], empty: [], odd: 3 }), [
     [

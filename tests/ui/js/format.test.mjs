@@ -4,6 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as format from "../../../airflow_provider_mljobs/ui/static/format.js";
 
+test("a metric that was reported as NaN is no number, one that was not reported is unknown", () => {
+  assert.deepEqual([0.91, null, undefined].map(format.formatMetric), ["0.91", "no number", "–"]);
+});
+
 test("numbers have four digits, counts all of theirs", () => {
   assert.equal(format.formatNumber(0.912345), "0.9123");
   assert.equal(format.formatNumber(0), "0");
