@@ -219,7 +219,8 @@ def _duration(text: str) -> timedelta:
 
 def _collected(item: Item) -> dict[str, Any]:
     credits_per_hour = "unknown" if item.credits_per_hour is None else item.credits_per_hour or ""
-    return {**item.to_json(), "created": item.to_json()["created"] or "", "credits_per_hour": credits_per_hour}
+    found = item.to_json()
+    return {**found, "created": found["created"] or "", "credits_per_hour": credits_per_hour}
 
 
 def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FACTS = "mljob"
 # XCom of a task: what is known of its running job, and how far a triggerer has watched it, for the next one.
 WATCHED = "mljob_watched"
+# What the endpoint is called at which a Ray cluster shows itself.
+DASHBOARD = "ray-dashboard-endpoint"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
-from airflow.sdk.configuration import conf
 
 from airflow_provider_mljobs.alarms import held_back
-from airflow_provider_mljobs.facts import FACTS, WATCHED, keep, kept
+from airflow_provider_mljobs.facts import DASHBOARD, FACTS, WATCHED, keep, kept
+from airflow_provider_mljobs.settings import base_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +73,7 @@ class MLJobLink(_JobLink):
         parts = ["dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id]
         if ti_key.map_index >= 0:
             parts += ["mapped", str(ti_key.map_index)]
-        base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
-        return "/".join([base, *(quote(part, safe="") for part in [*parts, "plugin", "mljob"])])
+        return "/".join([base_path(), *(quote(part, safe="") for part in [*parts, "plugin", "mljob"])])
 
 
 def show(operator: BaseOperator, ti: Any) -> None:
@@ -86,4 +85,4 @@ def show(operator: BaseOperator, ti: Any) -> None:
 
 def dashboard(watched: Mapping[str, Any]) -> str:
     """Return the address of a job's Ray dashboard, by what is known of the running job; empty if it has none."""
-    return str(watched.get("endpoints", {}).get("ray-dashboard-endpoint", ""))
+    return str(watched.get("endpoints", {}).get(DASHBOARD, ""))

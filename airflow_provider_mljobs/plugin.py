@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from airflow.sdk.configuration import conf
 from airflow.sdk.plugins_manager import AirflowPlugin
 
 if TYPE_CHECKING:
@@ -37,10 +35,10 @@ def _made() -> ASGIApp:
 
 def _bundle_url() -> str:
     """Return where browsers find the page's code; Airflow may live below a path of its host."""
+    from airflow_provider_mljobs.settings import base_path
     from airflow_provider_mljobs.ui.files import version
 
-    base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-    return f"{base}{URL_PREFIX}/static/{version()}/mljobs.js"
+    return f"{base_path()}{URL_PREFIX}/static/{version()}/mljobs.js"
 
 
 class MLJobsPlugin(AirflowPlugin):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from airflow.sdk.configuration import conf
 
@@ -23,6 +24,11 @@ def deployment() -> str:
     """Return what this Airflow is called in the COMMENT of its jobs, to tell them from those of another one."""
     name = conf.get("mljobs", "deployment", fallback="") or conf.get("api", "base_url", fallback="")
     return str(name or "")
+
+
+def base_path() -> str:
+    """Return below which path of its host Airflow's UI lives; empty if below none."""
+    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
 
 
 def result_retention() -> timedelta:

@@ -110,9 +110,7 @@ class LogStore:
 
     def _event_table(self) -> QualifiedName | None:
         """Return the account's event table, if it has one that the role may know of."""
-        rows = self._rows(statements.show_event_table()) or []
-        name = str(rows[0]["value"]) if rows else ""
-        return QualifiedName.parse(name, "event table", None, None) if name else None
+        return event_table(self._rows(statements.show_event_table()) or [])
 
     def _rows(self, statement: str) -> list[dict[str, Any]] | None:
         """Run a statement; ``None`` if there isn't what it asks for, or not for this role.
@@ -144,6 +142,15 @@ class LogStore:
             return None
         (row,) = rows
         return str(next(iter(row.values())) or "")
+
+
+def event_table(parameters: Sequence[Mapping[str, Any]]) -> QualifiedName | None:
+    """Return the account's event table; ``None`` if it has none.
+
+    :param parameters: the answer to :func:`~airflow_provider_mljobs.gateway.statements.show_event_table`.
+    """
+    name = str(parameters[0]["value"]) if parameters else ""
+    return QualifiedName.parse(name, "event table", None, None) if name else None
 
 
 @dataclass

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+from airflow_provider_mljobs.gateway.joblogs import event_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
 logger = logging.getLogger(__name__)
 _CORES, _BYTES, _RATIO = "cores", "bytes", "ratio"
@@ -136,11 +137,9 @@ def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> 
     except GatewayError as error:
         # Not enabled (2143), or the job has been dropped, or the role may not: Snowflake documents numbers for some.
         logger.debug("No metrics from the function: %s", error)
-    parameters = connection.rows(statements.show_event_table())
-    name = str(parameters[0]["value"]) if parameters else ""
-    if not name:
+    table = event_table(connection.rows(statements.show_event_table()))
+    if table is None:
         return None
-    table = QualifiedName.parse(name, "event table", None, None)
     return connection.rows(
         statements.event_table_metrics(table, job, UNITS, start=begin, points=MOST_POINTS, most=most)
     )

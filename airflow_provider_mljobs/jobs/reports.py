@@ -36,6 +36,8 @@ _DEEPEST = 8
 # A job that reports a hundred times a second has one line in this time.
 _SECONDS_BETWEEN_LINES = 10
 _EXACT = 2**53
+# What reading may raise that expects something else.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # What Ray puts before each line of a worker. Its pattern takes the square of a text's length.
 _RAY_PREFIX, _PREFIX_CHARACTERS = re.compile(r"\([^()]*\bpid=\d+[^()]*\)"), 300
 
@@ -233,7 +235,7 @@ def _split(line: str, now: float) -> tuple[str, Report | None, str]:
     try:
         document, end = _DECODER.raw_decode(rest[:_MOST_CHARACTERS])
         report = _report_of(jsonb_safe(document), now)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+    except _UNREADABLE:
         # Somebody has printed what looks like one; people may read it.
         return line, None, ""
     return "" if _is_prefix(before) else before, report, rest[end:].strip()
@@ -295,7 +297,7 @@ def _assets_of(value: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _or_none(read: Any, value: Any) -> Any:
     try:
         return None if value is None else read(jsonb_safe(value))
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+    except _UNREADABLE:
         return None
 
 

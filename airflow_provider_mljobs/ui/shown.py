@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_mljobs.facts import DASHBOARD
 from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus, Phase
 
@@ -20,7 +21,6 @@ _CHARACTERS = 1000
 _MOST_METRICS = 100
 # A task in one of these states that has not ended waits for its job, or is about to take its result.
 _WAITING = frozenset({"running", "deferred", "scheduled", "queued"})
-_DASHBOARD = "ray-dashboard-endpoint"
 
 
 def job(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def job(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "run_seconds": _seconds(started, ended or until),
         "progress": _progress(watched.get("progress")),
         "metrics": _metrics(watched.get("metrics")),
-        "ray_dashboard": link(mapping(watched.get("endpoints")).get(_DASHBOARD)) if is_waited_for else None,
+        "ray_dashboard": link(mapping(watched.get("endpoints")).get(DASHBOARD)) if is_waited_for else None,
     }
 
 
@@ -92,7 +92,8 @@ def moment(value: Any) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        return datetime.fromisoformat(value).astimezone(UTC) if datetime.fromisoformat(value).tzinfo else None
+        found = datetime.fromisoformat(value)
+        return found.astimezone(UTC) if found.tzinfo else None
     except (ValueError, OverflowError):
         return None
 
