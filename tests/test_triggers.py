@@ -275,6 +275,25 @@ def test_on_kill_tells_of_the_end(job, is_ours):
         assert [("finishing", "CANCELLED")] == [(step["phase"], step["message"]) for step in told["timeline"]]
 
 
+def test_on_kill_is_the_task_s(airflow, job):
+    """Snowflake's history tells whose job it was that was cancelled."""
+    job_id = job("sleep 60")
+    trigger = MLJobTrigger(job_id, "snowflake_default")
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
+
+    def answer(message):
+        return TaskStatesResult(task_states={}) if isinstance(message, GetTaskStates) else None
+
+    with set_supervisor_comms(SimpleNamespace(send=answer)):
+        asyncio.run(trigger.on_kill())
+
+    rows = airflow.query(
+        "SELECT QUERY_TEXT, QUERY_TAG FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY(RESULT_LIMIT => 1000))"
+    )
+    (tag,) = {row["query_tag"] for row in rows if f"{job_id}!SPCS_CANCEL_JOB" in row["query_text"]}
+    assert {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "try_number": 1} == json.loads(tag)
+
+
 def test_on_kill_drops_no_log_that_it_cannot_read(airflow, job):
     """A log that nobody has seen stays where it is, with its job."""
     job_id = job("echo precious; sleep 60")
