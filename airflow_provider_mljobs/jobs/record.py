@@ -12,8 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VERSION = 1
+# A task that is cleared this often while none of its submits is seen to take effect forgets the oldest.
+_MAX_UNSEEN = 20
 # A job in one of these goes on to its end by itself.
 _GOES_ON = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
+
+# The types of a record's fields, as JSON has them.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "job_id": (str,),
+    "snowflake_conn_id": (str,),
+    "run_started": (str,),
+    "attempt": (int,),
+    "stage_path": (str, type(None)),
+    "intended_at": (int, float),
+}
 
 
 class Progress(StrEnum):
@@ -58,6 +70,8 @@ class Record:
     :param attempt: which of the task's jobs it is: not less than the number of the try that has chosen the name.
     :param progress: how far the task has come.
     :param stage_path: the job's own directory on the stage; ``None`` if it has none.
+    :param intended_at: when the task was about to submit it, in seconds since the epoch; 0 if that isn't recorded.
+    :param unseen: jobs of earlier attempts that were not seen to end. Their submit may still take effect.
     """
 
     job_id: str
@@ -67,6 +81,8 @@ class Record:
     attempt: int
     progress: Progress = Progress.INTENDED
     stage_path: str | None = None
+    intended_at: float = 0.0
+    unseen: tuple[Record, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -92,6 +108,11 @@ class Record:
             return Step.SUBMIT if self.progress is Progress.INTENDED else Step.SUBMIT_ANOTHER
         is_worth_it = status in _GOES_ON or status is JobStatus.DONE or (takes_failures and status is JobStatus.FAILED)
         return Step.ATTACH if is_worth_it or not waits else Step.SUBMIT_ANOTHER
+
+    def after(self, *earlier: Record) -> Self:
+        """Take over the unseen jobs of earlier attempts, those attempts themselves among them."""
+        unseen = [record for other in earlier for record in (*other.unseen, replace(other, unseen=()))]
+        return replace(self, unseen=tuple(unseen[-_MAX_UNSEEN:]))
 
     def submitted(self) -> Self:
         """Note that there is such a job."""
@@ -119,14 +140,29 @@ class Record:
         if version != _VERSION:
             msg = f"a record of version {version}, not {_VERSION}"
             raise ValueError(msg)
-        fields = {name: value for name, value in document.items() if name != "version"}
+        return cls._from_fields({name: value for name, value in document.items() if name != "version"})
+
+    @classmethod
+    def _from_fields(cls, values: Any) -> Self:
         try:
-            return cls(
-                **{**fields, "epoch": Epoch(**fields["epoch"]), "progress": Progress(fields["progress"])},
+            record = cls(
+                **{
+                    **values,
+                    "epoch": Epoch(**values["epoch"]),
+                    "progress": Progress(values["progress"]),
+                    "unseen": tuple(cls._from_fields(each) for each in values.get("unseen", ())),
+                }
             )
         except (TypeError, LookupError) as error:
             msg = f"no record: {error}"
             raise ValueError(msg) from error
+        for name, kind in _TYPES.items():
+            if type(getattr(record, name)) not in kind:
+                msg = f"no record: {name} is {getattr(record, name)!r}"
+                raise ValueError(msg)
+        if any(each.unseen for each in record.unseen):
+            raise ValueError("no record: unseen jobs have unseen jobs of their own")
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)

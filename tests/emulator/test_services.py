@@ -505,6 +505,20 @@ class TestEnd:
 
         assert failure(sql, "ALTER SERVICE FIXED SUSPEND").errno == 395089
 
+    def test_comment(self, sql):
+        """A COMMENT can be replaced while the job runs, and taken away."""
+        sql(execute("REMARKED", "sleep 60", "ASYNC = TRUE COMMENT = 'first'"))
+        sql("COMMENT ON SERVICE REMARKED IS 'second'")
+        second = sql("DESCRIBE SERVICE REMARKED")[0]["comment"]
+        sql("COMMENT IF EXISTS ON SERVICE REMARKED IS ''")
+        sql("COMMENT IF EXISTS ON SERVICE MISSING IS 'third'")
+
+        assert ("second", None) == (second, sql("SHOW JOB SERVICES")[0]["comment"])
+
+    def test_comment_on_what_is_not_there(self, sql):
+        """Without IF EXISTS the service has to exist."""
+        assert failure(sql, "COMMENT ON SERVICE MISSING IS 'x'").errno == 2003
+
     def test_dropped_schema_takes_its_jobs(self, sql):
         """Services go with their schema."""
         sql("CREATE SCHEMA DOOMED")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
@@ -190,6 +191,12 @@ class Services:
         if job is None:
             raise does_not_exist("Service", str(name))
         return job
+
+    def set_comment(self, job: Job, comment: str) -> None:
+        """Replace a job's COMMENT; an empty one is none."""
+        with self.scheduler.lock:
+            job.request = dataclasses.replace(job.request, comment=comment or None)
+            self._history.add_job(job.request.id, job.request.record(), job.record())
 
     def drop(self, jobs: Iterable[Job]) -> None:
         """Delete jobs: their processes end, the history remembers them."""

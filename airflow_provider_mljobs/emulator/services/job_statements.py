@@ -296,6 +296,22 @@ def _alter(context: Context, parser: Parser) -> Result:
     raise not_for_jobs("ALTER SERVICE", name.name)
 
 
+def _comment(context: Context, parser: Parser, *, if_exists: bool = False) -> Result:
+    name = service_name(context, parser.qualified_name(), "COMMENT ON SERVICE")
+    parser.expect("IS")
+    comment = parser.string()
+    parser.expect_end()
+    services = context.account.services
+    if not if_exists or services.find(name) is not None:
+        services.set_comment(services.job(name), comment)
+        services.flush()
+    return Result.status("Statement executed successfully.")
+
+
+def _comment_if_exists(context: Context, parser: Parser) -> Result:
+    return _comment(context, parser, if_exists=True)
+
+
 def _create(_: Context, __: Parser) -> Result:
     raise not_supported("CREATE SERVICE")
 
@@ -310,5 +326,12 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement(("EXECUTE", "JOB", "SERVICE"), _execute, _STATUS, _EXECUTE_SYNTAX),
     Statement(("DROP", "SERVICE"), _drop, _STATUS, "DROP SERVICE [IF EXISTS] <name> [FORCE]"),
     Statement(("ALTER", "SERVICE"), _alter, _STATUS, "ALTER SERVICE … (refused: not for jobs)"),
+    Statement(("COMMENT", "ON", "SERVICE"), _comment, _STATUS, "COMMENT ON SERVICE <name> IS '…'"),
+    Statement(
+        ("COMMENT", "IF", "EXISTS", "ON", "SERVICE"),
+        _comment_if_exists,
+        _STATUS,
+        "COMMENT IF EXISTS ON SERVICE <name> IS '…'",
+    ),
     Statement(("CREATE", "SERVICE"), _create, _STATUS, "CREATE SERVICE … (refused: only jobs are emulated)"),
 )
