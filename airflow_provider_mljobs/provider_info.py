@@ -42,6 +42,13 @@ def get_provider_info() -> dict[str, Any]:
                         "600",
                         "1800",
                     ),
+                    "max_unseen_seconds": _option(
+                        "For how many seconds neither its service nor the job history may show a job before it "
+                        "counts as lost. It is looked for again and again meanwhile, at least three times.",
+                        "float",
+                        "120",
+                        "600",
+                    ),
                     "deployment": _option(
                         "What this Airflow is called in the COMMENT of its jobs; [api] base_url by default. Airflows "
                         "that share a Snowflake schema must be called differently: each cleans up its own.",

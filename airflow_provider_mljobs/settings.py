@@ -8,11 +8,17 @@ from urllib.parse import urlsplit
 from airflow.sdk.configuration import conf
 
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
+from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS
 
 
 def max_unreachable_seconds() -> float:
     """Return for how many seconds Snowflake may be out of reach before a wait is given up."""
     return float(conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0))
+
+
+def max_unseen_seconds() -> float:
+    """Return for how many seconds nothing may show a job before it counts as lost."""
+    return float(conf.getfloat("mljobs", "max_unseen_seconds", fallback=MAX_UNSEEN_SECONDS))
 
 
 def max_xcom_bytes() -> int:

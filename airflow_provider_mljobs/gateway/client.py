@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from airflow_provider_mljobs.exceptions import (
     InvalidJobSpecError,
     JobAlreadyExistsError,
     JobNotFoundError,
+    LoginRefusedError,
     MLJobError,
     NotFoundOrNotAuthorizedError,
     ResultError,
@@ -32,6 +34,7 @@ from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
 from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, given_environment, result_directory
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
+from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS, Sighting, in_history, pauses
 from airflow_provider_mljobs.jobs.spec import CONTAINER
 from airflow_provider_mljobs.jobs.status import JobStatus
 
@@ -170,21 +173,53 @@ class MLJobClient:
         """Start a job that a specification of the user's own describes; as :meth:`submit`."""
         Submission(connection=self.connection, runtimes=self._runtimes, spec=spec).run_specification(source)
 
-    def status(self, job: QualifiedName) -> JobStatus:
-        """Return where the job stands.
+    def look(self, job: QualifiedName) -> Sighting:
+        """Look once at a job: at its service, and if that isn't shown, at the job history.
 
-        :raises JobNotFoundError: if neither the service nor the job history knows it.
+        A job that neither shows may live. Before anything is done about that, look again: :meth:`look_for`.
+
+        :raises SnowflakeUnavailableError: if Snowflake can't be asked; then nothing is known.
         """
         try:
             row = self.describe(job)
         except NotFoundOrNotAuthorizedError as error:
-            rows = self._history(statements.get_job_history(job))
-            if not rows or not JobStatus(rows[0]["status"]).is_terminal:
-                raise JobNotFoundError(
-                    f"Job {job} does not exist or not authorized.", error.errno, error.sqlstate, error.query_id
-                ) from error
-            (row,) = rows
-        return JobStatus(row["status"])
+            return self._look_in_history(job, str(error))
+        return Sighting(status=JobStatus(str(row.get("status"))), row=row)
+
+    def look_for(self, job: QualifiedName, *, patience: float = MAX_UNSEEN_SECONDS) -> Sighting:
+        """Look at a job until something shows it, at most for so many seconds.
+
+        Blocks. What comes back unseen was not to be seen by repeated looks over all that time.
+        """
+        sighting = self.look(job)
+        for pause in pauses(patience):
+            if not sighting.is_unseen:
+                break
+            time.sleep(pause)
+            sighting = self.look(job)
+        return sighting
+
+    def status(self, job: QualifiedName) -> JobStatus:
+        """Return where the job stands.
+
+        :raises JobNotFoundError: if neither the service nor the job history shows it now.
+        """
+        sighting = self.look(job)
+        if sighting.status is None:
+            raise JobNotFoundError(f"Job {job} does not exist or not authorized. {sighting.why}")
+        return sighting.status
+
+    def _look_in_history(self, job: QualifiedName, why: str) -> Sighting:
+        try:
+            rows = self.connection.rows(statements.get_job_history(job))
+        except (SnowflakeUnavailableError, LoginRefusedError):
+            raise
+        except GatewayError as error:
+            # E.g. it isn't enabled for this account, or the session has no warehouse.
+            return Sighting(why=f"{why} The job history can't be asked: {error.message}")
+        if not rows:
+            return Sighting(why=f"{why} The job history doesn't have it.")
+        return Sighting(status=in_history(rows[0]), why=why)
 
     def _history(self, statement: str) -> list[dict[str, Any]]:
         try:
@@ -251,8 +286,10 @@ class MLJobClient:
 
         :raises NotFoundOrNotAuthorizedError: if there is no such job, or not any more.
         """
-        (row,) = self.connection.rows(statements.describe_service(job))
-        return row
+        rows = self.connection.rows(statements.describe_service(job))
+        if not rows:
+            raise NotFoundOrNotAuthorizedError(f"Snowflake has described no job {job}.")
+        return rows[0]
 
     def sources(self, job: QualifiedName, instance: int | None = None, container: str | None = None) -> list[Source]:
         """Return where a job prints, with what the lines of each begin with if there are several.
@@ -361,13 +398,19 @@ class MLJobClient:
         expected = () if result is None else result.artifacts
         return artifacts(self.connection, directory, expected, patience=self._visibility_lag)
 
-    def cancel(self, job: QualifiedName) -> None:
-        """Stop the job; a job that is over or gone is fine."""
+    def cancel(self, job: QualifiedName) -> Sighting:
+        """Stop the job unless it was seen to be over.
+
+        :returns: what was seen of it before that. A job that was not seen, and that Snowflake doesn't cancel, may live.
+        """
+        sighting = self.look(job)
+        if sighting.has_ended:
+            return sighting
         try:
-            if not self.status(job).is_terminal:
-                self.connection.rows(statements.cancel_job(job))
-        except NotFoundOrNotAuthorizedError:
-            logger.info("Job %s is gone; nothing to cancel.", job)
+            self.connection.rows(statements.cancel_job(job))
+        except NotFoundOrNotAuthorizedError as error:
+            return Sighting(why=str(error))
+        return sighting if sighting.lives else Sighting(status=JobStatus.CANCELLING, why=sighting.why)
 
     def drop(self, job: QualifiedName) -> None:
         """Drop the job's service; its logs go with it, except what an event table keeps."""

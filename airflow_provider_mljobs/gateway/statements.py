@@ -171,7 +171,7 @@ def show_endpoints(job: QualifiedName) -> str:
 
 def get_job_history(job: QualifiedName) -> str:
     """Look a job up that may have been dropped."""
-    return _from_history("STATUS, MESSAGE", job)
+    return _from_history("STATUS, COMPLETED_TIME, DELETED_TIME", job)
 
 
 def get_job_instances(job: QualifiedName) -> str:
