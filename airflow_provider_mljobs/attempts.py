@@ -13,11 +13,15 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_provider_mljobs import assembly, taskstates
 from airflow_provider_mljobs.alarms import held_back
-from airflow_provider_mljobs.exceptions import GatewayError, NotFoundOrNotAuthorizedError
-from airflow_provider_mljobs.jobs.identifiers import Identifier
-from airflow_provider_mljobs.jobs.origin import Origin
+from airflow_provider_mljobs.exceptions import GatewayError, JobNotFoundError
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.descriptions import is_in
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.origin import TASKS_JOB, Origin
 from airflow_provider_mljobs.jobs.record import Epoch, Left, Progress, Record, Step
+from airflow_provider_mljobs.jobs.sightings import Sighting
 from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.settings import max_unseen_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
     from airflow_provider_mljobs.operators import MLJobOperator
 
 # In the task state store, which survives retries and clears of the task, and goes with its DAG run.
@@ -39,6 +42,8 @@ _LEFT_RETENTION = timedelta(days=7)
 # Containers have 30 seconds to end; then they are killed.
 _END_SECONDS = 90.0
 _LOOK_AGAIN_SECONDS = 1.0
+# A submit may take effect after the process that has sent it is gone.
+_SUBMIT_SECONDS = 30.0
 # The states of a task that nobody has ended; that of one that somebody has cleared is "restarting" until this process
 # has ended.
 _GOING_ON = frozenset({"up_for_retry", "scheduled", "queued", "running", "deferred"})
@@ -99,8 +104,8 @@ class Attempts:
         task = self._task
         # One by another connection can't be waited for by this one.
         is_here = record.snowflake_conn_id == task.snowflake_conn_id or record.progress is Progress.SUCCEEDED
-        row = None if record.progress is Progress.SUCCEEDED else self._own_row(record)
-        status = _status_in(row)
+        sighting = None if record.progress is Progress.SUCCEEDED else self._look_for(record)
+        status = None if sighting is None else _status_of_job(record, sighting)
         self.open = record if is_here and record.is_open and status is not None else None
         step = record.next_step(
             self._epoch,
@@ -109,26 +114,52 @@ class Attempts:
             takes_failures=task.skip_on_exit_code is not None or task.fail_on_exit_code is not None,
         )
         if step is Step.SUBMIT and is_here:
-            # Anew: what the task says of schema and stage may have changed meanwhile.
-            record = self._new(record.attempt)
+            # Schema and stage of the task may have changed since the last try.
+            record = replace(self._new(record.attempt), unseen=record.unseen)
         elif step is Step.SUBMIT_ANOTHER or not is_here:
-            self._end(record, status)
-            step, record, status = Step.SUBMIT_ANOTHER, self._new(max(self.origin.try_number, record.attempt + 1)), None
+            new = self._new(max(self.origin.try_number, record.attempt + 1))
+            has_ended = self._end(record, sighting)
+            step, record, status = Step.SUBMIT_ANOTHER, new.after(record, has_ended=has_ended), None
+        else:
+            record = self.settle(record)
         self._leave_others()
         self.open = None
-        submitted_at = None if status is None or row is None else row["created_on"].isoformat(timespec="milliseconds")
+        row = None if status is None or sighting is None else sighting.row
+        submitted_at = None if row is None else row["created_on"].isoformat(timespec="milliseconds")
         return Beginning(step, record, status, submitted_at)
+
+    def settle(self, record: Record) -> Record:
+        """End the jobs of earlier attempts that have appeared since, and return the record without them.
+
+        A submit may take effect after its worker is gone, and after the task has submitted another job. An error here
+        concerns those jobs only: they stay in the record.
+        """
+        unseen = tuple(earlier for earlier in record.unseen if not self._has_settled(earlier))
+        if unseen != record.unseen:
+            record = replace(record, unseen=unseen)
+            self.remember(record)
+        self._leave_others()
+        return record
+
+    def _has_settled(self, earlier: Record) -> bool:
+        try:
+            sighting = self._look(earlier)
+            return self._end(earlier, sighting)
+        except (GatewayError, AirflowException) as error:
+            self._task.log.warning("Could not check job %s of an earlier try: %s", earlier.job_id, error)
+            return False
 
     def renamed(self, record: Record) -> Record | None:
         """Return what to submit instead of a job whose name is taken; ``None`` if nobody but its owner can help.
 
         A DAG run that was deleted and repeated finds the names of its first life taken.
         """
-        row = self._row(record)
+        job = self._task.hook.job(record.job_id)
+        row = self._task.hook.client.look_for(job, needs_row=True).row
         origin = None if row is None else Origin.parse(row["comment"])
         if origin is None or origin.task != self.origin.task:
             return None
-        return self._new(record.attempt + 1)
+        return replace(self._new(record.attempt + 1), unseen=record.unseen)
 
     def remember(self, record: Record) -> None:
         """Note how far the task has come, for the try after this one."""
@@ -207,30 +238,59 @@ class Attempts:
         )
 
     def _look_up(self) -> Record | None:
-        """Return the newest job of the task instance, by names and COMMENTs."""
-        task, job = self.origin.task, self._task.hook.job(self._new(self.origin.try_number).job_id)
-        beginning = task.job_name(0, 0).value.removesuffix("0_0")
-        rows = self._task.hook.client.list(job, beginning)
-        found = [record for row in rows if (record := self._read(job, row)) is not None]
-        return max(found, key=lambda record: (record.epoch.max_tries, record.attempt), default=None)
+        """Return the newest job of the task instance, by names and COMMENTs; with its other live jobs as unseen."""
+        client = self._task.hook.client
+        job = self._task.hook.job(self._new(self.origin.try_number).job_id)
+        beginning = self.origin.task.job_name(0, 0).value.removesuffix("0_0")
+        rows = client.list(job, beginning)
+        if not rows and self.origin.try_number > 1:
+            rows = [self._described(each) for each in client.living(job, beginning)]
+        jobs = [(record, JobStatus(row["status"])) for row in rows if (record := self._read(job, row)) is not None]
+        if not jobs:
+            return None
+        newest, _ = max(jobs, key=lambda each: (each[0].epoch.max_tries, each[0].attempt))
+        others = (record for record, status in jobs if record is not newest and not status.is_terminal)
+        return replace(newest, unseen=tuple(others))
+
+    def _described(self, job: QualifiedName) -> dict[str, Any]:
+        """Describe a job that lives, says the job history.
+
+        :raises JobNotFoundError: if it can't be described: submitting another one would make two.
+        """
+        row = self._task.hook.client.look_for(job, needs_row=True).row
+        if row is None:
+            raise JobNotFoundError(
+                f"Job {job} of an earlier try is running, says the job history, but this role can't describe it. "
+                f"Grant it MONITOR on the job, or end the job with: {statements.drop_service(job)}"
+            )
+        return dict(row)
 
     def _read(self, job: QualifiedName, row: Mapping[str, Any]) -> Record | None:
         """Read a row of a listing of jobs; ``None`` if it isn't this task instance's job."""
-        origin, name = Origin.parse(row["comment"]), str(row["name"])
-        if origin is None or origin.task != self.origin.task or not origin.is_called(name):
+        name = str(row["name"])
+        origin, parts = Origin.parse(row["comment"]), TASKS_JOB.fullmatch(name) and name.rsplit("_", 2)[1:]
+        if not parts:
             return None
-        max_tries, attempt = (int(part) for part in name.rsplit("_", 2)[1:])
-        if max_tries == self._epoch.max_tries and origin.run_started != self.origin.run_started:
+        max_tries, attempt = (int(part) for part in parts)
+        run_started, payload = "", ""
+        if origin is None:
+            # The name says whose job it is, but not whether it is of an earlier life of the DAG run: it is ended.
+            max_tries = -1
+        elif origin.task != self.origin.task or not origin.is_called(name):
+            return None
+        elif max_tries == self._epoch.max_tries and origin.run_started != self.origin.run_started:
             # Of a DAG run that was deleted and repeated.
             return None
+        else:
+            run_started, payload = origin.run_started, origin.payload
         return Record(
             job_id=str(replace(job, name=Identifier(name))),
             snowflake_conn_id=self._task.snowflake_conn_id,
             epoch=replace(self._epoch, max_tries=max_tries),
-            run_started=origin.run_started,
+            run_started=run_started,
             attempt=attempt,
             progress=Progress.SUBMITTED,
-            stage_path=self._place(origin.payload, name),
+            stage_path=self._place(payload, name),
         )
 
     def _place(self, payload: str, name: str) -> str | None:
@@ -254,64 +314,103 @@ class Attempts:
             self._other.close()
             self._other = None
 
-    def _row(self, record: Record) -> dict[str, Any] | None:
-        """Describe a job; ``None`` if there is none of that name."""
-        hook = self._hook(record)
-        try:
-            return hook.client.describe(hook.job(record.job_id))
-        except NotFoundOrNotAuthorizedError:
-            return None
+    def _look_for(self, record: Record) -> Sighting | None:
+        """Look at a job until it is seen, for as long as it may take to be seen; as :meth:`_look`."""
+        sighting = self._look(record)
+        patience = self._patience(record)
+        if sighting is None or not sighting.is_unseen or not patience:
+            return sighting
+        self._task.log.info("Looking for job %s of an earlier try, for at most %.0f s.", record.job_id, patience)
+        return self._look(record, patience=patience)
 
-    def _own_row(self, record: Record) -> dict[str, Any] | None:
-        """Describe a job of the task; ``None`` if it isn't there, whatever became of it.
+    def _patience(self, record: Record) -> float:
+        """Return for how many seconds a job that isn't seen may still appear."""
+        if record.progress is Progress.SUBMITTED:
+            return max_unseen_seconds()
+        is_followed = (record.epoch.max_tries, record.snowflake_conn_id) != (
+            self._epoch.max_tries,
+            self._task.snowflake_conn_id,
+        )
+        if record.progress is Progress.INTENDED and is_followed:
+            # One name can't be submitted twice; a job of another name must not begin beside this one.
+            return min(_SUBMIT_SECONDS, max(0.0, record.intended_at + _SUBMIT_SECONDS - time.time()))
+        return 0.0
 
-        A job of that name that somebody else has made, or an earlier life of the DAG run, isn't it.
-        """
+    def _look(self, record: Record, *, patience: float = 0.0) -> Sighting | None:
+        """Look at a job of the task; ``None`` if the job of that name is another task's, or nothing can be asked."""
+        job = QualifiedName.parse(record.job_id, "job", None, None)
         try:
-            row = self._row(record)
+            hook = self._hook(record)
+            sighting = hook.client.look_for(job, patience=patience) if patience else hook.client.look(job)
         except (GatewayError, AirflowException) as error:
             if record.snowflake_conn_id == self._task.snowflake_conn_id:
                 raise
-            # That one may be gone for good.
+            # That connection may have been removed for good.
             self._task.log.warning(
                 "Job %s may still run; connection %s can't be asked: %s", record.job_id, record.snowflake_conn_id, error
             )
-            return None
-        if row is None:
-            return None
-        ours = replace(self.origin, epoch=record.epoch.max_tries, run_started=record.run_started)
-        return row if ours.is_same_attempt(Origin.parse(row["comment"])) else None
+            return Sighting(why=str(error))
+        return sighting if sighting.row is None or self._is_ours(record, job, sighting.row) else None
 
-    def _end(self, record: Record, status: JobStatus | None) -> None:
-        """End a job that this try doesn't go on with, and wait until it has ended: there is one live job at a time."""
+    def _is_ours(self, record: Record, job: QualifiedName, row: Mapping[str, Any]) -> bool:
+        """Check whether a job of a record's name is the one that the record means.
+
+        Once it was submitted, name and record are enough: anybody with the right to do so can change a COMMENT. Before
+        that, the name may be an earlier life's of the DAG run, or another task's.
+        """
+        if record.progress is not Progress.INTENDED:
+            return True
+        origin = Origin.parse(row["comment"])
+        if origin is None:
+            return record.stage_path is not None and is_in(self._hook(record).stage(record.stage_path), job, row)
+        ours = replace(self.origin, epoch=record.epoch.max_tries, run_started=record.run_started)
+        return ours.is_same_attempt(origin)
+
+    def _end(self, record: Record, sighting: Sighting | None) -> bool:
+        """End a job that this try doesn't wait for: there is one live job at a time.
+
+        :returns: whether the job is known to have ended. One that was never seen may still appear.
+        """
         from airflow_provider_mljobs.gateway.completion import discard
         from airflow_provider_mljobs.tasklog import mask_job
 
         task = self._task
-        if status is None or (status.is_terminal and not task.wait_for_completion):
-            return
+        if sighting is None or (sighting.has_ended and not task.wait_for_completion):
+            return True
+        if _status_of_job(record, sighting) is None:
+            return not record.is_open or (sighting.has_ended and record.progress is Progress.SUBMITTED)
         hook = self._hook(record)
         client, job = hook.client, hook.job(record.job_id)
-        if not status.is_terminal:
-            task.log.info("Cancelling job %s of an earlier try, which is %s, before another is submitted.", job, status)
+        if sighting.lives:
+            task.log.info("Cancelling job %s (%s) of an earlier try.", job, sighting.status)
             client.cancel(job)
-            if not self._has_ended(record):
-                task.log.warning("Job %s doesn't end; it is dropped.", job)
+            sighting = self._wait_for_end(record)
+            if not sighting.has_ended:
+                if sighting.row is None:
+                    task.log.warning("Job %s was cancelled, but is not seen to end.", job)
+                    return False
+                task.log.warning("Job %s does not end; dropping it.", job)
                 client.drop(job)
-                return
-        if task.on_finish == "drop":
+                return True
+        if task.on_finish == "drop" and sighting.row is not None:
             mask_job(client, job)
             discard(client, job, hook.stage(record.stage_path) if record.stage_path else None, task.log)
+        return True
 
-    def _has_ended(self, record: Record) -> bool:
+    def _wait_for_end(self, record: Record) -> Sighting:
+        """Look at a job that was cancelled until it has ended, or for as long as that takes at most."""
+        hook = self._hook(record)
         give_up = time.time() + _END_SECONDS
-        while time.time() < give_up:
-            status = _status_in(self._own_row(record))
-            if status is None or status.is_terminal:
-                return True
+        while True:
+            sighting = hook.client.look(hook.job(record.job_id))
+            if sighting.has_ended or time.time() >= give_up:
+                return sighting
             time.sleep(_LOOK_AGAIN_SECONDS)
-        return False
 
 
-def _status_in(row: Mapping[str, Any] | None) -> JobStatus | None:
-    return None if row is None else JobStatus(row["status"])
+def _status_of_job(record: Record, sighting: Sighting) -> JobStatus | None:
+    """Return where a try finds the job of a record; ``None`` if there is none to go on with."""
+    if sighting.row is None and (sighting.has_ended or record.progress is not Progress.SUBMITTED):
+        # A job that was dropped, or a job of that name in an earlier life of the DAG run.
+        return None
+    return sighting.status

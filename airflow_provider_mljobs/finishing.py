@@ -224,6 +224,7 @@ class Finishing:
         if record is None or record.job_id != str(job):
             self._log.warning("Airflow has no record of job %s for this try: another one may go on with it.", job)
             return False
+        record = self._attempts.settle(record)
         if outcome.error is None:
             if not self._task.do_xcom_push:
                 # What the task doesn't push is nowhere to be found.

@@ -50,14 +50,11 @@ def environment(ti: Any) -> dict[str, str]:
 
     :param ti: the task instance.
     """
-    names = _names(ti)
-    return {
-        "AIRFLOW_CTX_DAG_ID": str(names["dag_id"]),
-        "AIRFLOW_CTX_DAG_RUN_ID": str(names["run_id"]),
-        "AIRFLOW_CTX_TASK_ID": str(names["task_id"]),
-        "AIRFLOW_CTX_MAP_INDEX": str(names["map_index"]),
-        "AIRFLOW_CTX_TRY_NUMBER": str(ti.try_number),
-    }
+    # Imported here: a DAG file needs none of it.
+    from airflow_provider_mljobs.jobs.origin import VARIABLES
+
+    values = {**_names(ti), "try_number": ti.try_number}
+    return {variable: str(values[name]) for name, variable in VARIABLES.items()}
 
 
 def _names(ti: Any) -> dict[str, str | int]:

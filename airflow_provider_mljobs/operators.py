@@ -551,6 +551,7 @@ class MLJobOperator(BaseOperator):
             place = client.upload(spec, payload, patience=patience)
             record = replace(record, stage_path=str(result_directory(spec, place)))
             start = partial(client.submit, spec, place, given, payload.copies)
+        record = replace(record, intended_at=time.time())
         attempts.remember(record)
         self._announce(context, record)
         self._refuse_if_ended(attempts, record)
@@ -564,7 +565,7 @@ class MLJobOperator(BaseOperator):
         if self._is_ended(attempts):
             # The kill came before there was a job to be cancelled.
             client.cancel(spec.name)
-        return record
+        return attempts.settle(record)
 
     def _refuse_if_ended(self, attempts: Attempts, record: Record) -> None:
         if self._is_ended(attempts):

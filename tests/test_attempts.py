@@ -15,9 +15,8 @@ from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.jobs.failures import Failure
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE
-from tests.tries import Tries
+from tests.tries import SETTINGS, Tries, tries
 
-SETTINGS = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
 # Each step of a try after which it may be gone.
 STEPS = [
     ("store", "intended"),
@@ -82,17 +81,6 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
-def tries(airflow, source=seven, *, retries=3, store=(), map_index=-1, **settings):
-    """Return the tries of a task."""
-    return Tries(
-        airflow,
-        lambda: MLJobOperator(source=source, **{**SETTINGS, **settings}),
-        retries=retries,
-        map_index=map_index,
-        store=None if store is None else dict(store),
-    )
-
-
 class TestALostTry:
     """A worker that is killed."""
 
@@ -101,7 +89,7 @@ class TestALostTry:
     @pytest.mark.parametrize("step", STEPS, ids=":".join)
     def test_killed(self, airflow, step, after, deferrable):
         """The retry goes on where the first try was lost: one job, one result, nothing left."""
-        task = tries(airflow, deferrable=deferrable)
+        task = tries(airflow, seven, deferrable=deferrable)
         task.die(deadly=step, after=after)
 
         assert 7 == task.run()
@@ -112,7 +100,7 @@ class TestALostTry:
 
     def test_killed_again_and_again(self, airflow):
         """So do all that follow."""
-        task = tries(airflow)
+        task = tries(airflow, seven)
         for step in STEPS:
             task.die(deadly=step)
 
@@ -140,7 +128,7 @@ class TestALostTry:
 
     def test_its_job_has_gone(self, airflow):
         """A job that somebody has dropped is followed by another one."""
-        task = tries(airflow)
+        task = tries(airflow, seven)
         task.die(deadly=("xcom", "status"))
         (job,) = airflow.jobs
         airflow.query(f"DROP SERVICE {job}")
@@ -194,7 +182,7 @@ class TestALostTry:
 
     def test_a_result_for_nobody(self, airflow):
         """What isn't pushed to XCom stands nowhere else, either."""
-        task = tries(airflow, do_xcom_push=False)
+        task = tries(airflow, seven, do_xcom_push=False)
 
         assert 7 == task.run()
         assert "seven" not in json.dumps(task.store)
@@ -221,7 +209,7 @@ class TestALostTry:
 
     def test_not_durable(self, airflow):
         """With durable=False each try has a job of its own."""
-        task = tries(airflow, durable=False)
+        task = tries(airflow, seven, durable=False)
         task.die(deadly=("xcom", "status"))
 
         assert 7 == task.run()
@@ -304,7 +292,7 @@ class TestADeferredTry:
     @pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
     def test_its_job_is_done(self, airflow, error):
         """What the job has done meanwhile is not thrown away."""
-        task = tries(airflow, deferrable=True)
+        task = tries(airflow, seven, deferrable=True)
         trigger = task.defer()
         asyncio.run(anext(trigger.run()))
 
@@ -328,7 +316,7 @@ class TestAnEndThatIsNotTaken:
 
     def test_stays(self, airflow):
         """Neither this try nor the next one throws it away."""
-        task = tries(airflow)
+        task = tries(airflow, seven)
         task.die(deadly=("xcom", "status"))
         refusal = {"matching": "^(LIST|GET) ", "effect": "error", "message": "Insufficient privileges"}
         with faulty(airflow, **refusal), pytest.raises(exceptions.ResultError, match="it stays in"):
@@ -354,7 +342,7 @@ class TestAChangedTask:
     def test_another_schema(self, airflow):
         """What wasn't submitted is submitted where the task says now."""
         airflow.query("CREATE SCHEMA IF NOT EXISTS OTHERS")
-        task = tries(airflow)
+        task = tries(airflow, seven)
         task.die(deadly=("store", "intended"), after=True)
         stage = STAGE.replace("@", "@MLJOBS_DB.PUBLIC.")
         task.make = lambda: MLJobOperator(source=seven, **{**SETTINGS, "stage_name": stage, "schema": "OTHERS"})
@@ -387,7 +375,7 @@ class TestAChangedTask:
 
     def test_a_specification(self, airflow):
         """A job with a specification of the user's own has no place on the stage, whatever there was before."""
-        task = tries(airflow)
+        task = tries(airflow, seven)
         task.die(deadly=("store", "intended"), after=True)
         container = {"name": "x", "image": "/snowflake/images/snowflake_images/x:1", "command": ["true"]}
         settings = {name: value for name, value in SETTINGS.items() if name != "stage_name"}
@@ -397,7 +385,7 @@ class TestAChangedTask:
 
     def test_fewer_retries(self, airflow):
         """A cleared task gets a new job also where the number of its tries stays the same."""
-        task = tries(airflow, retries=3)
+        task = tries(airflow, seven, retries=3)
         task.run()
         task.retries = 2
         task.clear()
@@ -425,7 +413,7 @@ class TestACleared:
 
     def test_succeeded(self, airflow):
         """It runs again."""
-        task = tries(airflow)
+        task = tries(airflow, seven)
         task.run()
         task.clear()
 
@@ -434,7 +422,7 @@ class TestACleared:
 
     def test_done_but_not_taken(self, airflow):
         """Even if there is a result that nobody has taken: somebody wants another one."""
-        task = tries(airflow)
+        task = tries(airflow, seven)
         task.die(deadly=("xcom", "status"))
         task.clear()
 
@@ -459,8 +447,8 @@ class TestWithoutAStore:
     @pytest.mark.parametrize("map_index", [-1, 0, 3])
     def test_killed(self, airflow, map_index):
         """The retry takes what the first try has left, and not what others have."""
-        other = tries(airflow, store=None, map_index=7)
-        task = tries(airflow, store=None, map_index=map_index)
+        other = tries(airflow, seven, store=None, map_index=7)
+        task = tries(airflow, seven, store=None, map_index=map_index)
         other.run_id = task.run_id
         other.die(deadly=("xcom", "status"))
         task.die(deadly=("xcom", "status"))
@@ -482,7 +470,7 @@ class TestWithoutAStore:
 
     def test_a_record_of_another_version(self, airflow, capsys):
         """It is left alone until there is something to note; the job is looked for by its name."""
-        task = tries(airflow, retries=2)
+        task = tries(airflow, seven, retries=2)
         task.die(deadly=("xcom", "status"))
         task.store["mljob"] = {"version": 99, "job": "whatever"}
 
@@ -540,7 +528,7 @@ class TestTooManyServices:
 
     def test_waits(self, airflow, capsys):
         """The task waits for one to go."""
-        task = tries(airflow)
+        task = tries(airflow, seven)
         with faulty(airflow, times=3, **self.FULL):
             assert 7 == task.run()
 
@@ -550,7 +538,7 @@ class TestTooManyServices:
 
     def test_which_failure_it_is(self, airflow):
         """The retry policy tries it again later."""
-        task = tries(airflow, queue_timeout=0.2)
+        task = tries(airflow, seven, queue_timeout=0.2)
         with faulty(airflow, times=1000, **self.FULL), pytest.raises(exceptions.MLJobQueueTimeoutError) as raised:
             task.run()
 
@@ -558,7 +546,7 @@ class TestTooManyServices:
 
     def test_within_its_time(self, airflow):
         """But not longer than for a node."""
-        task = tries(airflow, queue_timeout=0.2)
+        task = tries(airflow, seven, queue_timeout=0.2)
         with (
             faulty(airflow, times=1000, **self.FULL),
             pytest.raises(

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,8 +12,24 @@ from airflow.sdk.execution_time.comms import GetXCom, MaskSecret, SetXCom, XComR
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 
 from airflow_provider_mljobs.jobs.origin import TaskKey
+from airflow_provider_mljobs.operators import MLJobOperator
+from tests.lab import POOL, STAGE
 
 _NUMBERS = itertools.count()
+
+
+SETTINGS = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
+
+
+def tries(airflow, source, *, retries=3, store=(), map_index=-1, **settings):
+    """Return the tries of a task."""
+    return Tries(
+        airflow,
+        lambda: MLJobOperator(source=source, **{**SETTINGS, **settings}),
+        retries=retries,
+        map_index=map_index,
+        store=None if store is None else dict(store),
+    )
 
 
 class Killed(BaseException):
@@ -113,13 +130,17 @@ class Tries:
     @property
     def jobs(self):
         """All jobs that the task instance ever had, as they were submitted: pairs of epoch_attempt and status."""
-        task = TaskKey(airflow="", dag_id="dag", run_id=self.run_id, task_id="job", map_index=self.map_index)
-        beginning = task.job_name(0, 0).value.removesuffix("0_0")
+        beginning = self.job_name("")
         rows = self.airflow.query(
             "SELECT NAME, STATUS FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
             f"WHERE STARTSWITH(NAME, '{beginning}') ORDER BY CREATED_TIME"
         )
         return [(row["name"].removeprefix(beginning), row["status"]) for row in rows]
+
+    def job_name(self, epoch_and_attempt):
+        """Return the name of one of the task instance's jobs, e.g. of ``3_1``; with ``""``, how all begin."""
+        task = TaskKey(airflow="", dag_id="dag", run_id=self.run_id, task_id="job", map_index=self.map_index)
+        return task.job_name(0, 0).value.removesuffix("0_0") + epoch_and_attempt
 
     def _context(self):
         ti = SimpleNamespace(
@@ -136,7 +157,7 @@ class Tries:
         store = SimpleNamespace(
             get=lambda key: self.store.get(key),  # noqa: PLW0108 (tests replace the store)
             set=lambda key, value, retention: self._do(
-                ("store", value.get("progress")), lambda: self.store.__setitem__(key, value)
+                ("store", value.get("progress")), lambda: self.store.__setitem__(key, json.loads(json.dumps(value)))
             ),
         )
         context = {"ti": ti, "dag_run": SimpleNamespace(start_date=self.run_started, clear_number=self.clear_number)}

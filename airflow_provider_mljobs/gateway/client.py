@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ from airflow_provider_mljobs.exceptions import (
     LoginRefusedError,
     MLJobError,
     NotFoundOrNotAuthorizedError,
-    ResultError,
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import Connection
+from airflow_provider_mljobs.gateway.descriptions import directory_of, specification_of
 from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
 from airflow_provider_mljobs.gateway.joblogs import LogStore, Source, read_log, read_logs, read_rest, sources
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads, job_of
@@ -30,16 +30,16 @@ from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
 from airflow_provider_mljobs.gateway.usage import Usage, read_usage
 from airflow_provider_mljobs.jobs.failures import past_containers
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
-from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME, given_environment, result_directory
+from airflow_provider_mljobs.jobs.rendering import given_environment, result_directory
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
 from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS, Sighting, in_history, pauses
 from airflow_provider_mljobs.jobs.spec import CONTAINER
 from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from snowflake.connector import SnowflakeConnection
 
@@ -154,9 +154,8 @@ class MLJobClient:
         :raises JobAlreadyExistsError: if somebody else's job has the name.
         :raises SnowflakeUnavailableError: if the job may have started, or not; the message says how to find out.
         """
-        submission = Submission(connection=self.connection, runtimes=self._runtimes, spec=spec)
         try:
-            submission.run_payload(payload, arguments, copies)
+            self._submission(spec).run_payload(payload, arguments, copies)
         except (SnowflakeUnavailableError, JobAlreadyExistsError):
             # The job may have started, or the files may be another job's: they stay.
             raise
@@ -171,7 +170,16 @@ class MLJobClient:
 
     def submit_specification(self, spec: JobSpec, source: SpecificationSource) -> None:
         """Start a job that a specification of the user's own describes; as :meth:`submit`."""
-        Submission(connection=self.connection, runtimes=self._runtimes, spec=spec).run_specification(source)
+        self._submission(spec).run_specification(source)
+
+    def _submission(self, spec: JobSpec) -> Submission:
+        return Submission(
+            connection=self.connection, runtimes=self._runtimes, spec=spec, describe=self._describe_patiently
+        )
+
+    def _describe_patiently(self, job: QualifiedName) -> Mapping[str, Any] | None:
+        """Describe a job whose name is taken, so there is one, whatever a single look shows."""
+        return self.look_for(job, needs_row=True).row
 
     def look(self, job: QualifiedName) -> Sighting:
         """Look once at a job: at its service, and if that isn't shown, at the job history.
@@ -186,14 +194,18 @@ class MLJobClient:
             return self._look_in_history(job, str(error))
         return Sighting(status=JobStatus(str(row.get("status"))), row=row)
 
-    def look_for(self, job: QualifiedName, *, patience: float = MAX_UNSEEN_SECONDS) -> Sighting:
+    def look_for(
+        self, job: QualifiedName, *, patience: float = MAX_UNSEEN_SECONDS, needs_row: bool = False
+    ) -> Sighting:
         """Look at a job until something shows it, at most for so many seconds.
 
         Blocks. What comes back unseen was not to be seen by repeated looks over all that time.
+
+        :param needs_row: whether only DESCRIBE SERVICE counts, because the job is known to be there.
         """
         sighting = self.look(job)
         for pause in pauses(patience):
-            if not sighting.is_unseen:
+            if sighting.row is not None or (not sighting.is_unseen and not needs_row):
                 break
             time.sleep(pause)
             sighting = self.look(job)
@@ -266,7 +278,7 @@ class MLJobClient:
     def layout(self, job: QualifiedName) -> Layout:
         """Return what a job consists of."""
         row = self.describe(job)
-        specification = _specification(row)
+        specification = specification_of(row)
         if specification is None:
             found = ((int(container.instance_id), container.name) for container in self.containers(job))
             return Layout(containers=tuple(found), environment={}, is_specified=False)
@@ -337,28 +349,18 @@ class MLJobClient:
         if found.series or found.reason:
             return found
         try:
-            return found.explained(_specification(self.describe(job)))
+            return found.explained(specification_of(self.describe(job)))
         except NotFoundOrNotAuthorizedError:
             return found.explained(None)
 
     def directory(self, job: QualifiedName) -> StagePath:
         """Return a job's own directory on the stage, as its specification says; also for a job of Snowflake's client.
 
-        For reading only: whoever submitted the job has written the specification, and what it names may not be theirs
-        to have removed.
+        See :func:`~airflow_provider_mljobs.gateway.descriptions.directory_of`.
 
         :raises ResultError: if the job has no such directory.
         """
-        row = self.describe(job)
-        document = _specification(row)
-        if document is None:
-            raise ResultError(f"Role {self.connection.role} may not read the specification of job {job}.")
-        volumes = {volume["name"]: volume for volume in document["spec"].get("volumes", ())}
-        volume = volumes.get(RESULT_VOLUME) or volumes.get(STAGE_VOLUME)
-        if volume is None:
-            raise ResultError(f"Job {job} has no volume for a result: it runs a specification of somebody's own.")
-        place = volume["stageConfig"]["name"] if volume["source"] == "stage" else volume["source"]
-        return StagePath.parse(place, "stage", job.database, job.schema)
+        return directory_of(job, self.describe(job))
 
     def result(
         self,
@@ -466,6 +468,16 @@ class MLJobClient:
         """
         return self.connection.rows(statements.show_job_services(schema, prefix))
 
+    def living(self, schema: QualifiedName, beginning: str) -> tuple[QualifiedName, ...]:
+        """Return the jobs of a schema that the job history shows running or waiting; none if it can't be asked.
+
+        :param schema: any object of the schema.
+        :param beginning: how their names begin.
+        """
+        rows = self._history(statements.get_jobs_called(schema, beginning))
+        names = (Identifier(row["name"]) for row in rows if not in_history(row).is_terminal)
+        return tuple(replace(schema, name=name) for name in names)
+
     def newest(self, schema: QualifiedName | None, pattern: str) -> QualifiedName | None:
         """Return the job that was made last of those whose names fit a pattern of LIKE; ``None`` if none does.
 
@@ -506,11 +518,3 @@ def _stage_of(spec: JobSpec) -> StagePath:
 def _as_regular_expression(match: re.Match[str]) -> str:
     """Translate one character of a pattern of LIKE, or an escaped one."""
     return {"%": ".*", "_": "."}.get(match[0]) or re.escape(match[0][-1])
-
-
-def _specification(row: dict[str, Any]) -> dict[str, Any] | None:
-    """Read a job's specification from its description; only the owner's role is shown it."""
-    import yaml
-
-    document: dict[str, Any] | None = yaml.safe_load(str(row["spec"] or ""))
-    return document

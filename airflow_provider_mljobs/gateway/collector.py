@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.payloads import job_of
+from airflow_provider_mljobs.gateway.descriptions import origin_of
+from airflow_provider_mljobs.gateway.payloads import is_incomplete, job_of
 from airflow_provider_mljobs.jobs.credits import credits_per_hour
 from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX, Identifier
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES, RESULT_FILES
-from airflow_provider_mljobs.jobs.origin import Origin
+from airflow_provider_mljobs.jobs.origin import TASKS_JOB, Origin
 from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.status import JobStatus
 
@@ -45,9 +46,8 @@ _COSTLY = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
 _COLUMNS = (
     "database_name", "schema_name", "name", "status", "comment", "created_on", "compute_pool", "target_instances",
 )  # fmt: skip
-# What the name of a task's job is made of; and a name whose task nobody tells any more.
+# The characters of a task's job's name.
 _CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
-_TASKS_JOB = re.compile(rf"{JOB_NAME_PREFIX}[A-Z0-9_]*_[0-9A-F]{{12}}_[0-9]+_[0-9]+")
 _ARCHIVE = re.escape(ARCHIVE)
 _OWN_FILE = f"(?:{'|'.join(re.escape(path) for path in OWN_FILES)}).*"
 # Whether the stage's own name is part of what a pattern has to fit is nobody's to say.
@@ -260,6 +260,7 @@ class Collector:
             and (job.origin.waits or job.status.is_terminal)
         ]
         ended = [self._end(job, str(state), files) for job, state in over]
+        is_complete = is_complete and not (files and is_incomplete(self._client.connection, rows, JOB_NAME_PREFIX))
         orphans = list(self._orphans(files, {row["name"] for row in rows})) if is_complete else []
         gone = {job.name for (job, _), item in zip(over, ended, strict=True) if not item.error}
         payloads = [item for stage in self._rules.stages for item in self._payloads(stage, gone)]
@@ -299,7 +300,7 @@ class Collector:
 
     def _job(self, row: Mapping[str, Any]) -> _Job | None:
         """Read a row of SHOW JOB SERVICES; ``None`` if it isn't the job of a task of this Airflow."""
-        origin = Origin.parse(row["comment"])
+        origin = Origin.parse(row["comment"]) or self._origin_without_comment(row)
         if origin is None or origin.task.airflow != self._rules.airflow or not origin.is_called(row["name"]):
             return None
         return _Job(
@@ -310,6 +311,19 @@ class Collector:
             pool=str(row["compute_pool"]),
             nodes=int(row["target_instances"] or 1),
         )
+
+    def _origin_without_comment(self, row: Mapping[str, Any]) -> Origin | None:
+        """Return the task instance of a job whose COMMENT was changed, if its name and specification agree on one."""
+        if TASKS_JOB.fullmatch(row["name"]) is None:
+            return None
+        job = job_of(row)
+        try:
+            return origin_of(self._client.describe(job), job, self._rules.airflow)
+        except SnowflakeUnavailableError:
+            raise
+        except GatewayError as error:
+            logger.warning("Skipped job %s: its COMMENT names no task, and it can't be described: %s", job, error)
+            return None
 
     def _files(self, stage: StagePath) -> Iterator[_File]:
         """List the provider's own files on a stage."""
@@ -357,7 +371,7 @@ class Collector:
         """Remove what lies on the stages of jobs of tasks that are not there any more."""
         by_directory: dict[StagePath, list[_File]] = defaultdict(list)
         for file in files:
-            if _TASKS_JOB.fullmatch(file.job_name) and file.job_name not in existing:
+            if TASKS_JOB.fullmatch(file.job_name) and file.job_name not in existing:
                 by_directory[file.directory].append(file)
         age, retention = self._rules.older_than, self._rules.result_retention
         for directory, found in by_directory.items():

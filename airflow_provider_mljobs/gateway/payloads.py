@@ -21,13 +21,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_mljobs.exceptions import GatewayError
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    InvalidJobSpecError,
+    NotFoundOrNotAuthorizedError,
+    ResultError,
+    SnowflakeUnavailableError,
+)
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.origin import TASKS_JOB
 from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -156,9 +164,22 @@ class Payloads:
         if len(jobs) >= statements.MOST_ROWS:
             logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
             return None
-        return {
-            named for row in jobs if (named := payload_of(str(row["comment"] or ""))) and job_of(row) not in without
-        }
+        if is_incomplete(self._connection, jobs):
+            return None
+        rows = [row for row in jobs if job_of(row) not in without]
+        return {payload for row in rows if (payload := payload_of(row["comment"]) or self._mounted_by(row))}
+
+    def _mounted_by(self, row: Mapping[str, Any]) -> str | None:
+        """Return the payload of a task's job whose COMMENT was changed, by its specification."""
+        if TASKS_JOB.fullmatch(row["name"]) is None:
+            return None
+        job = job_of(row)
+        try:
+            (description,) = self._connection.rows(statements.describe_service(job))
+            return directory_of(job, description).parent.name
+        except (NotFoundOrNotAuthorizedError, ResultError, InvalidJobSpecError) as error:
+            logger.debug("No payload is known of job %s: %s", job, error)
+            return None
 
     def _put(self, payload: Payload, directory: StagePath) -> None:
         put(self._connection, payload.archive, directory / ARCHIVE)
@@ -169,10 +190,31 @@ def job_of(row: Mapping[str, Any]) -> QualifiedName:
     return QualifiedName(*(Identifier(row[part]) for part in ("database_name", "schema_name", "name")))
 
 
-def payload_of(comment: str) -> str | None:
+def is_incomplete(connection: Connection, rows: Sequence[Mapping[str, Any]], beginning: str = "") -> bool:
+    """Check whether a listing of the account's jobs lacks one that the job history shows running or waiting.
+
+    A single listing may lack jobs for a moment. Where the history can't be asked, the listing has to do.
+
+    :param beginning: how the names of the jobs in the listing begin.
+    """
+    try:
+        history = connection.rows(statements.get_living_jobs())
+    except SnowflakeUnavailableError:
+        raise
+    except GatewayError as error:
+        logger.debug("The job history can't be asked for living jobs: %s", error)
+        return False
+    living = {job_of(row) for row in history if row["name"].startswith(beginning)}
+    unlisted = living - {job_of(row) for row in rows}
+    for job in unlisted:
+        logger.warning("Job %s is running but not listed, so its files can't be told from those of no job.", job)
+    return bool(unlisted)
+
+
+def payload_of(comment: str | None) -> str | None:
     """Return the payload that a job's COMMENT names."""
     try:
-        origin = json.loads(comment)
+        origin = json.loads(comment or "")
     except ValueError:
         return None
     name = origin.get("payload") if isinstance(origin, dict) else None

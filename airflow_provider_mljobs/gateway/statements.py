@@ -179,12 +179,31 @@ def get_job_instances(job: QualifiedName) -> str:
     return _from_history("INSTANCE_STATUSES", job)
 
 
+def get_jobs_called(schema: QualifiedName, beginning: str) -> str:
+    """Look up the jobs of a schema whose names begin so, dropped ones too.
+
+    :param schema: any object of the schema.
+    """
+    return _history_of("NAME, STATUS, DELETED_TIME", schema, f"STARTSWITH(NAME, {literal(beginning)})")
+
+
+def get_living_jobs() -> str:
+    """Look up all jobs that haven't ended."""
+    return (
+        "SELECT NAME, SCHEMA_NAME, DATABASE_NAME FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+        "WHERE COMPLETED_TIME IS NULL AND DELETED_TIME IS NULL"
+    )
+
+
 def _from_history(columns: str, job: QualifiedName) -> str:
-    name, schema, database = (literal(part.value) for part in (job.name, job.schema, job.database))
+    of_job = _history_of(columns, job, f"NAME = {literal(job.name.value)}")
+    return f"{of_job} ORDER BY CREATED_TIME DESC LIMIT 1"
+
+
+def _history_of(columns: str, schema: QualifiedName, condition: str) -> str:
     return (
         f"SELECT {columns} FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
-        f"WHERE NAME = {name} AND SCHEMA_NAME = {schema} AND DATABASE_NAME = {database} "
-        "ORDER BY CREATED_TIME DESC LIMIT 1"
+        f"WHERE {condition} AND SCHEMA_NAME = {literal(schema.schema.value)} AND DATABASE_NAME = {literal(schema.database.value)}"
     )
 
 

@@ -15,6 +15,7 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.descriptions import is_in
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
 from airflow_provider_mljobs.jobs import arguments as packed
@@ -29,12 +30,13 @@ from airflow_provider_mljobs.jobs.rendering import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.gateway.runtimes import Runtimes
     from airflow_provider_mljobs.jobs.arguments import Arguments
-    from airflow_provider_mljobs.jobs.identifiers import StagePath
+    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.sources import StageCopy
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
@@ -48,11 +50,13 @@ class Submission:
     :param connection: where statements run.
     :param runtimes: the runtimes of pools.
     :param spec: how and where to run.
+    :param describe: describes a job that has to exist; asks again if Snowflake doesn't show it at once.
     """
 
     connection: Connection
     runtimes: Runtimes
     spec: JobSpec
+    describe: Callable[[QualifiedName], Mapping[str, Any] | None]
 
     def run_payload(self, payload: StagePath, arguments: Arguments, copies: Sequence[StageCopy]) -> None:
         """Start a payload that lies on the stage.
@@ -62,7 +66,7 @@ class Submission:
         """
         directory = result_directory(self.spec, payload)
         has_files = bool(arguments.files or arguments.references or copies)
-        if has_files and self._is_submitted():
+        if has_files and self._is_submitted(directory, self._describe()):
             return
         try:
             statement = self._statement(payload, arguments)
@@ -99,8 +103,7 @@ class Submission:
         try:
             self.connection.rows(statement)
         except JobAlreadyExistsError:
-            if not self._is_submitted():
-                # Gone again in this moment.
+            if not self._is_submitted(directory, self.describe(spec.name)):
                 raise
         except NotFoundOrNotAuthorizedError as error:
             role = self.connection.role
@@ -123,17 +126,25 @@ class Submission:
                 error.query_id,
             ) from error
 
-    def _is_submitted(self) -> bool:
-        """Tell whether the job is there, submitted by this call, which was repeated, or by an earlier try.
-
-        :raises JobAlreadyExistsError: if the name is another job's, whose files must not be touched.
-        """
+    def _describe(self) -> Mapping[str, Any] | None:
         try:
             (row,) = self.connection.rows(statements.describe_service(self.spec.name))
         except NotFoundOrNotAuthorizedError:
+            return None
+        return row
+
+    def _is_submitted(self, directory: StagePath | None, row: Mapping[str, Any] | None) -> bool:
+        """Check whether the job exists already: this call may have been repeated, or an earlier try has submitted it.
+
+        :param directory: the job's own directory; a job that has it is the same, even if its COMMENT was changed.
+        :param row: the description of the job of that name, if there is one.
+        :raises JobAlreadyExistsError: if the name is another job's, whose files must not be touched.
+        """
+        if row is None:
             return False
-        comment = str(row["comment"] or "")
-        if not _is_same(self.spec.comment, comment):
+        job, comment = self.spec.name, str(row["comment"] or "")
+        has_lost_comment = directory is not None and Origin.parse(comment) is None and is_in(directory, job, row)
+        if not has_lost_comment and not _is_same(self.spec.comment, comment):
             raise JobAlreadyExistsError(
                 f"Job {self.spec.name} exists and was not submitted by this task. It belongs to role {row['owner']}, "
                 f"its COMMENT is {comment!r}. Rename the task, or have that job dropped by whoever needs it no more."

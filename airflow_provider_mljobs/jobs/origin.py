@@ -9,11 +9,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.identifiers import job_name
+from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX, job_name
 from airflow_provider_mljobs.jobs.payload import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_mljobs.jobs.identifiers import Identifier
+
+# The variables by which a job knows its task, under the names of Airflow's own operators.
+VARIABLES = {
+    "dag_id": "AIRFLOW_CTX_DAG_ID",
+    "run_id": "AIRFLOW_CTX_DAG_RUN_ID",
+    "task_id": "AIRFLOW_CTX_TASK_ID",
+    "map_index": "AIRFLOW_CTX_MAP_INDEX",
+    "try_number": "AIRFLOW_CTX_TRY_NUMBER",
+}
+# The name of a task's job: digest of the task instance, epoch, attempt.
+TASKS_JOB = re.compile(rf"{JOB_NAME_PREFIX}[A-Z0-9_]*_[0-9A-F]{{12}}_[0-9]+_[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +116,33 @@ class Origin:
         except TypeError:
             # Something is missing or something else: a job of the hook's, of a definition, or of somebody's making.
             return None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, Any], airflow: str, name: str, payload: str) -> Self | None:
+        """Read the environment of a job whose COMMENT is lost; ``None`` unless the job's name confirms it.
+
+        When the DAG run started and whether the task waits for the job is lost with the COMMENT.
+
+        :param airflow: the Airflow that may have submitted the job.
+        :param name: the job's name.
+        :param payload: the directory of its payload on the stage.
+        """
+        if TASKS_JOB.fullmatch(name) is None:
+            return None
+        try:
+            names = {part: str(environment[VARIABLES[part]]) for part in ("dag_id", "run_id", "task_id")}
+            map_index, try_number = (int(environment[VARIABLES[part]]) for part in ("map_index", "try_number"))
+        except (LookupError, TypeError, ValueError):
+            return None
+        origin = cls(
+            task=TaskKey(airflow=airflow, map_index=map_index, **names),
+            run_started="",
+            epoch=int(name.rsplit("_", 2)[1]),
+            try_number=try_number,
+            waits=False,
+            payload=payload,
+        )
+        return origin if origin.is_called(name) else None
 
 
 def _arguments(kind: type, document: dict[str, Any]) -> dict[str, Any]:

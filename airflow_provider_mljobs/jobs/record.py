@@ -10,6 +10,7 @@ from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import UnionType
 
 _VERSION = 1
 # A task that is cleared this often while none of its submits is seen to take effect forgets the oldest.
@@ -18,13 +19,15 @@ _MAX_UNSEEN = 20
 _GOES_ON = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
 
 # The types of a record's fields, as JSON has them.
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "job_id": (str,),
-    "snowflake_conn_id": (str,),
-    "run_started": (str,),
-    "attempt": (int,),
-    "stage_path": (str, type(None)),
-    "intended_at": (int, float),
+_TYPES: Mapping[str, type | UnionType] = {
+    "job_id": str,
+    "snowflake_conn_id": str,
+    "max_tries": int,
+    "clear_number": int,
+    "run_started": str,
+    "attempt": int,
+    "stage_path": str | None,
+    "intended_at": float | int,
 }
 
 
@@ -109,10 +112,13 @@ class Record:
         is_worth_it = status in _GOES_ON or status is JobStatus.DONE or (takes_failures and status is JobStatus.FAILED)
         return Step.ATTACH if is_worth_it or not waits else Step.SUBMIT_ANOTHER
 
-    def after(self, *earlier: Record) -> Self:
-        """Take over the unseen jobs of earlier attempts, those attempts themselves among them."""
-        unseen = [record for other in earlier for record in (*other.unseen, replace(other, unseen=()))]
-        return replace(self, unseen=tuple(unseen[-_MAX_UNSEEN:]))
+    def after(self, earlier: Record, *, has_ended: bool) -> Self:
+        """Take over the unseen jobs of an earlier attempt.
+
+        :param has_ended: whether that attempt's own job was seen to end; otherwise it is one of them.
+        """
+        last = () if has_ended else (replace(earlier, unseen=()),)
+        return replace(self, unseen=(*earlier.unseen, *last)[-_MAX_UNSEEN:])
 
     def submitted(self) -> Self:
         """Note that there is such a job."""
@@ -128,7 +134,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Write it for Airflow's task state store."""
-        return {"version": _VERSION, **asdict(self)}
+        return {"version": _VERSION, **_fields_of(self), "unseen": [_fields_of(each) for each in self.unseen]}
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
@@ -140,29 +146,28 @@ class Record:
         if version != _VERSION:
             msg = f"a record of version {version}, not {_VERSION}"
             raise ValueError(msg)
-        return cls._from_fields({name: value for name, value in document.items() if name != "version"})
-
-    @classmethod
-    def _from_fields(cls, values: Any) -> Self:
+        values = {name: value for name, value in document.items() if name not in {"version", "unseen"}}
         try:
-            record = cls(
-                **{
-                    **values,
-                    "epoch": Epoch(**values["epoch"]),
-                    "progress": Progress(values["progress"]),
-                    "unseen": tuple(cls._from_fields(each) for each in values.get("unseen", ())),
-                }
-            )
+            return replace(cls._from_fields(values), unseen=tuple(map(cls._from_fields, document.get("unseen", ()))))
         except (TypeError, LookupError) as error:
             msg = f"no record: {error}"
             raise ValueError(msg) from error
-        for name, kind in _TYPES.items():
-            if type(getattr(record, name)) not in kind:
-                msg = f"no record: {name} is {getattr(record, name)!r}"
-                raise ValueError(msg)
-        if any(each.unseen for each in record.unseen):
-            raise ValueError("no record: unseen jobs have unseen jobs of their own")
-        return record
+
+    @classmethod
+    def _from_fields(cls, values: Mapping[str, Any]) -> Self:
+        epoch, progress = Epoch(**values["epoch"]), Progress(values["progress"])
+        for name, value in [*values.items(), *asdict(epoch).items()]:
+            if not isinstance(value, _TYPES.get(name, object)) or isinstance(value, bool):
+                msg = f"{name} is {value!r}"
+                raise TypeError(msg)
+        return cls(**{**values, "epoch": epoch, "progress": progress})
+
+
+def _fields_of(record: Record) -> dict[str, Any]:
+    """Return the fields of a record without its unseen jobs."""
+    values = asdict(replace(record, unseen=()))
+    del values["unseen"]
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

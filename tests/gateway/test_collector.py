@@ -15,8 +15,8 @@ from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.collector import Collector, Kind, Rules
 from airflow_provider_mljobs.gateway.payloads import put
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
-from airflow_provider_mljobs.jobs.rendering import SpecificationSource
+from airflow_provider_mljobs.jobs.origin import VARIABLES, Origin, TaskKey
+from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, SpecificationSource
 from airflow_provider_mljobs.jobs.spec import JobSpec
 from tests.lab import served
 
@@ -186,6 +186,56 @@ def test_forged_comments(client, forged):
 
     assert ((), 1, 1) == (found.items, found.not_ours, len(jobs(client)))
     assert 2 == len(files(client))
+
+
+class TestALostComment:
+    """A job of a task whose COMMENT was replaced."""
+
+    @pytest.fixture
+    def job(self, client):
+        """Start a job with the environment and the volume of a task's job, and files on the stage."""
+
+        def start_one(task):
+            job = QualifiedName(DATABASE, SCHEMA, task.job_name(0, 1))
+            volume = {"name": RESULT_VOLUME, "source": f"{STAGE}/{PAYLOAD}/{job.name.value}"}
+            values = (task.dag_id, task.run_id, task.task_id, task.map_index, 1)
+            container = {**CONTAINER, "env": dict(zip(VARIABLES.values(), map(str, values), strict=True))}
+            text = json.dumps({"spec": {"containers": [container], "volumes": [volume]}})
+            spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), comment="being looked into")
+            client.connection.rows(statements.execute_job_service(spec, SpecificationSource(text=text)))
+            leave(client, "input/args", job=job.name.value)
+            return job
+
+        return start_one
+
+    def test_over(self, client, job):
+        """Name and specification agree on the task: the job is dropped, with its files."""
+        task = replace(TRAIN, task_id="done")
+        job(task)
+        (item,) = collect(client).items
+
+        assert ("dropped", str(task)) == (item.action, item.task)
+        assert ([], []) == (jobs(client), files(client))
+
+    def test_running(self, client, job):
+        """Whether a task waits for the job is lost with the COMMENT: while it runs it stays."""
+        job(TRAIN)
+
+        assert ((), 1, 1) == (collect(client).items, len(jobs(client)), len(files(client)))
+
+    @pytest.mark.parametrize("part", [{"airflow": "staging"}, {"run_id": "manual__2"}], ids=str)
+    def test_another_task(self, client, job, part):
+        """A name that doesn't fit the specification is not ours."""
+        started = job(replace(TRAIN, **part))
+        if "run_id" in part:
+            client.drop(started)
+            client.connection.rows(
+                statements.execute_job_service(
+                    JobSpec(name=started, compute_pool=Identifier("ML_POOL"), comment="x"), SPECIFICATION
+                )
+            )
+
+        assert ((), 1) == (collect(client).items, collect(client).not_ours)
 
 
 @pytest.mark.parametrize("run_id", ["manual__\0", "manual__\ud800"], ids=ascii)
@@ -360,7 +410,7 @@ def test_dry_run(server, client):
     wet = collect(client, result_retention=WEEK)
 
     assert before == after
-    assert {"SHOW", "LIST"} == words
+    assert {"SHOW", "LIST", "SELECT"} == words
     assert [(item.name, item.action) for item in dry.items] == [
         (item.name, {"dropped": "would drop", "removed": "would remove"}[item.action]) for item in wet.items
     ]

@@ -85,6 +85,21 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             ),
         ),
         (
+            statements.get_jobs_called(JOB, "MLJOB_A_1_"),
+            (
+                "SELECT NAME, STATUS, DELETED_TIME FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+                "WHERE STARTSWITH(NAME, 'MLJOB_A_1_') AND SCHEMA_NAME = 'ML' AND DATABASE_NAME = 'DB'"
+            ),
+        ),
+        (
+            statements.get_living_jobs(),
+            (
+                "SELECT NAME, SCHEMA_NAME, DATABASE_NAME "
+                "FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+                "WHERE COMPLETED_TIME IS NULL AND DELETED_TIME IS NULL"
+            ),
+        ),
+        (
             statements.get_service_logs(JOB, 0, "main"),
             "SELECT SYSTEM$GET_SERVICE_LOGS('DB.ML.MLJOB_A', 0, 'main')",
         ),

@@ -1,6 +1,7 @@
 """What a task remembers of its job, and what the next try does about it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,38 @@ SUBMITTED = RECORD.submitted()
 def test_there_and_back(record):
     """Airflow's store keeps JSON."""
     assert record == Record.from_json(json.loads(json.dumps(record.to_json())))
+
+
+def test_unseen_jobs():
+    """Jobs whose submit may still take effect are handed on from attempt to attempt, in the same JSON."""
+    second = replace(RECORD, attempt=2).after(RECORD, has_ended=False)
+    third = replace(RECORD, attempt=3).after(second, has_ended=False)
+
+    assert (RECORD, replace(RECORD, attempt=2)) == third.unseen
+    assert third == Record.from_json(json.loads(json.dumps(third.to_json())))
+
+
+def test_at_most_twenty_unseen_jobs():
+    """A task that is cleared again and again keeps its record small."""
+    record = RECORD
+    for attempt in range(2, 50):
+        record = replace(RECORD, attempt=attempt).after(record, has_ended=False)
+
+    assert list(range(29, 49)) == [each.attempt for each in record.unseen]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *({"job_id": 7}, {"attempt": "1"}, {"attempt": True}, {"epoch": {"max_tries": None}}, {"epoch": []}),
+        *({"intended_at": "now"}, {"unseen": 1}, {"unseen": [[]]}, {"unseen": [{}]}),
+    ],
+    ids=str,
+)
+def test_a_damaged_record(part):
+    """A field of another type makes the whole record unreadable."""
+    with pytest.raises(ValueError, match="no record"):
+        Record.from_json({**RECORD.to_json(), **part})
 
 
 @pytest.mark.parametrize("document", [None, "MLJOB_TRAIN", [], {}, {"version": 1}], ids=str)

@@ -1,0 +1,252 @@
+"""One live job for a task instance, although Snowflake's answers are late, negative for a moment, or edited."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_mljobs.emulator.settings import Fault
+from tests.lab import STAGE
+from tests.tries import tries
+
+# "Does not exist or not authorized", and a history that isn't enabled for the account.
+NO_SERVICE = {"effect": "error", "errno": 2003, "message": "SQL compilation error: Service does not exist"}
+NO_HISTORY = {"matching": "GET_JOB_HISTORY", "effect": "error", "errno": 2143, "message": "Unknown table function"}
+
+
+def seven():
+    """Return a value."""
+    return 7
+
+
+def brief():
+    """Take three seconds."""
+    import time
+
+    time.sleep(3)
+    return 7
+
+
+def sleeper():
+    """Run for longer than any test."""
+    import time
+
+    time.sleep(300)
+
+
+def stubborn():
+    """Take three seconds, also after a cancel."""
+    import signal
+    import time
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(3)
+
+
+@pytest.fixture
+def faults(airflow):
+    """Return a function that makes statements go wrong until the end of the test."""
+
+    def add(**fault):
+        airflow.snowflake.faults.add(Fault(**{"nth": 1, **fault}))
+
+    yield add
+    airflow.snowflake.faults.clear()
+
+
+@pytest.fixture
+def hidden(faults):
+    """Hide jobs: neither DESCRIBE SERVICE nor the job history shows one for some looks."""
+
+    def hide(nth=1, times=2):
+        faults(matching="DESCRIBE SERVICE", **NO_SERVICE, nth=nth, times=times)
+        faults(**NO_HISTORY, times=times)
+
+    return hide
+
+
+def lives(airflow, task):
+    """Return the jobs of a task with the times of their life, oldest first."""
+    rows = airflow.query(
+        "SELECT CREATED_TIME, COALESCE(COMPLETED_TIME, DELETED_TIME) AS END_TIME "
+        "FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
+        f"WHERE STARTSWITH(NAME, '{task.job_name('')}') ORDER BY CREATED_TIME"
+    )
+    return [(row["created_time"], row["end_time"]) for row in rows]
+
+
+def late_submit(airflow, task, epoch_and_attempt="3_1"):
+    """Return the submit of a task's lost try, as it reaches Snowflake after its sender is gone."""
+    twin = tries(airflow, sleeper, wait_for_completion=False)
+    airflow.snowflake.statements.clear()
+    twin.run()
+    (statement,) = airflow.snowflake.statements.matching("EXECUTE JOB SERVICE")
+    airflow.query(f"DROP SERVICE {twin.job_name('3_1')}")
+    names = ((twin.job_name("3_1"), task.job_name(epoch_and_attempt)), (twin.run_id, task.run_id))
+    for theirs, ours in names:
+        statement = statement.replace(theirs, ours)
+    return lambda: airflow.query(statement)
+
+
+class TestAJobThatIsNotShown:
+    """A job of a lost try that Snowflake says does not exist, though it runs."""
+
+    def test_retry(self, airflow, hidden):
+        """The retry looks again and attaches to the job."""
+        task = tries(airflow, brief)
+        task.die(deadly=("store", "submitted"), after=True)
+        hidden()
+
+        assert 7 == task.run()
+        assert [("3_1", "DONE")] == task.jobs
+
+    def test_known_to_the_history(self, airflow, faults):
+        """A job that the history shows running lives, whatever DESCRIBE SERVICE says."""
+        task = tries(airflow, brief)
+        task.die(deadly=("store", "submitted"), after=True)
+        faults(matching="DESCRIBE SERVICE", **NO_SERVICE)
+
+        assert 7 == task.run()
+        assert [("3_1", "DONE")] == task.jobs
+
+    def test_cleared(self, airflow, hidden):
+        """A cleared task ends its old job before it submits another."""
+        task = tries(airflow, sleeper, wait_for_completion=False)
+        task.run()
+        hidden()
+        task.clear()
+        task.run()
+
+        (_, old_end), (new_start, _) = lives(airflow, task)
+        assert ["3_1", "4_2"] == [name for name, _ in task.jobs]
+        assert old_end <= new_start
+
+    def test_cancelled(self, airflow, hidden):
+        """A job that isn't shown after its cancel may still be ending: the next submit waits for its end."""
+        task = tries(airflow, stubborn, wait_for_completion=False)
+        task.run()
+        airflow.query(f"CALL {task.job_name('3_1')}!SPCS_WAIT_FOR('RUNNING', 60)")
+        time.sleep(1)
+        # Two looks decide about the cancel.
+        hidden(nth=3)
+        task.clear()
+        task.run()
+
+        (_, old_end), (new_start, _) = lives(airflow, task)
+        assert old_end <= new_start
+
+    def test_name_is_taken(self, airflow, faults):
+        """A submit that finds its name taken looks until it sees by which job."""
+        task = tries(airflow, seven)
+        task.die(deadly=("store", "submitted"))
+        faults(matching="DESCRIBE SERVICE", **NO_SERVICE, times=3)
+
+        assert 7 == task.run()
+        assert [("3_1", "DONE")] == task.jobs
+
+
+class TestALateSubmit:
+    """A worker is gone before its submit takes effect, and the task is cleared."""
+
+    def test_before_the_next_submit(self, airflow):
+        """The next try waits for the lost submit, and ends its job before it submits another."""
+        task = tries(airflow, seven)
+        task.die(deadly=("store", "intended"), after=True)
+        task.clear()
+        late = threading.Timer(1.5, late_submit(airflow, task))
+        late.start()
+
+        assert 7 == task.run()
+        late.join()
+        (_, old_end), (new_start, _) = lives(airflow, task)
+        assert ["3_1", "4_2"] == [name for name, _ in task.jobs]
+        assert old_end <= new_start
+        assert [] == airflow.jobs
+
+    def test_beside_the_next_job(self, airflow):
+        """A submit that takes effect later still is ended with the task, and nothing of it stays."""
+        task = tries(airflow, brief)
+        task.die(deadly=("store", "intended"), after=True)
+        task.clear()
+        task.store["mljob"]["intended_at"] -= timedelta(minutes=1).total_seconds()
+        late = threading.Timer(1.5, late_submit(airflow, task))
+        late.start()
+
+        assert 7 == task.run()
+        late.join()
+        assert {"4_2", "3_1"} == {name for name, _ in task.jobs}
+        assert ([], []) == (airflow.jobs, task.store["mljob"]["unseen"])
+
+    def test_remembered(self, airflow):
+        """Names of several epochs stay in the record until their jobs are seen to end."""
+        task = tries(airflow, seven)
+        for _ in range(3):
+            task.die(deadly=("store", "intended"), after=True)
+            task.store["mljob"]["intended_at"] = 0
+            task.clear()
+        task.die(deadly=("store", "intended"), after=True)
+
+        assert ["3_1", "4_2", "5_3"] == [
+            "_".join(each["job_id"].rsplit("_", 2)[1:]) for each in task.store["mljob"]["unseen"]
+        ]
+
+    def test_out_of_reach(self, airflow, faults, capsys):
+        """A look at the lost job that fails at the end doesn't turn success into failure."""
+        task = tries(airflow, seven)
+        task.die(deadly=("store", "intended"), after=True)
+        task.store["mljob"]["intended_at"] = 0
+        task.clear()
+        faults(matching=f"DESCRIBE SERVICE .*{task.job_name('3_1')}", effect="error", nth=2, times=1000)
+
+        assert 7 == task.run()
+        assert "Could not check job" in capsys.readouterr().out
+
+
+class TestALostComment:
+    """A job whose COMMENT was replaced while it runs."""
+
+    COMMENTS = ("", "being looked into", '{"owner": "platform"}', "[" * 1200)
+
+    @pytest.mark.parametrize("comment", COMMENTS, ids=["none", "text", "json", "deep"])
+    def test_submitted(self, airflow, comment):
+        """Name and record are enough: the retry attaches to the job."""
+        task = tries(airflow, brief)
+        task.die(deadly=("store", "submitted"), after=True)
+        airflow.query(f"COMMENT ON SERVICE {task.job_name('3_1')} IS '{comment}'")
+
+        assert 7 == task.run()
+        assert [("3_1", "DONE")] == task.jobs
+
+    def test_intended(self, airflow):
+        """A job that the record only intended is the task's if it has the task's directory on the stage."""
+        task = tries(airflow, brief)
+        task.die(deadly=("store", "submitted"))
+        airflow.query(f"COMMENT ON SERVICE {task.job_name('3_1')} IS ''")
+
+        assert 7 == task.run()
+        assert [("3_1", "DONE")] == task.jobs
+
+    def test_without_a_record(self, airflow):
+        """Without a record it may be an earlier life's of the DAG run: it is ended, and another submitted."""
+        task = tries(airflow, brief, store=None)
+        task.die(deadly=("xcom", "status"))
+        airflow.query(f"COMMENT ON SERVICE {task.job_name('3_1')} IS ''")
+
+        assert 7 == task.run()
+        assert ["3_1", "3_2"] == [name for name, _ in task.jobs]
+        assert [] == airflow.jobs
+
+    def test_its_payload(self, airflow):
+        """The payload of a running job stays on the stage, also if no COMMENT names it."""
+        from airflow_provider_mljobs.hooks import MLJobHook
+
+        task = tries(airflow, sleeper, wait_for_completion=False)
+        task.run()
+        airflow.query(f"COMMENT ON SERVICE {task.job_name('3_1')} IS ''")
+        with MLJobHook(payload_grace=1) as hook:
+            time.sleep(4)
+            unused = hook.client.payloads.unused(hook.stage(STAGE))
+        (payload,) = airflow.payloads
+
+        assert payload not in [directory.name for directory in unused]
