@@ -201,9 +201,10 @@ def _from_history(columns: str, job: QualifiedName) -> str:
 
 
 def _history_of(columns: str, schema: QualifiedName, condition: str) -> str:
+    database_name, schema_name = literal(schema.database.value), literal(schema.schema.value)
     return (
         f"SELECT {columns} FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
-        f"WHERE {condition} AND SCHEMA_NAME = {literal(schema.schema.value)} AND DATABASE_NAME = {literal(schema.database.value)}"
+        f"WHERE {condition} AND SCHEMA_NAME = {schema_name} AND DATABASE_NAME = {database_name}"
     )
 
 
