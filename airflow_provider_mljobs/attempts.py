@@ -115,7 +115,8 @@ class Attempts:
         )
         if step is Step.SUBMIT and is_here:
             # Schema and stage of the task may have changed since the last try.
-            record = replace(self._new(record.attempt), unseen=record.unseen)
+            new = self._new(record.attempt)
+            record = new.after(record, has_ended=new.job_id == record.job_id)
         elif step is Step.SUBMIT_ANOTHER or not is_here:
             new = self._new(max(self.origin.try_number, record.attempt + 1))
             has_ended = self._end(record, sighting)
@@ -327,11 +328,9 @@ class Attempts:
         """Return for how many seconds a job that isn't seen may still appear."""
         if record.progress is Progress.SUBMITTED:
             return max_unseen_seconds()
-        is_followed = (record.epoch.max_tries, record.snowflake_conn_id) != (
-            self._epoch.max_tries,
-            self._task.snowflake_conn_id,
-        )
-        if record.progress is Progress.INTENDED and is_followed:
+        new = self._new(record.attempt)
+        is_same_name = (new.job_id, new.snowflake_conn_id) == (record.job_id, record.snowflake_conn_id)
+        if record.progress is Progress.INTENDED and not is_same_name:
             # One name can't be submitted twice; a job of another name must not begin beside this one.
             return min(_SUBMIT_SECONDS, max(0.0, record.intended_at + _SUBMIT_SECONDS - time.time()))
         return 0.0

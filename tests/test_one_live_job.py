@@ -178,6 +178,20 @@ class TestALateSubmit:
         assert {"4_2", "3_1"} == {name for name, _ in task.jobs}
         assert ([], []) == (airflow.jobs, task.store["mljob"]["unseen"])
 
+    def test_another_schema(self, airflow):
+        """A task that has moved to another schema still ends the job that its lost submit makes in the old one."""
+        airflow.query("CREATE SCHEMA IF NOT EXISTS OTHERS")
+        task = tries(airflow, seven)
+        task.die(deadly=("store", "intended"), after=True)
+        late = threading.Timer(1.5, late_submit(airflow, task))
+        task.make = tries(airflow, brief, schema="OTHERS", stage_name=STAGE.replace("@", "@MLJOBS_DB.PUBLIC.")).make
+        task.store["mljob"]["intended_at"] = 0
+        late.start()
+
+        assert 7 == task.run()
+        late.join()
+        assert ([], []) == (airflow.jobs, task.store["mljob"]["unseen"])
+
     def test_remembered(self, airflow):
         """Names of several epochs stay in the record until their jobs are seen to end."""
         task = tries(airflow, seven)

@@ -115,7 +115,7 @@ class Record:
     def after(self, earlier: Record, *, has_ended: bool) -> Self:
         """Take over the unseen jobs of an earlier attempt.
 
-        :param has_ended: whether that attempt's own job was seen to end; otherwise it is one of them.
+        :param has_ended: whether that attempt's own job was seen to end, or is this one; otherwise it is unseen, too.
         """
         last = () if has_ended else (replace(earlier, unseen=()),)
         return replace(self, unseen=(*earlier.unseen, *last)[-_MAX_UNSEEN:])
