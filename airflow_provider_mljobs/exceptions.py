@@ -24,7 +24,8 @@
     │  ├─ MLJobTimeoutError (TimeoutError)   did not end in time
     │  │  └─ MLJobQueueTimeoutError          did not begin in time; failure says why
     │  └─ RemoteError                        the payload raised: type, message, remote traceback
-    └─ ResultError                           DONE, but its result can't be read
+    ├─ ResultError                           DONE, but its result can't be read
+    └─ UnreadableError (ValueError)          text from outside: malformed, too large, too deep or of another shape
 """
 
 from __future__ import annotations
@@ -202,3 +203,7 @@ class RemoteError(MLJobFailedError):
 
 class ResultError(MLJobError):
     """Raised when a job is DONE but its result is missing, too new to read, or damaged."""
+
+
+class UnreadableError(MLJobError, ValueError):
+    """Raised when text that others wrote, e.g. a COMMENT, is malformed, too large, too deep or of another shape."""
