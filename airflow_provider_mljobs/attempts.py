@@ -188,7 +188,7 @@ class Attempts:
                 return None
             texts.append(str(piece["text"]))
             if len(texts) == piece["of"]:
-                return Left(**json.loads("".join(texts)))
+                return Left.parse("".join(texts))
         return None
 
     def recorded(self) -> Record | None:

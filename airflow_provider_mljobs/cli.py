@@ -18,12 +18,13 @@ from airflow.cli.simple_table import AirflowConsole
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.cli import suppress_logs_and_warning
 
-from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError, UnreadableError
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Request
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.identity import role_tag
 from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
 from airflow_provider_mljobs.settings import max_unreachable_seconds
 from airflow_provider_mljobs.taskstates import of_database
@@ -264,7 +265,8 @@ def _print_value(value: Any, output: str) -> None:
 def _task(comment: str | None) -> str:
     """Return the task that has submitted a job, as its COMMENT says; else what people have written there."""
     try:
-        origin = json.loads(comment or "")
-        return str(origin["comment"]) if "dag_id" not in origin else f"{origin['dag_id']}.{origin['task_id']}"
-    except (ValueError, TypeError, LookupError):
+        origin = read_json(comment or "", "The COMMENT")
+        with reading("The COMMENT"):
+            return str(origin["comment"]) if "dag_id" not in origin else f"{origin['dag_id']}.{origin['task_id']}"
+    except UnreadableError:
         return comment or ""

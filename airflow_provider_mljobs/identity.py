@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from airflow_provider_mljobs.exceptions import UnreadableError
+from airflow_provider_mljobs.jobs.untrusted import read_json
+
 # Snowflake's limit.
 _MOST_CHARACTERS = 2000
 _ENOUGH = (200, 100, 50, 20)
@@ -33,8 +36,8 @@ def shortened(tag: str) -> str:
     if len(tag) <= _MOST_CHARACTERS:
         return tag
     try:
-        document = json.loads(tag)
-    except (ValueError, RecursionError):
+        document = read_json(tag, "The QUERY_TAG")
+    except UnreadableError:
         document = None
     if isinstance(document, dict):
         for most in _ENOUGH:

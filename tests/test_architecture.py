@@ -180,3 +180,36 @@ def test_sql_is_written_in_one_module(module):
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in skipped]
 
     assert [] == [node.value for node in constants if any(words in str(node.value) for words in SQL)]
+
+
+# The only code that may parse text from outside: its one reader, and the launcher, which runs in the container.
+READERS = {f"{PACKAGE}.jobs.untrusted"}
+# A default of the DAG author's own function, parsed by Python already; what is no plain value is refused.
+PARSED_ALREADY = {f"{PACKAGE}.jobs.standalone": {"ast.literal_eval"}}
+PARSERS = {
+    *("json.load", "json.loads", "json.JSONDecoder", "json.decoder", "ast.literal_eval", "pickle.load", "pickle.loads"),
+    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "yaml.safe_load", "yaml.safe_load_all"),
+    *("yaml.SafeLoader", "yaml.CSafeLoader", "yaml.Loader", "yaml.compose", "yaml.parse", "yaml.scan"),
+    *("tomllib.load", "tomllib.loads", "marshal.loads", "plistlib.loads", "eval", "exec"),
+    *("cloudpickle.load", "cloudpickle.loads", "xml.etree", "configparser.ConfigParser"),
+}
+
+
+def names_used(tree):
+    """Yield the dotted names that a module uses or imports, e.g. ``json.loads``."""
+    yield from imports(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.Name):
+            yield node.id
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in TREES if layer(name) != "emulator" and not lies_in(name, {LAUNCHER})]
+)
+def test_text_from_outside_is_parsed_in_one_module(module):
+    """Every other file of the provider asks jobs/untrusted.py, whose errors and bounds are the same for all."""
+    parsers = PARSERS & set(names_used(TREES[module])) - PARSED_ALREADY.get(module, set())
+
+    assert module in READERS or set() == parsers

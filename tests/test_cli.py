@@ -16,6 +16,7 @@ from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
 from airflow_provider_mljobs.operators import MLJobOperator
+from tests.hostile import COMMENTS
 from tests.lab import POOL, STAGE, submit
 
 PACKAGE = "airflow_provider_mljobs"
@@ -76,6 +77,17 @@ def test_list(mljobs):
     assert ["weekly.train", "by hand"] == [row["task"] for row in rows]
     assert {"job_id", "status", "compute_pool", "created_on", "task"} == rows[0].keys()
     assert ["DONE"] == [row["status"] for row in sleeping]
+
+
+def test_list_with_comments_of_strangers(mljobs):
+    """A job whose COMMENT is hostile stands in the list like any other, and beside the others."""
+    for number, comment in enumerate((COMMENT, *COMMENTS.values())):
+        submit(f"MLJOB_{number}", talk, comment=comment)
+    code, printed, _ = mljobs("list", "-o", "json")
+    tasks = {row["job_id"].rpartition("_")[2]: row["task"] for row in json.loads(printed)}
+
+    assert (0, 1 + len(COMMENTS)) == (code, len(tasks))
+    assert ("weekly.train", COMMENTS["deep list"]) == (tasks["0"], tasks["1"])
 
 
 @pytest.mark.parametrize(

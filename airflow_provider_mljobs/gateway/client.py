@@ -19,16 +19,18 @@ from airflow_provider_mljobs.exceptions import (
     MLJobError,
     NotFoundOrNotAuthorizedError,
     SnowflakeUnavailableError,
+    UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import Connection
-from airflow_provider_mljobs.gateway.descriptions import directory_of, specification_of
+from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
 from airflow_provider_mljobs.gateway.joblogs import LogStore, Source, read_log, read_logs, read_rest, sources
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads, job_of
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
 from airflow_provider_mljobs.gateway.usage import Usage, read_usage
+from airflow_provider_mljobs.jobs.description import Description
 from airflow_provider_mljobs.jobs.failures import past_containers
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
@@ -271,25 +273,25 @@ class MLJobClient:
         rows = self._history(statements.get_job_instances(job))
         try:
             return past_containers(rows[0]["instance_statuses"]) if rows else []
-        except ValueError as error:
+        except UnreadableError as error:
             logger.warning("What the job history says of the containers of %s can't be read: %s", job, error)
             return []
 
     def layout(self, job: QualifiedName) -> Layout:
         """Return what a job consists of."""
         row = self.describe(job)
-        specification = specification_of(row)
-        if specification is None:
+        try:
+            description = Description.parse(row["spec"])
+        except UnreadableError as error:
+            logger.debug("Asking for the containers of job %s instead: %s", job, error)
+            description = None
+        if description is None:
             found = ((int(container.instance_id), container.name) for container in self.containers(job))
             return Layout(containers=tuple(found), environment={}, is_specified=False)
-        containers = specification["spec"]["containers"]
         instances = range(int(row["target_instances"] or 1))
-        environment = {
-            str(name): str(value) for container in containers for name, value in (container.get("env") or {}).items()
-        }
         return Layout(
-            containers=tuple((instance, str(container["name"])) for instance in instances for container in containers),
-            environment=given_environment(environment),
+            containers=tuple((instance, name) for instance in instances for name in description.containers),
+            environment=given_environment(description.environment),
             is_specified=True,
         )
 
@@ -349,8 +351,8 @@ class MLJobClient:
         if found.series or found.reason:
             return found
         try:
-            return found.explained(specification_of(self.describe(job)))
-        except NotFoundOrNotAuthorizedError:
+            return found.explained(Description.parse(self.describe(job)["spec"]))
+        except (NotFoundOrNotAuthorizedError, UnreadableError):
             return found.explained(None)
 
     def directory(self, job: QualifiedName) -> StagePath:

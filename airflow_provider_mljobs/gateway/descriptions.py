@@ -1,10 +1,11 @@
-"""The row of DESCRIBE SERVICE: a job's specification, its directory on the stage, and the task instance it is of."""
+"""The row of DESCRIBE SERVICE: a job's own directory on the stage, and the task instance it is of."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import InvalidJobSpecError, ResultError
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, ResultError, UnreadableError
+from airflow_provider_mljobs.jobs.description import Description
 from airflow_provider_mljobs.jobs.identifiers import StagePath
 from airflow_provider_mljobs.jobs.origin import Origin
 from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME
@@ -15,14 +16,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
 
-def specification_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a job's specification; ``None`` if the role doesn't own the job, and so isn't shown it."""
-    import yaml
-
-    document: dict[str, Any] | None = yaml.safe_load(str(row["spec"] or ""))
-    return document
-
-
 def directory_of(job: QualifiedName, row: Mapping[str, Any]) -> StagePath:
     """Return a job's own directory on the stage, as its specification says; also for a job of Snowflake's client.
 
@@ -31,14 +24,15 @@ def directory_of(job: QualifiedName, row: Mapping[str, Any]) -> StagePath:
 
     :raises ResultError: if the job has no such directory, or the role isn't shown the specification.
     """
-    document = specification_of(row)
-    if document is None:
+    try:
+        description = Description.parse(row["spec"])
+    except UnreadableError as error:
+        raise ResultError(f"The directory of job {job} is unknown. {error}") from error
+    if description is None:
         raise ResultError(f"The specification of job {job} is shown to its owner only, role {row['owner']}.")
-    volumes = {volume["name"]: volume for volume in document["spec"].get("volumes", ())}
-    volume = volumes.get(RESULT_VOLUME) or volumes.get(STAGE_VOLUME)
-    if volume is None:
-        raise ResultError(f"Job {job} has no volume for a result: it runs a specification of somebody's own.")
-    place = volume["stageConfig"]["name"] if volume["source"] == "stage" else volume["source"]
+    place = description.volumes.get(RESULT_VOLUME) or description.volumes.get(STAGE_VOLUME)
+    if place is None:
+        raise ResultError(f"Job {job} has no volume for a result: its specification is not this provider's.")
     return StagePath.parse(place, "stage", job.database, job.schema)
 
 
@@ -53,14 +47,13 @@ def origin_of(row: Mapping[str, Any], job: QualifiedName, airflow: str) -> Origi
     if origin is not None:
         return origin
     try:
-        document = specification_of(row)
         payload = directory_of(job, row).parent.name
-    except (ResultError, InvalidJobSpecError):
+        description = Description.parse(row["spec"])
+    except (ResultError, InvalidJobSpecError, UnreadableError):
         return None
-    containers = [] if document is None else document["spec"]["containers"]
-    environments = (container.get("env") or {} for container in containers)
-    found = (Origin.from_environment(each, airflow, job.name.value, payload) for each in environments)
-    return next((each for each in found if each is not None), None)
+    if description is None:
+        return None
+    return Origin.from_environment(description.environment, airflow, job.name.value, payload)
 
 
 def is_in(directory: StagePath, job: QualifiedName, row: Mapping[str, Any]) -> bool:

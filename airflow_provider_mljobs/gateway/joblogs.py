@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
+from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError, UnreadableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.logcursor import (
@@ -25,6 +24,7 @@ from airflow_provider_mljobs.jobs.logcursor import (
 )
 from airflow_provider_mljobs.jobs.logs import readable
 from airflow_provider_mljobs.jobs.reports import Reported, take_reports, without_reports
+from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -288,8 +288,8 @@ def _labelled(source: Source, text: str) -> str:
 def _text(value: Any) -> str:
     """Return a line of an event table: JSON, but not in all accounts."""
     try:
-        line = json.loads(value)
-    except (TypeError, ValueError):
+        line = read_json(value, "The line")
+    except UnreadableError:
         line = value
     return line if isinstance(line, str) else str(value)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import re
@@ -27,12 +26,14 @@ from airflow_provider_mljobs.exceptions import (
     NotFoundOrNotAuthorizedError,
     ResultError,
     SnowflakeUnavailableError,
+    UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.origin import TASKS_JOB
 from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
+from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -214,8 +215,8 @@ def is_incomplete(connection: Connection, rows: Sequence[Mapping[str, Any]], beg
 def payload_of(comment: str | None) -> str | None:
     """Return the payload that a job's COMMENT names."""
     try:
-        origin = json.loads(comment or "")
-    except ValueError:
+        origin = read_json(comment, "The COMMENT")
+    except UnreadableError:
         return None
     name = origin.get("payload") if isinstance(origin, dict) else None
     return name if isinstance(name, str) else None

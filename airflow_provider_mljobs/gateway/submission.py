@@ -13,6 +13,7 @@ from airflow_provider_mljobs.exceptions import (
     MLJobError,
     NotFoundOrNotAuthorizedError,
     SnowflakeUnavailableError,
+    UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import is_in
@@ -28,6 +29,7 @@ from airflow_provider_mljobs.jobs.rendering import (
     result_directory,
     specification,
 )
+from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,8 +191,8 @@ def _is_same(ours: str, theirs: str) -> bool:
 def _with_payload(comment: str, payload: str) -> str:
     """Name a payload in a job's COMMENT: a JSON object, or a text of somebody's."""
     try:
-        document = json.loads(comment)
-    except ValueError:
+        document = read_json(comment, "The COMMENT")
+    except UnreadableError:
         document = None
     if not isinstance(document, dict):
         document = {"comment": comment}

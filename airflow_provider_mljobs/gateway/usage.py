@@ -13,9 +13,10 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.joblogs import event_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.jobs.description import Description
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 
 logger = logging.getLogger(__name__)
@@ -85,12 +86,12 @@ class Usage:
             "reason": self.reason,
         }
 
-    def explained(self, specification: Mapping[str, Any] | None) -> Usage:
+    def explained(self, description: Description | None) -> Usage:
         """Say why there is nothing, where Snowflake itself has nothing to say.
 
-        :param specification: that of the job; ``None`` if it isn't to be had.
+        :param description: the job's specification; ``None`` if it isn't to be had.
         """
-        if specification is not None and _GROUP not in _groups(specification):
+        if description is not None and _GROUP not in description.metric_groups:
             return replace(
                 self,
                 reason=f"Snowflake doesn't measure what job {self.job} uses: it was started with enable_metrics = "
@@ -159,8 +160,3 @@ def _points(unit: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[float, 
     for row in rows:
         if row[column] is not None:
             yield float(row["seconds"]), float(row[column])
-
-
-def _groups(specification: Mapping[str, Any]) -> list[str]:
-    monitor = specification["spec"].get("platformMonitor") or {}
-    return list((monitor.get("metricConfig") or {}).get("groups") or ())

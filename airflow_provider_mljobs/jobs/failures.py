@@ -5,7 +5,6 @@ Pure: who asks Snowflake hands in what it said.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from airflow_provider_mljobs.exceptions import (
     RemoteError,
 )
 from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -263,19 +263,18 @@ def past_containers(statuses: str | None) -> list[ContainerEnd]:
     """Return the containers of a job that the job history tells of.
 
     :param statuses: its INSTANCE_STATUSES, a JSON object; ``None`` if it has none.
-    :raises ValueError: if these aren't in the shape that Snowflake documents.
+    :raises UnreadableError: if these aren't in the shape that Snowflake documents.
     """
     if statuses is None:
         return []
-    try:
+    what = f"INSTANCE_STATUSES {statuses!r:.500}"
+    document = read_json(statuses, what)
+    with reading(what):
         return [
             _past_container(instance, container)
-            for instance in json.loads(statuses)["instances"]
+            for instance in document["instances"]
             for container in instance["containers"]
         ]
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        msg = f"INSTANCE_STATUSES are not as documented: {error!r} in {statuses!r:.500}"
-        raise ValueError(msg) from error
 
 
 def _past_container(instance: Mapping[str, Any], container: Mapping[str, Any]) -> ContainerEnd:

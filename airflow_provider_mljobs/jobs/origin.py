@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_mljobs import __version__
-from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
 from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX, job_name
 from airflow_provider_mljobs.jobs.payload import PREFIX
+from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,14 +107,12 @@ class Origin:
     def parse(cls, comment: str | None) -> Self | None:
         """Read a COMMENT; ``None`` if it isn't one of a task's job."""
         try:
-            document = json.loads(comment or "")
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(document, dict) or "provider" not in document:
-            return None
-        try:
-            return cls(task=TaskKey(**_arguments(TaskKey, document)), **_arguments(cls, document))
-        except TypeError:
+            document = read_json(comment or "", "The COMMENT")
+            if not isinstance(document, dict) or "provider" not in document:
+                return None
+            with reading("The COMMENT"):
+                return cls(task=TaskKey(**_arguments(TaskKey, document)), **_arguments(cls, document))
+        except UnreadableError:
             # Something is missing or something else: a job of the hook's, of a definition, or of somebody's making.
             return None
 

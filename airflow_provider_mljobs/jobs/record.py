@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_provider_mljobs.exceptions import UnreadableError
+from airflow_provider_mljobs.jobs.results import MAX_VALUE_DEPTH
 from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 _VERSION = 1
 # A task that is cleared this often while none of its submits is seen to take effect forgets the oldest.
 _MAX_UNSEEN = 20
+# What is remembered has the values of instances within lists and objects of its own.
+_DEEPEST = MAX_VALUE_DEPTH + 10
 # A job in one of these goes on to its end by itself.
 _GOES_ON = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
 
@@ -140,18 +145,14 @@ class Record:
     def from_json(cls, document: Any) -> Self:
         """Read it again.
 
-        :raises ValueError: if it is another version's, or nobody's.
+        :raises UnreadableError: if it is another version's, or nobody's.
         """
         version = document.get("version") if isinstance(document, dict) else None
         if version != _VERSION:
-            msg = f"a record of version {version}, not {_VERSION}"
-            raise ValueError(msg)
+            raise UnreadableError(f"a record of version {version!s:.20}, not {_VERSION}")
         values = {name: value for name, value in document.items() if name not in {"version", "unseen"}}
-        try:
+        with reading("no record: it"):
             return replace(cls._from_fields(values), unseen=tuple(map(cls._from_fields, document.get("unseen", ()))))
-        except (TypeError, LookupError) as error:
-            msg = f"no record: {error}"
-            raise ValueError(msg) from error
 
     @classmethod
     def _from_fields(cls, values: Mapping[str, Any]) -> Self:
@@ -188,3 +189,13 @@ class Left:
     def to_json(self) -> dict[str, Any]:
         """Write it as JSON."""
         return asdict(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read it again.
+
+        :raises UnreadableError: if it is something else.
+        """
+        document = read_json(text, "What is remembered", limit=len(text), depth=_DEEPEST)
+        with reading("What is remembered"):
+            return cls(**document)

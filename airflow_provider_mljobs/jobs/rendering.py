@@ -6,17 +6,17 @@ container is what ``snowflake.ml.jobs`` builds, so that Snowflake's own client a
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
 from airflow_provider_mljobs.jobs.launcher.ports import PORTS
 from airflow_provider_mljobs.jobs.payload import ARCHIVE
 from airflow_provider_mljobs.jobs.spec import CONTAINER, RESULT_PATH, encoded
 from airflow_provider_mljobs.jobs.specification import merge, validate
 from airflow_provider_mljobs.jobs.transport import to_ascii
+from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -235,8 +235,10 @@ def given_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return a container's variables as its code sees them, also those that could not be sent as they are."""
     found = dict(environment)
     try:
-        hidden = json.loads(found.pop("MLJOBS_ENV", "{}"))
-    except ValueError:
+        hidden = read_json(found.pop("MLJOBS_ENV", "{}"), "MLJOBS_ENV")
+    except UnreadableError:
         # Somebody else's variable of that name.
         return dict(environment)
-    return {**found, **hidden} if isinstance(hidden, dict) else dict(environment)
+    if not isinstance(hidden, dict):
+        return dict(environment)
+    return {**found, **{name: str(value) for name, value in hidden.items()}}

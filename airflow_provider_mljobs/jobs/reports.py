@@ -6,7 +6,6 @@ one, so nothing that a line says is believed to be short, flat, finite or of the
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,10 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.exceptions import UnreadableError
 from airflow_provider_mljobs.jobs.logs import readable
 from airflow_provider_mljobs.jobs.results import jsonb_safe
+from airflow_provider_mljobs.jobs.untrusted import read_json_prefix, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,8 +37,6 @@ _DEEPEST = 8
 # A job that reports a hundred times a second has one line in this time.
 _SECONDS_BETWEEN_LINES = 10
 _EXACT = 2**53
-# What reading may raise that expects something else.
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # What Ray puts before each line of a worker. Its pattern takes the square of a text's length.
 _RAY_PREFIX, _PREFIX_CHARACTERS = re.compile(r"\([^()]*\bpid=\d+[^()]*\)"), 300
 
@@ -233,9 +232,10 @@ def _split(line: str, now: float) -> tuple[str, Report | None, str]:
     if not mark:
         return line, None, ""
     try:
-        document, end = _DECODER.raw_decode(rest[:_MOST_CHARACTERS])
-        report = _report_of(jsonb_safe(document), now)
-    except _UNREADABLE:
+        document, end = read_json_prefix(rest[:_MOST_CHARACTERS], "The report")
+        with reading("The report"):
+            report = _report_of(jsonb_safe(document), now)
+    except UnreadableError:
         # Somebody has printed what looks like one; people may read it.
         return line, None, ""
     return "" if _is_prefix(before) else before, report, rest[end:].strip()
@@ -245,9 +245,6 @@ def _is_prefix(text: str) -> bool:
     """Tell whether nobody needs to read what stands before a report."""
     text = readable(text)
     return not text or (len(text) <= _PREFIX_CHARACTERS and _RAY_PREFIX.fullmatch(text) is not None)
-
-
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 
 def _report_of(document: Mapping[str, Any], now: float) -> Report:
@@ -296,8 +293,9 @@ def _assets_of(value: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _or_none(read: Any, value: Any) -> Any:
     try:
-        return None if value is None else read(jsonb_safe(value))
-    except _UNREADABLE:
+        with reading("The report"):
+            return None if value is None else read(jsonb_safe(value))
+    except UnreadableError:
         return None
 
 

@@ -14,9 +14,11 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import RemoteError, ResultError
+from airflow_provider_mljobs.exceptions import RemoteError, ResultError, UnreadableError
+from airflow_provider_mljobs.jobs.launcher.results import LARGE
 from airflow_provider_mljobs.jobs.references import StageRef
 from airflow_provider_mljobs.jobs.spec import RESULT_PATH
+from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 # Airflow keeps XComs in its database: a megabyte is written in 0.2 s, a hundred take a minute.
 DEFAULT_MAX_XCOM_BYTES = 1_000_000
+# What a result says beside its value: a repr, a traceback, the paths of a thousand files.
+MAX_SUMMARY_BYTES = 4_000_000
+# Airflow serialises XComs by functions that call themselves, and Python ends such calls.
+MAX_VALUE_DEPTH = 200
 # Unpaired surrogates and NUL break PostgreSQL's JSON, and with it whole Airflow components.
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _LONGEST_REPR = 10_000
@@ -71,16 +77,18 @@ class JobResult:
         :param max_xcom_bytes: of a larger value the result has a reference.
         :raises ResultError: if the text isn't a result, or the value could not be saved.
         """
+        limit = max(max_xcom_bytes, MAX_SUMMARY_BYTES) + LARGE
         try:
-            record = json.loads(text)
-            if "kind" not in record and ("result_type" in record or "exc_type" in record):
-                return cls._of_old_record(record)
-            if len(text) > max_xcom_bytes and record.get("protocol") is None and record["success"]:
-                record["protocol"] = _itself(record.get("value"), max_xcom_bytes)
-            return cls._of_record(record, directory)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            record = read_json(text, "its text", limit=limit, depth=MAX_VALUE_DEPTH)
+            with reading("its record"):
+                if "kind" not in record and ("result_type" in record or "exc_type" in record):
+                    return cls._of_old_record(record)
+                if len(text) > max_xcom_bytes and record.get("protocol") is None and record["success"]:
+                    record["protocol"] = _itself(record.get("value"), max_xcom_bytes)
+                return cls._of_record(record, directory)
+        except UnreadableError as error:
             # Whatever the payload has written there: it runs with its submitter's rights, not with ours.
-            raise ResultError(f"The result at {directory} is damaged: {type(error).__name__}: {error}.") from error
+            raise ResultError(f"The result at {directory} is damaged: {error}") from error
 
     @classmethod
     def _of_record(cls, record: dict[str, Any], directory: StagePath) -> JobResult:
@@ -166,26 +174,26 @@ class InstanceResult:
         """
         if text is None:
             return cls(instance=instance)
+        limit = MAX_SUMMARY_BYTES + LARGE
         try:
-            record = json.loads(text)
-            exit_code = _number(record["exit_code"])
-            exception = jsonb_safe(record.get("exc"))
-            failure = exception and replace(_failure(exception), exit_code=exit_code, instance=instance)
-            result = None
-            # Records of Snowflake's own launcher hold no values.
-            if exit_code == 0 and directory is not None and "success" in record:
-                result = JobResult.parse(text, directory, max_xcom_bytes=max_xcom_bytes)
-            return cls(
-                instance=instance,
-                exit_code=exit_code,
-                ended_at=_moment(record.get("ended_at")),
-                failure=failure,
-                result=result,
-            )
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise ResultError(
-                f"The record of instance {instance} is damaged: {type(error).__name__}: {error}."
-            ) from error
+            record = read_json(text, "its text", limit=limit, depth=MAX_VALUE_DEPTH)
+            with reading("it"):
+                exit_code = _number(record["exit_code"])
+                exception = jsonb_safe(record.get("exc"))
+                failure = exception and replace(_failure(exception), exit_code=exit_code, instance=instance)
+                result = None
+                # Records of Snowflake's own launcher hold no values.
+                if exit_code == 0 and directory is not None and "success" in record:
+                    result = JobResult.parse(text, directory, max_xcom_bytes=max_xcom_bytes)
+                return cls(
+                    instance=instance,
+                    exit_code=exit_code,
+                    ended_at=_moment(record.get("ended_at")),
+                    failure=failure,
+                    result=result,
+                )
+        except UnreadableError as error:
+            raise ResultError(f"The record of instance {instance} is damaged: {error}") from error
 
     @property
     def xcom(self) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
 from airflow_provider_mljobs.jobs.documents import load_yaml, plain
 from airflow_provider_mljobs.jobs.specification_laws import select
 from airflow_provider_mljobs.jobs.specification_rules import below, refuse, shown
 from airflow_provider_mljobs.jobs.specification_schema import DOCUMENT
 from airflow_provider_mljobs.jobs.transport import validate_text
+from airflow_provider_mljobs.jobs.untrusted import read_json
 
 _OVERRIDES = "spec_overrides"
 _TAG = re.compile(r"\{\{(?P<expression>.*?)\}\}|\{%(?P<statement>.*?)%\}", re.DOTALL)
@@ -152,8 +153,8 @@ def _validate_value(value: Any, path: str) -> None:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        read_json(text, "The value")
+    except UnreadableError:
         return False
     return True
 

@@ -22,6 +22,7 @@ from airflow_provider_mljobs.exceptions import (
     InvalidJobSpecError,
     MLJobError,
     NotFoundOrNotAuthorizedError,
+    UnreadableError,
 )
 from airflow_provider_mljobs.gateway.collector import FINISHED
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
@@ -29,6 +30,7 @@ from airflow_provider_mljobs.jobs.origin import Origin
 from airflow_provider_mljobs.jobs.rendering import given_environment
 from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.untrusted import read_yaml, reading
 from airflow_provider_mljobs.taskstates import of_database
 from airflow_provider_mljobs.ui import listing, shown
 
@@ -102,7 +104,10 @@ def specification(task: TaskKey) -> dict[str, str]:
         if not text:
             role = hook.client.connection.role
             raise HTTPException(404, f"Snowflake doesn't show role {role} the specification of job {known.job}.")
-    return {"job_id": str(known.job), "specification": _without_secrets(str(text))}
+    try:
+        return {"job_id": str(known.job), "specification": _without_secrets(str(text))}
+    except UnreadableError as error:
+        raise HTTPException(502, _told(error)) from error
 
 
 def usage(task: TaskKey) -> dict[str, Any]:
@@ -222,13 +227,14 @@ def _without_secrets(text: str) -> str:
     """
     import yaml
 
-    document = yaml.safe_load(text)
-    for container in document["spec"]["containers"]:
-        if environment := container.get("env"):
-            container["env"] = _shown_environment(environment)
-        for words in ("command", "args"):
-            if isinstance(container.get(words), list):
-                container[words] = list(_shown_words(container[words]))
+    document = read_yaml(text, "The specification")
+    with reading("The specification"):
+        for container in document["spec"]["containers"]:
+            if environment := container.get("env"):
+                container["env"] = _shown_environment(environment)
+            for words in ("command", "args"):
+                if isinstance(container.get(words), list):
+                    container[words] = list(_shown_words(container[words]))
     return str(redact(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)))
 
 

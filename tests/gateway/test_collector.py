@@ -18,6 +18,7 @@ from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, 
 from airflow_provider_mljobs.jobs.origin import VARIABLES, Origin, TaskKey
 from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, SpecificationSource
 from airflow_provider_mljobs.jobs.spec import JobSpec
+from tests.hostile import COMMENTS
 from tests.lab import served
 
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
@@ -146,7 +147,9 @@ def test_all_attempts_of_a_task(client):
 
 
 @pytest.mark.parametrize(
-    "comment", ["by hand", "[1]", "{", "null", '{"provider": "1"}', '{"dag_id": "weekly", "task_id": "train"}']
+    "comment",
+    ["by hand", '{"provider": "1"}', '{"dag_id": "weekly", "task_id": "train"}', *COMMENTS.values()],
+    ids=["by hand", "no task", "no provider", *COMMENTS],
 )
 def test_jobs_of_nobodys(client, comment):
     """What has been submitted by hand, or by something else, stays, whatever it is called."""

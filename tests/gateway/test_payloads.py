@@ -19,6 +19,7 @@ from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, 
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.rendering import SpecificationSource, result_directory
 from airflow_provider_mljobs.jobs.spec import JobSpec
+from tests.hostile import COMMENTS
 from tests.lab import served
 
 GRACE = 1000.0
@@ -124,6 +125,19 @@ def test_a_job_keeps_its_payload(connect):
 
     assert [] == while_it_is_there
     assert [f"payload_{PAYLOAD.digest}_0"] == [directory.path.rpartition("/")[2] for directory in later.sweep(STAGE)]
+
+
+@pytest.mark.parametrize("comment", COMMENTS.values(), ids=COMMENTS)
+def test_a_strangers_comment_stops_no_sweep(connect, comment):
+    """Jobs of other people may have any COMMENT: one that names no payload keeps none."""
+    connection = connect()
+    job = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_OF_A_STRANGER"))
+    spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), comment=comment)
+    connection.rows(statements.execute_job_service(spec, SPECIFICATION))
+    Payloads(connection, grace=GRACE, clock=lambda: 0).upload(STAGE, Payload(archive=b"old"), Identifier("A"))
+    Payloads(connection, grace=GRACE, clock=lambda: 9 * GRACE).upload(STAGE, PAYLOAD, Identifier("B"))
+
+    assert [f"payload_{PAYLOAD.digest}_9"] == archives(connection)
 
 
 def test_an_upload_sweeps(connect):

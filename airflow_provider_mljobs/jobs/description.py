@@ -1,0 +1,56 @@
+"""A job's specification as DESCRIBE SERVICE shows it. The submitter has written it, who need not be this provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_provider_mljobs.jobs.untrusted import read_yaml, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WHAT = "The specification"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """The parts of a specification that matter after the submit.
+
+    :param containers: the names of its containers.
+    :param environment: the variables of all of them.
+    :param volumes: where the volumes are, by their names: a path on a stage, or a kind such as ``block``.
+    :param metric_groups: which metrics the platform measures.
+    """
+
+    containers: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    metric_groups: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        """Read a specification; ``None`` without one: only the owner's role sees it.
+
+        :raises UnreadableError: if it is something else.
+        """
+        if not text:
+            return None
+        document = read_yaml(text, _WHAT)
+        with reading(_WHAT):
+            spec = document["spec"]
+            containers, monitor = spec["containers"], spec.get("platformMonitor") or {}
+            return cls(
+                containers=tuple(str(container["name"]) for container in containers),
+                environment={
+                    str(name): str(value)
+                    for container in containers
+                    for name, value in (container.get("env") or {}).items()
+                },
+                volumes={str(volume["name"]): _place(volume) for volume in spec.get("volumes") or ()},
+                metric_groups=tuple(map(str, (monitor.get("metricConfig") or {}).get("groups") or ())),
+            )
+
+
+def _place(volume: Mapping[str, Any]) -> str:
+    return str(volume["stageConfig"]["name"] if volume["source"] == "stage" else volume["source"])
