@@ -7,7 +7,9 @@ directory, and the launcher loads them, so that nothing passes through the Airfl
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
@@ -61,11 +63,11 @@ class StageRef:
             raise InvalidJobSpecError("stage_paths is empty; name at least one file, e.g. '@db.ml.data/model.bin'.")
         if not isinstance(protocol, str) or not protocol:
             raise InvalidJobSpecError(f"protocol must be a name such as 'pandas' or 'file', got {protocol!r}.")
-        twice = {name for name in self.names if self.names.count(name) > 1}
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise InvalidJobSpecError(f"stage_paths names {min(twice)!r} twice; in a job both would be one file.")
 
-    @property
+    @cached_property
     def paths(self) -> tuple[StagePath, ...]:
         """The files, parsed."""
         return tuple(_file(path) for path in self.stage_paths)

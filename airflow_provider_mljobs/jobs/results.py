@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import RemoteError, ResultError, UnreadableError
-from airflow_provider_mljobs.jobs.launcher.results import LARGE
+from airflow_provider_mljobs.jobs.launcher.results import LARGE, cut
 from airflow_provider_mljobs.jobs.references import StageRef
 from airflow_provider_mljobs.jobs.spec import RESULT_PATH
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 DEFAULT_MAX_XCOM_BYTES = 1_000_000
 # What a result says beside its value: a repr, a traceback, the paths of a thousand files.
 MAX_SUMMARY_BYTES = 4_000_000
+# Snowflake's launcher writes one file for each part of a value.
+MAX_FILES = 1_000
 # Airflow serialises XComs by functions that call themselves, and Python ends such calls.
 MAX_VALUE_DEPTH = 200
 # Unpaired surrogates and NUL break PostgreSQL's JSON, and with it whole Airflow components.
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
 _LONGEST_REPR = 10_000
+_LONGEST_TRACEBACK = 100_000
 # The platform stops the other instances when one has failed.
 _STOPPED = 143
 # How Snowflake's older launchers write what is no JSON into their JSON.
@@ -216,13 +219,19 @@ def earliest_failure(instances: Iterable[InstanceResult]) -> InstanceResult | No
 
 
 def _failure(metadata: dict[str, Any]) -> JobResult:
-    kind, message = str(metadata.get("type", "Exception")), str(metadata.get("message") or metadata.get("repr", ""))
+    kind = _text(metadata.get("type", "Exception")) or ""
+    message = _text(metadata.get("message") or metadata.get("repr", "")) or ""
     formatted = metadata.get("formatted")
     if formatted is None and metadata.get("traceback"):
         # Written by Snowflake's launcher, a result has the frames only.
         last = f"{kind.removeprefix('builtins.')}: {message}"
         formatted = f"Traceback (most recent call last):\n{metadata['traceback']}{last}"
-    return JobResult(success=False, remote_type=kind, message=message, traceback=str(formatted or ""))
+    return JobResult(success=False, remote_type=kind, message=message, traceback=_shortened(str(formatted or "")))
+
+
+def _shortened(traceback: str) -> str:
+    # One that our launcher has cut stays as it is; Snowflake's cuts none.
+    return traceback if len(traceback) <= _LONGEST_TRACEBACK else cut(traceback)
 
 
 def _itself(value: Any, max_xcom_bytes: int) -> dict[str, Any] | None:
@@ -235,7 +244,11 @@ def _itself(value: Any, max_xcom_bytes: int) -> dict[str, Any] | None:
 def _reference(protocol: dict[str, Any], metadata: dict[str, Any], directory: StagePath) -> StageRef:
     manifest, of_protocol = protocol.get("manifest") or {}, protocol.get("metadata") or {}
     # The manifest holds paths of the container; only the names are taken from it, never a place of its choice.
-    names = [PurePosixPath(str(path)).name for path in manifest.get("paths") or [manifest.get("path", "")]]
+    paths = manifest.get("paths") or [manifest.get("path", "")]
+    if len(paths) > MAX_FILES:
+        msg = f"it names {len(paths)} files, more than {MAX_FILES}."
+        raise ValueError(msg)
+    names = [PurePosixPath(str(path)).name for path in paths]
     return StageRef(
         stage_paths=tuple(str(directory / name) for name in names if name),
         protocol=protocol["name"],

@@ -1,6 +1,8 @@
+import cProfile
 import json
 import math
 import pickle
+import pstats
 import re
 import sys
 from datetime import date
@@ -141,13 +143,39 @@ def test_a_value_that_could_not_be_saved_is_an_error():
         text(metadata={"artifacts": [1]}),
         text(metadata={"exit_code": "x"}),
         '{"success": false, "result_type": "x"}',
+        text(value=1) + " " * 6_000_000,
+        text(metadata={"exit_code": 1e999}),
+        text(metadata={"artifacts": [["x", 1e999]]}),
+        text(protocol={"name": "pandas", "manifest": {"paths": [f"{number}.parquet" for number in range(1_001)]}}),
     ],
-    ids=range(20),
+    ids=range(24),
 )
 def test_damaged_results_are_errors_of_the_result(damaged):
     """Whatever lies there, the answer names the place."""
     with pytest.raises(ResultError, match=re.escape("The result at @DB.ML.PAYLOADS/JOB/output is damaged: ")):
         JobResult.parse(damaged, DIRECTORY)
+
+
+def test_a_long_manifest_costs_as_much_as_its_names():
+    """Each name is looked at some times, however many there are."""
+    calls = []
+    for count in (100, 1_000):
+        manifest = {"paths": [f"{number}.parquet" for number in range(count)]}
+        with cProfile.Profile() as profile:
+            result = JobResult.parse(text(protocol={"name": "pandas", "manifest": manifest}), DIRECTORY)
+        calls.append(pstats.Stats(profile).total_calls / len(result.reference.names))
+
+    assert calls[1] < 1.5 * calls[0]
+
+
+def test_long_errors_are_cut():
+    """A traceback of megabytes is no help: its beginning and its end are; messages are cut at 10 000 characters."""
+    result = JobResult.parse(
+        text(success=False, metadata={"message": "x" * 1_000_000, "formatted": f"a{'-' * 1_000_000}z"}), DIRECTORY
+    )
+
+    assert 10_000 == len(result.message)
+    assert ("a", "z", True) == (result.traceback[0], result.traceback[-1], len(result.traceback) < 60_000)
 
 
 @pytest.mark.parametrize(
