@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-ML_VENV := .venv-ml
+# Snowflake's own client, to test against: apart, because it downgrades what Airflow needs.
+export ML_VENV := .venv-ml
+ML_CLIENT := tests/ml_client
 # The formatter and linter of the page's JavaScript; npx fetches it.
 BIOME := $(BIN)/npx --yes @biomejs/biome@2.6.8
 JAVASCRIPT := airflow_provider_mljobs/ui/static tests/ui/js
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
+.PHONY: help demo test test-newest test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
+.PHONY: lock check-lock newest
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -18,7 +21,15 @@ demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 
 test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
 	$(BIN)/node --test tests/ui/js/*.test.mjs
-	$(BIN)/python -m pytest --ignore tests/system --ignore tests/ui/browser
+	$(BIN)/python -m pytest --ignore tests/system --ignore tests/ui/browser $(PYTEST_OPTIONS)
+
+# In environments of their own, whose versions no lock knows.
+NEWEST := VENV=.venv-newest ML_VENV=.venv-ml-newest
+
+test-newest: ## Run the tests on the newest of all that pyproject.toml admits
+	@rm -rf .venv-newest .venv-ml-newest
+	@$(MAKE) --no-print-directory $(NEWEST) newest
+	@$(MAKE) --no-print-directory $(NEWEST) PYTEST_OPTIONS='--ignore tests/test_lock.py' test
 
 test-system: $(VENV)/.ready ## Kill, stop and restart real workers and triggerers, on Postgres and SQLite (seven minutes)
 	$(BIN)/python -m pytest tests/system
@@ -30,7 +41,7 @@ test-ui: $(VENV)/.ready ## Drive the pages in a real browser, in front of a real
 test-nightly: $(VENV)/.ready ## Send 10 000 hostile texts through every argument (some minutes)
 	$(BIN)/python -m pytest tests/jobs/test_hostile_text.py tests/jobs/test_specification_properties.py --hypothesis-profile=nightly
 
-check: $(VENV)/.ready ## Lint, formatting, types
+check: check-lock $(VENV)/.ready ## Lint, formatting, types, the lock
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -55,22 +66,48 @@ screenshots: $(VENV)/.ready ## Take the pictures of the documentation
 	$(BIN)/python -m tests.ui.screenshots
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(ML_VENV) build .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) $(ML_VENV) .venv-newest .venv-ml-newest build .mypy_cache .pytest_cache .ruff_cache dist
 
-# pip makes the environment (jobs of the embedded Snowflake use its pip); uv fills it, in a tenth of the time.
-$(VENV)/.ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; '$(PYTHON)' is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+# The environments are made by pip and filled by uv, in a tenth of the time, with the versions of the lock.
+UV = UV_COMPILE_BYTECODE=1 $(BIN)/uv
+UV_VERSION = $(shell sed -n '/^name = "uv"$$/{n;s/^version = "\(.*\)"$$/\1/p;}' uv.lock)
+# A lock names PyPI's files, from whatever mirror they are installed.
+LOCK = $(BIN)/uv lock --python $(BIN)/python --default-index https://pypi.org/simple
+EXPORT = $(BIN)/uv export --quiet --frozen --no-emit-project --all-extras
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+		{ echo "Python 3.11 to 3.14 is needed, and '$(PYTHON)' is none. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) (about a minute, once) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@UV_COMPILE_BYTECODE=1 $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[local,demo,ray,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+lock: | $(BIN)/uv ## Renew the locks: the newest of all that pyproject.toml admits
+	$(LOCK) --upgrade
+	$(LOCK) --upgrade --project $(ML_CLIENT)
+
+check-lock: | $(BIN)/uv
+	@for project in . $(ML_CLIENT); do \
+		$(LOCK) --quiet --check --offline --project $$project 2>/dev/null || \
+			{ echo "The lock $$project/uv.lock doesn't match $$project/pyproject.toml. Run: make lock"; exit 1; }; \
+	done
+
+$(VENV)/.ready: pyproject.toml uv.lock | check-lock
+	@$(EXPORT) --output-file $(VENV)/lock.txt
+	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python $(VENV)/lock.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Snowflake's own client, to test against: apart, because it downgrades what Airflow needs.
-$(ML_VENV)/.ready: $(VENV)/.ready
+$(ML_VENV)/.ready: $(ML_CLIENT)/pyproject.toml $(ML_CLIENT)/uv.lock $(VENV)/.ready
 	@echo "Setting up $(ML_VENV) (Snowflake's ML client, for the tests) …"
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(ML_VENV)
-	@$(BIN)/uv pip install --quiet --python $(ML_VENV)/bin/python 'snowflake-ml-python==2.6.*' \
-		|| echo "snowflake-ml-python can't be installed here; its tests will be skipped."
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(ML_VENV)
+	@$(EXPORT) --project $(ML_CLIENT) --output-file $(CURDIR)/$(ML_VENV)/lock.txt
+	@$(UV) pip sync --quiet --require-hashes --python $(ML_VENV)/bin/python $(ML_VENV)/lock.txt
 	@touch $@
+
+newest: | $(BIN)/uv
+	@$(LOCK) --upgrade --dry-run
+	@$(UV) pip install --quiet --upgrade --python $(BIN)/python --editable '.[local,demo,ray,dev]'
+	@$(UV) venv --quiet --python $(BIN)/python $(ML_VENV)
+	@$(UV) pip install --quiet --python $(ML_VENV)/bin/python --requirements $(ML_CLIENT)/pyproject.toml
+	@touch $(VENV)/.ready $(ML_VENV)/.ready

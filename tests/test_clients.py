@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE, served
 
 ROOT = Path(__file__).parents[1]
-ML_PYTHON = ROOT / ".venv-ml" / "bin" / "python"
+ML_PYTHON = ROOT / os.environ.get("ML_VENV", ".venv-ml") / "bin/python"
 
 
 def has_ml_client():

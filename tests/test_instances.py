@@ -1,6 +1,7 @@
 """Jobs of several instances, from the DAG to the instances and back."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -30,7 +31,8 @@ def has_ray(python):
     return Path(python).exists() and 0 == subprocess.run([python, "-c", code], check=False).returncode
 
 
-RAY_PYTHONS = [Path(python) for python in (sys.executable, ROOT / ".venv-ml/bin/python") if has_ray(python)]
+ML_PYTHON = ROOT / os.environ.get("ML_VENV", ".venv-ml") / "bin/python"
+RAY_PYTHONS = [Path(python) for python in (sys.executable, ML_PYTHON) if has_ray(python)]
 needs_ray = pytest.mark.skipif(not RAY_PYTHONS, reason="Ray is installed neither in .venv nor in .venv-ml")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 import threading
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-ML_PYTHON = ROOT / ".venv-ml" / "bin" / "python"
+ML_PYTHON = ROOT / os.environ.get("ML_VENV", ".venv-ml") / "bin/python"
 FILES, TASKS, AT_ONCE = 1000, 500, 16
 
 
