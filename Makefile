@@ -95,7 +95,7 @@ check-lock: | $(BIN)/uv
 $(VENV)/.ready: pyproject.toml uv.lock | check-lock
 	@$(EXPORT) --output-file $(VENV)/lock.txt
 	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python $(VENV)/lock.txt
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(ML_VENV)/.ready: $(ML_CLIENT)/pyproject.toml $(ML_CLIENT)/uv.lock $(VENV)/.ready
