@@ -19,7 +19,7 @@ from airflow_provider_mljobs.jobs.functions import validate_serializer
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
 from airflow_provider_mljobs.jobs.imports import plain, validate_imports
-from airflow_provider_mljobs.jobs.payload import validate_requirements
+from airflow_provider_mljobs.jobs.requirements import validate_requirements
 from airflow_provider_mljobs.jobs.sources import Place, is_on_stage, locate, validate_source
 from airflow_provider_mljobs.jobs.spec import (
     validate_artifact_repositories,

@@ -371,6 +371,7 @@ class Attempts:
         :returns: whether the job is known to have ended. One that was never seen may still appear.
         """
         from airflow_provider_mljobs.gateway.completion import discard
+        from airflow_provider_mljobs.masking import star
         from airflow_provider_mljobs.tasklog import mask_job
 
         task = self._task
@@ -393,7 +394,7 @@ class Attempts:
                 return True
         if task.on_finish == "drop" and sighting.row is not None:
             mask_job(client, job)
-            discard(client, job, hook.stage(record.stage_path) if record.stage_path else None, task.log)
+            discard(client, job, hook.stage(record.stage_path) if record.stage_path else None, task.log, star)
         return True
 
     def _wait_for_end(self, record: Record) -> Sighting:

@@ -26,6 +26,7 @@ from airflow_provider_mljobs.jobs.record import Left
 from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
+from airflow_provider_mljobs.masking import star
 from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
 from airflow_provider_mljobs.tasklog import redacted, write_output
 
@@ -75,7 +76,7 @@ class Finishing:
             verdict=Verdict(event["verdict"]),
             status=JobStatus(event["status"]),
             message=event["message"],
-            printed=Printed.from_json(self._printed(str(job), event)),
+            printed=Printed.from_json(self._printed(str(job), event), star),
             instances=self._task.target_instances,
             max_bytes=max_xcom_bytes(),
         )
@@ -128,7 +129,8 @@ class Finishing:
         job, directory = hook.job(job_id), self._directory(stage_path)
         try:
             self._task.mask(job)
-            status = abandon(hook.client, job, directory, self._log, drop=self._task.on_finish == "drop")
+            drop = self._task.on_finish == "drop"
+            status = abandon(hook.client, job, directory, self._log, drop=drop, mask=star)
         except GatewayError as error:
             self._log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
         else:
@@ -261,13 +263,13 @@ class Finishing:
 
 
 def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:
-    result, tail = outcome.result, logs.tail(logs.between_banners(outcome.log or ""))
+    result, tail = outcome.result, logs.tail(star(logs.between_banners(outcome.log or "")))
     reported = redacted(outcome.reported.to_json())
     status, timeline, artifacts = outcome.status.value, event.get("timeline") or [], outcome.artifacts
     found: dict[str, Any] = {
         "status": status,
         "timeline": timeline,
-        **redacted({"logs": tail}),
+        "logs": tail,
         "metrics": reported["metrics"] or None,
         "artifacts": None if artifacts is None else with_reported(artifacts, reported["artifacts"]),
         "instances": [instance.xcom for instance in outcome.instances] or None,

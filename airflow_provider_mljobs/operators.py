@@ -676,7 +676,7 @@ class MLJobOperator(BaseOperator):
         links.show(self, context["ti"])
         events: SimpleQueue[dict[str, Any]] = SimpleQueue()
         log = TaskLog(self.log, request.job, events.put, Watched(context["ti"], request.job))
-        self._wait_for_job = self.hook.follow(request, log)
+        self._wait_for_job = self.hook.follow(dataclasses.replace(request, mask=log.mask), log)
         try:
             return events.get()
         finally:

@@ -244,8 +244,11 @@ class MLJobSensor(BaseSensorOperator):
         from airflow_provider_mljobs.tasklog import TaskLog
 
         events: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        request = Request(job=job, watch=watch, poll_interval=self.poll_interval, log_interval=self.log_interval)
-        wait = self.hook.follow(request, TaskLog(self.log, job, events.put))
+        log = TaskLog(self.log, job, events.put)
+        request = Request(
+            job=job, watch=watch, poll_interval=self.poll_interval, log_interval=self.log_interval, mask=log.mask
+        )
+        wait = self.hook.follow(request, log)
         try:
             return events.get()
         finally:
@@ -255,6 +258,7 @@ class MLJobSensor(BaseSensorOperator):
         """Show the log, push what XCom gets, and return the value or raise what happened."""
         from airflow_provider_mljobs.gateway.completion import Ending, complete
         from airflow_provider_mljobs.gateway.joblogs import Printed
+        from airflow_provider_mljobs.masking import star
         from airflow_provider_mljobs.tasklog import mask_job, write_output
 
         job, status, verdict = self.hook.job(event["job_id"]), JobStatus(event["status"]), Verdict(event["verdict"])
@@ -272,7 +276,7 @@ class MLJobSensor(BaseSensorOperator):
                 verdict=verdict,
                 status=status,
                 message=event["message"],
-                printed=Printed.from_json(event["printed"]),
+                printed=Printed.from_json(event["printed"], star),
                 max_bytes=max_xcom_bytes(),
             ),
         )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mljobs.alarms import held_back
@@ -16,6 +14,7 @@ from airflow_provider_mljobs.facts import WATCHED, keep
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.jobs.logs import blocks
 from airflow_provider_mljobs.links import RayDashboardLink, dashboard
+from airflow_provider_mljobs.masking import Mask, secrets, star
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
 # What jobs say themselves, of all that is known of them.
 _SAID = ("logs", "progress", "metrics", "series", "artifacts", "assets")
-# Words and numbers that no secret is made of.
-_EVERYDAY = re.compile(
-    r"true|false|yes|no|on|off|none|null|auto|default|[-+]?[0-9.]{0,7}(e[-+]?[0-9]+)?", re.IGNORECASE
-)
 
 
 class TaskLog:
@@ -52,6 +47,8 @@ class TaskLog:
         self._job = job
         self._end = end
         self._keep = keep
+        # What is secret in texts about the job; in the triggerer no other task's concern.
+        self.mask = Mask()
         # Whether the last state was kept.
         self.is_kept = False
         self._is_told = False
@@ -65,23 +62,23 @@ class TaskLog:
     def _take(self, report: Report) -> None:
         match report:
             case Note(text, is_warning=True):
-                self._log.warning("%s", text)
+                self._log.warning("%s", self.mask(text))
             case Note(text):
-                self._log.info("%s", text)
+                self._log.info("%s", self.mask(text))
             case Secrets(environment):
-                mask_environment(environment)
+                self.mask.learn(environment)
             case Output(lines, state):
-                write_output(self._log, self._job, lines)
+                write_output(self._log, self._job, lines, self.mask)
                 self._try_to_keep(state)
             case Ended(event):
-                self._end({**event, "printed": redacted(event["printed"])})
+                self._end({**event, "printed": redacted(event["printed"], self.mask)})
 
     def _try_to_keep(self, state: Mapping[str, Any]) -> None:
         """Keep what is known; whatever Airflow says to that, the lines that came with it stand in the log already."""
         if self._keep is None:
             return
         try:
-            self._keep(redacted(state))
+            self._keep(redacted(state, self.mask))
         except Exception as error:  # noqa: BLE001 (whatever Airflow has to say: the lines are written)
             self.is_kept = False
             if not self._is_told:
@@ -112,30 +109,32 @@ class Watched:
             self._dashboard = address
 
 
-def redacted(known: Mapping[str, Any]) -> dict[str, Any]:
+def redacted(known: Mapping[str, Any], mask: Callable[[str], str] = star) -> dict[str, Any]:
     """Return what is known of a job with secrets masked in what the job itself has said."""
-    return {key: _redacted(value) if key in _SAID else value for key, value in known.items()}
+    return {key: _redacted(value, mask) if key in _SAID else value for key, value in known.items()}
 
 
-def _redacted(value: Any) -> Any:
+def _redacted(value: Any, mask: Callable[[str], str]) -> Any:
     """Mask secrets in texts. Airflow would also mask what is called like a secret, but tokens may well be a metric."""
     match value:
         case str():
-            return redact(value)
+            return mask(value)
         case dict():
-            return {redact(key): _redacted(item) for key, item in value.items()}
+            return {mask(key): _redacted(item, mask) for key, item in value.items()}
         case list():
-            return [_redacted(item) for item in value]
+            return [_redacted(item, mask) for item in value]
     return value
 
 
 def mask_environment(environment: Mapping[str, str]) -> None:
-    """Have Airflow mask the values of variables that are secret by their names, in all that this process logs.
+    """Have Airflow mask what is secret in a job's environment, in all that this process logs.
 
-    ``MAX_TOKENS`` is secret by its name, too. What it may hold would be masked in everybody's words.
+    Only in the process of a task, which ends with it: see :class:`~airflow_provider_mljobs.masking.Mask`.
     """
+    by_name, others = secrets(environment)
     with held_back():
-        mask_secret({name: value for name, value in environment.items() if not _EVERYDAY.fullmatch(value)})
+        mask_secret(by_name)
+        mask_secret(others)
 
 
 def mask_job(client: MLJobClient, job: QualifiedName) -> None:
@@ -144,7 +143,18 @@ def mask_job(client: MLJobClient, job: QualifiedName) -> None:
         mask_environment(client.layout(job).environment)
 
 
-def write_output(log: Any, job: QualifiedName, lines: Sequence[str]) -> None:
-    """Write what a job has printed: a record for each 64 KB, since a record for each line would cost far more."""
-    for block in blocks(lines):
+def mask_of(client: MLJobClient, job: QualifiedName) -> Mask:
+    """Return what masks the secrets of a job's environment in texts about this job."""
+    mask = Mask()
+    with suppress(NotFoundOrNotAuthorizedError):
+        mask.learn(client.layout(job).environment)
+    return mask
+
+
+def write_output(log: Any, job: QualifiedName, lines: Sequence[str], mask: Callable[[str], str] = star) -> None:
+    """Write what a job has printed: a record for each 64 KB, since a record for each line would cost far more.
+
+    Masked before: a secret on the border of two records is none in either of them.
+    """
+    for block in blocks(mask("\n".join(lines)).split("\n") if lines else ()):
         log.info("Log of job %s:\n%s", job.name, block)

@@ -20,7 +20,7 @@ from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.origin import TaskKey
 from airflow_provider_mljobs.jobs.watch import JobWatch
-from airflow_provider_mljobs.tasklog import TaskLog, Watched, mask_job
+from airflow_provider_mljobs.tasklog import TaskLog, Watched, mask_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -161,6 +161,7 @@ class MLJobTrigger(BaseTrigger):
             log_interval=self.log_interval,
             stage_path=self.stage_path,
             state=state,
+            mask=task_log.mask,
         )
         return self._hook().follow(request, task_log)
 
@@ -207,8 +208,8 @@ class MLJobTrigger(BaseTrigger):
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         with self._hook() as hook:
             directory = hook.stage(self.stage_path) if self.stage_path else None
-            mask_job(hook.client, self._job)
-            status = abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill)
+            mask = mask_of(hook.client, self._job)
+            status = abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill, mask=mask)
         if self.task_instance is not None:
             keep_end(self.task_instance, self.job_id, status, self.log)
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SHELL = {
     *("operators", "decorators", "sensors", "hooks", "triggers", "tasklog", "retries", "cli", "cli_definition"),
     *("arguments", "assembly", "definitions", "settings", "attempts", "finishing", "alarms", "taskstates"),
-    *("assets", "facts", "identity", "lineage", "links", "plugin", "stats", "ui"),
+    *("assets", "facts", "identity", "lineage", "links", "masking", "plugin", "stats", "ui"),
 }
 FORBIDDEN = {
     "jobs": {"airflow", "snowflake", f"{PACKAGE}.gateway", f"{PACKAGE}.emulator"} | {f"{PACKAGE}.{m}" for m in SHELL},

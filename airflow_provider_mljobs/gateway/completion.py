@@ -35,6 +35,7 @@ from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
@@ -139,7 +140,17 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
     failure: MLJobError | None = _error(client, ending, outcome, tail)
     if failure is None and ending.directory is not None and result is None and outcome.error is None:
         failure = ResultError(f"Job {job} is DONE but left no result at its place on the stage.")
-    return replace(outcome, error=failure or outcome.error)
+    error = failure or outcome.error
+    return replace(outcome, error=error and _masked(error, ending.printed.mask))
+
+
+def _masked(error: MLJobError, mask: Callable[[str], str]) -> MLJobError:
+    """Star secrets in all that an error says: the last lines of a log, and the words of the payload's exception."""
+    error.args = tuple(mask(value) if type(value) is str else value for value in error.args)
+    for name, value in vars(error).items():
+        if type(value) is str:
+            setattr(error, name, mask(value))
+    return error
 
 
 def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
@@ -173,12 +184,21 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
 
 
-def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any, *, drop: bool) -> JobStatus:
+def abandon(
+    client: MLJobClient,
+    job: QualifiedName,
+    directory: StagePath | None,
+    log: Any,
+    *,
+    drop: bool,
+    mask: Callable[[str], str],
+) -> JobStatus:
     """End a job that no task waits for any more. One that has ended by itself is left to whoever takes its end.
 
     :param directory: the job's own directory on the stage; ``None`` for a job without our launcher.
     :param log: where the job's log goes before it is dropped.
     :param drop: whether the job is dropped and its input removed, too.
+    :param mask: stars secrets in the job's log.
     :returns: how it has ended.
     """
     status = _status(client, job)
@@ -188,21 +208,24 @@ def abandon(client: MLJobClient, job: QualifiedName, directory: StagePath | None
     client.cancel(job)
     log.info("Cancelled job %s.", job)
     if drop:
-        discard(client, job, directory, log)
+        discard(client, job, directory, log, mask)
     return JobStatus.CANCELLED
 
 
-def discard(client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any) -> None:
+def discard(
+    client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any, mask: Callable[[str], str]
+) -> None:
     """Drop a job that is over, with its input and its result; not before its log is in the task's log.
 
     :param directory: as for :func:`abandon`.
     :param log: likewise.
+    :param mask: likewise.
     """
-    printed = _with_log(client, job, Printed(), Outcome(status=JobStatus.CANCELLED, log=None)).log
+    printed = _with_log(client, job, Printed(mask=mask), Outcome(status=JobStatus.CANCELLED, log=None)).log
     if printed is None:
         log.warning("The log of job %s can't be read now, so the job and its files stay.", job)
         return
-    if text := logs.tail(logs.without_banners(printed)):
+    if text := logs.tail(mask(logs.without_banners(printed))):
         log.info("Log of job %s:\n%s", job.name, text)
     client.clean_up(job, directory)
     log.info("Dropped job %s and removed its input.", job)

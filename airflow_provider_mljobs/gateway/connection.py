@@ -14,6 +14,7 @@ from airflow_provider_mljobs.exceptions import (
     ServicesLimitError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.jobs.credentials import starred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +140,7 @@ class Connection:
     def _execute(self, statement: str) -> Answer:
         self.statements += 1
         connection = self._open()
-        logger.debug("Snowflake: %s", statement)
+        logger.debug("Snowflake: %s", starred(statement))
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)

@@ -79,6 +79,7 @@ class Request:
     :param log_interval: seconds between two looks at its log; 0 leaves the log to whoever takes the result.
     :param stage_path: the job's directory on the stage, for the event.
     :param state: what another process has left of an earlier wait: see :class:`Output`.
+    :param mask: stars secrets in what the job reports; by then it was told of :class:`Secrets`.
     """
 
     job: QualifiedName
@@ -87,6 +88,7 @@ class Request:
     log_interval: float = 10.0
     stage_path: str | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
+    mask: Callable[[str], str] = str
 
 
 class Following:
@@ -102,7 +104,7 @@ class Following:
         self.job = request.job
         self.request = request
         self.watch = request.watch.resumed(timeline)
-        self.printed = Printed.from_json(request.state)
+        self.printed = Printed.from_json(request.state, request.mask)
         self.began = now
         self.is_active = True
         self._tell = tell

@@ -27,7 +27,7 @@ from airflow_provider_mljobs.jobs.reports import Reported, take_reports, without
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -162,6 +162,7 @@ class Printed:
     :param is_whole: whether everything has been read up to the end.
     :param reported: what the job has reported up to there.
     :param characters: how many have been read since this was made or copied.
+    :param mask: stars secrets in what the job says of itself, before any of it is cut.
     """
 
     cursors: dict[tuple[int, str], LogCursor] = field(default_factory=dict)
@@ -169,6 +170,7 @@ class Printed:
     is_whole: bool = False
     reported: Reported = field(default_factory=Reported)
     characters: int = 0
+    mask: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     def cursor(self, source: Source) -> LogCursor:
         """Return how far a container's log has been read."""
@@ -177,12 +179,12 @@ class Printed:
     def shown(self, source: Source, lines: Sequence[str]) -> list[str]:
         """Return new lines of a container as people read them, and take note of what they report."""
         self.characters += sum(map(len, lines))
-        texts, self.reported = take_reports(lines, self.reported, time.time())
+        texts, self.reported = take_reports(lines, self.reported, time.time(), self.mask)
         return [f"{source.label}{readable(text)}" for text in texts]
 
     def copy(self) -> Printed:
         """Return another one to go on with."""
-        return Printed(dict(self.cursors), list(self.gaps), self.is_whole, self.reported)
+        return Printed(dict(self.cursors), list(self.gaps), self.is_whole, self.reported, mask=self.mask)
 
     def to_json(self) -> dict[str, Any]:
         """Write it as JSON, for the task's event and for the next triggerer."""
@@ -194,11 +196,11 @@ class Printed:
         return {"cursors": cursors_to_json(self.cursors), "gaps": gaps, "is_whole": self.is_whole}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Printed:
+    def from_json(cls, value: Mapping[str, Any], mask: Callable[[str], str] = str) -> Printed:
         """Read it again; nothing of it is nothing printed."""
         gaps = [(int(instance), str(name), Gap(*gap)) for instance, name, *gap in value.get("gaps", ())]
         cursors = cursors_from_json(value.get("cursors", {}))
-        return cls(cursors, gaps, bool(value.get("is_whole")), Reported.from_json(value))
+        return cls(cursors, gaps, bool(value.get("is_whole")), Reported.from_json(value), mask=mask)
 
 
 def sources(job: QualifiedName, containers: Sequence[tuple[int, str]]) -> list[Source]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.files import inside
 from airflow_provider_mljobs.jobs.identifiers import Identifier
 
@@ -79,8 +80,9 @@ def _validate_url(url: str, secret: str | None) -> None:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-    except ValueError as error:
-        raise InvalidJobSpecError(f"GitSource: url {url!r} is no address: {error}.") from error
+    except ValueError:
+        # Without Python's words: they may hold the credentials.
+        raise InvalidJobSpecError(f"GitSource: url {starred(url)!r} is no address.") from None
     if parts.scheme not in {"https", "http", "file"}:
         raise InvalidJobSpecError(
             f"GitSource: url of {url.rpartition('@')[2]!r} must begin with https://: the job has no key for ssh. "
@@ -94,8 +96,8 @@ def _validate_url(url: str, secret: str | None) -> None:
         )
     if not _URL.fullmatch(url) or bool(host) is (parts.scheme == "file"):
         raise InvalidJobSpecError(
-            f"GitSource: url {url!r} is no repository's address, e.g. 'https://github.com/acme/models'; it has a host "
-            "and a path, and no spaces, '?' or '#'."
+            f"GitSource: url {starred(url)!r} is no repository's address, e.g. 'https://github.com/acme/models'; it "
+            "has a host and a path, and no spaces, '?' or '#'."
         )
     if parts.scheme == "http" and secret is not None and not _is_loopback(str(host)):
         raise InvalidJobSpecError(f"GitSource: url {url!r} would send the secret unencrypted; use https://.")

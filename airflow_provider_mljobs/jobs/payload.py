@@ -10,19 +10,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs import functions
 from airflow_provider_mljobs.jobs.files import SourceFile, refuse_large
 from airflow_provider_mljobs.jobs.git import GIT_SECRET_DIRECTORY
 from airflow_provider_mljobs.jobs.imports import collect
 from airflow_provider_mljobs.jobs.launcher import PROTOCOL
+from airflow_provider_mljobs.jobs.requirements import refuse_credentials, validate_requirements
 from airflow_provider_mljobs.jobs.sources import Place, StageCopy, is_on_stage, locate, staged, start_of_directory
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ _MAIN = b"import sys\n\nfrom mljob_launcher.main import main\n\nsys.exit(main())
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE, _PROGRAM_MODE = 0o100644 << 16, 0o100755 << 16
 _DIGEST_LENGTH = 32
-_REQUIREMENT = re.compile(r"[^\x00-\x1f\x7f]+")
 _ANYWHERE = Place()
 
 
@@ -131,6 +129,7 @@ class Payload:
         here = locate(place.path(source), entrypoint)
         found = here.files()
         extra.refuse_hidden(found, f"source {str(source)!r}")
+        refuse_credentials(found)
         files: dict[str, bytes | SourceFile] = {f"app/{name}": file for name, file in found.items()}
         return cls._pack(_manifest(here.start), files, extra, pip_requirements)
 
@@ -184,19 +183,6 @@ class Payload:
         }
         content["mljob.json"] = json.dumps(document, sort_keys=True).encode()
         return cls(archive=_archive(content), copies=(*copies, *imports.copies))
-
-
-def validate_requirements(pip_requirements: object) -> list[str]:
-    """Refuse what can't be the lines of a requirements file."""
-    if isinstance(pip_requirements, str) or not hasattr(pip_requirements, "__iter__"):
-        raise InvalidJobSpecError(f"pip_requirements must be a list of requirements, got {pip_requirements!r}.")
-    lines = list(pip_requirements)
-    for index, line in enumerate(lines):
-        if not isinstance(line, str) or not _REQUIREMENT.fullmatch(line):
-            raise InvalidJobSpecError(
-                f"pip_requirements[{index}] is {line!r}; write one requirement, e.g. 'lightgbm==4.*'."
-            )
-    return lines
 
 
 def _manifest(start: Start) -> dict[str, Any]:

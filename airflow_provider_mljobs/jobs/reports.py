@@ -19,7 +19,7 @@ from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.untrusted import read_json_prefix, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # As mljobs.report prints it.
 MARK = "::mljobs::"
@@ -188,19 +188,22 @@ class Reported:
         )
 
 
-def take_reports(lines: Iterable[str], reported: Reported, now: float) -> tuple[list[str], Reported]:
+def take_reports(
+    lines: Iterable[str], reported: Reported, now: float, mask: Callable[[str], str] = str
+) -> tuple[list[str], Reported]:
     """Take the reports out of lines of a log.
 
     :param lines: whole lines, as the container has printed them.
     :param reported: what is known already.
     :param now: the time of reports that have none.
+    :param mask: stars secrets in texts, before these are cut.
     :returns: the lines as people read them, with a line for progress now and then; and what is known then.
     """
     shown: list[str] = []
     reports: list[Report] = []
     last, is_after_blank = reported.progress, False
     for line in lines:
-        before, report, after = _split(line, now)
+        before, report, after = _split(line, now, mask)
         if report is None:
             shown.append(line)
             is_after_blank = not line.strip()
@@ -225,7 +228,7 @@ def without_reports(text: str) -> str:
     return "\n".join(take_reports(text.split("\n"), Reported(), 0.0)[0])
 
 
-def _split(line: str, now: float) -> tuple[str, Report | None, str]:
+def _split(line: str, now: float, mask: Callable[[str], str]) -> tuple[str, Report | None, str]:
     """Return what stands before a report in a line, the report, and what stands behind it."""
     # A report has no mark in it.
     before, mark, rest = line.rpartition(MARK)
@@ -234,7 +237,7 @@ def _split(line: str, now: float) -> tuple[str, Report | None, str]:
     try:
         document, end = read_json_prefix(rest[:_MOST_CHARACTERS], "The report")
         with reading("The report"):
-            report = _report_of(jsonb_safe(document), now)
+            report = _report_of(jsonb_safe(document), now, mask)
     except UnreadableError:
         # Somebody has printed what looks like one; people may read it.
         return line, None, ""
@@ -247,13 +250,13 @@ def _is_prefix(text: str) -> bool:
     return not text or (len(text) <= _PREFIX_CHARACTERS and _RAY_PREFIX.fullmatch(text) is not None)
 
 
-def _report_of(document: Mapping[str, Any], now: float) -> Report:
+def _report_of(document: Mapping[str, Any], now: float, mask: Callable[[str], str]) -> Report:
     at = _moment(now if document.get("at") is None else document["at"])
     if "progress" in document:
-        return _progress(document["progress"], document.get("message") or "", at)
+        return _progress(document["progress"], _text(document.get("message") or "", _MESSAGE_CHARACTERS, mask), at)
     if "metrics" in document:
         step = document.get("step")
-        return Metrics(_values_of(document["metrics"]), at, None if step is None else _number(step))
+        return Metrics(_values_of(document["metrics"], mask), at, None if step is None else _number(step))
     if "artifact" in document:
         return Artifact(_path(document["artifact"]))
     return _asset(document["asset"], document.get("extra") or {})
@@ -268,9 +271,9 @@ def _progress_of(value: Mapping[str, Any]) -> Progress:
     return _progress(value["fraction"], value["message"], at)
 
 
-def _values_of(values: Mapping[str, Any]) -> dict[str, float | None]:
+def _values_of(values: Mapping[str, Any], mask: Callable[[str], str] = str) -> dict[str, float | None]:
     named = list(values.items())[:_MOST_METRICS]
-    return {_name(name): None if value is None else _number(value) for name, value in named}
+    return {_name(name, mask): None if value is None else _number(value) for name, value in named}
 
 
 def _series_of(value: Mapping[str, Any]) -> Mapping[str, Sequence[Point]]:
@@ -317,14 +320,14 @@ def _moment(value: Any) -> float:
     return at
 
 
-def _text(value: Any, most: int) -> str:
+def _text(value: Any, most: int, mask: Callable[[str], str] = str) -> str:
     if not isinstance(value, str):
         raise TypeError
-    return readable(value)[:most]
+    return mask(readable(value))[:most]
 
 
-def _name(value: Any) -> str:
-    name = _text(value, _NAME_CHARACTERS)
+def _name(value: Any, mask: Callable[[str], str] = str) -> str:
+    name = _text(value, _NAME_CHARACTERS, mask)
     # Airflow gives keys of its own a meaning that begin so.
     if not name or name.startswith("__"):
         raise ValueError

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.requirements import validate_settings
 from airflow_provider_mljobs.jobs.transport import is_plain, to_ascii, validate_text
 
 if TYPE_CHECKING:
@@ -203,12 +204,14 @@ def validate_artifact_repositories(value: object) -> None:
 def validate_env_vars(env_vars: object) -> None:
     """Refuse variables that no process can have, and those by which the job finds its payload and its result."""
     if not isinstance(env_vars, Mapping):
-        raise InvalidJobSpecError(f"env_vars must map names to text, got {env_vars!r}.")
+        # Without the value: whatever it is, it may hold secrets.
+        raise InvalidJobSpecError(f"env_vars must map names to text, got a value of type {type(env_vars).__name__}.")
     for name, value in env_vars.items():
         validate_env_name(name, "env_vars")
         if not isinstance(value, str):
             raise InvalidJobSpecError(f"env_vars[{name!r}] is of type {type(value).__name__}; write it as a string.")
         validate_text(value, f"env_vars[{name!r}]")
+    validate_settings(env_vars, "env_vars")
     size = sum(len(f"{name}={value}".encode()) for name, value in env_vars.items())
     if size > _MAX_ENV_BYTES:
         raise InvalidJobSpecError(

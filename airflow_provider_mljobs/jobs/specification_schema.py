@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.jobs.requirements import settings_with_credentials
 from airflow_provider_mljobs.jobs.spec import LOG_LEVELS
 from airflow_provider_mljobs.jobs.specification_laws import AtMost, Different, ExactlyOne, Named, Never
 from airflow_provider_mljobs.jobs.specification_rules import (
@@ -22,8 +24,6 @@ from airflow_provider_mljobs.jobs.specification_rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow_provider_mljobs.jobs.specification_rules import Rule
 
 MOST_VOLUMES = 20
@@ -122,6 +122,12 @@ _CONTAINER = Fields(
         "secrets": Items(SECRET),
     },
     laws=(
+        Never(
+            lambda container: bool(
+                isinstance(container.get("env"), Mapping) and settings_with_credentials(container["env"])
+            ),
+            "has credentials of a package index in its env: put the value into a Snowflake secret, named in secrets",
+        ),
         Different("volumeMounts[].mountPath"),
         Different("secrets[].envVarName"),
         Different("secrets[].directoryPath"),

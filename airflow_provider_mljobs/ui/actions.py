@@ -25,6 +25,7 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway.collector import FINISHED
+from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.origin import Origin
 from airflow_provider_mljobs.jobs.rendering import given_environment
@@ -235,7 +236,7 @@ def _without_secrets(text: str) -> str:
             for words in ("command", "args"):
                 if isinstance(container.get(words), list):
                     container[words] = list(_shown_words(container[words]))
-    return str(redact(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)))
+    return starred(str(redact(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000))))
 
 
 def _shown_environment(environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.jobs.identifiers import Identifier
-from airflow_provider_mljobs.jobs.payload import Payload, validate_requirements
+from airflow_provider_mljobs.jobs.payload import Payload
+from airflow_provider_mljobs.jobs.requirements import validate_requirements
 from airflow_provider_mljobs.jobs.sources import Place, StageCopy
 
 ECHO = """

@@ -140,7 +140,7 @@ def test_what_can_not_run_is_refused(spec, fields, message):
 @pytest.mark.parametrize(
     ("env_vars", "message"),
     [
-        ("A=1", "env_vars must map names to text, got 'A=1'."),
+        ("A=secret", "env_vars must map names to text, got a value of type str."),
         ({"": "1"}, "'' in env_vars can't be the name of an environment variable."),
         ({"1A": "1"}, "'1A' in env_vars can't be the name of an environment variable."),
         ({"A=": "1"}, "'A=' in env_vars can't be the name of an environment variable."),
