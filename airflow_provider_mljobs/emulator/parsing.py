@@ -6,6 +6,7 @@ the SQL engine as text.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,24 +14,30 @@ from typing import TYPE_CHECKING, Literal
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported, syntax_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-Kind = Literal["word", "quoted", "string", "number", "bind", "symbol", "stage", "end"]
+Kind = Literal["word", "quoted", "string", "number", "bind", "symbol", "stage", "url", "end"]
 
+# The slashes and stars of a file URL, which PUT and GET may write without quotes, begin no comment.
 _TOKEN = re.compile(
     r"""
-    (?P<space>\s+|--[^\n]*|//[^\n]*|/\*.*?\*/)
+    (?P<space>\s+)
+  | (?P<comment>--[^\n]*|//[^\n]*|/\*.*?\*/)
   | (?P<dollar>\$\$.*?\$\$)
   | (?P<string>'(?:[^'\\]|\\.|'')*')
   | (?P<quoted>"(?:[^"]|"")*")
   | (?P<stage>(?:@|snow://)(?:"(?:[^"]|"")*"|[^\s'"(),;])+)
+  | (?P<url>(?i:file)://[^\s;]+)
   | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
   | (?P<number>\d+(?:\.\d+)?)
   | (?P<bind>\?|:\d+)
-  | (?P<symbol>=>|::|!=|<>|<=|>=|\|\||[-+*/%()\[\]{}.,;:=<>!~^&|$@#])
+  | (?P<symbol>=>|::|!=|<>|<=|>=|\|\||/(?!\*)|[-+*%()\[\]{}.,;:=<>!~^&|$@#])
     """,
     re.VERBOSE | re.DOTALL,
 )
+_GAPS = {"space", "comment"}
+_COMMENT_MARK = re.compile(r"--|//|/\*")
+_VISIBLE = re.compile(r"[^\n]")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 _MOST_PARTS = 3
 _PLAIN_IDENTIFIER = re.compile(r"[A-Z_][A-Z0-9_$]*")
@@ -71,21 +78,56 @@ def unescape(literal: str) -> str:
     return re.sub(r"''|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\.", replace, literal[1:-1], flags=re.DOTALL)
 
 
+def _lexemes(text: str) -> Iterator[re.Match[str]]:
+    """Yield tokens, white space and comments in order, up to the first place where no token starts."""
+    position = 0
+    while match := _TOKEN.match(text, position):
+        yield match
+        position = match.end()
+
+
+def _token(match: re.Match[str]) -> Token:
+    kind = "string" if match.lastgroup == "dollar" else match.lastgroup
+    return Token(kind, match.group(), match.start())  # type: ignore[arg-type]
+
+
 def tokenize(text: str) -> list[Token]:
     """Split a text into tokens without white space and comments; raises 1003 for what no token starts with."""
     tokens: list[Token] = []
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise syntax_error(text, position)
-        kind = match.lastgroup
-        if kind == "dollar":
-            tokens.append(Token("string", match.group(), position))
-        elif kind != "space":
-            tokens.append(Token(kind, match.group(), position))  # type: ignore[arg-type]
-        position = match.end()
+    end = 0
+    for match in _lexemes(text):
+        end = match.end()
+        if match.lastgroup not in _GAPS:
+            tokens.append(_token(match))
+    if end < len(text):
+        raise syntax_error(text, end)
     return tokens
+
+
+def without_comments(text: str) -> str:
+    """Blank out the comments of a statement; everything else stays at its place."""
+    if not _COMMENT_MARK.search(text):
+        return text
+    pieces: list[str] = []
+    end = 0
+    for match in _lexemes(text):
+        end = match.end()
+        pieces.append(_VISIBLE.sub(" ", match.group()) if match.lastgroup == "comment" else match.group())
+    return "".join(pieces) + text[end:]
+
+
+def leading_words(text: str, most: int = 1) -> list[str]:
+    """Return the first words of a statement in upper case, behind comments and parentheses.
+
+    :param most: how many words to return at most; fewer stand before a name in quotes, a symbol or a literal.
+    """
+    tokens = (_token(match) for match in _lexemes(text) if match.lastgroup not in _GAPS)
+    words = itertools.takewhile(bool, (token.keyword for token in itertools.dropwhile(_opens, tokens)))
+    return list(itertools.islice(words, most))
+
+
+def _opens(token: Token) -> bool:
+    return token.text == "("
 
 
 def split_statements(text: str) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.moments import to_nanoseconds, window
-from airflow_provider_mljobs.emulator.parsing import parse_name
+from airflow_provider_mljobs.emulator.parsing import leading_words, parse_name
 from airflow_provider_mljobs.emulator.registry import TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result, Type
 
@@ -43,9 +42,7 @@ _COLUMNS = tuple(Column(name, _SPECIAL.get(name, "fixed" if name.endswith(_NUMBE
 _RANGE = ("END_TIME_RANGE_START", "END_TIME_RANGE_END")
 _DAYS = 7
 _DEFAULT_LIMIT, _MOST = 100, 10_000
-_COMMENTS = re.compile(r"--[^\n]*|//[^\n]*|/\*.*?\*/", re.DOTALL)
-_WORD = re.compile(r"[A-Z]+")
-_BEGINNING = 2000
+_MOST_WORDS = 6
 # By first words; what isn't here is called like its first word.
 _TYPES = {
     "WITH": "SELECT",
@@ -192,7 +189,6 @@ def _moment(seconds: float) -> datetime:
 
 def query_type(text: str) -> str:
     """Return what kind of statement a text is, as QUERY_TYPE names it."""
-    words = _WORD.findall(_COMMENTS.sub(" ", text[:_BEGINNING]).upper())
-    words = [word for word in words[:6] if word not in _QUALIFIERS]
+    words = [word for word in leading_words(text, _MOST_WORDS) if word not in _QUALIFIERS]
     first = words[0] if words else "UNKNOWN"
     return _TYPES.get(" ".join(words[:2])) or _TYPES.get(first) or first

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
-from airflow_provider_mljobs.emulator.parsing import Parser
+from airflow_provider_mljobs.emulator.parsing import Parser, leading_words, without_comments
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.server.calls import Calls, run_in_engine, scalar
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_mljobs.emulator.registry import Context, Extension, Method, Statement
-
-# Comments and parentheses may stand before the first word; what is in a comment is no word, hence no backtracking.
-_FIRST_WORD = re.compile(r"(?>\s+|\(|--[^\n]*|//[^\n]*|/\*.*?\*/)*+([A-Za-z_]+)", re.DOTALL)
 
 
 class Router:
@@ -44,10 +40,12 @@ class Router:
 
     def run(self, context: Context, sql: str, binds: Sequence[object], *, describe_only: bool = False) -> Result:
         """Run one statement, or only describe its answer, which changes nothing."""
-        first = _FIRST_WORD.match(sql)
-        if first is None:
+        # sqlglot and DuckDB would put comments elsewhere, and read what Snowflake ends or nests differently.
+        sql = without_comments(sql)
+        words = leading_words(sql)
+        if not words:
             return self._without_word(context, sql, binds, describe_only=describe_only)
-        word = first.group(1).upper()
+        (word,) = words
         if word != "CALL" and word not in self._statements and not self._calls.may_occur(sql):
             return run_in_engine(context, sql, binds, describe_only=describe_only)
         # A client that describes a statement may leave the binds out.

@@ -25,6 +25,7 @@ from airflow_provider_mljobs.emulator.sql.rewrites import MACROS, after_translat
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Self
 
     import duckdb
     import pyarrow as pa
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 BOOKKEEPING = "_fs_global"
 _INTERNAL = {"MEMORY", "SYSTEM", "TEMP", "_FS_GLOBAL"}
 _DATABASE_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
-_QUERY = re.compile(r"\s*(?:SELECT|WITH|FROM|VALUES|DESCRIBE|SHOW|\()", re.IGNORECASE)
 _BIND_TYPES: dict[type, str] = {
     bool: "BOOLEAN", int: "HUGEINT", float: "DOUBLE", Decimal: "DECIMAL(38, 10)", bytes: "BLOB",
     date: "DATE", time: "TIME", datetime: "TIMESTAMP",
@@ -87,28 +87,34 @@ class _Connection:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection: Any = connection
+        self._rows: list[Any] = []
         self.relation: Any = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def execute(self, sql: str, parameters: Any = None) -> Any:
-        """Run a statement; a query only when its rows are asked for."""
-        self.relation = None
-        if _QUERY.match(sql):
-            self.relation = self._connection.sql(sql, params=parameters)
-            if self.relation is not None:
-                return self.relation
-        self._connection.execute(sql, parameters)
+    def execute(self, sql: str, parameters: Any = None) -> Self:
+        """Run a statement; a query only when its rows are asked for.
+
+        DuckDB says what a query is. Its result must not stay open: the connection would take no other statement.
+        """
+        import duckdb
+
+        self.relation, self._rows = None, []
+        *first, last = self._connection.extract_statements(sql)
+        for statement in first:
+            self._connection.execute(statement).fetchall()
+        if last.expected_result_type == [duckdb.ExpectedResultType.QUERY_RESULT]:
+            self.relation = self._connection.sql(last, params=parameters)
+        else:
+            self._rows = self._connection.execute(last, parameters).fetchall()
         return self
 
     def fetchall(self) -> list[Any]:
-        relation = self.relation
-        return list((self._connection if relation is None else relation).fetchall())
+        return list(self._rows if self.relation is None else self.relation.fetchall())
 
     def fetchone(self) -> Any:
-        relation = self.relation
-        return relation.fetchone() if relation is not None else self._connection.fetchone()
+        return next(iter(self.fetchall()), None)
 
     def to_arrow_table(self) -> pa.Table:
         import pyarrow as pa
