@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Effect = Literal["reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay"]
+Effect = Literal[
+    "reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay", "empty", "reversed",
+    "rewrite",
+]  # fmt: skip
 Request = Literal["statement", "login"]
 
 # Where an account's containers log to, unless it has chosen another table.
@@ -65,7 +68,9 @@ class Fault:
     :param request: what it hits. Logins know no expiry of sessions.
     :param effect: ``reset`` cuts the connection before the statement ran, ``reset_after`` after it took effect;
         ``http_503``; ``session_expired`` answers 390112, ``master_expired`` 390114 also on renewal; ``error`` fails
-        with ``errno``, ``sqlstate`` and ``message``; ``delay`` holds the answer back for ``seconds``.
+        with ``errno``, ``sqlstate`` and ``message``; ``delay`` holds the answer back for ``seconds``; ``empty`` leaves
+        the rows of the answer away, ``reversed`` turns their order round, and ``rewrite`` writes ``value`` into their
+        ``column``.
     :param nth: only the n-th matching request, counted from 1. Without it and without ``share``: every one.
     :param times: how many consecutive matching requests from ``nth`` on.
     :param share: the share of matching requests, 0 to 1, drawn from a generator seeded with ``seed``.
@@ -82,10 +87,13 @@ class Fault:
     errno: int = 1
     sqlstate: str = "XX000"
     message: str = "SQL execution internal error: injected fault"
+    column: str = ""
+    value: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't happen."""
-        if self.request == "login" and self.effect in {"session_expired", "master_expired"}:
+        of_statements = {"session_expired", "master_expired", "empty", "reversed", "rewrite"}
+        if self.request == "login" and self.effect in of_statements:
             msg = f"A login can't meet {self.effect}"
             raise ValueError(msg)
 

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import (
@@ -193,7 +193,7 @@ class MLJobClient:
         try:
             row = self.describe(job)
         except NotFoundOrNotAuthorizedError as error:
-            return self._look_in_history(job, str(error))
+            return self._look_in_history(job, error.message)
         return Sighting(status=JobStatus(str(row.get("status"))), row=row)
 
     def look_for(
@@ -248,17 +248,36 @@ class MLJobClient:
         """Return what the platform says of each container."""
         return [
             Container(
-                instance_id=str(row["instance_id"] or "0"),
+                instance_id=str(_whole(row.get("instance_id")) or 0),
                 name=str(row["container_name"]),
-                status=str(row["status"]),
-                message=str(row["message"] or ""),
-                last_exit_code="" if row["last_exit_code"] is None else str(row["last_exit_code"]),
-                started=datetime.fromisoformat(row["start_time"]).timestamp() if row["start_time"] else None,
+                status=str(row.get("status") or ""),
+                message=str(row.get("message") or ""),
+                last_exit_code="" if (code := _whole(row.get("last_exit_code"))) is None else str(code),
+                started=_moment(row.get("start_time")),
             )
             for row in self.connection.rows(statements.show_service_containers(job))
             # Without instances there is one row of nothing.
             if row["container_name"]
         ]
+
+    def started(self, job: QualifiedName, clock: Callable[[], float]) -> float | None:
+        """Return when a running job started, by the caller's clock; ``None`` if Snowflake doesn't say it.
+
+        The time that Snowflake gives is by its clock, or by a node's: the difference to the caller's is measured, and a
+        start before the job was made is none.
+
+        :param clock: returns seconds since the epoch.
+        """
+        starts = [container.started for container in self.containers(job) if container.started]
+        if not starts:
+            return None
+        created = _moment(self.describe(job).get("created_on"))
+        before = clock()
+        rows = self.connection.rows(statements.current_timestamp())
+        ours, theirs = (before + clock()) / 2, _moment(rows[0]["moment"]) if rows else None
+        if theirs is None:
+            return None
+        return max(min(starts), created or 0.0) - theirs + ours
 
     def endpoints(self, job: QualifiedName) -> dict[str, str]:
         """Return the addresses of a running job's public endpoints, by name; empty while one is being provisioned."""
@@ -413,7 +432,7 @@ class MLJobClient:
         try:
             self.connection.rows(statements.cancel_job(job))
         except NotFoundOrNotAuthorizedError as error:
-            return Sighting(why=str(error))
+            return Sighting(why=error.message)
         return sighting if sighting.lives else Sighting(status=JobStatus.CANCELLING, why=sighting.why)
 
     def drop(self, job: QualifiedName) -> None:
@@ -452,15 +471,16 @@ class MLJobClient:
         :param prefix: how the names begin.
         :param most: how many rows to ask for at once.
         """
-        found: dict[str, JobStatus] = {}
+        statuses: dict[str, JobStatus] = {}
         after: str | None = None
         while True:
             statement = statements.show_job_services(schema, prefix, limit=most, after=after)
             page = self.connection.columns(statement, "name", "status")
-            found.update((name, JobStatus(status)) for name, status in page)
-            if len(page) < most:
-                return found
-            after = page[-1][0]
+            statuses.update((str(name), JobStatus(status)) for name, status in page)
+            last = str(page[-1][0]) if page else after
+            if len(page) < most or last == after:
+                return statuses
+            after = last
 
     def list(self, schema: QualifiedName | None = None, prefix: str = "MLJOB_") -> list[dict[str, Any]]:
         """Return the rows of SHOW JOB SERVICES.
@@ -515,6 +535,23 @@ def _stage_of(spec: JobSpec) -> StagePath:
     if spec.stage is None:
         raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
     return spec.stage
+
+
+def _whole(value: object) -> int | None:
+    """Read a number that Snowflake writes as text; ``None`` for anything else."""
+    try:
+        return int(str(value))
+    except ValueError:
+        return None
+
+
+def _moment(value: object) -> float | None:
+    """Read a time as seconds since the epoch, UTC where it doesn't say its zone; ``None`` for anything else."""
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _as_regular_expression(match: re.Match[str]) -> str:

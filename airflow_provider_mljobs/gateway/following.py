@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_news, sources
 from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, Step, Verdict, to_event
+from airflow_provider_mljobs.jobs.watch import JobWatch, Overdue, Step, Verdict, to_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +77,7 @@ class Request:
     :param watch: until when to wait.
     :param poll_interval: most seconds between two looks at the job.
     :param log_interval: seconds between two looks at its log; 0 leaves the log to whoever takes the result.
+    :param cancels: whether the job is cancelled when it is out of time, before the wait ends.
     :param stage_path: the job's directory on the stage, for the event.
     :param state: what another process has left of an earlier wait: see :class:`Output`.
     :param mask: stars secrets in what the job reports; by then it was told of :class:`Secrets`.
@@ -86,6 +87,7 @@ class Request:
     watch: JobWatch
     poll_interval: float = 10.0
     log_interval: float = 10.0
+    cancels: bool = False
     stage_path: str | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     mask: Callable[[str], str] = str
@@ -100,11 +102,9 @@ class Following:
     """
 
     def __init__(self, request: Request, tell: Callable[[Report], None], now: float) -> None:
-        timeline = tuple(Step.from_xcom(step) for step in request.state.get("timeline", ()))
         self.job = request.job
         self.request = request
-        self.watch = request.watch.resumed(timeline)
-        self.printed = Printed.from_json(request.state, request.mask)
+        self.watch, self.printed, unreadable = _resumed(request)
         self.began = now
         self.is_active = True
         self._tell = tell
@@ -118,6 +118,11 @@ class Following:
         self._lock = threading.Lock()
         # Held while lines are handed over and noted as shown: the end must not be told in between.
         self._showing = threading.RLock()
+        if unreadable:
+            text = (
+                f"What another process has noted of job {self.job} can't be read, so it is watched from the beginning, "
+            )
+            self.tell(Note(f"{text}and lines of its log may appear twice: {unreadable}", is_warning=True))
 
     def stop(self) -> None:
         """Wait no more; a report that is on its way may still come. Doesn't block."""
@@ -131,10 +136,35 @@ class Following:
         if after.timeline != before.timeline:
             self.tell(Note(f"Job {self.job}: {after.timeline[-1]}."))
         if after.trouble and not after.is_gone and after.trouble != before.trouble:
-            self.tell(Note(f"Can't ask for job {self.job}, which goes on: {after.trouble}", is_warning=True))
-        if before.unreachable_since is not None and after.unreachable_since is None:
+            self.tell(Note(f"{self._in_doubt(after)}: {after.trouble}", is_warning=True))
+        if _is_in_doubt(before) and not _is_in_doubt(after):
             self.tell(Note(f"Snowflake tells of job {self.job} again."))
         return after.verdict(now)
+
+    def _in_doubt(self, watch: JobWatch) -> str:
+        if watch.unreachable_since is not None:
+            return f"Can't ask for job {self.job}, which goes on"
+        if watch.unseen_since is not None:
+            return f"Snowflake doesn't show job {self.job}; looking again for {watch.unseen_patience:g} s"
+        return f"Only the job history shows job {self.job}, as {watch.status}"
+
+    def out_of_time(self, now: float) -> bool:
+        """Decide whether the job is out of time; for good, and handed over before anything is done about it.
+
+        The process that continues this wait, should this one die in between, comes to the same verdict.
+        """
+        with self._showing:
+            if self.watch.overdue is not None:
+                return True
+            self.update(lambda watch: watch.out_of_time(now), now)
+            watch = self.watch
+            if watch.overdue is None:
+                return False
+            self.tell(Note(f"Job {self.job} is out of time: {_limit(watch, watch.overdue)}. Cancelling it."))
+            if self.is_active:
+                self._told = self._known(self.printed)
+                self._hand_over(Output((), {**self._told, "at": _iso(now), **self._place}))
+            return True
 
     def tell(self, report: Report) -> None:
         """Report to whoever waits."""
@@ -169,6 +199,7 @@ class Following:
             stage_path=self.request.stage_path,
             timeline=watch.timeline,
             printed=printed.to_json(),
+            is_overdue=watch.overdue is not None,
         )
 
     def read(self, client: MLJobClient, now: float, *, is_final: bool = False) -> int:
@@ -260,7 +291,31 @@ class Following:
             "timeline": [step.to_xcom() for step in self.watch.timeline],
             **printed.reported.to_json(),
             "endpoints": {name: url for name, url in self._endpoints.items() if url},
+            **({} if (overdue := self.watch.overdue) is None else {"overdue": overdue.to_json()}),
         }
+
+
+def _resumed(request: Request) -> tuple[JobWatch, Printed, str]:
+    """Return a watch and a place in the log to continue from; a beginning of both, and why, if that can't be read."""
+    try:
+        steps, overdue = request.state.get("timeline", ()), request.state.get("overdue")
+        timeline = tuple(Step.from_xcom(step) for step in steps)
+        decision = None if overdue is None else Overdue.from_json(overdue)
+        return request.watch.resumed(timeline, decision), Printed.from_json(request.state, request.mask), ""
+    except Exception as error:  # noqa: BLE001 (whatever another version has written there, or people)
+        return request.watch, Printed(mask=request.mask), f"{type(error).__name__}: {error}"
+
+
+def _limit(watch: JobWatch, overdue: Overdue) -> str:
+    """Say which limit of the task has passed."""
+    if overdue.limit == "timeout":
+        return f"it has been {watch.status} for longer than the task's timeout of {watch.timeout:g} s"
+    return f"it is {watch.status} after the task's {overdue.limit}"
+
+
+def _is_in_doubt(watch: JobWatch) -> bool:
+    """Whether the last look at a job hasn't shown it."""
+    return watch.unreachable_since is not None or watch.unseen_since is not None
 
 
 def _place(printed: Printed, now: float) -> dict[str, Any]:

@@ -197,10 +197,30 @@ class Printed:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], mask: Callable[[str], str] = str) -> Printed:
-        """Read it again; nothing of it is nothing printed."""
-        gaps = [(int(instance), str(name), Gap(*gap)) for instance, name, *gap in value.get("gaps", ())]
-        cursors = cursors_from_json(value.get("cursors", {}))
-        return cls(cursors, gaps, bool(value.get("is_whole")), Reported.from_json(value), mask=mask)
+        """Read it again; nothing of it is nothing printed.
+
+        :raises ValueError: if it is something else, e.g. another version's.
+        """
+        try:
+            gaps = [(int(instance), str(name), Gap.from_json(gap)) for instance, name, *gap in value.get("gaps", ())]
+            cursors = cursors_from_json(value.get("cursors", {}))
+            is_whole, reported = value.get("is_whole") is True, Reported.from_json(value)
+            return cls(cursors, gaps[-_MOST_GAPS:], is_whole, reported, mask=mask)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            msg = f"no place in a log: {type(error).__name__}: {error}"
+            raise ValueError(msg) from error
+
+    @classmethod
+    def restored(cls, value: Any, log: Any, mask: Callable[[str], str] = str) -> Printed:
+        """Read it again; if it can't be read, it counts as nothing printed, and a line in the log says so.
+
+        :param log: the task's.
+        """
+        try:
+            return cls.from_json(value, mask)
+        except ValueError as error:
+            log.warning("Lines of the job's log may appear twice, because there is %s", error)
+            return cls(mask=mask)
 
 
 def sources(job: QualifiedName, containers: Sequence[tuple[int, str]]) -> list[Source]:

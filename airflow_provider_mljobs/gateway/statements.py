@@ -164,6 +164,11 @@ def show_service_containers(job: QualifiedName) -> str:
     return f"SHOW SERVICE CONTAINERS IN SERVICE {job}"
 
 
+def current_timestamp() -> str:
+    """Ask what time it is for Snowflake."""
+    return "SELECT CURRENT_TIMESTAMP() AS MOMENT"
+
+
 def show_endpoints(job: QualifiedName) -> str:
     """List the endpoints of a job with the addresses of the public ones."""
     return f"SHOW ENDPOINTS IN SERVICE {job}"

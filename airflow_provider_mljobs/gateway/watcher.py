@@ -19,7 +19,6 @@ from weakref import WeakValueDictionary
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
-    JobNotFoundError,
     LoginRefusedError,
     NotFoundOrNotAuthorizedError,
     SnowflakeUnavailableError,
@@ -89,6 +88,7 @@ class _Entry:
     :param final_since: since when its last lines wait to be read.
     :param set_aside: how many statements are set aside for that.
     :param read_at: when its log was last read.
+    :param late_since: since when it is out of time, and to be cancelled.
     """
 
     following: Following
@@ -101,6 +101,7 @@ class _Entry:
     final_since: float | None = None
     set_aside: int = 0
     read_at: float = 0.0
+    late_since: float | None = None
 
     def log_pause(self, characters: int, now: float) -> float:
         """Return after how many seconds to read on in a log of which so much has come since it was last read."""
@@ -114,11 +115,28 @@ class _Entry:
     def has_question(self) -> bool:
         """Whether a listing doesn't tell all: where the job is, or since when it runs, if it has a timeout for that.
 
-        Seen from here, it runs since it was first seen to; after a restart its timeout would begin anew.
+        Seen from here, it runs since it was first seen to; after a restart its timeout would begin anew. A job that is
+        out of time is to be cancelled.
         """
         watch = self.following.watch
         needs_start = watch.timeout is not None and watch.status is JobStatus.RUNNING and not self.is_start_known
-        return not self.is_listed or needs_start
+        return not self.is_listed or needs_start or self.is_to_be_cancelled
+
+    @property
+    def is_to_be_cancelled(self) -> bool:
+        """Whether the job is out of time and may still live."""
+        watch = self.following.watch
+        is_over = watch.is_cancelled or watch.is_gone or watch.status.is_terminal
+        return self.late_since is not None and not is_over
+
+    def next_look(self, looked_at: float) -> float:
+        """Return for how many seconds to look away from the job after a look."""
+        poll_interval = self.following.request.poll_interval
+        if self.is_new:
+            return min(_SPACING_SECONDS, poll_interval)
+        usual = pause(looked_at - self.began, poll_interval)
+        is_in_doubt = self.is_to_be_cancelled or self.following.watch.unseen_since is not None
+        return min(usual, max(_SPACING_SECONDS, self.single_at - looked_at)) if is_in_doubt else usual
 
 
 class Watcher:
@@ -266,6 +284,8 @@ class Watcher:
         """Return for how many seconds nothing becomes of a job without a look at it."""
         if entry.final_since is not None:
             return entry.final_since + _FINAL_SECONDS - self._clock.count()
+        if entry.late_since is not None:
+            return entry.late_since + entry.following.watch.patience - self._clock.count()
         deadline = entry.following.watch.next_deadline()
         return math.inf if deadline is None else deadline - self._clock.now()
 
@@ -298,20 +318,27 @@ class Watcher:
         except NotFoundOrNotAuthorizedError:
             # What is left of the schema, if anything, is for the single questions to find out.
             statuses = {}
+        except (ValueError, TypeError, LookupError) as error:
+            # Nor does a listing that can't be read say anything of a job.
+            logger.warning("The listing of jobs in %s.%s can't be read: %r", jobs[0].database, jobs[0].schema, error)
+            statuses = {}
         now = self._clock.now()
         for entry in group:
             watch = entry.following.watch
             status = statuses.get(entry.following.job.name.value)
             entry.is_listed = status is not None
-            if status is not None and (status is not watch.status or watch.unreachable_since is not None):
-                entry.following.update(partial(JobWatch.observed, status=status, now=now), now)
+            if status is not None:
+                entry.single_pause = 1.0 if watch.unseen_since is not None else entry.single_pause
+                if status is not watch.status or status is JobStatus.PENDING or watch.trouble:
+                    entry.following.update(partial(JobWatch.observed, status=status, now=now), now)
         return [entry for entry in group if entry.has_question]
 
     def _ask_for_each(self, client: MLJobClient, entries: Iterable[_Entry]) -> Exception | None:
         """Ask singly for jobs, those first that the listing lacks, but not for so long that all others wait."""
         began = self._clock.count()
         due = sorted(
-            (entry for entry in entries if entry.single_at <= began), key=lambda each: (each.is_listed, each.single_at)
+            (entry for entry in entries if entry.single_at <= began),
+            key=lambda each: (not each.is_to_be_cancelled, each.is_listed, each.single_at),
         )
         for entry in due:
             now = self._clock.count()
@@ -324,26 +351,40 @@ class Watcher:
                 self._ask_for(client, entry)
             except Exception as error:  # noqa: BLE001 (as above)
                 trouble = _of_connection(error)
-                if trouble is not None or not entry.is_listed:
+                if trouble is not None or not entry.is_listed or entry.is_to_be_cancelled:
                     self._could_not_ask([entry], error)
                 if trouble is not None:
                     return trouble
         return None
 
     def _ask_for(self, client: MLJobClient, entry: _Entry) -> None:
-        following, now = entry.following, self._clock.now()
-        if entry.is_listed:
-            started = [container.started for container in client.containers(following.job) if container.started]
-            entry.is_start_known = bool(started)
-            if started:
-                following.update(lambda watch: watch.started(min(started)), now)
+        following = entry.following
+        if not entry.is_listed:
+            sighting = client.look(following.job)
+            now = self._clock.now()
+            following.update(partial(JobWatch.sighted, sighting=sighting, now=now), now)
+        if entry.is_to_be_cancelled:
+            self._cancel(client, entry)
+        elif entry.is_listed:
+            started = client.started(following.job, self._clock.now)
+            entry.is_start_known = started is not None
+            if started is not None:
+                following.update(partial(JobWatch.started, at=started), self._clock.now())
+
+    def _cancel(self, client: MLJobClient, entry: _Entry) -> None:
+        """Cancel a job that a look after its deadline has not shown to be over, nor to have begun in time."""
+        following = entry.following
+        if not following.out_of_time(self._clock.now()):
+            entry.late_since = None
             return
-        try:
-            status = client.status(following.job)
-        except JobNotFoundError as error:
-            following.update(partial(JobWatch.missing, why=str(error), now=now), now)
-        else:
-            following.update(partial(JobWatch.observed, status=status, now=now), now)
+        sighting = client.cancel(following.job)
+        now = self._clock.now()
+        change = (
+            partial(JobWatch.cancelled, now=now)
+            if sighting.lives
+            else partial(JobWatch.sighted, sighting=sighting, now=now)
+        )
+        following.update(change, now)
 
     def _could_not_ask(self, group: Iterable[_Entry], error: Exception) -> None:
         now = self._clock.now()
@@ -359,8 +400,21 @@ class Watcher:
         now = self._clock.now()
         for entry in entries:
             verdict = entry.following.watch.verdict(now)
-            if verdict.is_final and not self._awaits_last_lines(entry, verdict):
-                self._end(entry, verdict)
+            if not verdict.is_final or self._awaits_cancel(entry, verdict) or self._awaits_last_lines(entry, verdict):
+                continue
+            self._end(entry, verdict)
+
+    def _awaits_cancel(self, entry: _Entry, verdict: Verdict) -> bool:
+        """Tell whether a job that is out of time is yet to be looked at once more, and cancelled.
+
+        Not for longer than Snowflake may be out of reach: then the task has to see to it.
+        """
+        if not verdict.is_out_of_time or not entry.following.request.cancels:
+            return False
+        now = self._clock.count()
+        if entry.late_since is None:
+            entry.late_since, entry.single_at, entry.single_pause = now, 0.0, 1.0
+        return entry.is_to_be_cancelled and now < entry.late_since + entry.following.watch.patience
 
     def _awaits_last_lines(self, entry: _Entry, verdict: Verdict) -> bool:
         """Tell whether what a finished job has printed last is yet to be read; it is gone from the node soon.
@@ -440,19 +494,18 @@ class Watcher:
 
 
 def _of_connection(error: Exception) -> Exception | None:
-    """Return an error that any other question would meet, too."""
-    if not isinstance(error, GatewayError):
-        logger.error("Asking for jobs has failed.", exc_info=error)
+    """Return an error that any other question would meet, too. What Snowflake says of one job is that job's."""
+    if isinstance(error, SnowflakeUnavailableError | LoginRefusedError):
         return error
-    return error if isinstance(error, SnowflakeUnavailableError | LoginRefusedError) else None
+    if not isinstance(error, GatewayError):
+        logger.warning("Snowflake has answered otherwise than it documents.", exc_info=error)
+    return None
 
 
 def _until_look(entries: Iterable[_Entry], looked_at: float) -> float:
     """Return for how many seconds to look away from all these jobs."""
-    if any(entry.is_new for entry in entries):
-        return min(_SPACING_SECONDS, *(entry.following.request.poll_interval for entry in entries))
-    ages = ((looked_at - entry.began, entry.following.request.poll_interval) for entry in entries)
-    return min(pause(*age) for age in ages) * random.uniform(1 - _JITTER, 1)  # noqa: S311 (no secret)
+    shortest = min(entry.next_look(looked_at) for entry in entries)
+    return shortest if any(entry.is_new for entry in entries) else shortest * random.uniform(1 - _JITTER, 1)  # noqa: S311 (no secret)
 
 
 def _backoff(trouble: Exception, failures: int) -> float:

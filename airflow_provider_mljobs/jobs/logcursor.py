@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z) ?(.*)", re.DOTALL)
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")
+_DIGEST = re.compile(r"\w{0,8}", re.ASCII)
 _SECONDS = len("2026-01-01T00:00:00")
 _BANNERS = [(BANNER, title, BANNER) for title in TITLES]
 # Both streams of a container stamp their lines before they queue for the file.
@@ -51,9 +53,15 @@ class LogCursor:
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> LogCursor:
-        """Read a cursor again."""
+        """Read a cursor again.
+
+        :raises ValueError: if it is none; or TypeError.
+        """
         stamp, count, *digests = value
-        return cls(str(stamp), int(count), tuple(str(digest) for digest in digests))
+        if type(count) is not int or count < 0 or len(digests) > _COMPARED:
+            msg = f"{count!r} lines with {len(digests)} digests are no place in a log"
+            raise ValueError(msg)
+        return cls(_stamp(stamp), count, tuple(_matching(_DIGEST, digest) for digest in digests))
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,9 @@ class Gap:
         """For how long their output went on; ``None`` if that isn't known."""
         if not self.after or not self.before:
             return None
-        return (_moment(self.before) - _moment(self.after)).total_seconds()
+        seconds = (_moment(self.before) - _moment(self.after)).total_seconds()
+        # The node's clock was set back.
+        return seconds if seconds >= 0 else None
 
     def filled(self, kept: Sequence[tuple[datetime, str]]) -> list[str] | None:
         """Return the missing lines from those that an event table has; ``None`` if it can't be told which these are.
@@ -106,6 +116,15 @@ class Gap:
     def to_json(self) -> list[str]:
         """Write the gap as JSON."""
         return [self.after, self.last, self.before, self.next]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> Gap:
+        """Read a gap again.
+
+        :raises ValueError: if it is none; or TypeError.
+        """
+        after, last, before, following = value
+        return cls(_stamp(after), _matching(_DIGEST, last), _stamp(before), _matching(_DIGEST, following))
 
 
 @dataclass(frozen=True)
@@ -196,6 +215,22 @@ def cursors_from_json(value: Mapping[str, Sequence[Any]]) -> dict[tuple[int, str
         instance, _, container = key.partition("/")
         cursors[int(instance), container] = LogCursor.from_json(cursor)
     return cursors
+
+
+def _stamp(text: object) -> str:
+    """Return the time of a line, or nothing; refuse anything else."""
+    if text == "":
+        return ""
+    stamp = _matching(_STAMP, text)
+    _moment(stamp)
+    return stamp
+
+
+def _matching(pattern: re.Pattern[str], text: object) -> str:
+    if not isinstance(text, str) or pattern.fullmatch(text) is None:
+        msg = f"{text!r:.100} is no place in a log"
+        raise ValueError(msg)
+    return text
 
 
 def _parse(tail: Tail, *, is_final: bool) -> list[_Line]:

@@ -51,6 +51,11 @@ class Phase(StrEnum):
     FINISHING = "finishing"
 
 
+# What a job is doing before it runs.
+WAITING_PHASES = frozenset(
+    {Phase.QUEUED, Phase.POOL_STARTING, Phase.NO_CAPACITY, Phase.IMAGE_PULLING, Phase.IMAGE_PULL_FAILING}
+)
+
 # UNKNOWN has none: it says nothing, so the job is where it was. Jobs can't be suspended, says Snowflake; if one is, it
 # isn't over, and the task's deadlines decide for how long that is waited for.
 PHASES: Mapping[JobStatus, Phase] = {

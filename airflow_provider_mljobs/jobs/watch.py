@@ -8,10 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.jobs.results import jsonb_safe
-from airflow_provider_mljobs.jobs.status import JobStatus, Phase, phase_of
+from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS, MIN_UNSEEN_LOOKS
+from airflow_provider_mljobs.jobs.status import WAITING_PHASES, JobStatus, Phase, phase_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from airflow_provider_mljobs.jobs.sightings import Sighting
 
 # A pool that flips between two states for days must not make an event that Airflow can't store.
 _MOST_STEPS = 40
@@ -33,6 +36,39 @@ class Verdict(StrEnum):
     def is_final(self) -> bool:
         """Whether the watch is over."""
         return self is not Verdict.WAIT
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the job didn't end, or begin, in time."""
+        return self in {Verdict.TIMED_OUT, Verdict.QUEUE_TIMED_OUT}
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """The decision that a job is out of time. It stays, whatever becomes of the job: also for the next process.
+
+    :param verdict: which deadline has passed: that of the job, or that of the queue.
+    :param limit: what the task calls it, e.g. ``timeout``.
+    """
+
+    verdict: Verdict
+    limit: str
+
+    def to_json(self) -> dict[str, str]:
+        """Write the decision as JSON."""
+        return {"verdict": self.verdict.value, "limit": self.limit}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Overdue:
+        """Read a decision again.
+
+        :raises ValueError: if it is none.
+        """
+        verdict = Verdict(value["verdict"])
+        if not verdict.is_out_of_time:
+            msg = f"{verdict} is no deadline that has passed"
+            raise ValueError(msg)
+        return cls(verdict, str(value["limit"])[:_STEP_CHARACTERS])
 
 
 @dataclass(frozen=True)
@@ -58,8 +94,12 @@ class Step:
 
     @classmethod
     def from_xcom(cls, step: Mapping[str, str]) -> Step:
-        """Read a step again."""
-        return cls(Phase(step["phase"]), datetime.fromisoformat(step["at"]).timestamp(), step["message"])
+        """Read a step again.
+
+        :raises ValueError: if it is none; or TypeError, or LookupError.
+        """
+        at = datetime.fromisoformat(step["at"]).astimezone(UTC).timestamp()
+        return cls(Phase(step["phase"]), at, str(step["message"])[:_STEP_CHARACTERS])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +112,18 @@ class JobWatch:
     :param queue_deadline: when the job has to have left PENDING; ``None`` means never.
     :param timeout: for how many seconds the job may run, from its start; ``None`` for any time.
     :param patience: for how long Snowflake may be unreachable before the watch is given up, in seconds.
+    :param unseen_patience: for how long nothing may show the job before it counts as gone, in seconds.
     :param status: where the job was when it was last seen.
     :param reason: what its containers last said while it was PENDING.
-    :param running_since: when it started to run.
+    :param pending_at: when it was last seen to be PENDING.
+    :param running_since: when it started to run, by our clock.
     :param unreachable_since: since when no question was answered.
-    :param trouble: why not, or why the job is gone.
-    :param is_gone: whether Snowflake doesn't know the job.
+    :param unseen_since: since when nothing has shown the job.
+    :param unseen_looks: how many looks in a row haven't shown it.
+    :param trouble: what Snowflake said instead of showing the job.
+    :param is_gone: whether nothing has shown the job for so long that it counts as gone.
+    :param overdue: that it is out of time, once that was decided.
+    :param is_cancelled: whether it was cancelled for that.
     :param timeline: what it was doing so far.
     """
 
@@ -85,22 +131,47 @@ class JobWatch:
     queue_deadline: float | None = None
     timeout: float | None = None
     patience: float = 600.0
+    unseen_patience: float = MAX_UNSEEN_SECONDS
     status: JobStatus = JobStatus.UNKNOWN
     reason: str = ""
+    pending_at: float | None = None
     running_since: float | None = None
     unreachable_since: float | None = None
+    unseen_since: float | None = None
+    unseen_looks: int = 0
     trouble: str = ""
     is_gone: bool = False
+    overdue: Overdue | None = None
+    is_cancelled: bool = False
     timeline: tuple[Step, ...] = ()
 
-    def resumed(self, timeline: tuple[Step, ...]) -> JobWatch:
-        """Go on with a watch that another process has begun."""
+    def resumed(self, timeline: tuple[Step, ...], overdue: Overdue | None = None) -> JobWatch:
+        """Continue a watch that another process has begun."""
         running = [step.at for step in timeline if step.phase is Phase.RUNNING]
-        return replace(self, timeline=timeline, running_since=running[0] if running else None)
+        waiting = [
+            step.at for step in timeline if step.phase in WAITING_PHASES and step.at <= min(running, default=step.at)
+        ]
+        return replace(
+            self,
+            timeline=timeline,
+            running_since=running[0] if running else None,
+            pending_at=max(waiting, default=None),
+            overdue=overdue,
+        )
+
+    def sighted(self, sighting: Sighting, now: float) -> JobWatch:
+        """Take note of one look at the job."""
+        if sighting.status is None:
+            return self.unseen(sighting.why, now)
+        watch = self.observed(sighting.status, now)
+        # A job that only its history shows is there all the same.
+        return replace(watch, trouble=sighting.why) if sighting.lives else watch
 
     def observed(self, status: JobStatus, now: float) -> JobWatch:
         """Take note of a status."""
-        watch = replace(self, status=status, unreachable_since=None, trouble="")
+        watch = replace(self, status=status, unreachable_since=None, unseen_since=None, unseen_looks=0, trouble="")
+        if status is JobStatus.PENDING:
+            watch = replace(watch, pending_at=now)
         if status is JobStatus.RUNNING and self.running_since is None:
             watch = replace(watch, running_since=now)
         phase = phase_of(status, self.reason)
@@ -113,13 +184,34 @@ class JobWatch:
         return watch.observed(self.status, now) if self.status is JobStatus.PENDING else watch
 
     def started(self, at: float) -> JobWatch:
-        """Take note of when the job started to run, which is earlier than when that was seen."""
-        return replace(self, running_since=at)
+        """Take note of when the job started to run, which may be earlier than when that was seen.
 
-    def missing(self, why: str, now: float) -> JobWatch:
-        """Take note that Snowflake doesn't know the job (any more)."""
-        gone = replace(self, status=JobStatus.DELETED, is_gone=True, trouble=why, unreachable_since=None)
+        Other clocks may say anything: a job doesn't start before it was last seen to wait, nor after it was seen to
+        run.
+        """
+        earliest = at if self.pending_at is None else max(at, self.pending_at)
+        return replace(
+            self, running_since=earliest if self.running_since is None else min(earliest, self.running_since)
+        )
+
+    def unseen(self, why: str, now: float) -> JobWatch:
+        """Take note of a look that didn't show the job; it is gone if none has for long enough."""
+        since = self.unseen_since if self.unseen_since is not None else now
+        looks = self.unseen_looks + 1
+        watch = replace(self, unseen_since=since, unseen_looks=looks, trouble=why, unreachable_since=None)
+        if looks < MIN_UNSEEN_LOOKS or now < since + self.unseen_patience:
+            return watch
+        gone = replace(watch, status=JobStatus.DELETED, is_gone=True)
         return gone.entered(Step(Phase.FINISHING, now, JobStatus.DELETED.value))
+
+    def out_of_time(self, now: float) -> JobWatch:
+        """Decide that the job is out of time, by the deadline that has passed; for good."""
+        late = self._late(now)
+        return self if late is None or self.overdue is not None else replace(self, overdue=late)
+
+    def cancelled(self, now: float) -> JobWatch:
+        """Take note that the job was cancelled because it is out of time."""
+        return replace(self.observed(JobStatus.CANCELLING, now), is_cancelled=True)
 
     def failed_to_ask(self, why: str, now: float) -> JobWatch:
         """Take note that Snowflake could not be asked: the job is not to blame and goes on."""
@@ -128,15 +220,26 @@ class JobWatch:
 
     def verdict(self, now: float) -> Verdict:
         """Decide what all that means."""
+        if self.overdue is not None:
+            return self.overdue.verdict
         if self.is_gone:
             return Verdict.GONE
         if self.status.is_terminal:
             return Verdict.FINISHED
-        if _passed(self._end_of_patience, now):
-            return Verdict.UNREACHABLE
-        if _passed(self.deadline, now) or _passed(self._run_deadline, now):
-            return Verdict.TIMED_OUT
-        return Verdict.QUEUE_TIMED_OUT if _passed(self._binding_queue_deadline, now) else Verdict.WAIT
+        late = self._late(now)
+        if late is not None:
+            return late.verdict
+        return Verdict.UNREACHABLE if _passed(self._end_of_patience, now) else Verdict.WAIT
+
+    def _late(self, now: float) -> Overdue | None:
+        """Return which deadline has passed; the task's own comes first."""
+        if _passed(self.deadline, now):
+            return Overdue(Verdict.TIMED_OUT, "execution_timeout")
+        if _passed(self._run_deadline, now):
+            return Overdue(Verdict.TIMED_OUT, "timeout")
+        if _passed(self._binding_queue_deadline, now):
+            return Overdue(Verdict.QUEUE_TIMED_OUT, "queue_timeout")
+        return None
 
     def next_deadline(self) -> float | None:
         """Return when the verdict changes if nothing more is seen."""
@@ -145,11 +248,11 @@ class JobWatch:
 
     def why(self, now: float) -> str:
         """Say what there is to say about the verdict."""
-        if self.verdict(now) is Verdict.QUEUE_TIMED_OUT:
+        verdict = self.verdict(now)
+        if verdict is Verdict.QUEUE_TIMED_OUT:
             return self.reason
-        if self.verdict(now) is Verdict.TIMED_OUT:
-            return "execution_timeout" if _passed(self.deadline, now) else "timeout"
-        return self.trouble
+        late = self.overdue or self._late(now)
+        return late.limit if late is not None and verdict is Verdict.TIMED_OUT else self.trouble
 
     @property
     def _end_of_patience(self) -> float | None:
@@ -162,7 +265,8 @@ class JobWatch:
     @property
     def _binding_queue_deadline(self) -> float | None:
         """When to give up a job that waits; not if it may have started while nobody could see it."""
-        is_waiting = self.status is JobStatus.PENDING and self.unreachable_since is None
+        is_seen = self.unreachable_since is None and self.unseen_since is None
+        is_waiting = self.status is JobStatus.PENDING and is_seen
         return self.queue_deadline if is_waiting else None
 
     def entered(self, step: Step) -> JobWatch:
@@ -196,12 +300,14 @@ def to_event(  # noqa: PLR0913 (what an event has)
     stage_path: str | None = None,
     timeline: Iterable[Step] = (),
     printed: Mapping[str, Any] | None = None,
+    is_overdue: bool = False,
 ) -> dict[str, Any]:
     """Build what a trigger tells its task: small and of fixed shape, since Airflow logs and stores it.
 
     :param stage_path: the job's directory on the stage, where the task finds the result.
     :param timeline: what the job was doing, and since when.
     :param printed: how far its log is in the task's log already.
+    :param is_overdue: whether it was decided for good that the job is out of time: its end doesn't count any more.
     """
     return {
         "job_id": job_id,
@@ -211,4 +317,5 @@ def to_event(  # noqa: PLR0913 (what an event has)
         "stage_path": stage_path,
         "timeline": [step.to_xcom() for step in timeline],
         "printed": dict(printed or {}),
+        **({"is_overdue": True} if is_overdue else {}),
     }

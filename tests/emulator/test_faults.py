@@ -75,6 +75,32 @@ def test_injected_error(start, connect):
     assert (caught.value.errno, caught.value.sqlstate) == (604, "57014")
 
 
+def test_altered_answers(start, connect):
+    """An answer can come without rows, in another order, or with something else in a column."""
+    server = start()
+    cursor = connect(server).cursor()
+    cursor.execute("CREATE TABLE t (a INT, b TEXT)")
+    cursor.execute("INSERT INTO t VALUES (1, 'x'), (2, 'y')")
+    answers = []
+    for changes in ({"effect": "empty"}, {"effect": "reversed"}, {"effect": "rewrite", "column": "a", "value": "odd"}):
+        server.faults.add(Fault(matching="FROM t", **changes))
+        answers.append(cursor.execute("SELECT a, b FROM t ORDER BY a").fetchall())
+        server.faults.clear()
+
+    assert [[], [(2, "y"), (1, "x")], [("odd", "x"), ("odd", "y")]] == answers
+
+
+def test_an_altered_listing(start, connect):
+    """SHOW answers alike; what isn't its column stays as it is."""
+    server = start()
+    server.faults.add(Fault(matching="SHOW DATABASES", effect="rewrite", column="name"))
+    server.faults.add(Fault(matching="SHOW SCHEMAS", effect="rewrite", column="nothing"))
+    cursor = connect(server).cursor()
+
+    assert {None} == {row[1] for row in cursor.execute("SHOW DATABASES").fetchall()}
+    assert cursor.execute("SHOW SCHEMAS").fetchall()
+
+
 def test_master_expired(start, connect):
     """A session whose master token expired is lost: the user gets the error and logs in again."""
     from snowflake.connector.errors import ProgrammingError

@@ -410,7 +410,9 @@ def test_a_line_longer_than_the_node_keeps(lab):
 
 def test_what_was_printed_survives_json():
     """For the task's event, and for the next triggerer."""
-    gaps = [(number, "main", Gap("a", "b", "c", str(number))) for number in range(3)]
+    gaps = [
+        (number, "main", Gap("2026-01-01T00:00:00Z", "b", "2026-01-01T00:00:09Z", str(number))) for number in range(3)
+    ]
     printed = Printed({(1, "a/b"): LogCursor("2026-01-01T00:00:00Z", 2, ("x", "y"))}, gaps, is_whole=True)
 
     assert printed == again(printed)

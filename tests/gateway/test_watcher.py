@@ -26,6 +26,7 @@ spec:
   - {{name: inner, port: 8266}}
 """
 SPEED = 60.0
+NOT_FOUND = {"effect": "error", "errno": 2003, "sqlstate": "02000", "message": "does not exist or not authorized."}
 # Of sixty statements a minute, those of ten seconds can be saved. A turn needs one that is left, and may send two: the
 # first one asks where the job prints. Meanwhile the last lines of a job count on the same one, and may cost two.
 SAVED, OVERDRAWN = 10, 3
@@ -247,14 +248,97 @@ def test_a_new_job_wakes_the_watcher(lab):
     assert lab.settle()
 
 
-def test_a_job_that_nobody_knows_is_gone(lab, server):
-    """What the listing lacks is asked for by DESCRIBE and in the history before it counts as gone."""
+def test_a_job_that_nothing_shows_is_gone(lab, server):
+    """A job that neither its service nor the history shows is looked for over two minutes before it counts as gone."""
     never = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job", None, None)
+    began = time.monotonic()
 
-    event = Follower(lab.watcher(), never).event
+    follower = Follower(lab.watcher(), never)
+    event = follower.event
 
     assert ("gone", "DELETED") == (event["verdict"], event["status"])
-    assert [1, 1, 1] == [len(server.statements.matching(text)) for text in ("^SHOW JOB", "^DESCRIBE", "JOB_HISTORY")]
+    assert "The job history doesn't have it" in event["message"]
+    assert (time.monotonic() - began) * SPEED > 120
+    assert 1 == len([text for text in follower.notes if "doesn't show job" in text])
+    looks = [len(server.statements.matching(text)) for text in ("^DESCRIBE", "JOB_HISTORY")]
+    assert all(3 <= count <= 10 for count in looks)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        [Fault(matching="^SHOW JOB|^DESCRIBE SERVICE", times=2, nth=1, **NOT_FOUND)],
+        [Fault(matching="^SHOW JOB|^DESCRIBE SERVICE|JOB_HISTORY", times=9, nth=1, **NOT_FOUND)],
+        [
+            Fault(matching="^SHOW JOB", effect="empty", nth=1, times=5),
+            Fault(matching="^DESCRIBE SERVICE", nth=1, times=3, **NOT_FOUND),
+            Fault(matching="JOB_HISTORY", effect="empty", nth=1, times=3),
+        ],
+    ],
+    ids=["once, and the history has it", "for a while, and there is no history", "empty for a while"],
+)
+def test_a_healthy_job_that_is_not_shown_for_a_while(lab, server, hidden):
+    """Negative answers give up no job: it is seen again, and ends as it would have."""
+    (job,) = lab.start("QUICK_HIDDEN")
+    server.faults.add(*hidden)
+
+    follower = Follower(lab.watcher(), job)
+    event = follower.event
+
+    assert ("finished", "DONE") == (event["verdict"], event["status"])
+    assert server.statements.matching("^DESCRIBE SERVICE")
+
+
+def test_a_job_that_only_the_history_shows(lab, server):
+    """A role that may not see a service any more is told its status and its end by the job history."""
+    (job,) = lab.start("QUICK_HISTORY")
+    server.faults.add(Fault(matching="^SHOW JOB|^DESCRIBE SERVICE", **NOT_FOUND))
+
+    follower = Follower(lab.watcher(), job)
+    event = follower.event
+
+    assert ("finished", "DONE") == (event["verdict"], event["status"])
+    assert any(text.startswith(f"Only the job history shows job {job}") for text in follower.notes)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Fault(matching="^SHOW JOB SERVICES.*ODD_SCHEMA", effect="rewrite", column="status", value="EXPLODING"),
+        Fault(matching="^SHOW JOB SERVICES.*ODD_SCHEMA", effect="rewrite", column="status"),
+        Fault(matching="^SHOW JOB SERVICES.*ODD_SCHEMA", effect="rewrite", column="name"),
+        Fault(matching="^SHOW SERVICE CONTAINERS.*ODD_SCHEMA", effect="rewrite", column="start_time", value="Tuesday"),
+        Fault(matching="^SHOW SERVICE CONTAINERS.*ODD_SCHEMA", effect="rewrite", column="start_time", value="9" * 30),
+        Fault(matching="^SHOW SERVICE CONTAINERS.*ODD_SCHEMA", effect="rewrite", column="instance_id", value="first"),
+        Fault(matching="^SELECT CURRENT_TIMESTAMP", effect="empty"),
+        Fault(matching="^SELECT CURRENT_TIMESTAMP", effect="rewrite", column="moment", value="noon"),
+    ],
+    ids=lambda fault: f"{fault.matching} {fault.effect} {fault.column} {fault.value}",
+)
+def test_an_odd_answer_concerns_one_job(lab, server, odd):
+    """What can't be read of one schema's job keeps nobody from looking at the others, nor gives up the odd one."""
+    run(server, "CREATE SCHEMA IF NOT EXISTS MLJOBS_DB.ODD_SCHEMA")
+    (strange,) = lab.start("QUICK_ODD", schema="ODD_SCHEMA")
+    (other,) = lab.start("QUICK_EVEN")
+    server.faults.add(odd)
+    watcher = lab.watcher()
+
+    first, second = Follower(watcher, strange, timeout=5_000, patience=200), Follower(watcher, other, patience=200)
+
+    assert "DONE" == second.event["status"]
+    server.faults.clear()
+    assert "DONE" == first.event["status"]
+
+
+def test_a_description_without_rows(lab, server):
+    """It is as good as none: the job history is heard, and the job is looked for again."""
+    (job,) = lab.start("QUICK_BLANK")
+    server.faults.add(
+        Fault(matching="^SHOW JOB", effect="empty", nth=1, times=2),
+        Fault(matching="^DESCRIBE SERVICE", effect="empty", nth=1, times=2),
+    )
+
+    assert "DONE" == Follower(lab.watcher(), job).event["status"]
 
 
 def test_a_dropped_job_is_looked_up_in_the_history(lab, server):
@@ -278,14 +362,14 @@ def test_a_schema_that_is_gone(lab, server):
 def test_many_jobs_are_gone_at_once(lab, server):
     """All are found out soon, though each is asked for singly; the jobs that are there are looked at as ever."""
     (job,) = lab.start("ENDLESS_M")
-    names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.GONE_{number}", "job", None, None) for number in range(60)]
+    names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.GONE_{number}", "job", None, None) for number in range(30)]
     watcher = lab.watcher()
     keeper = Follower(watcher, job)
 
     followers = [Follower(watcher, name) for name in names]
 
     assert {"gone"} == {follower.event["verdict"] for follower in followers}
-    assert 60 == len(server.statements.matching("^DESCRIBE"))
+    assert 30 * 3 <= len(server.statements.matching("^DESCRIBE")) <= 30 * 10
     watcher.stop(keeper.following)
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, strategies as st
 
+from airflow_provider_mljobs.jobs.sightings import Sighting
 from airflow_provider_mljobs.jobs.status import JobStatus, Phase
-from airflow_provider_mljobs.jobs.watch import JobWatch, Step, Verdict, pause, to_event
+from airflow_provider_mljobs.jobs.watch import JobWatch, Overdue, Step, Verdict, pause, to_event
 
 NOW = 1_790_000_000.0
 TERMINAL = {status for status in JobStatus if status.is_terminal}
@@ -98,12 +99,84 @@ def test_the_deadline_holds_while_snowflake_is_unreachable():
     assert Verdict.TIMED_OUT is JobWatch(deadline=100).failed_to_ask("no route", 100).verdict(100)
 
 
-def test_a_missing_job_is_gone():
-    """A job that nobody knows isn't waited for."""
-    watch = JobWatch(deadline=50).observed(JobStatus.RUNNING, 1).missing("not found", 100)
+def test_a_job_that_is_not_seen_for_long_is_gone():
+    """Repeated looks over the patience find a job gone, and only a look does, not the time alone."""
+    running = JobWatch(unseen_patience=60).observed(JobStatus.RUNNING, 1)
+    looks = [watch := running.unseen("not found", 100)]
+    looks += [watch := watch.unseen("not found", now) for now in (101, 159.9, 160)]
 
-    assert (Verdict.GONE, JobStatus.DELETED, "not found") == (watch.verdict(100), watch.status, watch.why(100))
-    assert [Step(Phase.RUNNING, 1), Step(Phase.FINISHING, 100, "DELETED")] == list(watch.timeline)
+    assert [Verdict.WAIT, Verdict.WAIT, Verdict.WAIT, Verdict.GONE] == [each.verdict(10**6) for each in looks]
+    assert (JobStatus.RUNNING, JobStatus.DELETED) == (looks[2].status, looks[3].status)
+    assert "not found" == watch.why(160)
+    assert [Step(Phase.RUNNING, 1), Step(Phase.FINISHING, 160, "DELETED")] == list(watch.timeline)
+
+
+def test_no_single_look_finds_a_job_gone():
+    """Three looks are the least, however short the patience."""
+    looks = [watch := JobWatch(unseen_patience=0).unseen("no", 1)]
+    looks += [watch := watch.unseen("no", now) for now in (500, 501)]
+
+    assert [False, False, True] == [each.is_gone for each in looks]
+
+
+@pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN])
+def test_a_job_that_the_history_has_as_alive_is_not_gone(status):
+    """The job history counts as a sight of a job, and the patience begins again behind it."""
+    sighting = Sighting(status=status, why="does not exist")
+    watch = JobWatch(unseen_patience=10).unseen("no", 0).unseen("no", 9).sighted(sighting, 20)
+
+    assert (None, 0, "does not exist") == (watch.unseen_since, watch.unseen_looks, watch.trouble)
+    assert Verdict.WAIT is watch.unseen("no", 21).unseen("no", 30.9).verdict(31)
+
+
+def test_an_end_in_the_history_is_an_end():
+    """One look at the history is enough for that."""
+    watch = JobWatch().sighted(Sighting(status=JobStatus.DONE, why="does not exist"), 5)
+
+    assert (Verdict.FINISHED, "") == (watch.verdict(5), watch.why(5))
+
+
+def test_a_job_that_cannot_be_seen_is_out_of_time_at_its_deadline():
+    """A deadline holds for a job that nothing shows as well."""
+    watch = JobWatch(deadline=50, unseen_patience=100).unseen("no", 1)
+
+    assert [Verdict.WAIT, Verdict.TIMED_OUT] == [watch.verdict(now) for now in (49, 50)]
+
+
+@pytest.mark.parametrize(
+    ("watch", "limit", "verdict"),
+    [
+        (JobWatch(deadline=10), "execution_timeout", Verdict.TIMED_OUT),
+        (JobWatch(timeout=10), "timeout", Verdict.TIMED_OUT),
+        (JobWatch(deadline=10, timeout=5), "execution_timeout", Verdict.TIMED_OUT),
+    ],
+)
+def test_out_of_time_is_for_good(watch, limit, verdict):
+    """A job that was still running at its deadline is out of time, whatever becomes of it, in the next process too."""
+    late = watch.observed(JobStatus.RUNNING, 0).out_of_time(10)
+    stored = json.loads(json.dumps(late.overdue.to_json()))
+    again = JobWatch(deadline=10**9).resumed(late.timeline, Overdue.from_json(stored))
+
+    for each in (late.observed(JobStatus.DONE, 11), late.cancelled(11), again.observed(JobStatus.CANCELLED, 500)):
+        assert (verdict, limit) == (each.verdict(10**10), each.why(10**10))
+
+
+def test_out_of_time_in_the_queue():
+    """A job that has left the queue meanwhile isn't out of time."""
+    waiting = JobWatch(queue_deadline=10).observed(JobStatus.PENDING, 0).explained(PULLING, 1)
+    late, started = waiting.out_of_time(10), waiting.observed(JobStatus.RUNNING, 10.5).out_of_time(11)
+
+    assert (Verdict.QUEUE_TIMED_OUT, PULLING) == (late.cancelled(12).verdict(12), late.cancelled(12).why(12))
+    assert started.overdue is None
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"verdict": "gone", "limit": "x"}, {"verdict": "late", "limit": "x"}, {"limit": 1}]
+)
+def test_what_is_no_decision(value):
+    """Another version's, or people's."""
+    with pytest.raises((ValueError, LookupError)):
+        Overdue.from_json(value)
 
 
 def test_the_queue_deadline_does_not_bind_a_job_that_nobody_can_see():
@@ -142,6 +215,22 @@ def test_snowflake_may_know_better_when_a_job_started():
     assert 1050 == watch.next_deadline()
 
 
+@pytest.mark.parametrize(("said", "expected"), [(600, 995), (997, 997), (1400, 1000)])
+def test_a_start_lies_between_two_looks(said, expected):
+    """A clock that is 400 s wrong says otherwise: the job was seen to wait at 995, and to run at 1000."""
+    waiting = JobWatch(timeout=300).observed(JobStatus.PENDING, 900).observed(JobStatus.PENDING, 995)
+    watch = waiting.observed(JobStatus.RUNNING, 1000).started(said)
+
+    assert expected == watch.running_since
+
+
+def test_a_start_lies_behind_the_last_wait_that_another_process_saw():
+    """The timeline has when the job began to wait for the last time."""
+    steps = (Step(Phase.QUEUED, 900), Step(Phase.IMAGE_PULLING, 950), Step(Phase.RUNNING, 1000))
+
+    assert 950 == JobWatch(timeout=300).resumed(steps).started(600).running_since
+
+
 def test_the_timeout_survives_another_process():
     """The timeline tells when the job started to run."""
     first = JobWatch(timeout=60).observed(JobStatus.PENDING, NOW).observed(JobStatus.RUNNING, NOW + 1)
@@ -169,6 +258,7 @@ SPANS = st.floats(0, 10**6)
 EVENTS = st.one_of(
     st.tuples(st.just("observed"), st.sampled_from(JobStatus)),
     st.tuples(st.just("failed_to_ask"), st.just("no route")),
+    st.tuples(st.just("unseen"), st.just("not found")),
     st.tuples(st.just("explained"), st.sampled_from([PROVISIONING, PULLING])),
 )
 WATCHES = st.builds(
@@ -185,7 +275,7 @@ def test_the_verdict_changes_at_the_next_deadline_and_not_before(watch, events):
     """Whoever sleeps until then neither misses the change nor has to ask again."""
     for (event, value), now in sorted(events, key=lambda pair: pair[1]):
         watch = getattr(watch, event)(value, now)
-    if watch.status in TERMINAL:
+    if watch.status in TERMINAL or watch.is_gone:
         return
     moment = watch.next_deadline()
 

@@ -10,7 +10,7 @@ from airflow_provider_mljobs.emulator.parsing import split_statements, tokenize
 from airflow_provider_mljobs.emulator.registry import Context
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.server import encoding as wire
-from airflow_provider_mljobs.emulator.server.faults import InjectedError
+from airflow_provider_mljobs.emulator.server.faults import InjectedError, altered
 from airflow_provider_mljobs.emulator.server.queries import Queries, Query
 from airflow_provider_mljobs.emulator.server.router import Router
 from airflow_provider_mljobs.emulator.server.session_statements import extension
@@ -66,13 +66,14 @@ class Executor:
         """Run a query in another thread.
 
         :param statements: how many statements its text must hold; 0 for any number.
-        :param fault: a fault of effect ``error`` takes the place of the statement.
+        :param fault: a fault of effect ``error`` takes the place of the statement; others change its answer.
         """
 
         def run() -> Result:
             if fault is not None and fault.effect == "error":
                 raise SnowflakeError(fault.errno, fault.sqlstate, fault.message)
-            return self._run(query, binds, statements)
+            result = self._run(query, binds, statements)
+            return result if fault is None else altered(result, fault)
 
         if not self._workers.run(lambda: self.queries.finish(query, attempt(run, query.sql))):
             self.queries.finish(query, cancelled())

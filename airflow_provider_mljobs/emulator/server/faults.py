@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airflow_provider_mljobs.emulator.results import Result
     from airflow_provider_mljobs.emulator.settings import Fault, Request
 
 
@@ -85,3 +86,23 @@ class Faults:
         with self._lock:
             struck = [armed.fault for armed in self._armed if armed.strikes(text, request)]
         return struck[0] if struck else None
+
+
+def altered(result: Result, fault: Fault) -> Result:
+    """Return what a fault makes of the rows of an answer."""
+    if fault.effect not in {"empty", "reversed", "rewrite"}:
+        return result
+    rows = list(result.rows) if result.arrow is None else list(zip(*result.arrow.to_pydict().values(), strict=True))
+    columns = list(result.columns)
+    names = [column.name.upper() for column in columns]
+    match fault.effect:
+        case "empty":
+            rows = []
+        case "reversed":
+            rows.reverse()
+        case "rewrite" if fault.column.upper() in names:
+            place = names.index(fault.column.upper())
+            rows = [(*row[:place], fault.value, *row[place + 1 :]) for row in rows]
+            columns[place] = replace(columns[place], type="text")
+    # As JSON: it has no types of its own that would have to fit.
+    return replace(result, columns=columns, rows=rows, arrow=None, statement="other")
