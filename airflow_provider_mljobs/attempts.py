@@ -13,7 +13,7 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_provider_mljobs import assembly, taskstates
 from airflow_provider_mljobs.alarms import held_back
-from airflow_provider_mljobs.exceptions import GatewayError, JobNotFoundError
+from airflow_provider_mljobs.exceptions import GatewayError, JobNotFoundError, UnreadableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import is_in
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
@@ -21,6 +21,7 @@ from airflow_provider_mljobs.jobs.origin import TASKS_JOB, Origin
 from airflow_provider_mljobs.jobs.record import Epoch, Left, Progress, Record, Step
 from airflow_provider_mljobs.jobs.sightings import Sighting
 from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.untrusted import reading
 from airflow_provider_mljobs.settings import max_unseen_seconds
 
 if TYPE_CHECKING:
@@ -182,13 +183,18 @@ class Attempts:
     def recall_left(self) -> Left | None:
         """Return what the job of a record that says so has left; ``None`` if it is remembered no more."""
         texts: list[str] = []
-        while self._store is not None:
-            piece = self._store.get(_PIECE_KEY.format(number=len(texts)))
-            if not isinstance(piece, dict):
-                return None
-            texts.append(str(piece["text"]))
-            if len(texts) == piece["of"]:
-                return Left.parse("".join(texts))
+        try:
+            while self._store is not None:
+                piece = self._store.get(_PIECE_KEY.format(number=len(texts)))
+                if not isinstance(piece, dict):
+                    return None
+                with reading("The saved result"):
+                    texts.append(str(piece["text"]))
+                    is_last = len(texts) == piece["of"]
+                if is_last:
+                    return Left.parse("".join(texts))
+        except UnreadableError as error:
+            self._task.log.warning("%s", error)
         return None
 
     def recorded(self) -> Record | None:
@@ -258,7 +264,7 @@ class Attempts:
 
         :raises JobNotFoundError: if it can't be described: submitting another one would make two.
         """
-        row = self._task.hook.client.look_for(job, needs_row=True).row
+        row = self._task.hook.client.look_for(job, patience=max_unseen_seconds(), needs_row=True).row
         if row is None:
             raise JobNotFoundError(
                 f"Job {job} of an earlier try is running, says the job history, but this role can't describe it. "

@@ -105,7 +105,7 @@ class Finishing:
         if left is None:
             # No retry will know more.
             raise AirflowFailException(
-                f"What job {job} has left is remembered no more. Clear the task to run it again."
+                f"The saved result of job {job} has expired or can't be read. Clear the task to run it again."
             )
         self._log.info("Job %s ended DONE in an earlier try, which was lost before it could say so.", job)
         self._push(left.xcoms)

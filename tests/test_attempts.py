@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException, TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
@@ -179,6 +179,18 @@ class TestALostTry:
         assert [("3_1", "DONE")] == task.jobs
         assert ([], []) == (airflow.jobs, airflow.files)
         assert 65_535 > max(len(json.dumps(value)) for value in task.store.values())
+
+    @pytest.mark.parametrize(
+        "piece", [None, {"of": 1}, {"of": 1, "text": "[" * 1200}, {"of": 1, "text": '{"colour": "blue"}'}], ids=repr
+    )
+    def test_a_damaged_result(self, airflow, piece):
+        """A saved result that can't be read any more fails the task for good, and says how to run it again."""
+        task = tries(airflow, seven)
+        task.die(deadly=("store", "succeeded"), after=True)
+        task.store["mljob_left_0"] = piece
+
+        with pytest.raises(AirflowFailException, match=r"has expired or can't be read\. Clear the task"):
+            task.run()
 
     def test_a_result_for_nobody(self, airflow):
         """What isn't pushed to XCom stands nowhere else, either."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.exceptions import JobNotFoundError
 from tests.lab import STAGE
 from tests.tries import tries
 
@@ -144,6 +145,41 @@ class TestAJobThatIsNotShown:
 
         assert 7 == task.run()
         assert [("3_1", "DONE")] == task.jobs
+
+    def test_an_empty_listing(self, airflow, faults):
+        """Without a record, a running job that the listing lacks is found in the job history."""
+        task = tries(airflow, sleeper, store=None, wait_for_completion=False)
+        task.run()
+        faults(matching="SHOW JOB SERVICES", effect="empty")
+        task.run()
+
+        assert ["3_1"] == [name for name, _ in task.jobs]
+
+    def test_a_job_that_cannot_be_described(self, airflow, faults, monkeypatch):
+        """Without a record, a running job that this role can't describe is no reason to submit another."""
+        monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_UNSEEN_SECONDS", "1")
+        task = tries(airflow, sleeper, store=None, wait_for_completion=False)
+        task.run()
+        faults(matching="SHOW JOB SERVICES", effect="empty")
+        faults(matching="DESCRIBE SERVICE", **NO_SERVICE, times=1000)
+
+        with pytest.raises(JobNotFoundError, match="end the job with: DROP SERVICE"):
+            task.run()
+        assert ["3_1"] == [name for name, _ in task.jobs]
+
+    def test_unseen_for_longer_than_the_task_is_patient(self, airflow, faults, monkeypatch):
+        """A job that nothing shows for two minutes is followed by another one, and ended when it is seen again."""
+        monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_UNSEEN_SECONDS", "1")
+        task = tries(airflow, sleeper, wait_for_completion=False)
+        task.run()
+        faults(**NO_HISTORY, times=4)
+        faults(matching="DESCRIBE SERVICE", **NO_SERVICE, times=4)
+        task.run()
+
+        assert [("3_1", "CANCELLED"), ("3_2", "RUNNING")] == [
+            (name, "CANCELLED" if status == "DELETED" else status) for name, status in task.jobs
+        ]
+        assert [] == task.store["mljob"]["unseen"]
 
 
 class TestALateSubmit:

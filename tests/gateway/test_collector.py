@@ -191,6 +191,19 @@ def test_forged_comments(client, forged):
     assert 2 == len(files(client))
 
 
+def test_an_incomplete_listing(server, client):
+    """Files of jobs that a listing lacks stay, as long as the job history shows such a job running."""
+    job = start(client, origin())
+    leave(client, "input/args", job=job.name.value)
+    leave(client, "input/args", job=TRAIN.job_name(7, 7).value)
+    server.faults.add(Fault(matching="SHOW JOB SERVICES", effect="empty", nth=1))
+    lacking = collect(client, {TRAIN: "running"}), files(client)
+    complete = collect(client, {TRAIN: "running"})
+
+    assert (((), False), 2) == ((lacking[0].items, lacking[0].is_complete), len(lacking[1]))
+    assert ([Kind.INPUT], 1) == ([item.kind for item in complete.items], len(files(client)))
+
+
 class TestALostComment:
     """A job of a task whose COMMENT was replaced."""
 

@@ -298,6 +298,17 @@ def test_no_payload_is_removed_between_its_choice_and_its_job(connect, turns, ag
     assert chosen[0].path.rpartition("/")[2] in archives(setup)
 
 
+def test_an_incomplete_listing(server, connect):
+    """A listing that lacks a running job names no payload to remove: the job may need it."""
+    first, later = (Payloads(connect(), grace=GRACE, clock=lambda at=at: at * GRACE) for at in (5, 9))
+    place = first.upload(STAGE, PAYLOAD, Identifier("A"))
+    start(connect(), 1, place)
+    server.faults.add(Fault(matching="SHOW JOB SERVICES", effect="empty", nth=1))
+
+    assert ([], []) == (later.unused(STAGE), later.unused(STAGE))
+    assert [place] == later.unused(STAGE, [QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_1"))])
+
+
 @pytest.mark.parametrize("comment", ["", "by hand", "[]", "{", '{"payload": 5}', '{"dag_id": "x"}'])
 def test_comments_without_a_payload(comment):
     """Jobs of other people name none."""
