@@ -441,7 +441,7 @@ class MLJobClient:
 
     def remove(self, path: StagePath) -> None:
         """Remove a directory of the stage."""
-        self.connection.rows(statements.remove(path / ""))
+        self.connection.rows(statements.remove(path / ""), most=0)
 
     def clean_up(self, job: QualifiedName, directory: StagePath | None, *, result: bool = True) -> None:
         """Remove what a job doesn't need any more, and drop it; what the payload itself has saved stays.
@@ -461,7 +461,7 @@ class MLJobClient:
 
     def _remove_own_files(self, job: QualifiedName, directory: StagePath, names: Collection[str]) -> None:
         own = f".*/{re.escape(job.name.value)}/({'|'.join(names)}).*"
-        self.connection.rows(statements.remove(directory / "", own))
+        self.connection.rows(statements.remove(directory / "", own), most=0)
         self._remove_payload(directory.parent)
 
     def statuses(self, schema: QualifiedName, prefix: str, *, most: int = statements.MOST_ROWS) -> dict[str, JobStatus]:

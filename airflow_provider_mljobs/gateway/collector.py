@@ -29,7 +29,7 @@ from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.status import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
     from typing import Any
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
@@ -194,7 +194,11 @@ class _Job:
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """One of the provider's own files on a stage; ``job`` and ``path`` are empty for a payload."""
+    """The newest of the provider's own files of a kind in a directory of a stage.
+
+    :param job: empty for a payload.
+    :param path: how the paths of this kind of file begin; empty for a payload.
+    """
 
     stage: StagePath
     payload: str
@@ -260,7 +264,9 @@ class Collector:
             and (job.origin.waits or job.status.is_terminal)
         ]
         ended = [self._end(job, str(state), files) for job, state in over]
-        is_complete = is_complete and not (files and is_incomplete(self._client.connection, rows, JOB_NAME_PREFIX))
+        if files and is_complete:
+            listed = {job_of(row) for row in rows}
+            is_complete = not is_incomplete(self._client.connection, listed, JOB_NAME_PREFIX)
         orphans = list(self._orphans(files, {row["name"] for row in rows})) if is_complete else []
         gone = {job.name for (job, _), item in zip(over, ended, strict=True) if not item.error}
         payloads = [item for stage in self._rules.stages for item in self._payloads(stage, gone)]
@@ -325,21 +331,28 @@ class Collector:
             logger.warning("Skipped job %s: its COMMENT names no task, and it can't be described: %s", job, error)
             return None
 
-    def _files(self, stage: StagePath) -> Iterator[_File]:
-        """List the provider's own files on a stage."""
+    def _files(self, stage: StagePath) -> list[_File]:
+        """List the provider's own files on a stage: for each directory and kind of file the newest."""
         inside = f"{stage.path}/" if stage.path else ""
-        for row in self._client.connection.rows(statements.list_files(stage / PREFIX, _LISTED)):
-            # What stands before the first slash is the stage.
-            path = str(row["name"]).partition("/")[2]
-            match = _FILE.fullmatch(path.removeprefix(inside)) if path.startswith(inside) else None
-            if match is not None:
-                yield _File(
-                    stage=stage,
-                    payload=match["payload"],
-                    job=match["job"] or "",
-                    path=match["path"] or "",
-                    changed=parsedate_to_datetime(row["last_modified"]),
-                )
+
+        def newest(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], datetime]:
+            found: dict[tuple[str, str, str], datetime] = {}
+            for row in rows:
+                # What stands before the first slash is the stage.
+                path = str(row["name"]).partition("/")[2]
+                match = _FILE.fullmatch(path.removeprefix(inside)) if path.startswith(inside) else None
+                if match is not None:
+                    kind = next((kind for kind in OWN_FILES if (match["path"] or "").startswith(kind)), "")
+                    key = (match["payload"], match["job"] or "", kind)
+                    changed = parsedate_to_datetime(row["last_modified"])
+                    found[key] = max(changed, found.get(key, changed))
+            return found
+
+        found = self._client.connection.fold(statements.list_files(stage / PREFIX, _LISTED), newest)
+        return [
+            _File(stage=stage, payload=payload, job=job, path=kind, changed=changed)
+            for (payload, job, kind), changed in found.items()
+        ]
 
     def _end(self, job: _Job, state: str, files: Sequence[_File]) -> Item:
         """Drop a job, and remove its files as far as they lie on a stage on which that is allowed."""
@@ -391,7 +404,7 @@ class Collector:
 
         def remove() -> None:
             for path in paths:
-                self._client.connection.rows(statements.remove(directory / path))
+                self._client.connection.rows(statements.remove(directory / path), most=0)
 
         yield self._attempt(Item(kind=kind, name=str(directory), action="remove", created=newest), remove)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
@@ -17,13 +18,12 @@ from airflow_provider_mljobs.exceptions import (
 from airflow_provider_mljobs.jobs.credentials import starred
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from snowflake.connector import SnowflakeConnection
 
-    Answer = tuple[list[str], list[tuple[Any, ...]]]
-
 logger = logging.getLogger(__name__)
+Taken = TypeVar("Taken")
 
 _CANT_CONNECT = 250001
 # Snowflake's numbers, and the connector's for what it met on the way: connector 4.x, network.py and errorcode.py.
@@ -102,22 +102,34 @@ class Connection:
         """The role of the session, for messages that name a GRANT."""
         return str(self._open().role or "<your role>")
 
-    def rows(self, statement: str) -> list[dict[str, Any]]:
-        """Run a statement and return its rows by lower-case column name; see :meth:`columns`."""
-        names, rows = self._ask(statement)
-        return [dict(zip(names, row, strict=True)) for row in rows]
+    def rows(self, statement: str, *, most: int | None = None) -> list[dict[str, Any]]:
+        """Run a statement and return its rows by lower-case column name; see :meth:`fold`.
+
+        :param most: how many rows to read; the rest of a longer answer stays where it is.
+        """
+        return self.fold(statement, lambda rows: list(islice(rows, most)))
 
     def columns(self, statement: str, *columns: str) -> list[tuple[Any, ...]]:
-        """Run a statement and return some columns of its rows: of long answers those that are needed.
+        """Run a statement and return some columns of its rows: of long answers those that are needed."""
+        return self.fold(statement, lambda rows: [tuple(row[column] for column in columns) for row in rows])
+
+    def fold(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Taken]) -> Taken:
+        """Run a statement and return what is made of its rows, of which only one part is in memory at a time.
 
         A session that expired between two statements is opened again and the statement repeated. Statements that make
         something have a name chosen before, so that a repetition finds what the first one made.
 
+        :param take: reads rows, by lower-case column name, as far as it likes; it may be called again.
         :raises GatewayError: what Snowflake answered; :class:`SnowflakeUnavailableError` if asking again may help.
         """
-        names, rows = self._ask(statement)
-        places = [names.index(column) for column in columns]
-        return [tuple(row[place] for place in places) for row in rows]
+        reused = self._connection is not None
+        try:
+            return self._execute(statement, take)
+        except SnowflakeUnavailableError:
+            self.close()
+            if not reused:
+                raise
+        return self._execute(statement, take)
 
     def close(self) -> None:
         """Close the session; the next statement opens one."""
@@ -127,17 +139,7 @@ class Connection:
             with contextlib.suppress(*_vendor_errors()):
                 connection.close(retry=False)
 
-    def _ask(self, statement: str) -> Answer:
-        reused = self._connection is not None
-        try:
-            return self._execute(statement)
-        except SnowflakeUnavailableError:
-            self.close()
-            if not reused:
-                raise
-        return self._execute(statement)
-
-    def _execute(self, statement: str) -> Answer:
+    def _execute(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Taken]) -> Taken:
         self.statements += 1
         connection = self._open()
         logger.debug("Snowflake: %s", starred(statement))
@@ -145,7 +147,9 @@ class Connection:
             with connection.cursor() as cursor:
                 cursor.execute(statement)
                 self.query_id = cursor.sfqid
-                return [column.name.lower() for column in cursor.description or ()], cursor.fetchall()
+                names = [column.name.lower() for column in cursor.description or ()]
+                # An answer comes in parts; those behind the row at which reading stops are not fetched.
+                return take(dict(zip(names, row, strict=True)) for row in cursor)
         except _vendor_errors() as error:
             raise translate(error) from error
 

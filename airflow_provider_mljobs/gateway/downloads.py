@@ -21,7 +21,12 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.launcher.references import load, version_problem
 from airflow_provider_mljobs.jobs.launcher.results import LARGE, OWN_FILES, SUMMARY
 from airflow_provider_mljobs.jobs.references import StageRef, collect
-from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, InstanceResult, JobResult
+from airflow_provider_mljobs.jobs.results import (
+    DEFAULT_MAX_XCOM_BYTES,
+    MAX_SUMMARY_BYTES,
+    InstanceResult,
+    JobResult,
+)
 from airflow_provider_mljobs.jobs.spec import RESULT_PATH
 
 if TYPE_CHECKING:
@@ -34,6 +39,9 @@ logger = logging.getLogger(__name__)
 Seen = TypeVar("Seen")
 
 _FILE_NOT_FOUND = 253006
+# What is read of a directory's list: a job may leave a million files.
+MAX_LISTED = 10_000
+_RECORDS, _MORE_RECORDS = ".*/instances/[0-9]+[.]json", 100
 _OUTPUT, _, _RESULT = RESULT_PATH.rpartition("/")
 # Where older launchers write what of the result is JSON; the file without suffix is a pickle then.
 _OLD_RESULT = f"{_RESULT}.json"
@@ -91,8 +99,10 @@ def _read(
         # Snowflake's launcher writes none. A payload's error is not that large, so this is a value.
         itself = StageRef(stage_paths=(str(output / name),), protocol="json", bytes=found[name].bytes)
         return JobResult(success=True, reference=itself), False
-    text = _text(connection, output / (SUMMARY if large else name))
-    result = JobResult.parse(text, output, max_xcom_bytes=max_bytes)
+    file = found[SUMMARY if large else name]
+    most = MAX_SUMMARY_BYTES if large else max_bytes + LARGE
+    _refuse_large(output / file.path, file.bytes, most)
+    result = JobResult.parse(_text(connection, output / file.path, most), output, max_xcom_bytes=max_bytes)
     if result.reference is None:
         return result, True
     sizes = [found[name].bytes for name in result.reference.names if name in found]
@@ -121,27 +131,30 @@ def read_instances(
     place = directory / _OUTPUT / "instances"
     wanted = {f"{instance}.json" for instance in range(count)}
 
-    def look() -> set[str]:
-        return {file.path for file in list_directory(connection, place) if file.bytes} & wanted
+    def look() -> dict[str, int]:
+        # What the instances themselves have left lies beside their records.
+        listed = list_directory(connection, place, pattern=_RECORDS, most=count + _MORE_RECORDS)
+        return {file.path: file.bytes for file in listed if file.bytes and file.path in wanted}
 
-    texts: dict[str, str] = {}
-    if _until(look, lambda found: found == wanted, patience, pause):
-        with tempfile.TemporaryDirectory(prefix="mljob-") as local:
-            connection.rows(statements.get_matching(place / "", Path(local), r".*/[0-9]+[.]json"))
-            texts = {file.name: _decoded(file, place) for file in Path(local).iterdir()}
-    return tuple(
-        # The first instance's own files are the job's.
-        InstanceResult.parse(
-            instance,
-            texts.get(f"{instance}.json"),
-            place / str(instance) if instance else directory / _OUTPUT,
-            max_xcom_bytes=max_bytes,
-        )
-        for instance in range(count)
-    )
+    sizes = _until(look, lambda found: found.keys() == wanted, patience, pause)
+    for name, size in sizes.items():
+        _refuse_large(place / name, size, MAX_SUMMARY_BYTES)
+    with tempfile.TemporaryDirectory(prefix="mljob-") as local:
+        if sizes:
+            numbers = "|".join(sorted(name.removesuffix(".json") for name in sizes))
+            connection.rows(statements.get_matching(place / "", Path(local), f".*/instances/({numbers})[.]json"))
+
+        def record(instance: int) -> InstanceResult:
+            file = Path(local, f"{instance}.json")
+            text = _decoded(file, place / file.name, MAX_SUMMARY_BYTES) if file.exists() else None
+            # The first instance's own files are the job's.
+            own = place / str(instance) if instance else directory / _OUTPUT
+            return InstanceResult.parse(instance, text, own, max_xcom_bytes=max_bytes)
+
+        return tuple(map(record, range(count)))
 
 
-def artifacts(
+def artifacts(  # noqa: PLR0913 (what to wait for, and what to read)
     connection: Connection,
     directory: StagePath,
     expected: Collection[tuple[str, int]] = (),
@@ -149,6 +162,7 @@ def artifacts(
     patience: float = 0.0,
     pause: Callable[[float], None] = time.sleep,
     most: int = 1_000,
+    most_listed: int = MAX_LISTED,
 ) -> list[dict[str, Any]]:
     """Return path, size and md5 of what a job has saved, the path relative to the job's directory.
 
@@ -160,22 +174,26 @@ def artifacts(
     :param expected: what the launcher has seen there: path and size.
     :param patience: for how many seconds to wait for these.
     :param most: the most files to return.
+    :param most_listed: the most files to read of the directory's list.
     """
+    is_cut = False
 
     def look() -> list[StageFile]:
-        listed = list_directory(connection, directory)
+        nonlocal is_cut
+        listed = list_directory(connection, directory, most=most_listed)
+        is_cut = len(listed) >= most_listed
         return [file for file in listed if not file.path.startswith(OWN_FILES)]
 
     def missing(found: list[StageFile]) -> set[tuple[str, int]]:
-        return set(expected) - {(file.path, file.bytes) for file in found}
+        # Of a list that is cut nothing is missing: it may stand further behind.
+        return set() if is_cut else set(expected) - {(file.path, file.bytes) for file in found}
 
     found = _until(look, lambda found: not missing(found), patience, pause)
     if missing(found):
         logger.warning("%d files that the job saved in %s are not on the stage yet.", len(missing(found)), directory)
     if len(found) > most:
-        logger.warning(
-            "The job has saved %d files in %s; %d are not in XCom.", len(found), directory, len(found) - most
-        )
+        saved = f"more than {len(found)}" if is_cut else str(len(found))
+        logger.warning("The job has saved %s files in %s; XCom has the first %d.", saved, directory, most)
     return [{"path": file.path, "bytes": file.bytes, "md5": file.md5} for file in found[:most]]
 
 
@@ -248,12 +266,22 @@ def open_reference(
         raise ResultError(f"{named} can't be loaded: {type(error).__name__}: {error}") from error
 
 
-def list_directory(connection: Connection, directory: StagePath, prefix: str = "") -> list[StageFile]:
+def list_directory(
+    connection: Connection,
+    directory: StagePath,
+    prefix: str = "",
+    *,
+    pattern: str | None = None,
+    most: int = MAX_LISTED,
+) -> list[StageFile]:
     """Return the files below a directory of a stage whose path in it begins with a prefix.
 
     Example: ``[file.path for file in list_directory(connection, stage / "payload_1/MLJOB_TRAIN")]``
+
+    :param pattern: only files whose whole path fits it.
+    :param most: how many files to read of a longer list.
     """
-    rows = connection.rows(statements.list_files(directory / prefix))
+    rows = connection.rows(statements.list_files(directory / prefix, pattern), most=most)
     # What stands before the path depends on the kind of stage.
     paths = [f"/{row['name']}".partition(f"/{directory.path}/")[2] for row in rows]
     return [
@@ -293,11 +321,14 @@ def _refuse_pickle(reference: StageRef, named: str, *, allow_pickle: bool) -> No
 
 
 def _size(connection: Connection, file: StagePath) -> int:
-    for row in connection.rows(statements.list_files(file)):
-        # The path is a prefix: it finds longer names, too.
-        if f"/{row['name']}".endswith(f"/{file.path}"):
-            return int(row["size"])
-    raise _gone(file)
+    # The path is a prefix: it finds longer names, too.
+    size = connection.fold(
+        statements.list_files(file),
+        lambda rows: next((int(row["size"]) for row in rows if f"/{row['name']}".endswith(f"/{file.path}")), None),
+    )
+    if size is None:
+        raise _gone(file)
+    return size
 
 
 def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
@@ -313,12 +344,22 @@ def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
         return Path(shutil.move(Path(local, file.name), directory / file.name))
 
 
-def _text(connection: Connection, file: StagePath) -> str:
+def _text(connection: Connection, file: StagePath, most: int) -> str:
     with tempfile.TemporaryDirectory(prefix="mljob-") as local:
-        return _decoded(_download(connection, file, Path(local)), file)
+        return _decoded(_download(connection, file, Path(local)), file, most)
 
 
-def _decoded(path: Path, file: StagePath) -> str:
+def _refuse_large(file: StagePath, size: int, most: int) -> None:
+    if size > most:
+        raise ResultError(
+            f"{file} has {size} bytes, of which at most {most} are read. The job itself writes less; something in it "
+            "has written there."
+        )
+
+
+def _decoded(path: Path, file: StagePath, most: int) -> str:
+    # A file may have grown since it was listed.
+    _refuse_large(file, path.stat().st_size, most)
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:

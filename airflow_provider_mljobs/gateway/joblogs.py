@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError, UnreadableError
+from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.logcursor import (
@@ -24,7 +24,6 @@ from airflow_provider_mljobs.jobs.logcursor import (
 )
 from airflow_provider_mljobs.jobs.logs import readable
 from airflow_provider_mljobs.jobs.reports import Reported, take_reports, without_reports
-from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +36,8 @@ logger = logging.getLogger(__name__)
 _FULL_BYTES = 99_000
 # Those that a job's end can still ask for; Airflow stores them.
 _MOST_GAPS = 20
-_MOST_KEPT = 50_000
+# Of a line as much as a node has of one.
+MOST = statements.Extent(lines=50_000, characters=20_000_000, line_characters=100_000)
 _EPOCH = "1970-01-01T00:00:00Z"
 # So that the lines around a gap are among those that are asked for.
 _MARGIN = timedelta(seconds=2)
@@ -61,14 +61,28 @@ class Source:
         return self.instance, self.container
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The end of a log in an event table.
+
+    :param lines: times and lines.
+    :param is_cut: whether there are lines before these.
+    """
+
+    lines: Sequence[tuple[datetime, str]]
+    is_cut: bool = False
+
+
 class LogStore:
     """Reads logs over one connection, and remembers what the account gives.
 
     :param connection: the connection.
+    :param most: how much of a log to read from an event table: one of gigabytes must not fill a worker's memory.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, most: statements.Extent = MOST) -> None:
         self._connection = connection
+        self._most = most
         self._is_stamped: bool | None = None
 
     def tail(self, source: Source, since: str = "") -> Tail | None:
@@ -89,24 +103,26 @@ class LogStore:
                 return None
         return self._unstamped(source)
 
-    def kept(self, source: Source, after: str = "", before: str | None = None) -> list[tuple[datetime, str]]:
+    def kept(self, source: Source, after: str = "", before: str | None = None) -> Kept:
         """Return times and lines that an event table has of a container; none if there is no such table.
 
-        At most 50 000 lines, the last ones: a log of gigabytes must not fill a worker's memory.
+        At most 50 000 lines, or 20 million characters, the last ones.
 
         :param after: only lines from then on; all if empty.
         :param before: only lines until then.
         """
         place = source.job, source.instance, source.container
         start = after or _EPOCH
-        rows = self._rows(statements.spcs_get_logs(*place, start=start, end=before, most=_MOST_KEPT))
-        if rows is not None:
-            return [(row["timestamp"].replace(tzinfo=UTC), str(row["log"])) for row in reversed(rows)]
-        table = self._event_table()
-        if table is None:
-            return []
-        rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=_MOST_KEPT)) or []
-        return [(row["timestamp"].replace(tzinfo=UTC), _text(row["value"])) for row in reversed(rows)]
+        rows = self._rows(statements.spcs_get_logs(*place, start=start, end=before, most=self._most))
+        if rows is None:
+            table = self._event_table()
+            if table is None:
+                return Kept([])
+            rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=self._most))
+        if not rows:
+            return Kept([])
+        lines = [(row["timestamp"].replace(tzinfo=UTC), str(row["line"])) for row in reversed(rows)]
+        return Kept(lines, is_cut=int(rows[0]["lines"]) > len(rows))
 
     def _event_table(self) -> QualifiedName | None:
         """Return the account's event table, if it has one that the role may know of."""
@@ -270,7 +286,7 @@ def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> Who
         tail = store.tail(source)
         if tail is None:
             kept = store.kept(source)
-            text = "\n".join(line for _, line in kept)
+            text = "\n".join(line for _, line in kept.lines)
             unseen += _from_table(source, kept, printed)
         else:
             text = without_stamps(tail)
@@ -290,7 +306,7 @@ def _raw_log(store: LogStore, source: Source) -> str:
     text = "" if tail is None else without_stamps(tail)
     if tail is not None and not tail.is_cut:
         return text
-    kept = "\n".join(line for _, line in store.kept(source))
+    kept = "\n".join(line for _, line in store.kept(source).lines)
     if tail is None or (len(kept) > len(text) and kept.rstrip().endswith(text.rstrip().rpartition("\n")[2])):
         return kept
     return f"[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]\n{text}"
@@ -305,15 +321,6 @@ def _labelled(source: Source, text: str) -> str:
     if not source.label or not text:
         return text
     return "".join(f"{source.label}{line}\n" for line in text.removesuffix("\n").split("\n"))
-
-
-def _text(value: Any) -> str:
-    """Return a line of an event table: JSON, but not in all accounts."""
-    try:
-        line = read_json(value, "The line")
-    except UnreadableError:
-        line = value
-    return line if isinstance(line, str) else str(value)
 
 
 def _tail(text: str, *, is_stamped: bool) -> Tail:
@@ -348,13 +355,13 @@ def _announcement(source: Source, gap: Gap) -> str:
     return f"[… {size}: the node keeps the last 100 KB only. An event table may have them: {query}]"
 
 
-def _from_table(source: Source, kept: Sequence[tuple[datetime, str]], printed: Printed) -> list[str]:
+def _from_table(source: Source, kept: Kept, printed: Printed) -> list[str]:
     """Return what an event table has behind the place up to which a log was read; say so if it has nothing."""
     cursor = printed.cursor(source)
-    if kept:
-        new = behind(cursor, kept)
+    if kept.lines:
+        new = behind(cursor, kept.lines)
         lines = printed.shown(source, new)
-        if len(kept) < _MOST_KEPT or len(new) < len(kept):
+        if not kept.is_cut or len(new) < len(kept.lines):
             return lines
         first = statements.spcs_get_logs(source.job, source.instance, source.container, start=cursor.stamp or _EPOCH)
         return [f"{source.label}[… only the last {len(new)} lines; this finds those before them: {first}]", *lines]
@@ -381,5 +388,5 @@ def _missing(store: LogStore, source: Source, gap: Gap, printed: Printed) -> lis
     if not gap.before:
         return None
     kept = store.kept(source, gap.after and shifted(gap.after, -_MARGIN), shifted(gap.before, _MARGIN))
-    lines = gap.filled(kept)
+    lines = gap.filled(kept.lines)
     return None if lines is None else printed.shown(source, lines)

@@ -36,7 +36,7 @@ from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Set as AbstractSet
     from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -101,7 +101,7 @@ class Payloads:
     def keep(self, stage: StagePath, payload: Payload) -> StagePath:
         """Return the directory of a payload that no sweep removes; upload it unless it is there."""
         directory = stage / f"{KEPT_PREFIX}{payload.digest}"
-        if not self._connection.rows(statements.list_files(directory, _ARCHIVES)):
+        if not self._connection.rows(statements.list_files(directory, _ARCHIVES), most=1):
             self._put(payload, directory)
         return directory
 
@@ -140,7 +140,7 @@ class Payloads:
 
     def remove(self, directory: StagePath) -> None:
         """Remove a payload; what jobs have saved beside it stays."""
-        self._connection.rows(statements.remove(directory / ARCHIVE))
+        self._connection.rows(statements.remove(directory / ARCHIVE), most=0)
 
     @property
     def _period(self) -> int:
@@ -154,27 +154,31 @@ class Payloads:
         return newest[0]
 
     def _list(self, stage: StagePath, digest: str) -> list[tuple[StagePath, int]]:
-        rows = self._connection.rows(statements.list_files(stage / f"{PREFIX}{digest}", _ARCHIVES))
-        found = [_UPLOADED.search(str(row["name"])) for row in rows]
-        return [(stage / match["directory"], int(match["generation"])) for match in found if match]
+        found = self._connection.fold(
+            statements.list_files(stage / f"{PREFIX}{digest}", _ARCHIVES),
+            lambda rows: [match for row in rows if (match := _UPLOADED.search(str(row["name"])))],
+        )
+        return [(stage / match["directory"], int(match["generation"])) for match in found]
 
     def _named_by_jobs(self, without: Collection[QualifiedName]) -> set[str] | None:
         """Return the payloads that jobs name, running or not; ``None`` if not all jobs can be seen."""
         # All jobs: those that a hook has submitted may be called anything.
-        jobs = self._connection.rows(statements.show_job_services(None, ""))
+        jobs = self._connection.fold(
+            statements.show_job_services(None, ""),
+            lambda rows: [(payload_of(str(row["comment"] or "")), job_of(row)) for row in rows],
+        )
         if len(jobs) >= statements.MOST_ROWS:
             logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
             return None
-        if is_incomplete(self._connection, jobs):
+        if is_incomplete(self._connection, {job for _, job in jobs}):
             return None
-        rows = [row for row in jobs if job_of(row) not in without]
-        return {payload for row in rows if (payload := payload_of(row["comment"]) or self._mounted_by(row))}
+        needed = [(payload, job) for payload, job in jobs if job not in without]
+        return {payload for named, job in needed if (payload := named or self._mounted_by(job))}
 
-    def _mounted_by(self, row: Mapping[str, Any]) -> str | None:
+    def _mounted_by(self, job: QualifiedName) -> str | None:
         """Return the payload of a task's job whose COMMENT was changed, by its specification."""
-        if TASKS_JOB.fullmatch(row["name"]) is None:
+        if TASKS_JOB.fullmatch(job.name.value) is None:
             return None
-        job = job_of(row)
         try:
             (description,) = self._connection.rows(statements.describe_service(job))
             return directory_of(job, description).parent.name
@@ -191,22 +195,22 @@ def job_of(row: Mapping[str, Any]) -> QualifiedName:
     return QualifiedName(*(Identifier(row[part]) for part in ("database_name", "schema_name", "name")))
 
 
-def is_incomplete(connection: Connection, rows: Sequence[Mapping[str, Any]], beginning: str = "") -> bool:
+def is_incomplete(connection: Connection, listed: AbstractSet[QualifiedName], beginning: str = "") -> bool:
     """Check whether a listing of the account's jobs lacks one that the job history shows running or waiting.
 
     A single listing may lack jobs for a moment. Where the history can't be asked, the listing has to do.
 
-    :param beginning: how the names of the jobs in the listing begin.
+    :param listed: the jobs of the listing.
+    :param beginning: how their names begin.
     """
     try:
-        history = connection.rows(statements.get_living_jobs())
+        living = connection.fold(statements.get_living_jobs(), lambda rows: {job_of(row) for row in rows})
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:
         logger.debug("The job history can't be asked for living jobs: %s", error)
         return False
-    living = {job_of(row) for row in history if row["name"].startswith(beginning)}
-    unlisted = living - {job_of(row) for row in rows}
+    unlisted = {job for job in living if job.name.value.startswith(beginning)} - listed
     for job in unlisted:
         logger.warning("Job %s is running but not listed, so its files can't be told from those of no job.", job)
     return bool(unlisted)

@@ -9,6 +9,7 @@ Names come as :class:`~airflow_provider_mljobs.jobs.identifiers.Identifier`,
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.jobs.identifiers import literal, quoted
@@ -27,6 +28,20 @@ MOST_ROWS = 10_000
 _INSTANCE_ATTRIBUTES = ("snow.service.container.instance", "snow.service.instance", "snow.container.instance")
 # The number of lines is limited by their size only.
 _ALL_LINES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How much of a log is read.
+
+    :param lines: how many lines.
+    :param characters: how many characters all lines have together.
+    :param line_characters: how many characters of each line.
+    """
+
+    lines: int
+    characters: int
+    line_characters: int
 
 
 def show_compute_pools(pool: Identifier) -> str:
@@ -225,21 +240,38 @@ def get_stamped_service_logs(job: QualifiedName, instance: int, container: str, 
 
 
 def spcs_get_logs(
-    job: QualifiedName, instance: int, container: str, *, start: str, end: str | None = None, most: int | None = None
+    job: QualifiedName, instance: int, container: str, *, start: str, end: str | None = None, most: Extent | None = None
 ) -> str:
     """Read a container's log from the event table, which keeps it longer and whole.
 
     :param start: only lines from this time on; without, it would be those of a day.
     :param end: only lines until this time.
-    :param most: only so many of them: the last ones, the very last one first. Otherwise all, the first one first.
+    :param most: how much of it, the very last line first. Otherwise all, the first line first.
     """
     window = f"START_TIME => TO_TIMESTAMP_LTZ({literal(start)})"
     if end is not None:
         window += f", END_TIME => TO_TIMESTAMP_LTZ({literal(end)})"
-    order = "ASC" if most is None else f"DESC LIMIT {most:d}"
-    return (
+    lines = (
         f"SELECT TIMESTAMP, LOG FROM TABLE({job}!SPCS_GET_LOGS({window})) "
-        f"WHERE INSTANCE_ID = {instance:d} AND CONTAINER_NAME = {literal(container)} ORDER BY TIMESTAMP {order}"
+        f"WHERE INSTANCE_ID = {instance:d} AND CONTAINER_NAME = {literal(container)}"
+    )
+    return f"{lines} ORDER BY TIMESTAMP ASC" if most is None else _last_lines(lines, most)
+
+
+def _last_lines(lines: str, most: Extent) -> str:
+    """Read the end of a log, with the number of all its lines; Snowflake cuts it before it is sent.
+
+    :param lines: selects time and line.
+    """
+    line = f"LEFT(LOG, {most.line_characters:d})"
+    up_to_here = "OVER (ORDER BY TIMESTAMP DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+    cut = (
+        f"SELECT TIMESTAMP, {line} AS LINE, COUNT(*) OVER () AS LINES, SUM(LENGTH({line})) {up_to_here} AS CHARACTERS "
+        f"FROM ({lines})"
+    )
+    return (
+        f"SELECT TIMESTAMP, LINE, LINES FROM ({cut}) WHERE CHARACTERS <= {most.characters:d} "
+        f"ORDER BY TIMESTAMP DESC LIMIT {most.lines:d}"
     )
 
 
@@ -249,7 +281,14 @@ def show_event_table() -> str:
 
 
 def event_table_logs(  # noqa: PLR0913 (the table, and what spcs_get_logs takes)
-    table: QualifiedName, job: QualifiedName, instance: int, container: str, *, start: str, end: str | None, most: int
+    table: QualifiedName,
+    job: QualifiedName,
+    instance: int,
+    container: str,
+    *,
+    start: str,
+    end: str | None,
+    most: Extent,
 ) -> str:
     """Read a container's log from the event table itself, where its function isn't enabled; the last line first."""
     instances = " OR ".join(f"{_attribute(name)} = '{instance:d}'" for name in _INSTANCE_ATTRIBUTES)
@@ -261,10 +300,10 @@ def event_table_logs(  # noqa: PLR0913 (the table, and what spcs_get_logs takes)
     ]
     if end is not None:
         conditions.append(f"TIMESTAMP <= TO_TIMESTAMP_NTZ({literal(end.removesuffix('Z'))})")
-    return (
-        f"SELECT TIMESTAMP, VALUE FROM {table} WHERE RECORD_TYPE = 'LOG' AND {' AND '.join(conditions)} "
-        f"ORDER BY TIMESTAMP DESC LIMIT {most:d}"
+    lines = (
+        f"SELECT TIMESTAMP, VALUE::STRING AS LOG FROM {table} WHERE RECORD_TYPE = 'LOG' AND {' AND '.join(conditions)}"
     )
+    return _last_lines(lines, most)
 
 
 def _attribute(name: str) -> str:

@@ -75,7 +75,7 @@ class Submission:
             if arguments.files:
                 put(self.connection, arguments.archive, directory / packed.FILE)
             for copy in copies:
-                self.connection.rows(statements.copy_files(copy.source, directory / copy.target))
+                self.connection.rows(statements.copy_files(copy.source, directory / copy.target), most=0)
             copy_references(self.connection, arguments.references, directory)
             self._execute(statement, directory)
         except SnowflakeUnavailableError:
@@ -160,7 +160,7 @@ class Submission:
         """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""
         try:
             for path in INPUT_FILES:
-                self.connection.rows(statements.remove(directory / path))
+                self.connection.rows(statements.remove(directory / path), most=0)
         except GatewayError as error:
             logger.warning("Could not remove the files of %s; left: %s. Reason: %s", self.spec.name, directory, error)
 

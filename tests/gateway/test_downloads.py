@@ -29,7 +29,7 @@ from airflow_provider_mljobs.gateway.downloads import (
 from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
 from airflow_provider_mljobs.jobs.launcher.results import SUMMARY, write_result
 from airflow_provider_mljobs.jobs.references import StageRef
-from airflow_provider_mljobs.jobs.results import InstanceResult
+from airflow_provider_mljobs.jobs.results import MAX_SUMMARY_BYTES, InstanceResult
 
 DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
 PYTHON = "{}.{}".format(*sys.version_info)
@@ -175,6 +175,24 @@ def test_a_large_value_is_not_downloaded(connection, directory, run, snowflake):
     assert ["x" * 600_000] == open_reference(connection, read.reference)
 
 
+@pytest.mark.parametrize(
+    ("path", "read"),
+    [
+        ("output/mljob_summary", read_result),
+        ("output/instances/0.json", lambda connection, directory: read_instances(connection, directory, 1)),
+    ],
+    ids=["summary", "record of an instance"],
+)
+def test_files_that_no_launcher_writes_are_not_fetched(connection, directory, leave, snowflake, path, read):
+    """A payload can write a gigabyte where the launcher writes a few kilobytes: its size in the list is enough."""
+    leave({"output/mljob_result": result("x" * 2_000_000), path: " " * (MAX_SUMMARY_BYTES + 1)})
+    snowflake.statements.clear()
+    with pytest.raises(ResultError, match=re.escape(f"{directory}/{path} has 4000001 bytes, of which at most 4000000")):
+        read(connection, directory)
+
+    assert ["LIST"] == [text.split()[0] for text in snowflake.statements.texts]
+
+
 def test_a_large_value_of_snowflakes_launcher(connection, directory, leave):
     """It writes no summary."""
     leave({"output/mljob_result": result("x" * 600_000)})
@@ -225,6 +243,22 @@ def test_records_of_instances(connection, directory, leave):
         InstanceResult(instance=1, exit_code=3, ended_at=5.0),
         InstanceResult(instance=2),
     ) == instances
+
+
+def test_files_beside_the_records_are_no_records(connection, directory, leave):
+    """An instance's own files may have the names of records; of these only the job's are read."""
+    leave(
+        {
+            "output/instances/0.json": '{"exit_code": 0}',
+            "output/instances/1/0.json": '{"exit_code": 7}',
+            "output/instances/1/1.json": " " * (MAX_SUMMARY_BYTES + 1),
+            "output/instances/77.json": " " * (MAX_SUMMARY_BYTES + 1),
+        }
+    )
+
+    assert (InstanceResult(instance=0, exit_code=0), InstanceResult(instance=1)) == read_instances(
+        connection, directory, 2
+    )
 
 
 def test_no_instance_has_left_a_record(connection, directory):
@@ -288,7 +322,17 @@ def test_many_files_are_cut(connection, directory, leave, caplog):
     leave({"a": "", "b": "", "c": ""})
 
     assert ["a", "b"] == [each["path"] for each in artifacts(connection, directory, most=2)]
-    assert f"The job has saved 3 files in {directory}; 1 are not in XCom." in caplog.text
+    assert f"The job has saved 3 files in {directory}; XCom has the first 2." in caplog.text
+
+
+def test_of_a_list_without_end_the_beginning_is_read(connection, directory, leave, caplog):
+    """A job may leave a million files: what isn't read is not waited for, and the log says that there are more."""
+    leave({"a": "", "b": "", "c": "", "d": ""})
+    pauses = []
+    found = artifacts(connection, directory, [("d", 0)], patience=9, pause=pauses.append, most=2, most_listed=3)
+
+    assert (["a", "b"], []) == ([each["path"] for each in found], pauses)
+    assert f"The job has saved more than 3 files in {directory}; XCom has the first 2." in caplog.text
 
 
 def parquet(table):

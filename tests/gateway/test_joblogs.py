@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 import pytest
 
@@ -20,6 +20,7 @@ from airflow_provider_mljobs.gateway.joblogs import (
     read_rest,
     sources,
 )
+from airflow_provider_mljobs.gateway.statements import Extent
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.logcursor import Gap, LogCursor, Tail
 from tests.lab import POOL, served
@@ -192,7 +193,7 @@ def test_before_a_container_starts_there_is_nothing_to_find_out(lab):
 
     assert lab.store.tail(nobody) is None
     assert read_news(lab.store, nobody, Printed()) is None
-    assert [] == lab.store.kept(nobody)
+    assert [] == lab.store.kept(nobody).lines
     assert lab.store.tail(source).is_stamped
 
 
@@ -424,16 +425,33 @@ def test_an_account_without_the_function():
     with served() as server, closing(Lab(server)) as lab:
         source = lab.run("echo one; echo; echo 42")
         lab.run("echo somebody else")
-        expected = lab.store.kept(source)
+        expected = lab.store.kept(source).lines
 
         with lab.refused(FUNCTION, errno=2143):
-            kept = lab.store.kept(source)
+            kept = lab.store.kept(source).lines
             _, *later = [at.isoformat().replace("+00:00", "Z") for at, _ in kept]
-            since = [lab.store.kept(source, moment) for moment in later]
+            since = [lab.store.kept(source, moment).lines for moment in later]
 
     assert expected == kept
     assert ["one", "", "42"] == [line for _, line in kept]
     assert [kept[1:], kept[2:]] == since
+
+
+@pytest.mark.parametrize("refused", [None, FUNCTION], ids=["function", "table"])
+def test_a_log_without_end_is_cut_before_it_is_sent(refused):
+    """Snowflake sends the last lines, no more characters than a worker takes, and says that there are more."""
+    with served() as server, closing(Lab(server)) as lab:
+        source = lab.run("echo first; echo 0123456789; echo 42; echo last")
+        with lab.refused(refused, errno=2143) if refused else nullcontext():
+            kept = [
+                LogStore(lab.connection, Extent(lines=lines, characters=characters, line_characters=4)).kept(source)
+                for lines, characters in ((9, 99), (9, 7), (2, 99))
+            ]
+
+    assert [["firs", "0123", "42", "last"], ["42", "last"], ["42", "last"]] == [
+        [line for _, line in each.lines] for each in kept
+    ]
+    assert [False, True, True] == [each.is_cut for each in kept]
 
 
 def test_an_account_without_an_event_table(lab):
@@ -441,7 +459,7 @@ def test_an_account_without_an_event_table(lab):
     source = lab.run("echo gone")
 
     with lab.refused(FUNCTION, errno=2143), lab.refused("event_table"):
-        assert [] == lab.store.kept(source)
+        assert [] == lab.store.kept(source).lines
 
 
 class Node:

@@ -250,11 +250,15 @@ class Stepped:
         self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self.role = "PUBLIC"
 
-    def rows(self, statement):
+    def rows(self, statement, *, most=None):
+        """Wait for the turn, run the statement."""
+        return self.fold(statement, lambda rows: list(itertools.islice(rows, most)))
+
+    def fold(self, statement, take):
         """Wait for the turn, run the statement."""
         self._turn.acquire()
         try:
-            return self._connection.rows(statement)
+            return self._connection.fold(statement, take)
         finally:
             self._done.release()
 

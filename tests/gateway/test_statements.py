@@ -15,6 +15,7 @@ POOL = Identifier("ML_POOL")
 JOB = QualifiedName(DB, ML, Identifier("MLJOB_A"))
 STAGE = QualifiedName(DB, ML, Identifier("payloads"))
 # Quotes, backslashes, line feeds, dollars and emoji, wherever a name can hold them.
+EXTENT = statements.Extent(lines=5, characters=20, line_characters=9)
 ODD = QualifiedName(Identifier('d"b'), Identifier("m'l"), Identifier("a\\b\n$$ 🚀"))
 DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
 
@@ -134,10 +135,14 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
         (statements.show_event_table(), "SHOW PARAMETERS LIKE 'event_table' IN ACCOUNT"),
         (
             statements.event_table_logs(
-                ODD, JOB, 1, "it's", start="2026-01-01T00:00:00Z", end="2026-01-02T00:00:00Z", most=5
+                ODD, JOB, 1, "it's", start="2026-01-01T00:00:00Z", end="2026-01-02T00:00:00Z", most=EXTENT
             ),
             (
-                'SELECT TIMESTAMP, VALUE FROM "d""b"."m\'l"."a\\b\n$$ 🚀" WHERE RECORD_TYPE = \'LOG\' '
+                "SELECT TIMESTAMP, LINE, LINES FROM (SELECT TIMESTAMP, LEFT(LOG, 9) AS LINE, "
+                "COUNT(*) OVER () AS LINES, SUM(LENGTH(LEFT(LOG, 9))) "
+                "OVER (ORDER BY TIMESTAMP DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT "
+                "ROW) AS CHARACTERS FROM ("
+                'SELECT TIMESTAMP, VALUE::STRING AS LOG FROM "d""b"."m\'l"."a\\b\n$$ 🚀" WHERE RECORD_TYPE = \'LOG\' '
                 "AND RESOURCE_ATTRIBUTES['snow.database.name']::STRING = 'DB' "
                 "AND RESOURCE_ATTRIBUTES['snow.schema.name']::STRING = 'ML' "
                 "AND RESOURCE_ATTRIBUTES['snow.service.name']::STRING = 'MLJOB_A' "
@@ -146,7 +151,8 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
                 "OR RESOURCE_ATTRIBUTES['snow.service.instance']::STRING = '1' "
                 "OR RESOURCE_ATTRIBUTES['snow.container.instance']::STRING = '1') "
                 "AND TIMESTAMP >= TO_TIMESTAMP_NTZ('2026-01-01T00:00:00') "
-                "AND TIMESTAMP <= TO_TIMESTAMP_NTZ('2026-01-02T00:00:00') ORDER BY TIMESTAMP DESC LIMIT 5"
+                "AND TIMESTAMP <= TO_TIMESTAMP_NTZ('2026-01-02T00:00:00'))) "
+                "WHERE CHARACTERS <= 20 ORDER BY TIMESTAMP DESC LIMIT 5"
             ),
         ),
         (statements.cancel_job(JOB), "CALL DB.ML.MLJOB_A!SPCS_CANCEL_JOB()"),

@@ -205,8 +205,14 @@ def _array(node: exp.Expr) -> None:
 
 
 def _cast(node: exp.Expr) -> None:
-    if node.args["to"].this in {exp.DataType.Type.BINARY, exp.DataType.Type.VARBINARY}:
+    target = node.args["to"].this
+    if target in {exp.DataType.Type.BINARY, exp.DataType.Type.VARBINARY}:
         node.replace(call("mlj_binary", node.this))
+    elif target in exp.DataType.TEXT_TYPES and isinstance(node.this, exp.Column):
+        # A text in a VARIANT is that text, without the quotes of JSON. fakesnow knows it of paths in a VARIANT only.
+        is_variant = exp.EQ(this=call("typeof", node.this.copy()), expression=exp.Literal.string("JSON"))
+        text = call("json_extract_string", call("to_json", node.this.copy()), exp.Literal.string("$"))
+        node.replace(exp.Case().when(is_variant, text).else_(node.copy()))
 
 
 def _refuse(what: str) -> Callable[[exp.Expr], None]:
