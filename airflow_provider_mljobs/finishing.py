@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs import arguments, assets, stats
+from airflow_provider_mljobs.alarms import limited
 from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, SnowflakeUnavailableError
 from airflow_provider_mljobs.facts import (
     FACTS,
@@ -27,7 +28,7 @@ from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 from airflow_provider_mljobs.masking import star
-from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
+from airflow_provider_mljobs.settings import max_finish_seconds, max_unreachable_seconds, max_xcom_bytes
 from airflow_provider_mljobs.tasklog import redacted, write_output
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.operators import MLJobOperator
 
 _RETRY_SECONDS = 5.0
+_CLEAN_UP_SECONDS = 300.0
 
 
 class Finishing:
@@ -141,6 +143,11 @@ class Finishing:
 
     def _complete(self, ending: Ending) -> Outcome:
         """Read what the job has left, as patiently as it was waited for: nobody else will."""
+        seconds = max_finish_seconds()
+        with limited(seconds, lambda: out_of_time(ending.job, seconds)):
+            return self._read(ending)
+
+    def _read(self, ending: Ending) -> Outcome:
         hook = self._task.hook
         give_up = time.time() + max_unreachable_seconds()
         while True:
@@ -239,7 +246,8 @@ class Finishing:
     def _clean_up(self, job: QualifiedName, directory: StagePath | None, *, is_taken: bool) -> None:
         """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""
         try:
-            self._task.hook.client.clean_up(job, directory, result=is_taken)
+            with limited(_CLEAN_UP_SECONDS, lambda: SnowflakeUnavailableError("Snowflake takes too long to answer.")):
+                self._task.hook.client.clean_up(job, directory, result=is_taken)
         except GatewayError as error:
             self._log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
         else:
@@ -260,6 +268,14 @@ class Finishing:
             if error.exit_code in arguments.exit_codes(task.fail_on_exit_code, "fail_on_exit_code"):
                 raise AirflowFailException(f"{what} fail_on_exit_code]") from error
         raise error
+
+
+def out_of_time(job: QualifiedName, seconds: float) -> SnowflakeUnavailableError:
+    """Make the error of a task that could not read the end of its job in time."""
+    return SnowflakeUnavailableError(
+        f"What job {job} has left could not be read within {seconds:g} s; nothing of it is removed. A retry "
+        "reads it again. See [mljobs] max_finish_seconds."
+    )
 
 
 def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:

@@ -49,6 +49,13 @@ def get_provider_info() -> dict[str, Any]:
                         "120",
                         "600",
                     ),
+                    "max_finish_seconds": _option(
+                        "For how many seconds a task may read the log, the result and the files of its job once the "
+                        "job is over. Then it fails, and nothing of the job is removed.",
+                        "float",
+                        "900",
+                        "3600",
+                    ),
                     "deployment": _option(
                         "What this Airflow is called in the COMMENT of its jobs; [api] base_url by default. Airflows "
                         "that share a Snowflake schema must be called differently: each cleans up its own.",

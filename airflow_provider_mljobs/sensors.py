@@ -28,7 +28,7 @@ from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
 from airflow_provider_mljobs.links import SnowsightLink
-from airflow_provider_mljobs.settings import max_unreachable_seconds, max_xcom_bytes
+from airflow_provider_mljobs.settings import max_finish_seconds, max_unreachable_seconds, max_xcom_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -256,6 +256,8 @@ class MLJobSensor(BaseSensorOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Show the log, push what XCom gets, and return the value or raise what happened."""
+        from airflow_provider_mljobs.alarms import limited
+        from airflow_provider_mljobs.finishing import out_of_time
         from airflow_provider_mljobs.gateway.completion import Ending, complete
         from airflow_provider_mljobs.gateway.joblogs import Printed
         from airflow_provider_mljobs.masking import star
@@ -268,9 +270,9 @@ class MLJobSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(f"Job {job} is still {status} after the sensor's timeout of {self.timeout:g} s.")
         with suppress(GatewayError):
             mask_job(self.hook.client, job)
-        outcome = complete(
-            self.hook.client,
-            Ending(
+        seconds = max_finish_seconds()
+        with limited(seconds, lambda: out_of_time(job, seconds)):
+            ending = Ending(
                 job=job,
                 directory=self._directory(job, status),
                 verdict=verdict,
@@ -278,8 +280,8 @@ class MLJobSensor(BaseSensorOperator):
                 message=event["message"],
                 printed=Printed.from_json(event["printed"], star),
                 max_bytes=max_xcom_bytes(),
-            ),
-        )
+            )
+            outcome = complete(self.hook.client, ending)
         write_output(self.log, job, outcome.unseen)
         self.log.info("Job %s ended %s.", job, outcome.status)
         if self.do_xcom_push:

@@ -21,6 +21,11 @@ def max_unseen_seconds() -> float:
     return float(conf.getfloat("mljobs", "max_unseen_seconds", fallback=MAX_UNSEEN_SECONDS))
 
 
+def max_finish_seconds() -> float:
+    """Return for how many seconds a task may read what its job has left, once the job is over."""
+    return float(conf.getfloat("mljobs", "max_finish_seconds", fallback=900.0))
+
+
 def max_xcom_bytes() -> int:
     """Return how many bytes of a value XCom may get; a larger one is a reference."""
     return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))

@@ -1,12 +1,13 @@
 """A timeout that strikes by a signal."""
 
+import contextlib
 import signal
 import threading
 import time
 
 import pytest
 
-from airflow_provider_mljobs.alarms import disarm, held_back
+from airflow_provider_mljobs.alarms import disarm, held_back, limited
 
 
 class StruckError(Exception):
@@ -55,13 +56,62 @@ def test_it_strikes_no_more():
     time.sleep(0.1)
 
 
+def out_of_time():
+    """Make the error of a limit."""
+    return TimeoutError("It took too long.")
+
+
+@pytest.mark.parametrize("catches", [contextlib.nullcontext, lambda: contextlib.suppress(Exception)])
+def test_a_block_that_takes_too_long(catches):
+    """The error of the caller ends it, wherever it is; what catches any error doesn't keep it."""
+    with pytest.raises(TimeoutError, match="It took too long"), limited(0.02, out_of_time), catches():
+        time.sleep(60)
+
+
+def test_a_block_that_catches_everything():
+    """A limit strikes again until the block ends."""
+
+    def work():
+        try:
+            time.sleep(60)
+        except BaseException:  # noqa: BLE001 (as some libraries do)
+            time.sleep(60)
+
+    with pytest.raises(TimeoutError), limited(0.02, out_of_time):
+        work()
+
+
+def test_a_block_in_time():
+    """Nothing strikes behind it."""
+    with limited(0.02, out_of_time):
+        pass
+    time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("armed")
+def test_a_limit_holds_another_alarm_back():
+    """An alarm that comes due within the block strikes behind it."""
+
+    def work():
+        with limited(60, out_of_time):
+            time.sleep(0.1)
+        time.sleep(60)
+
+    began = time.monotonic()
+    with pytest.raises(StruckError):
+        work()
+
+    assert 0.1 <= time.monotonic() - began
+
+
 def test_in_other_threads():
     """Signals strike the main thread; in another one there is nothing to hold back."""
     done = []
 
     def work():
-        with held_back():
+        with held_back(), limited(0.001, out_of_time):
             disarm()
+            time.sleep(0.05)
         done.append(True)
 
     thread = threading.Thread(target=work)

@@ -406,6 +406,21 @@ class TestFaults:
         assert isinstance(run.errors["job"], exceptions.ResultError)
         assert (1, ["output/mljob_result"]) == (len(airflow.jobs), airflow.files)
 
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
+    def test_an_end_that_takes_too_long(self, airflow, faults, monkeypatch, capfd, deferrable):
+        """Once the job is over, reading what it has left has a deadline of its own; behind it nothing is removed."""
+        monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_FINISH_SECONDS", "3")
+        faults.add(Fault(matching="^GET", effect="delay", seconds=600))
+
+        run = airflow.run_task(
+            lambda: MLJobOperator(source=seven, deferrable=deferrable, execution_timeout=timedelta(hours=1), **SETTINGS)
+        )
+
+        assert isinstance(run.errors["job"], exceptions.SnowflakeUnavailableError)
+        assert "could not be read within 3 s; nothing of it is removed." in str(run.errors["job"])
+        assert (1, ["output/mljob_result"]) == (len(airflow.jobs), airflow.files)
+        assert "Left as they are: job" in capfd.readouterr().out
+
     def test_lost_stage(self, airflow):
         """A job whose stage is dropped while it runs is dropped nevertheless."""
 

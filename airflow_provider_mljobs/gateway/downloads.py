@@ -295,10 +295,11 @@ def list_directory(
 def _until(
     look: Callable[[], Seen], is_complete: Callable[[Seen], bool], patience: float, pause: Callable[[float], None]
 ) -> Seen:
-    """Look once a second until all is there, or patience has ended."""
+    """Look once a second until all is there, or patience has ended; a look may take longer than that."""
+    give_up = time.monotonic() + patience
     for _ in range(math.ceil(patience)):
         found = look()
-        if is_complete(found):
+        if is_complete(found) or time.monotonic() >= give_up:
             return found
         logger.info("Some of a job's files are not on the stage yet; looking again.")
         pause(1.0)
