@@ -1,7 +1,9 @@
 import hashlib
 import io
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -213,6 +215,31 @@ def test_copy_files_between_stages(cursor, stage, put):
 def test_copy_files_refusals(cursor, stage, statement, errno):
     """Stages that aren't there, and sources that can't be here."""
     assert errno == failure(cursor, statement)[0]
+
+
+def test_a_long_list_comes_in_parts(cursor, snowflake, stage, put):
+    """The first 10 000 rows come with the answer, the client fetches the others, and all are there in order."""
+    put("@files/many", {"000000": "x"})
+    (first,) = snowflake.root.rglob("many/000000")
+    names = [f"{number:06d}" for number in range(10_500)]
+    for name in names[1:]:
+        (first.parent / name).touch()
+    batches = cursor.execute("LIST @files/many").get_result_batches()
+    read = [row[0].rpartition("/")[2] for row in cursor.fetchall()]
+
+    assert [10_000, 500] == [batch.rowcount for batch in batches]
+    assert names == read
+
+
+def test_the_address_of_a_part_has_a_secret(cursor, snowflake, stage, put):
+    """The id of a query, which others may know, is not enough to fetch its rows."""
+    put("@files", {"secret": "x"})
+    query = cursor.execute("LIST @files").sfqid
+    with closing(HTTPConnection("127.0.0.1", snowflake.port)) as http:
+        http.request("GET", f"/results/{query}/{'0' * 32}-0")
+        body = http.getresponse().read()
+
+    assert (True, False) == (b'"success":false' in body, b"files/secret" in body)
 
 
 def test_list_columns(cursor, stage, put):

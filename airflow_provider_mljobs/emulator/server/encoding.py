@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ _SIZES: Mapping[str, tuple[int | None, int | None, int | None]] = {
     "timestamp_ltz": (0, _SCALE_OF_TIME, None),
     "timestamp_tz": (0, _SCALE_OF_TIME, None),
 }
+# Snowflake goes by bytes, and cuts SELECTs, too.
+PART_ROWS = 10_000
 
 
 def row_type(columns: Sequence[Column]) -> list[dict[str, Any]]:
@@ -116,6 +119,24 @@ def encode(result: Result) -> dict[str, Any]:
         ]
         data["rowset"] = list(map(list, zip(*texts, strict=True)))
     return data
+
+
+def parts(result: Result) -> list[Result]:
+    """Return the parts in which a client fetches a long answer that travels as JSON; most answers have one.
+
+    The first one comes with the answer. The others have addresses of their own, and a client that reads no further
+    leaves them.
+    """
+    total = row_count(result)
+    if result.statement == "select" or result.extra or total <= PART_ROWS:
+        return [result]
+    rows = rows_of(result)
+    return [replace(result, rows=rows[start : start + PART_ROWS], arrow=None) for start in range(0, total, PART_ROWS)]
+
+
+def encode_part(result: Result) -> bytes:
+    """Write a part that isn't the first: its rows, without the brackets around them."""
+    return json.dumps(encode(result)["rowset"], separators=(",", ":"))[1:-1].encode()
 
 
 def _arrow_rows(result: Result) -> str:

@@ -19,9 +19,10 @@ from airflow_provider_mljobs.emulator.sessions import Session, Sessions
 from airflow_provider_mljobs.emulator.tokens import JobIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_mljobs.emulator.account import Account
+    from airflow_provider_mljobs.emulator.results import Result
     from airflow_provider_mljobs.emulator.server.queries import Query
     from airflow_provider_mljobs.emulator.settings import Fault
 
@@ -100,14 +101,16 @@ class Protocol:
             ("POST", "queries", "abort-request"): self._abort,
         }
 
-    def answer(self, request: Request) -> Answer | None:
-        """Answer a request; ``None`` for an endpoint that doesn't exist."""
+    def answer(self, request: Request) -> Answer | bytes | None:
+        """Answer a request, with a body that is written already or an object; ``None`` for what doesn't exist."""
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is not None:
             return endpoint(request)
         parts = request.path.strip("/").split("/")
         if request.method == "GET" and parts[:-1] == ["monitoring", "queries"]:
             return self._monitoring(request, parts[-1])
+        if request.method == "GET" and parts[0] == "results" and len(parts) == 3:  # noqa: PLR2004
+            return self._part(*parts[1:])
         if len(parts) == 3:  # noqa: PLR2004  # queries/<id>/<what>
             handler = self._by_query_id.get((request.method, parts[0], parts[2]))
             return handler(request, parts[1]) if handler else None
@@ -311,6 +314,7 @@ class Protocol:
         if query.error is not None:
             return failure(query.error, query.id)
         session, result = query.session, query.outcome()
+        first, *others = wire.parts(result)
         return success(
             {
                 "parameters": parameters.for_answer(session.parameters),
@@ -323,10 +327,37 @@ class Protocol:
                 "arrayBindSupported": result.statement == "insert",
                 "sendResultTime": int(time.time() * 1000),
                 "version": 1,
-                **wire.encode(result),
+                **wire.encode(first),
+                **self._rest(query, others),
                 **result.extra,
             }
         )
+
+    def _rest(self, query: Query, others: Sequence[Result]) -> Answer:
+        """Return where a client fetches the parts of a long answer that are not in it."""
+        if not others:
+            return {}
+        total = wire.row_count(query.outcome())
+        place = f"http://127.0.0.1:{self._account.port}/results/{query.id}/{query.key}"
+        chunks = [
+            {
+                "url": f"{place}-{number}",
+                "rowCount": wire.row_count(part),
+                "uncompressedSize": len(wire.encode_part(part)),
+                "compressedSize": 0,
+            }
+            for number, part in enumerate(others, 1)
+        ]
+        return {"total": total, "returned": total, "chunks": chunks}
+
+    def _part(self, query_id: str, name: str) -> bytes | None:
+        """Return a part of a long answer. Its address, which is hard to guess, is all that it takes."""
+        query = self.queries.find(query_id)
+        key, _, number = name.partition("-")
+        parts = wire.parts(query.outcome())
+        if not secrets.compare_digest(key.encode(), query.key.encode()) or not number.isdecimal():
+            return None
+        return wire.encode_part(parts[int(number)]) if int(number) < len(parts) else None
 
     def _result(self, request: Request, query_id: str) -> Answer:
         self.sessions.authenticate(request.token)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
@@ -79,6 +80,7 @@ class Query:
     :param origin: where it comes from.
     :param request_id: the id of the client's request, ``None`` for a part of a multi-statement request.
     :param children: the queries of a multi-statement request; they share its ``cancelled``.
+    :param key: a secret in the addresses of the parts of a long answer.
     """
 
     id: str
@@ -94,6 +96,7 @@ class Query:
     children: list[Query] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
+    key: str = field(default_factory=partial(secrets.token_hex, 16))
 
     @property
     def status(self) -> str:

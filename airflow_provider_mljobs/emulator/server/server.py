@@ -184,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if answer is None:
             raise SnowflakeError(390404, "08001", f"The embedded Snowflake has no endpoint {url.path}.")
-        return _encode(answer)
+        return answer if isinstance(answer, bytes) else _encode(answer)
 
     def _send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
         # Not compressed: on the loopback interface that costs more time than it saves.
