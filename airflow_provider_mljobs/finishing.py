@@ -9,7 +9,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs import arguments, assets, stats
 from airflow_provider_mljobs.alarms import limited
-from airflow_provider_mljobs.exceptions import GatewayError, MLJobFailedError, SnowflakeUnavailableError
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    MLJobFailedError,
+    SnowflakeUnavailableError,
+)
 from airflow_provider_mljobs.facts import (
     FACTS,
     WATCHED,
@@ -78,7 +82,7 @@ class Finishing:
             verdict=Verdict(event["verdict"]),
             status=JobStatus(event["status"]),
             message=event["message"],
-            printed=Printed.from_json(self._printed(str(job), event), star),
+            printed=Printed.restored(self._printed(str(job), event), self._log, star),
             instances=self._task.target_instances,
             max_bytes=max_xcom_bytes(),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
+from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError, UnreadableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.logcursor import (
@@ -24,6 +24,7 @@ from airflow_provider_mljobs.jobs.logcursor import (
 )
 from airflow_provider_mljobs.jobs.logs import readable
 from airflow_provider_mljobs.jobs.reports import Reported, take_reports, without_reports
+from airflow_provider_mljobs.jobs.untrusted import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,22 +104,24 @@ class LogStore:
                 return None
         return self._unstamped(source)
 
-    def kept(self, source: Source, after: str = "", before: str | None = None) -> Kept:
+    def kept(self, source: Source, after: str = "", before: str | None = None, *, share: int = 1) -> Kept:
         """Return times and lines that an event table has of a container; none if there is no such table.
 
         At most 50 000 lines, or 20 million characters, the last ones.
 
         :param after: only lines from then on; all if empty.
         :param before: only lines until then.
+        :param share: how many containers the lines and characters are for; each gets as many.
         """
         place = source.job, source.instance, source.container
         start = after or _EPOCH
-        rows = self._rows(statements.spcs_get_logs(*place, start=start, end=before, most=self._most))
+        most = self._most.shared(share)
+        rows = self._rows(statements.spcs_get_logs(*place, start=start, end=before, most=most))
         if rows is None:
             table = self._event_table()
             if table is None:
                 return Kept([])
-            rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=self._most))
+            rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=most))
         if not rows:
             return Kept([])
         lines = [(row["timestamp"].replace(tzinfo=UTC), str(row["line"])) for row in reversed(rows)]
@@ -215,16 +218,13 @@ class Printed:
     def from_json(cls, value: Mapping[str, Any], mask: Callable[[str], str] = str) -> Printed:
         """Read it again; nothing of it is nothing printed.
 
-        :raises ValueError: if it is something else, e.g. another version's.
+        :raises UnreadableError: if it is something else, e.g. another version's.
         """
-        try:
+        with reading("The place in the log"):
             gaps = [(int(instance), str(name), Gap.from_json(gap)) for instance, name, *gap in value.get("gaps", ())]
             cursors = cursors_from_json(value.get("cursors", {}))
             is_whole, reported = value.get("is_whole") is True, Reported.from_json(value)
             return cls(cursors, gaps[-_MOST_GAPS:], is_whole, reported, mask=mask)
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            msg = f"no place in a log: {type(error).__name__}: {error}"
-            raise ValueError(msg) from error
 
     @classmethod
     def restored(cls, value: Any, log: Any, mask: Callable[[str], str] = str) -> Printed:
@@ -234,8 +234,8 @@ class Printed:
         """
         try:
             return cls.from_json(value, mask)
-        except ValueError as error:
-            log.warning("Lines of the job's log may appear twice, because there is %s", error)
+        except UnreadableError as error:
+            log.warning("Lines of the job's log may appear twice: %s", error)
             return cls(mask=mask)
 
 
@@ -285,7 +285,7 @@ def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> Who
         earlier = [gap for *key, gap in printed.gaps if tuple(key) == source.key]
         tail = store.tail(source)
         if tail is None:
-            kept = store.kept(source)
+            kept = store.kept(source, share=len(found))
             text = "\n".join(line for _, line in kept.lines)
             unseen += _from_table(source, kept, printed)
         else:
@@ -296,17 +296,20 @@ def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> Who
     return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen), printed.reported)
 
 
-def read_log(store: LogStore, source: Source) -> str:
-    """Return the log of one container, as much as is to be had; a missing beginning is announced."""
-    return without_reports(_raw_log(store, source))
+def read_log(store: LogStore, source: Source, *, share: int = 1) -> str:
+    """Return the log of one container, as much as is to be had; a missing beginning is announced.
+
+    :param share: how many containers are read.
+    """
+    return without_reports(_raw_log(store, source, share))
 
 
-def _raw_log(store: LogStore, source: Source) -> str:
+def _raw_log(store: LogStore, source: Source, share: int) -> str:
     tail = store.tail(source)
     text = "" if tail is None else without_stamps(tail)
     if tail is not None and not tail.is_cut:
         return text
-    kept = "\n".join(line for _, line in store.kept(source).lines)
+    kept = "\n".join(line for _, line in store.kept(source, share=share).lines)
     if tail is None or (len(kept) > len(text) and kept.rstrip().endswith(text.rstrip().rpartition("\n")[2])):
         return kept
     return f"[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]\n{text}"
@@ -314,7 +317,7 @@ def _raw_log(store: LogStore, source: Source) -> str:
 
 def read_logs(store: LogStore, found: Sequence[Source]) -> str:
     """Return the logs of several containers as one text; each line says whose it is, if there are several."""
-    return "\n".join(_labelled(source, read_log(store, source)).rstrip("\n") for source in found)
+    return "\n".join(_labelled(source, read_log(store, source, share=len(found))).rstrip("\n") for source in found)
 
 
 def _labelled(source: Source, text: str) -> str:

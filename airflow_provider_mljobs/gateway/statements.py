@@ -9,7 +9,7 @@ Names come as :class:`~airflow_provider_mljobs.jobs.identifiers.Identifier`,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.jobs.identifiers import literal, quoted
@@ -42,6 +42,10 @@ class Extent:
     lines: int
     characters: int
     line_characters: int
+
+    def shared(self, count: int) -> Extent:
+        """Return the part of one of several logs that are read together."""
+        return replace(self, lines=max(1, self.lines // count), characters=max(1, self.characters // count))
 
 
 def show_compute_pools(pool: Identifier) -> str:

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, nullcontext
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Fault
-from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError
+from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError, UnreadableError
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.joblogs import (
     LogStore,
@@ -418,6 +418,34 @@ def test_what_was_printed_survives_json():
 
     assert printed == again(printed)
     assert Printed() == Printed.from_json({})
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"gaps": 1},
+        {"gaps": [1]},
+        {"gaps": [[0, "main", "a"]]},
+        {"gaps": [["x", "main", "a", "b", "c", "d"]]},
+        {"cursors": [1]},
+        {"cursors": {"x/main": []}},
+        {"cursors": {"0/main": 3}},
+        [],
+    ],
+    ids=str,
+)
+def test_a_place_of_another_form(place):
+    """What a newer version has left, or an editor of XComs, raises the error of all that can't be read."""
+    with pytest.raises(UnreadableError, match="How far the job's log has been read"):
+        Printed.from_json(place)
+
+
+def test_containers_share_what_is_read_of_logs():
+    """A job of a hundred containers takes no more memory than one of one."""
+    whole = Extent(lines=50, characters=1_000, line_characters=100)
+
+    assert Extent(lines=5, characters=100, line_characters=100) == whole.shared(10)
+    assert Extent(lines=1, characters=1, line_characters=100) == whole.shared(5_000)
 
 
 def test_an_account_without_the_function():
