@@ -26,7 +26,7 @@ from airflow_provider_mljobs.identity import role_tag
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
-from airflow_provider_mljobs.settings import max_unreachable_seconds
+from airflow_provider_mljobs.settings import max_unreachable_seconds, max_unseen_seconds
 from airflow_provider_mljobs.taskstates import of_database
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _collected(item: Item) -> dict[str, Any]:
 
 def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:
     """Show what a job prints until the watch is over, and return the event of its end."""
-    watch = JobWatch(patience=max_unreachable_seconds())
+    watch = JobWatch(patience=max_unreachable_seconds(), unseen_patience=max_unseen_seconds())
     request = Request(job=job, watch=watch, poll_interval=_FOLLOW_SECONDS, log_interval=_FOLLOW_SECONDS)
     reports: SimpleQueue[Report] = SimpleQueue()
     wait = hook.follow(request, reports.put)

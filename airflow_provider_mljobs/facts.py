@@ -139,9 +139,13 @@ def keep_end(ti: Any, job_id: str, status: JobStatus, log: Any) -> None:
 
     try:
         known = kept(ti, WATCHED)
-        if known.get("job_id") != job_id:
+        if known.get("job_id") != job_id or not status.is_terminal:
             return
-        timeline = [*known["timeline"], Step(Phase.FINISHING, time.time(), status.value).to_xcom()]
+        steps = known.get("timeline")
+        timeline = [
+            *(steps if isinstance(steps, list) else ()),
+            Step(Phase.FINISHING, time.time(), status.value).to_xcom(),
+        ]
         reported = Reported.from_json(known).to_json()
         keep(ti, WATCHED, watched_at_the_end(job_id, status.value, timeline, reported))
     except Exception:  # whatever Airflow has to say: the job has ended, and that is what counts

@@ -24,7 +24,7 @@ from airflow_provider_mljobs.facts import (
     watched_at_the_end,
     with_reported,
 )
-from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
+from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete, left_to_collector
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.record import Left
@@ -32,7 +32,12 @@ from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 from airflow_provider_mljobs.masking import star
-from airflow_provider_mljobs.settings import max_finish_seconds, max_unreachable_seconds, max_xcom_bytes
+from airflow_provider_mljobs.settings import (
+    max_finish_seconds,
+    max_unreachable_seconds,
+    max_unseen_seconds,
+    max_xcom_bytes,
+)
 from airflow_provider_mljobs.tasklog import redacted, write_output
 
 if TYPE_CHECKING:
@@ -85,6 +90,8 @@ class Finishing:
             printed=Printed.restored(self._printed(str(job), event), self._log, star),
             instances=self._task.target_instances,
             max_bytes=max_xcom_bytes(),
+            is_overdue=event.get("is_overdue") is True,
+            unseen_patience=max_unseen_seconds(),
         )
         try:
             outcome = self._complete(ending)
@@ -97,7 +104,9 @@ class Finishing:
         end = self._tell(str(job), left, outcome.error)
         stats.count(end, self._ti)
         is_ours = self._remember(job, outcome, left)
-        if is_ours and not self._is_kept(outcome):
+        if not outcome.is_over:
+            self._log.warning("%s", left_to_collector(job, directory))
+        elif is_ours and not self._is_kept(outcome):
             self._clean_up(job, directory, is_taken=left.is_taken and not self._attempts.is_lost)
         else:
             self._log.info("Kept job %s, and its files in %s.", job, directory)
@@ -135,8 +144,8 @@ class Finishing:
         job, directory = hook.job(job_id), self._directory(stage_path)
         try:
             self._task.mask(job)
-            drop = self._task.on_finish == "drop"
-            status = abandon(hook.client, job, directory, self._log, drop=drop, mask=star)
+            drop, patience = self._task.drops(is_success=False), max_unseen_seconds()
+            status = abandon(hook.client, job, directory, self._log, drop=drop, mask=star, patience=patience)
         except GatewayError as error:
             self._log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
         else:
@@ -164,7 +173,7 @@ class Finishing:
             except SnowflakeUnavailableError as error:
                 if is_late:
                     raise
-                self._log.warning("Snowflake is out of reach; it is asked again for job %s: %s", ending.job, error)
+                self._log.warning("The end of job %s can't be taken yet; asking again: %s", ending.job, error)
             hook.close()
             time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
 
@@ -175,10 +184,10 @@ class Finishing:
             self._log.info("Job %s has printed nothing.", job.name)
         self._log.info("Job %s ended %s.", job, outcome.status)
 
-    def _printed(self, job_id: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _printed(self, job_id: str, event: Mapping[str, Any]) -> Any:
         """Return how far the job has been watched, with the curves that are too large for an event."""
-        printed: Mapping[str, Any] = event.get("printed") or {}
-        if not printed or "series" in printed:
+        printed = event.get("printed") or {}
+        if not printed or not isinstance(printed, dict) or "series" in printed:
             return printed
         return {**printed, "series": self._kept(WATCHED, job_id).get("series")}
 
@@ -243,7 +252,7 @@ class Finishing:
                 # What the task doesn't push is nowhere to be found.
                 left = Left(xcoms={WATCHED: left.xcoms[WATCHED]}, is_taken=left.is_taken)
             self._attempts.remember_left(record, left)
-        elif not outcome.is_unread:
+        elif outcome.is_over and not outcome.is_unread:
             self._attempts.remember(record.failed())
         return True
 

@@ -44,7 +44,7 @@ from airflow_provider_mljobs.jobs.record import Step
 from airflow_provider_mljobs.jobs.spec import validate_instances
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
-from airflow_provider_mljobs.settings import max_unreachable_seconds
+from airflow_provider_mljobs.settings import max_unreachable_seconds, max_unseen_seconds
 
 if TYPE_CHECKING:
     import os
@@ -344,6 +344,10 @@ class MLJobOperator(BaseOperator):
             # In the worker Airflow enforces execution_timeout itself, in the middle of anything: a new connection.
             self.hook.close()
             return self._finish(context, self._timed_out(context, self.job_id))
+        except KeyboardInterrupt:
+            # Ctrl-C of a process without a supervisor: ``airflow dags test``. No other try will come.
+            self._end_interrupted(context)
+            raise
         except (MLJobFailedError, SnowflakeUnavailableError, AirflowSkipException, AirflowFailException):
             # The job is over, or it may go on, for the next try or the collector to find.
             raise
@@ -368,7 +372,7 @@ class MLJobOperator(BaseOperator):
             self._announce(context, record, submitted_at=start.submitted_at)
             if self._is_ended(attempts):
                 # The kill came before it was known that there is a job.
-                self.hook.cancel(self.hook.job(record.job_id))
+                self._cancel(self.hook, self.hook.job(record.job_id))
         else:
             record = self._submit_patiently(context, attempts, record, queue_deadline)
         if not self.wait_for_completion:
@@ -462,7 +466,14 @@ class MLJobOperator(BaseOperator):
         self.log.info("The task was ended; cancelling job %s.", self.job_id)
         # Its own connection: the task's may be in the middle of a statement.
         with MLJobHook(self.snowflake_conn_id, query_tag=self.hook.query_tag) as hook:
-            hook.cancel(hook.job(str(self.job_id)))
+            self._cancel(hook, hook.job(str(self.job_id)))
+
+    def _cancel(self, hook: MLJobHook, job: QualifiedName) -> None:
+        from airflow_provider_mljobs.gateway.completion import end
+
+        sighting = end(hook.client, job, patience=max_unseen_seconds())
+        if sighting.is_unseen:
+            self.log.warning("Job %s may still run: nothing shows it. %s", job, sighting.why)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what OpenLineage is told of the job of a task that has ended."""
@@ -483,6 +494,15 @@ class MLJobOperator(BaseOperator):
         if self._is_killed:
             return self.kill_action == "drop"
         return self.on_finish == "drop" or (self.on_finish == "drop_on_success" and is_success)
+
+    def _end_interrupted(self, context: Context) -> None:
+        """End the job as a user's kill does: the one that was submitted, or that may have been in this moment."""
+        if self.job_id is None or self.kill_action == "none" or self._event is not None:
+            return
+        self._is_killed = True
+        self.hook.close()
+        self.log.info("Interrupted; cancelling job %s. Interrupt again to leave it.", self.job_id)
+        self._finishing(context).give_up(self.job_id, self._pulled(context, "stage_path"))
 
     def _end_with_the_last_try(self, context: Context) -> None:
         """End the job of a try that has failed for another reason, unless a later try will take it over."""
@@ -564,7 +584,7 @@ class MLJobOperator(BaseOperator):
         self.log.info("Submitted job %s on compute pool %s.", record.job_id, spec.compute_pool)
         if self._is_ended(attempts):
             # The kill came before there was a job to be cancelled.
-            client.cancel(spec.name)
+            self._cancel(self.hook, spec.name)
         return attempts.settle(record)
 
     def _refuse_if_ended(self, attempts: Attempts, record: Record) -> None:
@@ -638,9 +658,11 @@ class MLJobOperator(BaseOperator):
                 queue_deadline=queue_deadline,
                 timeout=_seconds(self.timeout),
                 patience=max_unreachable_seconds(),
+                unseen_patience=max_unseen_seconds(),
             ),
             poll_interval=self.poll_interval,
             log_interval=self.log_interval,
+            cancels=True,
             stage_path=record.stage_path,
         )
 
@@ -660,6 +682,8 @@ class MLJobOperator(BaseOperator):
                 queue_deadline=request.watch.queue_deadline,
                 timeout=request.watch.timeout,
                 patience=request.watch.patience,
+                unseen_patience=request.watch.unseen_patience,
+                cancel_on_timeout=request.cancels,
                 cancel_on_kill=self.kill_action != "none",
                 drop_on_kill=self.kill_action == "drop",
                 stage_path=request.stage_path,

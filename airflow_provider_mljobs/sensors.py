@@ -28,7 +28,12 @@ from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
 from airflow_provider_mljobs.links import SnowsightLink
-from airflow_provider_mljobs.settings import max_finish_seconds, max_unreachable_seconds, max_xcom_bytes
+from airflow_provider_mljobs.settings import (
+    max_finish_seconds,
+    max_unreachable_seconds,
+    max_unseen_seconds,
+    max_xcom_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -152,7 +157,9 @@ class MLJobSensor(BaseSensorOperator):
             status = self._status(job)
             if status.is_terminal:
                 return self._finish(context, _ended(job, status))
-            watch = JobWatch(deadline=deadline, patience=max_unreachable_seconds())
+            watch = JobWatch(
+                deadline=deadline, patience=max_unreachable_seconds(), unseen_patience=max_unseen_seconds()
+            )
             if self.deferrable:
                 self._defer(job, watch)
             return self._finish(context, self._wait(job, watch))
@@ -207,18 +214,16 @@ class MLJobSensor(BaseSensorOperator):
 
     def _status(self, job: QualifiedName) -> JobStatus:
         try:
-            return self.hook.status(job)
-        except JobNotFoundError as error:
-            raise JobNotFoundError(
-                f"There is no job {job}, or the role of {self.snowflake_conn_id} may not see it. A sensor with job_id "
-                "waits for a job that was submitted before; name_pattern waits for one to come.",
-                error.errno,
-                error.sqlstate,
-                error.query_id,
-            ) from error
+            sighting = self.hook.client.look_for(job, patience=max_unseen_seconds())
         except SnowflakeUnavailableError as error:
             self.log.warning("Can't ask for job %s: %s", job, error)
             return JobStatus.UNKNOWN
+        if sighting.status is None:
+            raise JobNotFoundError(
+                f"There is no job {job}, or the role of {self.snowflake_conn_id} may not see it. A sensor with job_id "
+                f"waits for a job that was submitted before; name_pattern waits for one to come. {sighting.why}"
+            )
+        return sighting.status
 
     def _defer(self, job: QualifiedName, watch: JobWatch) -> None:
         from airflow_provider_mljobs.triggers import MLJobTrigger
@@ -232,6 +237,7 @@ class MLJobSensor(BaseSensorOperator):
                 log_interval=self.log_interval,
                 deadline=watch.deadline,
                 patience=watch.patience,
+                unseen_patience=watch.unseen_patience,
                 cancel_on_kill=False,
             ),
             method_name="execute_complete",
@@ -278,7 +284,7 @@ class MLJobSensor(BaseSensorOperator):
                 verdict=verdict,
                 status=status,
                 message=event["message"],
-                printed=Printed.from_json(event["printed"], star),
+                printed=Printed.restored(event["printed"], self.log, star),
                 max_bytes=max_xcom_bytes(),
             )
             outcome = complete(self.hook.client, ending)

@@ -19,6 +19,7 @@ from airflow_provider_mljobs.gateway.completion import abandon
 from airflow_provider_mljobs.gateway.following import Request
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.origin import TaskKey
+from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS
 from airflow_provider_mljobs.jobs.watch import JobWatch
 from airflow_provider_mljobs.tasklog import TaskLog, Watched, mask_of
 
@@ -60,6 +61,8 @@ class MLJobTrigger(BaseTrigger):
     :param queue_deadline: when the job has to have left PENDING, likewise.
     :param timeout: for how many seconds the job may run, from its start.
     :param patience: for how many seconds Snowflake may be unreachable before the wait is given up.
+    :param unseen_patience: for how many seconds nothing may show the job before it counts as gone.
+    :param cancel_on_timeout: whether the job is cancelled when it is out of time, before the event is fired.
     :param cancel_on_kill: whether the job is cancelled when a user ends the task.
     :param drop_on_kill: whether a job that was cancelled is dropped, too.
     :param stage_path: the job's directory on the stage; ``None`` if it has none.
@@ -76,6 +79,8 @@ class MLJobTrigger(BaseTrigger):
         queue_deadline: float | None = None,
         timeout: float | None = None,
         patience: float = 600.0,
+        unseen_patience: float = MAX_UNSEEN_SECONDS,
+        cancel_on_timeout: bool = False,
         cancel_on_kill: bool = True,
         drop_on_kill: bool = False,
         stage_path: str | None = None,
@@ -89,6 +94,8 @@ class MLJobTrigger(BaseTrigger):
         self.queue_deadline = queue_deadline
         self.timeout = timeout
         self.patience = patience
+        self.unseen_patience = unseen_patience
+        self.cancel_on_timeout = cancel_on_timeout
         self.cancel_on_kill = cancel_on_kill
         self.drop_on_kill = drop_on_kill
         self.stage_path = stage_path
@@ -106,6 +113,8 @@ class MLJobTrigger(BaseTrigger):
                 "queue_deadline": self.queue_deadline,
                 "timeout": self.timeout,
                 "patience": self.patience,
+                "unseen_patience": self.unseen_patience,
+                "cancel_on_timeout": self.cancel_on_timeout,
                 "cancel_on_kill": self.cancel_on_kill,
                 "drop_on_kill": self.drop_on_kill,
                 "stage_path": self.stage_path,
@@ -122,6 +131,11 @@ class MLJobTrigger(BaseTrigger):
         try:
             await asyncio.wrap_future(beginning)
             event = await ended
+        except asyncio.CancelledError:
+            if _is_inline():
+                # Ctrl-C: this process ends, and nobody will call on_kill.
+                await self.on_kill()
+            raise
         finally:
             # The trigger may be cancelled while a thread is still beginning the wait.
             beginning.add_done_callback(_stop)
@@ -147,18 +161,23 @@ class MLJobTrigger(BaseTrigger):
         state = self._kept()
         if state:
             self.log.info(
-                "Another triggerer has watched job %s until %s; what it printed since may appear twice.",
+                "Another triggerer has watched job %s until %.40s; what it printed since may appear twice.",
                 self.job_id,
                 state["shown_until"],
             )
         watch = JobWatch(
-            deadline=self.deadline, queue_deadline=self.queue_deadline, timeout=self.timeout, patience=self.patience
+            deadline=self.deadline,
+            queue_deadline=self.queue_deadline,
+            timeout=self.timeout,
+            patience=self.patience,
+            unseen_patience=self.unseen_patience,
         )
         request = Request(
             job=self._job,
             watch=watch,
             poll_interval=self.poll_interval,
             log_interval=self.log_interval,
+            cancels=self.cancel_on_timeout,
             stage_path=self.stage_path,
             state=state,
             mask=task_log.mask,
@@ -167,7 +186,7 @@ class MLJobTrigger(BaseTrigger):
 
     def _kept(self) -> Mapping[str, Any]:
         """Return what an earlier triggerer has left; a trigger can't ask for more than XComs."""
-        if self.task_instance is None or not self.log_interval:
+        if self.task_instance is None:
             return {}
         try:
             state = kept(self.task_instance, WATCHED)
@@ -209,7 +228,15 @@ class MLJobTrigger(BaseTrigger):
         with self._hook() as hook:
             directory = hook.stage(self.stage_path) if self.stage_path else None
             mask = mask_of(hook.client, self._job)
-            status = abandon(hook.client, self._job, directory, self.log, drop=self.drop_on_kill, mask=mask)
+            status = abandon(
+                hook.client,
+                self._job,
+                directory,
+                self.log,
+                drop=self.drop_on_kill,
+                mask=mask,
+                patience=self.unseen_patience,
+            )
         if self.task_instance is not None:
             keep_end(self.task_instance, self.job_id, status, self.log)
 
@@ -244,6 +271,13 @@ class MLJobTrigger(BaseTrigger):
         if self.task_instance is not None:
             hook.query_tag = query_tag(self.task_instance)
         return hook
+
+
+def _is_inline() -> bool:
+    """Whether the trigger runs in ``dag.test()``, which has no triggerer."""
+    from airflow.sdk.execution_time import supervisor, task_runner
+
+    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), supervisor.InProcessSupervisorComms)
 
 
 def _submit(threads: ThreadPoolExecutor, function: Callable[[], T]) -> Future[T]:

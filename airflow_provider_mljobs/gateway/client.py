@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _NO_HISTORY = 2143
+_ENDING = frozenset({JobStatus.CANCELLING, JobStatus.DELETING})
 # Instead of one, Snowflake writes that provisioning is in progress.
 _HOST = re.compile(r"[\w.-]+\.[\w.-]+(?::\d+)?(?:/\S*)?")
 
@@ -422,12 +423,12 @@ class MLJobClient:
         return artifacts(self.connection, directory, expected, patience=self._visibility_lag)
 
     def cancel(self, job: QualifiedName) -> Sighting:
-        """Stop the job unless it was seen to be over.
+        """Stop the job unless it was seen to be over, or to be ending.
 
         :returns: what was seen of it before that. A job that was not seen, and that Snowflake doesn't cancel, may live.
         """
         sighting = self.look(job)
-        if sighting.has_ended:
+        if sighting.has_ended or sighting.status in _ENDING:
             return sighting
         try:
             self.connection.rows(statements.cancel_job(job))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
-    JobNotFoundError,
     MLJobError,
     MLJobFailedError,
     MLJobQueueTimeoutError,
@@ -31,6 +31,7 @@ from airflow_provider_mljobs.jobs.failures import (
 )
 from airflow_provider_mljobs.jobs.reports import Reported
 from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES, earliest_failure
+from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS, pauses
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
 
@@ -41,14 +42,19 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult
+    from airflow_provider_mljobs.jobs.sightings import Sighting
 
 logger = logging.getLogger(__name__)
 _LAST_LINES = 20
-_OUT_OF_TIME = {Verdict.TIMED_OUT, Verdict.QUEUE_TIMED_OUT}
+_CANCELLED = frozenset({JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.DELETING, JobStatus.DELETED})
 _MESSAGES = {
     Failure.LOST: "Job {job} is gone: somebody dropped it, or it never was there.",
     Failure.CANCELLED: "Job {job} was cancelled.",
 }
+_UNSEEN = (
+    "Job {job} is not shown any more, neither by its service nor by the job history: it was dropped, or never was "
+    "there, or the role may not see it. {what}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,7 @@ class Outcome:
     :param artifacts: what the job has saved on the stage: path, bytes, md5; ``None`` if it has no directory there.
     :param is_taken: whether nobody needs the result's file any more.
     :param reported: what the job has reported up to its end, as far as its log could be read.
+    :param is_over: whether the job was seen to be over, or was cancelled; otherwise it may live and stays.
     """
 
     status: JobStatus
@@ -75,6 +82,7 @@ class Outcome:
     artifacts: list[dict[str, Any]] | None = None
     is_taken: bool = True
     reported: Reported = field(default_factory=Reported)
+    is_over: bool = True
 
     @property
     def is_unread(self) -> bool:
@@ -99,6 +107,8 @@ class Ending:
     :param printed: what of its log is in the task's log already.
     :param instances: how many instances the job has.
     :param max_bytes: a larger result stays on the stage.
+    :param is_overdue: whether it was decided for good that the job is out of time, so that its end doesn't count.
+    :param unseen_patience: for how many seconds to look for a job that nothing shows.
     """
 
     job: QualifiedName
@@ -109,6 +119,8 @@ class Ending:
     printed: Printed = field(default_factory=Printed)
     instances: int = 1
     max_bytes: int = DEFAULT_MAX_XCOM_BYTES
+    is_overdue: bool = False
+    unseen_patience: float = MAX_UNSEEN_SECONDS
 
 
 def complete(client: MLJobClient, ending: Ending) -> Outcome:
@@ -116,21 +128,18 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
 
     :raises SnowflakeUnavailableError: if Snowflake was, or is, out of reach: then nothing is known of the job.
     """
-    job, status = ending.job, ending.status
+    job = ending.job
     if ending.verdict is Verdict.UNREACHABLE:
         raise SnowflakeUnavailableError(
             f"Snowflake could not be asked for job {job} for too long; the job may still be running. "
             f"Reason: {ending.message or 'unknown'}. See [mljobs] max_unreachable_seconds."
         )
-    if ending.verdict in _OUT_OF_TIME:
-        if ending.verdict is Verdict.QUEUE_TIMED_OUT and not ending.message:
-            ending = replace(ending, message=_containers(client, job)[1])
-        client.cancel(job)
-        status = _status(client, job)
-        if status is JobStatus.DONE:
-            # In the last moment.
-            ending = replace(ending, verdict=Verdict.FINISHED)
-    outcome = _left_by(client, replace(ending, status=status))
+    is_over = True
+    if ending.verdict.is_out_of_time:
+        ending, is_over = _cancelled(client, ending)
+    elif ending.verdict is Verdict.GONE:
+        ending, is_over = _looked_for_again(client, ending)
+    outcome = replace(_left_by(client, ending), is_over=is_over)
     result = outcome.result
     printed = logs.between_banners(outcome.log or "")
     if result is not None and result.traceback:
@@ -151,6 +160,35 @@ def _masked(error: MLJobError, mask: Callable[[str], str]) -> MLJobError:
         if type(value) is str:
             setattr(error, name, mask(value))
     return error
+
+
+def _cancelled(client: MLJobClient, ending: Ending) -> tuple[Ending, bool]:
+    """Cancel a job that is out of time; returns how it has ended, and whether it is known to have."""
+    job = ending.job
+    if ending.verdict is Verdict.QUEUE_TIMED_OUT and not ending.message:
+        ending = replace(ending, message=_containers(client, job)[1])
+    sighting = end(client, job, patience=ending.unseen_patience)
+    if sighting.status is JobStatus.DONE and not ending.is_overdue:
+        # In the last moment.
+        return replace(ending, verdict=Verdict.FINISHED, status=JobStatus.DONE), True
+    status = sighting.status if sighting.has_ended else client.look(job).status
+    return replace(ending, status=status or ending.status), not sighting.is_unseen
+
+
+def _looked_for_again(client: MLJobClient, ending: Ending) -> tuple[Ending, bool]:
+    """Look for a job that has counted as gone; returns how it has ended, and whether it is known to have.
+
+    :raises SnowflakeUnavailableError: if it is there again.
+    """
+    sighting = client.look(ending.job)
+    if sighting.lives:
+        raise SnowflakeUnavailableError(
+            f"Job {ending.job} was not shown for too long, and is {sighting.status} now. "
+            "See [mljobs] max_unseen_seconds."
+        )
+    if sighting.status is None:
+        return ending, False
+    return replace(ending, verdict=Verdict.FINISHED, status=sighting.status), True
 
 
 def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
@@ -184,7 +222,22 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
 
 
-def abandon(
+def end(client: MLJobClient, job: QualifiedName, *, patience: float = MAX_UNSEEN_SECONDS) -> Sighting:
+    """Cancel a job unless it is over; one that nothing shows again and again, since it may live.
+
+    :param patience: for how many seconds.
+    :returns: what was seen of it before it was cancelled. One that is unseen after all may live on.
+    """
+    sighting = client.cancel(job)
+    for pause in pauses(patience):
+        if not sighting.is_unseen:
+            break
+        time.sleep(pause)
+        sighting = client.cancel(job)
+    return sighting
+
+
+def abandon(  # noqa: PLR0913 (the job, and how to end it)
     client: MLJobClient,
     job: QualifiedName,
     directory: StagePath | None,
@@ -192,6 +245,7 @@ def abandon(
     *,
     drop: bool,
     mask: Callable[[str], str],
+    patience: float = MAX_UNSEEN_SECONDS,
 ) -> JobStatus:
     """End a job that no task waits for any more. One that has ended by itself is left to whoever takes its end.
 
@@ -199,17 +253,29 @@ def abandon(
     :param log: where the job's log goes before it is dropped.
     :param drop: whether the job is dropped and its input removed, too.
     :param mask: stars secrets in the job's log.
-    :returns: how it has ended.
+    :param patience: for how many seconds to try to cancel a job that nothing shows.
+    :returns: how it has ended; UNKNOWN if it may live.
     """
-    status = _status(client, job)
-    if status.is_terminal and status is not JobStatus.CANCELLED:
-        log.info("Job %s has ended %s already.", job, status)
-        return status
-    client.cancel(job)
+    sighting = end(client, job, patience=patience)
+    if sighting.status is None:
+        log.warning("%s %s", left_to_collector(job, directory), sighting.why)
+        return JobStatus.UNKNOWN
+    if sighting.has_ended and sighting.status is not JobStatus.CANCELLED:
+        log.info("Job %s has ended %s already.", job, sighting.status)
+        return sighting.status
     log.info("Cancelled job %s.", job)
     if drop:
         discard(client, job, directory, log, mask)
     return JobStatus.CANCELLED
+
+
+def left_to_collector(job: QualifiedName, directory: StagePath | None) -> str:
+    """Say why a job is not dropped that may live."""
+    files = f" and its files in {directory}" if directory is not None else ""
+    return (
+        f"Job {job} was not seen to end, so it may still run: it is not dropped. The collector will see to it{files} "
+        "(airflow mljobs gc)."
+    )
 
 
 def discard(
@@ -244,8 +310,8 @@ def _error(client: MLJobClient, ending: Ending, outcome: Outcome, tail: str) -> 
     """Build what the task fails with; ``None`` if the job ended well."""
     status, result = outcome.status, outcome.result
     job, job_id = ending.job, str(ending.job)
-    if ending.verdict in _OUT_OF_TIME:
-        return _timeout_error(ending, status, tail)
+    if ending.verdict.is_out_of_time:
+        return _timeout_error(ending, outcome, tail)
     if ending.verdict is Verdict.GONE:
         status = JobStatus.DELETED
     is_user_error = result is not None and not result.success
@@ -257,30 +323,30 @@ def _error(client: MLJobClient, ending: Ending, outcome: Outcome, tail: str) -> 
     remote = result.remote_error(job_id, status, tail) if result is not None and is_user_error else None
     if remote is not None and diagnosis.failure is Failure.USER_ERROR:
         return diagnosis.put_into(remote)
-    message = _MESSAGES.get(diagnosis.failure, "Job {job} ended {status}. {what}")
+    message = _MESSAGES.get(diagnosis.failure, "Job {job} ended {status}. {what}") if outcome.is_over else _UNSEEN
     kind = KINDS[diagnosis.failure].error
+    what = what if outcome.is_over else ending.message
     error = kind(message.format(job=job, status=status, what=what).strip(), job_id, outcome.status, tail)
     # What the payload saw of it.
     error.__cause__ = remote
     return diagnosis.put_into(error)
 
 
-def _timeout_error(ending: Ending, status: JobStatus, tail: str) -> MLJobFailedError:
-    job = ending.job
+def _timeout_error(ending: Ending, outcome: Outcome, tail: str) -> MLJobFailedError:
+    job, status = ending.job, outcome.status
+    if not outcome.is_over:
+        then = "nothing shows it, so it could not be cancelled and may still run"
+    elif status in _CANCELLED or not status.is_terminal:
+        then = "it was cancelled"
+    else:
+        then = f"it ended {status} after that"
     if ending.verdict is Verdict.QUEUE_TIMED_OUT:
-        message = f"Job {job} was still PENDING after the task's queue_timeout; it was cancelled. {ending.message}"
+        message = f"Job {job} was still PENDING after the task's queue_timeout; {then}. {ending.message}"
         error = MLJobQueueTimeoutError(message.strip(), str(job), status, tail)
         return diagnose_wait(ending.message).put_into(error)
     limit = ending.message or "execution_timeout"
-    message = f"Job {job} did not end within the task's {limit}; it was cancelled."
+    message = f"Job {job} did not end within the task's {limit}; {then}."
     return Diagnosis(failure=Failure.TIMEOUT).put_into(MLJobTimeoutError(message, str(job), status, tail))
-
-
-def _status(client: MLJobClient, job: QualifiedName) -> JobStatus:
-    try:
-        return client.status(job)
-    except JobNotFoundError:
-        return JobStatus.DELETED
 
 
 def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[ContainerEnd], str]:

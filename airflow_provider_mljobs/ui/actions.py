@@ -73,7 +73,8 @@ def cancel(task: TaskKey, job_id: str) -> dict[str, str]:
         status = JobStatus(_described(hook, known)["status"])
         if not status.is_terminal:
             hook.cancel(known.job)
-            status = hook.status(known.job)
+            # A look that doesn't show the job says nothing of the cancel.
+            status = hook.client.look(known.job).status or JobStatus.CANCELLING
     return {"job_id": str(known.job), "status": status.value}
 
 
