@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_news, sources
@@ -211,9 +211,10 @@ class Following:
         printed = self.printed.copy()
         lines: list[str] = []
         is_whole = is_final and bool(found)
+        overlap = timedelta(seconds=2 * self.request.log_interval)
         try:
             for source in found:
-                news = read_news(client.log_store, source, printed, is_final=is_final)
+                news = read_news(client.log_store, source, printed, is_final=is_final, overlap=overlap)
                 is_whole = is_whole and news is not None
                 lines += news or ()
                 # Who is left out of a turn that has become too long is first in the next one.

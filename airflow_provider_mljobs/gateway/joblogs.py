@@ -18,6 +18,7 @@ from airflow_provider_mljobs.jobs.logcursor import (
     behind,
     cursors_from_json,
     cursors_to_json,
+    goes_back,
     news,
     shifted,
     without_stamps,
@@ -40,6 +41,8 @@ _MOST_GAPS = 20
 # Of a line as much as a node has of one.
 MOST = statements.Extent(lines=50_000, characters=20_000_000, line_characters=100_000)
 _EPOCH = "1970-01-01T00:00:00Z"
+# Which looks without anything new are followed by one at the whole log: soon, and then each so many.
+_FIRST_SILENCES, _SILENCE = frozenset({1, 2}), 6
 # So that the lines around a gap are among those that are asked for.
 _MARGIN = timedelta(seconds=2)
 
@@ -182,6 +185,7 @@ class Printed:
     :param reported: what the job has reported up to there.
     :param characters: how many have been read since this was made or copied.
     :param mask: stars secrets in what the job says of itself, before any of it is cut.
+    :param silences: how many looks in a row have brought nothing new, by container.
     """
 
     cursors: dict[tuple[int, str], LogCursor] = field(default_factory=dict)
@@ -190,6 +194,7 @@ class Printed:
     reported: Reported = field(default_factory=Reported)
     characters: int = 0
     mask: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    silences: dict[tuple[int, str], int] = field(default_factory=dict, compare=False)
 
     def cursor(self, source: Source) -> LogCursor:
         """Return how far a container's log has been read."""
@@ -203,7 +208,8 @@ class Printed:
 
     def copy(self) -> Printed:
         """Return another one to go on with."""
-        return Printed(dict(self.cursors), list(self.gaps), self.is_whole, self.reported, mask=self.mask)
+        copied = (dict(self.cursors), list(self.gaps), self.is_whole, self.reported)
+        return Printed(*copied, mask=self.mask, silences=dict(self.silences))
 
     def to_json(self) -> dict[str, Any]:
         """Write it as JSON, for the task's event and for the next triggerer."""
@@ -252,13 +258,32 @@ def sources(job: QualifiedName, containers: Sequence[tuple[int, str]]) -> list[S
     return [Source(job, instance, name, label(instance, name)) for instance, name in sorted(containers)]
 
 
-def read_news(store: LogStore, source: Source, printed: Printed, *, is_final: bool = False) -> list[str] | None:
+def read_news(
+    store: LogStore,
+    source: Source,
+    printed: Printed,
+    *,
+    is_final: bool = False,
+    overlap: timedelta = timedelta(),
+) -> list[str] | None:
     """Return the new lines of a container, and take note of them in ``printed``; ``None`` if its log can't be had.
 
+    Only what is newer than the last line is asked for. Where a node's clock was set back that isn't all, so a log that
+    brings nothing new is now and then read as a whole, and one whose times go back always is.
+
     :param is_final: whether the job is over, so that nothing more will come.
+    :param overlap: how much of the log to ask for again, at least: as much as lies between two looks.
     """
-    tail = store.tail(source, printed.cursor(source).since)
-    return None if tail is None else _take(source, tail, printed, is_final=is_final)
+    cursor, silence = printed.cursor(source), printed.silences.get(source.key, 0)
+    is_whole = is_final or silence in _FIRST_SILENCES or (silence and not silence % _SILENCE)
+    tail = store.tail(source, "" if is_whole else cursor.since(overlap))
+    if tail is not None and not is_whole and goes_back(tail):
+        tail = store.tail(source) or tail
+    if tail is None:
+        return None
+    is_silent = news(cursor, tail, is_final=is_final).cursor == cursor
+    printed.silences[source.key] = silence + 1 if is_silent else 0
+    return _take(source, tail, printed, is_final=is_final)
 
 
 @dataclass(frozen=True)
@@ -346,11 +371,14 @@ def _take(source: Source, tail: Tail, printed: Printed, *, is_final: bool, store
 
 
 def _announcement(source: Source, gap: Gap) -> str:
-    query = statements.spcs_get_logs(
-        source.job, source.instance, source.container, start=gap.after or _EPOCH, end=gap.before or None
-    )
+    start, end = gap.after or _EPOCH, gap.before or None
+    if gap.is_set_back:
+        start, end = gap.before, gap.after
+    query = statements.spcs_get_logs(source.job, source.instance, source.container, start=start, end=end)
     if gap.seconds is not None:
         size = f"{gap.seconds:.3f} s of output are missing here, from {gap.after} to {gap.before}"
+    elif gap.is_set_back:
+        size = f"lines may be missing here: the node's clock was set back from {gap.after} to {gap.before} or before"
     elif gap.before:
         size = f"everything before {gap.before} is missing here"
     else:

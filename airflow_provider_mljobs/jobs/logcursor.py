@@ -10,6 +10,7 @@ import re
 import zlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.jobs.logs import BANNER, TITLES
@@ -23,7 +24,10 @@ _DIGEST = re.compile(r"\w{0,8}", re.ASCII)
 _SECONDS = len("2026-01-01T00:00:00")
 _BANNERS = [(BANNER, title, BANNER) for title in TITLES]
 # Both streams of a container stamp their lines before they queue for the file.
-_OVERLAP = timedelta(seconds=1)
+_OUT_OF_ORDER = timedelta(seconds=1)
+# Lines that come after a node's clock was set back are older than those before them: asking for this much again shows
+# that it was.
+_OVERLAP = timedelta(seconds=60)
 # What lines are compared by if their number doesn't tell; fewer different ones may come again by chance.
 _COMPARED = 8
 _TELLING = 3
@@ -42,10 +46,12 @@ class LogCursor:
     count: int = 0
     digests: tuple[str, ...] = ()
 
-    @property
-    def since(self) -> str:
-        """From when on to ask for lines; empty for all."""
-        return shifted(self.stamp, -_OVERLAP) if self.stamp else ""
+    def since(self, overlap: timedelta = _OVERLAP) -> str:
+        """Return from when on to ask for lines; empty for all.
+
+        :param overlap: how much to ask for again; at least as much as lies between two looks.
+        """
+        return shifted(self.stamp, -max(overlap, _OVERLAP)) if self.stamp else ""
 
     def to_json(self) -> list[Any]:
         """Write the cursor as JSON."""
@@ -96,11 +102,14 @@ class Gap:
     @property
     def seconds(self) -> float | None:
         """For how long their output went on; ``None`` if that isn't known."""
-        if not self.after or not self.before:
+        if not self.after or not self.before or self.is_set_back:
             return None
-        seconds = (_moment(self.before) - _moment(self.after)).total_seconds()
-        # The node's clock was set back.
-        return seconds if seconds >= 0 else None
+        return (_moment(self.before) - _moment(self.after)).total_seconds()
+
+    @property
+    def is_set_back(self) -> bool:
+        """Whether the node's clock was set back in between."""
+        return bool(self.after and self.before) and _moment(self.before) < _moment(self.after)
 
     def filled(self, kept: Sequence[tuple[datetime, str]]) -> list[str] | None:
         """Return the missing lines from those that an event table has; ``None`` if it can't be told which these are.
@@ -184,6 +193,13 @@ def behind(cursor: LogCursor, kept: Sequence[tuple[datetime, str]]) -> list[str]
     else:
         start, _ = _find(cursor, [_Line("", text) for _, text in kept], is_cut=False)
     return list(without_banner_lines([text for _, text in kept[start:]]))
+
+
+def goes_back(tail: Tail) -> bool:
+    """Tell whether the clock of a node was set back while it logged these lines: asking by time may hide others."""
+    stamps = [line.stamp for line in _parse(tail, is_final=False) if line.stamp]
+    falls = (pair for pair in pairwise(stamps) if _key(pair[1]) < _key(pair[0]))
+    return any(_moment(before) - _moment(after) > _OUT_OF_ORDER for before, after in falls)
 
 
 def shifted(stamp: str, by: timedelta) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from contextlib import closing, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -155,7 +156,7 @@ def test_only_what_came_since_is_asked_for(lab):
     (statement,) = lab.server.statements.matching(STAMPED)
     cursor = printed.cursors[0, "main"]
 
-    assert f"'{cursor.since}'" in statement
+    assert f"'{cursor.since()}'" in statement
     assert 1 == cursor.count
 
 
@@ -510,3 +511,41 @@ def test_only_the_last_gaps_are_remembered():
 
     assert 20 == len(printed.gaps)
     assert "2026-01-01T00:00:30Z" == printed.gaps[-1][2].before
+
+
+class SetBack:
+    """The log of a container on a node whose clock is set: the embedded Snowflake's never is."""
+
+    def __init__(self):
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self._lines = []
+
+    def print(self, text, after=1.0):
+        """Print a line after so many seconds."""
+        self.now += timedelta(seconds=after)
+        self._lines.append((self.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), text))
+
+    def tail(self, source, since=""):
+        """Return the log as a node does: each line on its own is left away if it is older."""
+        del source
+        text = "".join(f"{at} {line}\n" for at, line in self._lines if at >= since)
+        return Tail(text)
+
+
+@pytest.mark.parametrize("seconds", [3, 30, 59, 61, 400, 4000])
+@pytest.mark.parametrize("interval", [5, 10, 100])
+def test_a_clock_that_is_set_back(seconds, interval):
+    """Each line that is printed before, while and after a node's clock is behind is shown once, in order."""
+    node, printed, shown, texts = SetBack(), Printed(), [], []
+    source = Source(QualifiedName.parse("DB.S.J", "job", None, None), 0, "main")
+    overlap = timedelta(seconds=2 * interval)
+    for number in range(1000):
+        if number == 500:
+            node.now -= timedelta(seconds=seconds)
+        node.print(f"line {number}")
+        texts.append(f"line {number}")
+        if number % interval == 0:
+            shown += read_news(node, source, printed, overlap=overlap)
+    shown += read_news(node, source, printed, is_final=True)
+
+    assert texts == shown

@@ -1,5 +1,6 @@
 """The watcher against the embedded Snowflake, in emulated time: one listing for all, and no job is given up."""
 
+import json
 import queue
 import re
 import threading
@@ -129,7 +130,7 @@ class Lab:
 class Follower:
     """Collects the reports on a job."""
 
-    def __init__(self, watcher, job, *, state=None, poll_interval=10.0, log_interval=0.0, **limits):
+    def __init__(self, watcher, job, *, state=None, poll_interval=10.0, log_interval=0.0, cancels=False, **limits):
         self._reports = queue.SimpleQueue()
         self.seen = []
         request = Request(
@@ -137,6 +138,7 @@ class Follower:
             watch=JobWatch(**limits),
             poll_interval=poll_interval,
             log_interval=log_interval,
+            cancels=cancels,
             state=state or {},
         )
         self.following = watcher.follow(request, self._reports.put)
@@ -791,3 +793,114 @@ def test_who_cannot_take_a_report_disturbs_nobody(lab):
     while not isinstance(ends.get(timeout=10), Ended):
         pass
     assert lab.settle()
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [({"timeout": 60}, "timeout"), ({"deadline": 60}, "execution_timeout")],
+    ids=["timeout", "execution_timeout"],
+)
+def test_a_job_that_is_out_of_time_is_cancelled(lab, server, limits, limit):
+    """It is looked at once more after its deadline, then cancelled, and the wait ends."""
+    (job,) = lab.start("ENDLESS_LATE")
+    clock = FastClock()
+    if "deadline" in limits:
+        limits = {"deadline": clock.now() + limits["deadline"]}
+
+    follower = Follower(lab.watcher(clock), job, cancels=True, **limits)
+    event = follower.event
+
+    assert ("timed_out", limit, "CANCELLING", True) == tuple(
+        event[key] for key in ("verdict", "message", "status", "is_overdue")
+    )
+    assert 1 == len(server.statements.matching("SPCS_CANCEL_JOB"))
+    assert [text for text in follower.notes if "is out of time" in text and f"the task's {limit}" in text]
+
+
+def test_a_job_whose_waiter_does_not_end_it(lab, server):
+    """Without being asked to the watcher cancels nothing: a sensor's job is another one's."""
+    (job,) = lab.start("ENDLESS_SENSED")
+
+    event = Follower(lab.watcher(), job, timeout=30).event
+
+    assert ("timed_out", "RUNNING") == (event["verdict"], event["status"])
+    assert [] == server.statements.matching("SPCS_CANCEL_JOB")
+
+
+def test_a_job_that_ends_before_its_deadline(lab, server):
+    """A job that is seen to be DONE by the look after its deadline has ended well."""
+    (job,) = lab.start("BAD_AND_SOON")
+    clock = FastClock()
+    time.sleep(0.5)
+
+    event = Follower(lab.watcher(clock), job, cancels=True, deadline=clock.now() - 1).event
+
+    assert ("finished", "FAILED") == (event["verdict"], event["status"])
+    assert [] == server.statements.matching("SPCS_CANCEL_JOB")
+
+
+def test_a_process_that_dies_between_the_cancel_and_the_event(lab, server):
+    """The next one comes to the same verdict: the decision was handed over before the cancel."""
+    (job,) = lab.start("ENDLESS_CRASH")
+    first = Follower(lab.watcher(), job, cancels=True, timeout=30)
+    event = first.event
+    states = [report.state for report in first.seen if isinstance(report, Output) and "overdue" in report.state]
+    order = [type(report).__name__ for report in first.seen]
+
+    again = Follower(lab.watcher(), job, cancels=True, timeout=10_000, state=json.loads(json.dumps(states[-1]))).event
+
+    assert "Output" in order[:-1]
+    assert ("timed_out", "timeout", True) == tuple(again[key] for key in ("verdict", "message", "is_overdue"))
+    assert event["verdict"] == again["verdict"]
+    assert 1 == len(server.statements.matching("SPCS_CANCEL_JOB"))
+
+
+def test_a_cancel_that_cannot_be_said(lab, server):
+    """A job out of time is cancelled as patiently as an outage is borne; then the task has to see to it."""
+    (job,) = lab.start("ENDLESS_UNCANCELLED")
+    server.faults.add(Fault(matching="SPCS_CANCEL_JOB", effect="error", errno=390195))
+
+    event = Follower(lab.watcher(), job, cancels=True, timeout=30, patience=60).event
+
+    assert ("timed_out", "RUNNING") == (event["verdict"], event["status"])
+    assert len(server.statements.matching("SPCS_CANCEL_JOB")) > 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"timeline": None},
+        {"timeline": [1]},
+        {"timeline": [{"phase": "dreaming", "at": "2026-01-01T00:00:00Z", "message": ""}]},
+        {"timeline": [{"phase": "running", "at": "0001-01-01T00:00:00+14:00", "message": ""}]},
+        {"timeline": [{"phase": "running", "at": 5, "message": ""}]},
+        {"cursors": [1]},
+        {"gaps": [[0, "main", {}]]},
+        {"overdue": {"verdict": "gone"}},
+        {"overdue": 1},
+    ],
+    ids=str,
+)
+def test_a_state_that_cannot_be_read(lab, state):
+    """What another version has left, or people have edited, is a watch that begins again, and a line that says so."""
+    (job,) = lab.start("QUICK_STATE")
+
+    follower = Follower(lab.watcher(), job, state=state, log_interval=1)
+    event = follower.event
+
+    assert ("finished", "DONE") == (event["verdict"], event["status"])
+    assert "can't be read, so it is watched from the beginning" in follower.notes[0]
+
+
+@pytest.mark.parametrize("ahead", [400, -400], ids=["Snowflake's clock is ahead", "ours is ahead"])
+def test_a_timeout_by_clocks_that_differ(lab, ahead):
+    """A job with a timeout of 300 s runs for 300 s, though the two clocks differ by more."""
+    (job,) = lab.start("ENDLESS_CLOCK")
+    clock = FastClock()
+    clock.set_back = ahead
+    began = clock.now()
+
+    event = Follower(lab.watcher(clock), job, timeout=300).event
+
+    assert "timed_out" == event["verdict"]
+    assert 240 < clock.now() - began < 500

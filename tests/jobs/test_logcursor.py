@@ -13,6 +13,7 @@ from airflow_provider_mljobs.jobs.logcursor import (
     cursors_from_json,
     cursors_to_json,
     digest,
+    goes_back,
     news,
     without_stamps,
 )
@@ -135,7 +136,7 @@ def follow(history, *, is_stamped=True):
         if is_early and count < len(lines):
             at, text = lines[count]
             begun = f"{stamped(at)} {text}" if is_stamped else text
-        tail = tail_of(lines[:count], cursor.since, begun, is_stamped=is_stamped)
+        tail = tail_of(lines[:count], cursor.since(), begun, is_stamped=is_stamped)
         found = news(cursor, tail, is_final=is_final)
         # The only line that is held back may be the first one of a banner.
         end = count - (not is_final and count > 0 and lines[count - 1][1] == BANNER)
@@ -209,7 +210,7 @@ def test_an_event_table_goes_on_where_a_cursor_stands(history, is_stamped):
     lines, looks = written(history)
     cursor, begin = LogCursor(), 0
     for count, _ in looks:
-        tail = tail_of(lines[:count], cursor.since, is_stamped=is_stamped)
+        tail = tail_of(lines[:count], cursor.since(), is_stamped=is_stamped)
         found = news(cursor, tail)
         if found.gap is not None or tail.is_cut:
             break
@@ -260,15 +261,16 @@ def test_late_lines_are_not_lost(late):
     first = news(LogCursor(), tail_of(lines))
     more = [*lines, (lines[-1][0] - late, "late"), (BEGIN + 9 * SECOND, "d")]
 
-    assert ("late", "d") == news(first.cursor, tail_of(more, first.cursor.since)).lines
+    assert ("late", "d") == news(first.cursor, tail_of(more, first.cursor.since())).lines
 
 
-def test_since_leaves_a_second_for_late_lines():
+def test_since_leaves_a_minute_for_late_lines():
     """A fresh cursor asks for everything."""
     cursor = news(LogCursor(), tail_of([(BEGIN + 5 * SECOND + 1, "a")])).cursor
 
-    assert "" == LogCursor().since
-    assert "2026-09-21T14:13:24.000000000Z" == cursor.since
+    assert "" == LogCursor().since()
+    assert "2026-09-21T14:12:25.000000000Z" == cursor.since()
+    assert "2026-09-21T14:11:25.000000000Z" == cursor.since(timedelta(seconds=120))
 
 
 def test_a_line_without_its_end_waits():
@@ -393,3 +395,34 @@ def test_a_cursor_is_small():
     cursor = news(LogCursor(), Tail("".join(f"{number}\n" for number in range(10_000)), is_stamped=False)).cursor
 
     assert len(json.dumps(cursor.to_json())) < 150
+
+
+def test_times_that_go_back():
+    """Two streams may be a second out of order; more than that is a clock that was set back."""
+    together, back = [(BEGIN, "a"), (BEGIN - SECOND // 2, "b")], [(BEGIN, "a"), (BEGIN - 30 * SECOND, "b")]
+
+    assert [False, True] == [goes_back(tail_of(lines)) for lines in (together, back)]
+    assert not goes_back(Tail("a\nb\n", is_stamped=False))
+
+
+def test_a_gap_with_a_clock_that_was_set_back():
+    """How long it is can't be said."""
+    gap = Gap(stamped(BEGIN), "", stamped(BEGIN - SECOND))
+
+    assert (True, None) == (gap.is_set_back, gap.seconds)
+
+
+@pytest.mark.parametrize(
+    "value", [["", -1], ["", True], ["", 1.5], ["x", 1], [None, 1], ["", 1, 7], ["", 1, *"abcdefghi"]]
+)
+def test_what_is_no_cursor(value):
+    """Another version's, or people's."""
+    with pytest.raises(ValueError, match="place"):
+        LogCursor.from_json(value)
+
+
+@pytest.mark.parametrize("value", [["a", "", "", ""], ["", 1, "", ""], ["", "", "2026-99-99T00:00:00Z", ""], ["", ""]])
+def test_what_is_no_gap(value):
+    """Another version's, or people's."""
+    with pytest.raises(ValueError, match=r"."):
+        Gap.from_json(value)
