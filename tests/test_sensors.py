@@ -205,8 +205,9 @@ def test_soft_fail(airflow, settings):
 
 
 @BOTH
-def test_a_job_that_never_was(airflow, deferrable):
-    """A sensor by id fails at once, and says why it doesn't wait."""
+def test_a_job_that_never_was(airflow, monkeypatch, deferrable):
+    """A sensor by id fails when repeated looks don't show the job, and says why it doesn't wait."""
+    monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_UNSEEN_SECONDS", "1")
     run = airflow.run_task(lambda: sensor(job_id="MLJOB_NEVER", deferrable=deferrable, soft_fail=True))
 
     assert JobNotFoundError is type(run.errors["sensor"])

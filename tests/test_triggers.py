@@ -80,6 +80,8 @@ def test_serialize_round_trip():
         queue_deadline=2.5,
         timeout=60.0,
         patience=60.0,
+        unseen_patience=30.0,
+        cancel_on_timeout=True,
         cancel_on_kill=False,
         drop_on_kill=True,
         stage_path="@DB.S.P/J",
@@ -107,8 +109,8 @@ def test_end_of_job(job, command, status):
 
 
 def test_gone(airflow):
-    """A job that nobody knows is reported as gone."""
-    event = watch("MLJOBS_DB.PUBLIC.NEVER_THERE")
+    """A job that nothing shows is reported as gone."""
+    event = watch("MLJOBS_DB.PUBLIC.NEVER_THERE", unseen_patience=1)
 
     assert ("gone", "DELETED") == (event["verdict"], event["status"])
 

@@ -261,11 +261,16 @@ class Following:
 
     def explain(self, client: MLJobClient, now: float) -> None:
         """Ask why a job that is PENDING waits, and tell it if that has changed."""
+        if self.learn_why(client, now):
+            self._show([], self.printed, now)
+
+    def learn_why(self, client: MLJobClient, now: float) -> bool:
+        """Ask the containers of a job that is PENDING why it waits; returns whether they say something."""
         messages = [container.message for container in client.containers(self.job) if container.status == "PENDING"]
         if messages:
             reason = "; ".join(dict.fromkeys(messages))
             self.update(lambda watch: watch.explained(reason, now), now)
-            self._show([], self.printed, now)
+        return bool(messages)
 
     def _show(self, lines: Sequence[str], printed: Printed, now: float) -> None:
         """Tell new lines and what is known, with the place in the log before them, and note them if they were taken.

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -374,6 +375,10 @@ class Watcher:
     def _cancel(self, client: MLJobClient, entry: _Entry) -> None:
         """Cancel a job that a look after its deadline has not shown to be over, nor to have begun in time."""
         following = entry.following
+        if following.watch.status is JobStatus.PENDING and not following.watch.reason:
+            # Its containers say no more why once it is cancelled.
+            with suppress(NotFoundOrNotAuthorizedError):
+                following.learn_why(client, self._clock.now())
         if not following.out_of_time(self._clock.now()):
             entry.late_since = None
             return
