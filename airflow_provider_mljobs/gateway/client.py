@@ -273,12 +273,23 @@ class MLJobClient:
         if not starts:
             return None
         created = _moment(self.describe(job).get("created_on"))
+        return self._by_the_clock(clock, max(min(starts), created or 0.0))
+
+    def ended(self, job: QualifiedName, clock: Callable[[], float]) -> float | None:
+        """Return when a job has ended, by the caller's clock; ``None`` if the job history doesn't say it.
+
+        :param clock: as for :meth:`started`.
+        """
+        rows = self._history(statements.get_job_history(job))
+        ended = _moment(rows[0]["completed_time"]) if rows else None
+        return None if ended is None else self._by_the_clock(clock, ended)
+
+    def _by_the_clock(self, clock: Callable[[], float], moment: float) -> float | None:
+        """Return a time of Snowflake's by another clock; ``None`` if they can't be compared."""
         before = clock()
         rows = self.connection.rows(statements.current_timestamp())
         ours, theirs = (before + clock()) / 2, _moment(rows[0]["moment"]) if rows else None
-        if theirs is None:
-            return None
-        return max(min(starts), created or 0.0) - theirs + ours
+        return None if theirs is None else moment - theirs + ours
 
     def endpoints(self, job: QualifiedName) -> dict[str, str]:
         """Return the addresses of a running job's public endpoints, by name; empty while one is being provisioned."""

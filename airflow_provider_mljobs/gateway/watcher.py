@@ -89,6 +89,7 @@ class _Entry:
     :param final_since: since when its last lines wait to be read.
     :param set_aside: how many statements are set aside for that.
     :param read_at: when its log was last read.
+    :param needs_end: whether it was seen to be DONE behind its deadline, so that it has to be asked when it ended.
     :param late_since: since when it is out of time, and to be cancelled.
     """
 
@@ -102,6 +103,7 @@ class _Entry:
     final_since: float | None = None
     set_aside: int = 0
     read_at: float = 0.0
+    needs_end: bool = False
     late_since: float | None = None
 
     def log_pause(self, characters: int, now: float) -> float:
@@ -121,7 +123,7 @@ class _Entry:
         """
         watch = self.following.watch
         needs_start = watch.timeout is not None and watch.status is JobStatus.RUNNING and not self.is_start_known
-        return not self.is_listed or needs_start or self.is_to_be_cancelled
+        return not self.is_listed or needs_start or self.needs_end or self.is_to_be_cancelled
 
     @property
     def is_to_be_cancelled(self) -> bool:
@@ -332,6 +334,7 @@ class Watcher:
                 entry.single_pause = 1.0 if watch.unseen_since is not None else entry.single_pause
                 if status is not watch.status or status is JobStatus.PENDING or watch.trouble:
                     entry.following.update(partial(JobWatch.observed, status=status, now=now), now)
+                entry.needs_end = status is JobStatus.DONE and entry.following.request.cancels and watch.is_late(now)
         return [entry for entry in group if entry.has_question]
 
     def _ask_for_each(self, client: MLJobClient, entries: Iterable[_Entry]) -> Exception | None:
@@ -366,6 +369,10 @@ class Watcher:
             following.update(partial(JobWatch.sighted, sighting=sighting, now=now), now)
         if entry.is_to_be_cancelled:
             self._cancel(client, entry)
+        elif entry.needs_end:
+            ended = client.ended(following.job, self._clock.now)
+            if ended is not None:
+                following.update(partial(JobWatch.ended, at=ended), self._clock.now())
         elif entry.is_listed:
             started = client.started(following.job, self._clock.now)
             entry.is_start_known = started is not None

@@ -209,6 +209,14 @@ class JobWatch:
         late = self._late(now)
         return self if late is None or self.overdue is not None else replace(self, overdue=late)
 
+    def ended(self, at: float) -> JobWatch:
+        """Take note of when a job that is over has ended: behind its deadline, it was out of time."""
+        return self.out_of_time(at)
+
+    def is_late(self, now: float) -> bool:
+        """Tell whether a deadline has passed, whatever was seen of the job."""
+        return self._late(now) is not None
+
     def cancelled(self, now: float) -> JobWatch:
         """Take note that the job was cancelled because it is out of time."""
         return replace(self.observed(JobStatus.CANCELLING, now), is_cancelled=True)

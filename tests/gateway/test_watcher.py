@@ -839,6 +839,22 @@ def test_a_job_that_ends_before_its_deadline(lab, server):
     assert [] == server.statements.matching("SPCS_CANCEL_JOB")
 
 
+def test_a_job_that_ended_behind_its_deadline(lab, server):
+    """Nobody was there to cancel it, and it is DONE; when it ended tells whether that was in time."""
+    (job,) = lab.start("QUICK_UNWATCHED")
+    clock = FastClock(speed=1)
+    began = clock.now()
+    run(server, f"CALL {job}!SPCS_WAIT_FOR('DONE', 20)")
+
+    watcher = lab.watcher(clock)
+    late, early = (Follower(watcher, job, cancels=True, deadline=began + after).event for after in (0.5, 2.5))
+
+    assert ("timed_out", "execution_timeout", "DONE", True) == tuple(
+        late[key] for key in ("verdict", "message", "status", "is_overdue")
+    )
+    assert ("finished", "DONE") == (early["verdict"], early["status"])
+
+
 def test_a_process_that_dies_between_the_cancel_and_the_event(lab, server):
     """The next one comes to the same verdict: the decision was handed over before the cancel."""
     (job,) = lab.start("ENDLESS_CRASH")
