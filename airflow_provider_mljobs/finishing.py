@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_mljobs import arguments, assets, stats
+from airflow_provider_mljobs import arguments, assets, outputs, stats
 from airflow_provider_mljobs.alarms import limited
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
     MLJobFailedError,
+    ResultError,
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.facts import (
@@ -28,9 +30,9 @@ from airflow_provider_mljobs.gateway.completion import Ending, abandon, complete
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs import logs
 from airflow_provider_mljobs.jobs.record import Left
-from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import Verdict
+from airflow_provider_mljobs.jobs.xcoms import jsonb_safe, shielded
 from airflow_provider_mljobs.masking import star
 from airflow_provider_mljobs.settings import (
     max_finish_seconds,
@@ -99,7 +101,7 @@ class Finishing:
             self._log.warning("Left as they are: job %s, and its files in %s.", job, directory)
             raise
         self._show(job, outcome)
-        left = _left(event, outcome)
+        outcome, left = self._pushable(outcome, _left(event, outcome), directory)
         self._push(left.xcoms)
         end = self._tell(str(job), left, outcome.error)
         stats.count(end, self._ti)
@@ -199,6 +201,22 @@ class Finishing:
             self._log.warning("XCom %s can't be read; what it says of job %s is missing.", key, job_id, exc_info=True)
             return {}
         return known if known.get("job_id") == job_id else {}
+
+    def _pushable(self, outcome: Outcome, left: Left, directory: StagePath | None) -> tuple[Outcome, Left]:
+        """Return what Airflow keeps; if it would not keep what the job returned, that is what the task fails with."""
+        task = self._task
+        if not task.do_xcom_push:
+            return outcome, left
+        refusal = outputs.refused(left, multiple_outputs=task.multiple_outputs)
+        if refusal is None:
+            return outcome, left
+        key, reason = refusal
+        error = outcome.error or ResultError(
+            f"The job is DONE, but Airflow can't keep its XCom {key!r}: {reason}. What the job returned stays in "
+            f"{directory}. Return other keys, or a DataFrame, an array or a file instead."
+        )
+        xcoms = {name: value for name, value in left.xcoms.items() if name != key}
+        return replace(outcome, error=error), Left(xcoms=xcoms, is_taken=False)
 
     def _push(self, xcoms: Mapping[str, Any]) -> None:
         """Push what XCom gets besides the return value."""
@@ -306,8 +324,14 @@ def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:
         WATCHED: watched_at_the_end(str(event["job_id"]), status, timeline, reported),
     }
     return Left(
-        xcoms={key: jsonb_safe(value) for key, value in found.items() if value is not None},
+        xcoms={key: _plain(value) for key, value in found.items() if value is not None},
         return_value=result.xcom if result is not None else None,
         is_reference=result is not None and result.reference is not None,
         is_taken=outcome.is_taken,
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return what is no more to Airflow than it is to us: its database takes it, and its API makes no object of it."""
+    safe = jsonb_safe(value)
+    return shielded(safe) if isinstance(safe, str) else safe

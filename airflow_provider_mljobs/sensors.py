@@ -24,9 +24,9 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.facts import snowsight_url
 from airflow_provider_mljobs.identity import query_tag
-from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
 from airflow_provider_mljobs.links import SnowsightLink
 from airflow_provider_mljobs.settings import (
     max_finish_seconds,

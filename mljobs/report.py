@@ -72,7 +72,8 @@ def metrics(step: float | None = None, **values: Any) -> None:
     have the rank in the name: ``report.metrics(**{f"loss/{rank}": loss})``.
 
     :param step: the epoch, round or batch that the values are of.
-    :param values: numbers, also those of numpy and torch. NaN and infinities are reported as no value.
+    :param values: numbers, also those of numpy and torch. NaN, infinities and numbers of more than 64 bits are
+        reported as no value.
     """
     if not values:
         raise ValueError("There is no metric; name one, e.g. report.metrics(auc=0.91).")

@@ -217,8 +217,12 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     if first is not None and first.failure is not None:
         # The first instance may have ended well, or have been stopped because another one had failed.
         result = first.failure
-    values = [result, *(instance.result for instance in each)]
-    is_taken = all(value is None or value.reference is None for value in values)
+    values = [value for value in (result, *(instance.result for instance in each)) if value is not None]
+    is_taken = all(value.reference is None for value in values)
+    for value in values:
+        if value.misfit and value.reference is not None:
+            places = ", ".join(value.reference.stage_paths)
+            logger.info("What job %s returned is in %s, and XCom has a reference: %s.", job, places, value.misfit)
     return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
 
 

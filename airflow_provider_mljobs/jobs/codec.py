@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo
 from airflow_provider_mljobs.jobs import tables
 from airflow_provider_mljobs.jobs.launcher.codec import TAG
 from airflow_provider_mljobs.jobs.pickling import is_available
-from airflow_provider_mljobs.jobs.references import StageRef, is_reference
+from airflow_provider_mljobs.jobs.references import StageRef, argument_reference, is_reference
 from airflow_provider_mljobs.jobs.standalone import DependenceError, class_source
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Encoder:
         :raises TooLargeError: if the files grow beyond the limit.
         """
         if is_reference(value):
-            return self._reference(StageRef.from_xcom(value))
+            return self._reference(argument_reference(value))
         write = _WRITERS.get(type(value))
         if write is not None:
             return write(self, value)

@@ -7,6 +7,7 @@ directory, and the launcher loads them, so that nothing passes through the Airfl
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.identifiers import StagePath
 from airflow_provider_mljobs.jobs.launcher.references import DIRECTORY
+from airflow_provider_mljobs.jobs.xcoms import REFERENCE as MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# The key by which a reference is told from other objects, with the version of its form.
-MARKER = "__mljob_ref__"
 _FORM = 1
 _TEXTS = ("version", "python", "type", "repr")
+# Where jobs leave files: in their own directory below a payload of ours, or in a job's directory for results.
+_OF_JOB = re.compile(r"(?:.*/)?(?:payload_[0-9a-f]+_[^/]+/[^/]+/.+|output/(?:instances/[0-9]+/)?[^/]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,17 +152,39 @@ def is_reference(value: object) -> bool:
     return isinstance(value, StageRef) or (isinstance(value, dict) and MARKER in value)
 
 
+def argument_reference(value: Any) -> StageRef:
+    """Return the reference that is an argument of a job, or of a hook.
+
+    A StageRef was made by code of a DAG author. An object may have come out of any data, so it is followed only to
+    where jobs leave files.
+
+    Example: ``argument_reference(ti.xcom_pull("train"))``
+
+    :raises InvalidJobSpecError: if the value is no reference, a damaged one, or an object that leads elsewhere.
+    """
+    reference = StageRef.from_xcom(value)
+    if isinstance(value, StageRef):
+        return reference
+    for path in reference.paths:
+        if not _OF_JOB.fullmatch(path.path):
+            raise InvalidJobSpecError(
+                f"The reference leads to {path}, which no job has written: its directory is neither payload_…/MLJOB_… "
+                f"nor output. If it is meant, make a StageRef of it: StageRef(stage_paths=[{str(path)!r}], …)."
+            )
+    return reference
+
+
 def references_in(value: Any) -> tuple[StageRef, ...]:
     """Return the references among arguments, however deep in lists, tuples and dicts; each once, in their order.
 
-    :raises InvalidJobSpecError: if one is damaged.
+    :raises InvalidJobSpecError: see :func:`argument_reference`.
     """
     found: dict[StageRef, None] = {}
     pending, seen = [value], set()
     while pending:
         item = pending.pop()
         if is_reference(item):
-            found[StageRef.from_xcom(item)] = None
+            found[argument_reference(item)] = None
         elif isinstance(item, dict | list | tuple) and id(item) not in seen:
             seen.add(id(item))
             pending += reversed(item.values() if isinstance(item, dict) else item)

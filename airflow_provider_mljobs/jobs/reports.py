@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import UnreadableError
 from airflow_provider_mljobs.jobs.logs import readable
-from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.untrusted import read_json_prefix, reading
+from airflow_provider_mljobs.jobs.xcoms import fits, jsonb_safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # As mljobs.report prints it.
 MARK = "::mljobs::"
-# The time, the step and the value of a metric; no value if it was no number (NaN), or infinite.
+# The time, the step and the value of a metric; no value if it was no number (NaN), infinite, or of more than
+# 64 bits.
 Point = tuple[float, float | None, float | None]
 
 # A pipe takes less than this at once, so the job prints no longer ones.
@@ -78,7 +79,7 @@ class Progress:
 class Metrics:
     """Numbers that a job reports.
 
-    :param values: by name; ``None`` for what is no number (NaN), or infinite.
+    :param values: by name; ``None`` for what is no number (NaN), infinite, or larger than 64 bits.
     :param at: when it did, in seconds since the epoch.
     :param step: of what they are.
     """
@@ -273,7 +274,7 @@ def _progress_of(value: Mapping[str, Any]) -> Progress:
 
 def _values_of(values: Mapping[str, Any], mask: Callable[[str], str] = str) -> dict[str, float | None]:
     named = list(values.items())[:_MOST_METRICS]
-    return {_name(name, mask): None if value is None else _number(value) for name, value in named}
+    return {_name(name, mask): _measure(value) for name, value in named}
 
 
 def _series_of(value: Mapping[str, Any]) -> Mapping[str, Sequence[Point]]:
@@ -282,7 +283,7 @@ def _series_of(value: Mapping[str, Any]) -> Mapping[str, Sequence[Point]]:
 
 def _point(value: Sequence[Any]) -> Point:
     at, step, number = value
-    return _moment(at), None if step is None else _number(step), None if number is None else _number(number)
+    return _moment(at), None if step is None else _number(step), _measure(number)
 
 
 def _paths_of(value: Iterable[Any]) -> list[str]:
@@ -303,6 +304,19 @@ def _or_none(read: Any, value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
+    number = _finite(value)
+    if not fits(number):
+        raise ValueError
+    return number
+
+
+def _measure(value: Any) -> float | None:
+    """Read a metric. To Airflow's database a number of more than 64 bits is no more than an infinity is."""
+    number = None if value is None else _finite(value)
+    return None if number is None or not fits(number) else number
+
+
+def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
     # What isn't exact in JavaScript isn't kept as if it were.
@@ -358,7 +372,7 @@ def _asset(uri: Any, extra: Any) -> Asset:
 def _is_plain(value: Any, levels: int) -> bool:
     """Tell whether JSON is not too deep, and has no keys that mean something to Airflow."""
     if not isinstance(value, dict | list):
-        return True
+        return not isinstance(value, int | float) or fits(value)
     inner = value.values() if isinstance(value, dict) else value
     is_free = isinstance(value, list) or not any(key.startswith("__") for key in value)
     return levels > 0 and is_free and all(_is_plain(item, levels - 1) for item in inner)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -19,6 +18,7 @@ from airflow_provider_mljobs.jobs.launcher.results import LARGE, cut
 from airflow_provider_mljobs.jobs.references import StageRef
 from airflow_provider_mljobs.jobs.spec import RESULT_PATH
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
+from airflow_provider_mljobs.jobs.xcoms import jsonb_safe, misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,14 +31,15 @@ DEFAULT_MAX_XCOM_BYTES = 1_000_000
 MAX_SUMMARY_BYTES = 4_000_000
 # Snowflake's launcher writes one file for each part of a value.
 MAX_FILES = 1_000
-# Airflow serialises XComs by functions that call themselves, and Python ends such calls.
-MAX_VALUE_DEPTH = 200
-# Unpaired surrogates and NUL break PostgreSQL's JSON, and with it whole Airflow components.
-_UNSAFE = re.compile("[\x00\ud800-\udfff]")
+# As deep as Python's JSON is; XCom takes less, and gets a reference.
+MAX_VALUE_DEPTH = 1_000
 _LONGEST_REPR = 10_000
 _LONGEST_TRACEBACK = 100_000
+# Older launchers write what of the result is JSON beside it, with a suffix.
+_RESULT = PurePosixPath(RESULT_PATH).name
 # The platform stops the other instances when one has failed.
 _STOPPED = 143
+_MAX_EXIT_CODE = 2**31 - 1
 # How Snowflake's older launchers write what is no JSON into their JSON.
 _LOST_VALUE = "Unserializable object: "
 
@@ -49,7 +50,8 @@ class JobResult:
 
     :param success: whether the payload ended without an exception.
     :param value: its return value if that is JSON.
-    :param reference: where the return value is and what it is, if it is no JSON, or too large.
+    :param reference: where the return value is and what it is, if it is no JSON, or none that XCom takes.
+    :param misfit: why XCom doesn't take a value that is JSON.
     :param remote_type: class of the exception that ended the payload.
     :param message: its text.
     :param traceback: the formatted exception with what caused it, as it stands in the log.
@@ -62,6 +64,7 @@ class JobResult:
     success: bool
     value: Any = None
     reference: StageRef | None = None
+    misfit: str = ""
     remote_type: str = ""
     message: str = ""
     traceback: str = ""
@@ -74,6 +77,7 @@ class JobResult:
     def parse(cls, text: str, directory: StagePath, *, max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES) -> JobResult:
         """Read the content of ``mljob_result``, or of the ``mljob_result.json`` that older launchers write.
 
+        A value that Airflow would not give back as it is stays where it is: the result has a reference to it.
         Example: ``JobResult.parse(path.read_text(), stage / "output").value``
 
         :param directory: the stage directory in which the file lies, for the values that lie beside it.
@@ -85,20 +89,26 @@ class JobResult:
             record = read_json(text, "its text", limit=limit, depth=MAX_VALUE_DEPTH)
             with reading("its record"):
                 if "kind" not in record and ("result_type" in record or "exc_type" in record):
-                    return cls._of_old_record(record)
-                if len(text) > max_xcom_bytes and record.get("protocol") is None and record["success"]:
-                    record["protocol"] = _itself(record.get("value"), max_xcom_bytes)
-                return cls._of_record(record, directory)
+                    result, name = cls._of_old_record(record), f"{_RESULT}.json"
+                else:
+                    result, name = cls._of_record(record, directory), _RESULT
+                reason = misfit(result.value) or _excess(text, result.value, max_xcom_bytes)
+                if not reason or not result.success or result.reference is not None:
+                    return result
+                protocol = {"name": "json", "manifest": {"path": name}}
+                itself = _reference(protocol, jsonb_safe(record.get("metadata") or {}), directory)
+                return replace(result, value=None, reference=itself, misfit=reason)
         except UnreadableError as error:
             # Whatever the payload has written there: it runs with its submitter's rights, not with ours.
             raise ResultError(f"The result at {directory} is damaged: {error}") from error
 
     @classmethod
     def _of_record(cls, record: dict[str, Any], directory: StagePath) -> JobResult:
-        metadata, protocol = jsonb_safe(record.get("metadata") or {}), record.get("protocol")
+        written, protocol = record.get("metadata") or {}, record.get("protocol")
+        metadata = jsonb_safe(written)
         circumstances: dict[str, Any] = {
-            "exit_code": _number(metadata.get("exit_code")),
-            "instance": _number(metadata.get("instance")),
+            "exit_code": _number(written.get("exit_code")),
+            "instance": _number(written.get("instance")),
             "git_commit": _text(metadata.get("git_commit")),
             "artifacts": tuple((str(path), int(size)) for path, size in metadata.get("artifacts") or ()),
         }
@@ -234,11 +244,10 @@ def _shortened(traceback: str) -> str:
     return traceback if len(traceback) <= _LONGEST_TRACEBACK else cut(traceback)
 
 
-def _itself(value: Any, max_xcom_bytes: int) -> dict[str, Any] | None:
-    """Return the protocol of a value that is too large for XCom: the result file has it."""
-    if len(json.dumps(value)) <= max_xcom_bytes:
-        return None
-    return {"name": "json", "manifest": {"path": PurePosixPath(RESULT_PATH).name}}
+def _excess(text: str, value: Any, max_xcom_bytes: int) -> str:
+    """Say that a value is too large for XCom; empty if it isn't."""
+    size = len(text) if len(text) <= max_xcom_bytes else len(json.dumps(value))
+    return f"it has {size} bytes, more than {max_xcom_bytes}" if size > max_xcom_bytes else ""
 
 
 def _reference(protocol: dict[str, Any], metadata: dict[str, Any], directory: StagePath) -> StageRef:
@@ -264,23 +273,14 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> int | None:
-    return None if value is None else int(value)
+    """Read an exit code, or the number of an instance."""
+    if value is not None and (not isinstance(value, int) or abs(value) > _MAX_EXIT_CODE):
+        msg = f"{value!a:.100} is no exit code, and no number of an instance"
+        raise ValueError(msg)
+    return value
 
 
 def _moment(value: Any) -> float | None:
     if isinstance(value, str):
         return datetime.fromisoformat(value).timestamp()
     return None if value is None else float(value)
-
-
-def jsonb_safe(value: Any) -> Any:
-    """Return a value that Airflow's database takes: no NaN, no infinity, no NUL, no half surrogates, string keys."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return _UNSAFE.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {str(jsonb_safe(str(key))): jsonb_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonb_safe(item) for item in value]
-    return value

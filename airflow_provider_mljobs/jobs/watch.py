@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS, MIN_UNSEEN_LOOKS
 from airflow_provider_mljobs.jobs.status import WAITING_PHASES, JobStatus, Phase, phase_of
+from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

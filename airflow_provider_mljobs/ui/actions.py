@@ -29,9 +29,9 @@ from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.origin import Origin
 from airflow_provider_mljobs.jobs.rendering import given_environment
-from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.untrusted import read_yaml, reading
+from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
 from airflow_provider_mljobs.taskstates import of_database
 from airflow_provider_mljobs.ui import listing, shown
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_mljobs.facts import DASHBOARD
-from airflow_provider_mljobs.jobs.results import jsonb_safe
 from airflow_provider_mljobs.jobs.status import JobStatus, Phase
+from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

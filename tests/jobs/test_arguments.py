@@ -491,7 +491,7 @@ def test_long_bytes_are_a_file(roundtrip):
 def test_references_are_numbered_once_each(tmp_path):
     """The number is that of the directory to which Snowflake copies their files."""
     first = StageRef(stage_paths=("@d.s.st/a.parquet",), protocol="pandas")
-    second = StageRef(stage_paths=("@d.s.st/b.npy",), protocol="numpy")
+    second = StageRef(stage_paths=("@d.s.st/output/b.npy",), protocol="numpy")
     packed = Arguments.of_function(takes, [[first, {"x": second.to_xcom()}]], {"depth": (first,)})
     document = json.loads(packed.inline)
 

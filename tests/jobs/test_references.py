@@ -17,6 +17,7 @@ from airflow_provider_mljobs.jobs.references import (
     MARKER,
     ReferenceCopy,
     StageRef,
+    argument_reference,
     collect,
     is_reference,
     references_in,
@@ -114,11 +115,53 @@ def test_values_that_are_no_references(value, message):
 
 def test_references_are_found_however_deep():
     """Among arguments, each once, in the order in which they stand there."""
-    arguments = [1, {"a": (MODEL, "text"), "b": [[FRAME.to_xcom()], MODEL.to_xcom()]}]
+    arguments = [1, {"a": (MODEL, "text"), "b": [[FRAME.to_xcom()], MODEL]}]
 
     assert (MODEL, FRAME) == references_in(arguments)
     assert (FRAME, MODEL) == references_in({"first": FRAME, "then": [MODEL, FRAME]})
     assert () == references_in({"stage_paths": ["@a.b.c/d"]})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "payload_0a1b_19000/MLJOB_TRAIN_0_1/output/mljob_result",
+        "jobs/payload_0a1b_MLJOB_TRAIN_0_1/MLJOB_TRAIN_0_1/models/best.bin",
+        "payload_0a1b_19000/MLJOB_TRAIN_0_1/output/instances/3/mljob_extra_0.parquet",
+        "definition_0a1b/NIGHTLY/output/mljob_extra.npy",
+        "somebody/NIGHTLY_1/output/mljob_result.json",
+        "output/mljob_result",
+    ],
+)
+def test_an_object_leads_to_files_of_jobs(path):
+    """What XCom has of a reference is followed to where jobs leave results, ours and those of Snowflake's client."""
+    reference = StageRef(stage_paths=(f"@DB.ML.PAYLOADS/{path}",))
+
+    assert reference == argument_reference(reference.to_xcom())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "secret.pkl",
+        "models/v 1/model.bin",
+        "payload_0a1b_19000/payload.pyz",
+        "payload_0a1b_19000/MLJOB_TRAIN_0_1",
+        "my_payload_x/y/z",
+        "output/a/b.pkl",
+        "no_output/b.pkl",
+    ],
+)
+def test_an_object_leads_nowhere_else(path):
+    """An object that looks like a reference may come out of any data; only a StageRef leads to all files."""
+    reference = StageRef(stage_paths=("@DB.ML.PAYLOADS/output/a", f"@OTHER.ML.PRIVATE/{path}"), protocol="cloudpickle")
+    message = f"The reference leads to @OTHER.ML.PRIVATE/{path}, which no job has written"
+
+    assert reference == argument_reference(reference)
+    with pytest.raises(InvalidJobSpecError, match=re.escape(message)):
+        argument_reference(reference.to_xcom())
+    with pytest.raises(InvalidJobSpecError, match=re.escape(message)):
+        references_in([{"deep": [reference.to_xcom()]}])
 
 
 def test_arguments_may_contain_themselves():

@@ -215,7 +215,7 @@ def test_numbers_of_libraries(job):
     )
 
     reported = job()[1]
-    assert {"single": 0.5, "whole": 7, "array": 2.5, "nan": None, "infinite": None, "large": 1e300} == reported.metrics
+    assert {"single": 0.5, "whole": 7, "array": 2.5, "nan": None, "infinite": None, "large": None} == reported.metrics
     assert [None] == [value for _, _, value in reported.series["nan"]]
     json.dumps(reported.to_json(), allow_nan=False)
 

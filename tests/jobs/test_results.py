@@ -17,7 +17,8 @@ from airflow_provider_mljobs.exceptions import ResultError
 from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
 from airflow_provider_mljobs.jobs.launcher import results as launcher
 from airflow_provider_mljobs.jobs.references import StageRef
-from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult, earliest_failure, jsonb_safe
+from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult, earliest_failure
+from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
 
 DIRECTORY = StagePath.parse("payloads/JOB/output", "stage_name", Identifier("DB"), Identifier("ML"))
 METADATA = {"type": "pandas.DataFrame", "repr": "…"}
@@ -86,6 +87,32 @@ def test_a_value_that_is_too_large_for_xcom_is_a_reference(value, most, is_refer
         )
     else:
         assert (value, None) == (result.value, result.reference)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"__type": "x", "__var": 1}, "its key '__type' is reserved"),
+        ({"a": [{"__mljob_ref__": 1}]}, "its key '__mljob_ref__' is reserved"),
+        ([2**64], "it holds a number of more than 64 bits"),
+    ],
+)
+def test_a_value_that_airflow_would_change_is_a_reference(value, reason):
+    """The result file has it as it was returned, in the form of today's launchers or in that of older ones."""
+    result = JobResult.parse(text(value=value), DIRECTORY)
+    old = JobResult.parse(json.dumps({"success": True, "result_type": "dict", "result": value}), DIRECTORY)
+
+    assert (None, None) == (result.value, old.value)
+    assert reason == result.misfit == old.misfit
+    assert ("@DB.ML.PAYLOADS/JOB/output/mljob_result",) == result.reference.stage_paths
+    assert ("@DB.ML.PAYLOADS/JOB/output/mljob_result.json",) == old.reference.stage_paths
+
+
+@pytest.mark.parametrize("exit_code", ["1e999", "-1e999", "NaN", "0.5", "9" * 30, '"0"'])
+def test_an_exit_code_is_a_whole_number(exit_code):
+    """What no container can end with makes a damaged record, not the success that it may be rounded to."""
+    with pytest.raises(ResultError, match="The record of instance 1 is damaged"):
+        InstanceResult.parse(1, f'{{"exit_code": {exit_code}, "exc": null}}')
 
 
 def test_a_failure_is_an_answer():

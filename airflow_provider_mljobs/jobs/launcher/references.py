@@ -100,8 +100,9 @@ def read_array(files: Sequence[Path]) -> Any:
 
 
 def read_json(files: Sequence[Path]) -> Any:
-    """Read a value that was too large for XCom: the result file has it."""
-    return json.loads(files[0].read_text("utf-8"))["value"]
+    """Read a value that XCom doesn't take: the result file has it, one of an older launcher by another name."""
+    document = json.loads(files[0].read_text("utf-8"))
+    return document["value"] if "value" in document else document["result"]
 
 
 def read_pickle(files: Sequence[Path]) -> Any:
