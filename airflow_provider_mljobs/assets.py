@@ -38,7 +38,7 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
             alias = alias or outlet
     for uri, said in reported.items():
         if alias is not None:
-            events[alias].add(Asset(uri=uri), extra={**extra, **said})
+            _add(events, alias, uri, {**extra, **said}, log)
             continue
         log.warning(
             "Job %s has reported asset %s, which gets no event, being none of the task's outlets. Add it to them, "
@@ -46,6 +46,13 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
             end.facts["job_id"],
             uri,
         )
+
+
+def _add(events: Any, alias: AssetAlias, uri: str, extra: dict[str, Any], log: Any) -> None:
+    try:
+        events[alias].add(Asset(uri=uri), extra=extra)
+    except Exception:
+        log.warning("Asset %s of job %s gets no event.", uri, extra["job_id"], exc_info=True)
 
 
 def extra_of(end: JobEnd) -> dict[str, Any]:
@@ -66,6 +73,6 @@ def _reported(end: JobEnd, log: Any) -> dict[str, Any]:
     for asset in end.watched.get("assets", ()):
         try:
             found[Asset(uri=asset["uri"]).uri] = asset["extra"]
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 (each provider normalises the URIs of its own schemes)
             log.warning("Job %s has reported %r, which can't be an asset: %s", end.facts["job_id"], asset["uri"], error)
     return found

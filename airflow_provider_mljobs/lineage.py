@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 from airflow_provider_mljobs.facts import JobEnd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.providers.openlineage.extractors import OperatorLineage
     from openlineage.client.event_v2 import OutputDataset
 
@@ -58,12 +61,25 @@ def lineage_of(task: MLJobOperator, ti: Any) -> OperatorLineage[Any, Any]:
     if end.facts:
         found.run_facets = _run_facets(end)
         found.outputs = _on_stage(end)
-    # The provider leaves them away where an operator has outputs of its own.
-    ExtractorManager().extract_inlets_and_outlets(found, task, ti)
+    with _unless_bad("the task's inlets and outlets"):
+        # The provider leaves them away where an operator has outputs of its own.
+        ExtractorManager().extract_inlets_and_outlets(found, task, ti)
     known = {(each.namespace, each.name) for each in found.outputs}
-    reported = [_dataset(asset["uri"]) for asset in end.watched.get("assets", ())]
-    found.outputs += [each for each in reported if (each.namespace, each.name) not in known]
+    for asset in end.watched.get("assets", ()):
+        with _unless_bad(asset["uri"]):
+            reported = _dataset(asset["uri"])
+            if (reported.namespace, reported.name) not in known:
+                found.outputs.append(reported)
     return found
+
+
+@contextmanager
+def _unless_bad(what: str) -> Iterator[None]:
+    """Leave out of a task's lineage what can't be a dataset, and nothing else."""
+    try:
+        yield
+    except Exception:  # converters and URIs are other people's
+        logger.warning("OpenLineage gets nothing about %s.", what, exc_info=True)
 
 
 def _run_facets(end: JobEnd) -> dict[str, Any]:

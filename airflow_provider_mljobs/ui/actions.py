@@ -1,7 +1,8 @@
 """What the page asks Snowflake, and does there.
 
-Whoever may edit a task instance's XComs may have named another job, or another connection. So the job's name and its
-COMMENT have to say that it is this task instance's, before anything of it is shown or touched.
+Whoever may edit a task instance's XComs may have named another job, or another connection. So the connection has to be
+the task's before the API server logs in by it, and the job's name and its COMMENT have to say that it is this task
+instance's, before anything of it is shown or touched.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from airflow_provider_mljobs.jobs.untrusted import read_yaml, reading
 from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
 from airflow_provider_mljobs.taskstates import of_database
 from airflow_provider_mljobs.ui import listing, shown
+from airflow_provider_mljobs.ui.connections import connection_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -146,12 +148,20 @@ def _known(task: TaskKey, job_id: str | None = None) -> Known:
     """Return the job of a task instance, which has to be the one that is meant."""
     with create_session() as session:
         row = listing.one(session, task.dag_id, task.run_id, task.task_id, task.map_index)
+        own_conn_id = connection_of(session, task)
     if row is None:
         raise HTTPException(404, f"{task} has no ML job.")
     facts = shown.mapping(row["job"])
     found, snowflake_conn_id = shown.text(facts.get("job_id")), shown.text(facts.get("snowflake_conn_id"))
     if found is None or snowflake_conn_id is None:
         raise HTTPException(409, f"The XCom 'mljob' of {task} isn't what the task has pushed: its job is unknown.")
+    if own_conn_id != snowflake_conn_id:
+        own = "not known to Airflow any more" if own_conn_id is None else repr(own_conn_id)
+        raise HTTPException(
+            409,
+            f"The XCom 'mljob' of {task} names the connection {snowflake_conn_id!r}; that of the task is {own}. Ask "
+            "Snowflake for the job there.",
+        )
     if job_id not in {None, found}:
         raise HTTPException(409, f"By now, the job of {task} is {found}.")
     return Known(

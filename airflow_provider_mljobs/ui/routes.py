@@ -22,7 +22,10 @@ from airflow_provider_mljobs.ui import access, actions, listing, shown
 T = TypeVar("T")
 Limit = Annotated[int, Field(ge=1, le=500)]
 MapIndex = Annotated[int, Field(ge=-1, lt=2**31)]
-Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+# Names in Airflow have at most 250 characters, fully qualified ones in Snowflake three times 257.
+_MAX_CHARACTERS, _MAX_VALUES = 1000, 100
+Text = Annotated[str, Field(max_length=_MAX_CHARACTERS)]
+Name = Annotated[Text, Field(min_length=1, pattern=r"^[^\x00]*$")]
 State = TaskInstanceState | Literal["none", ""]
 
 # Of one task in several runs.
@@ -33,10 +36,14 @@ _LOOKING, _ACTING = ThreadPoolExecutor(4, "mljobs-look"), ThreadPoolExecutor(4, 
 
 
 def is_text(request: Request) -> None:
-    """Refuse a NUL, at which Postgres would stumble."""
-    given = (*request.path_params.values(), *(value for _, value in request.query_params.multi_items()))
-    if any("\0" in str(value) for value in given):
+    """Refuse a NUL, at which Postgres would stumble, and what is longer than any name."""
+    given = [*map(str, request.path_params.values()), *(value for _, value in request.query_params.multi_items())]
+    if any("\0" in value for value in given):
         raise HTTPException(400, "There is a NUL in the request.")
+    if len(given) > _MAX_VALUES or any(len(value) > _MAX_CHARACTERS for value in given):
+        raise HTTPException(
+            400, f"A request has at most {_MAX_VALUES} parameters of at most {_MAX_CHARACTERS} characters each."
+        )
 
 
 def is_json(request: Request) -> None:
@@ -62,7 +69,7 @@ class MeantJob(BaseModel):
     """A job of a task instance, as whoever pressed the button saw it."""
 
     map_index: MapIndex = -1
-    job_id: str
+    job_id: Text
 
 
 class CleanUp(BaseModel):
@@ -73,7 +80,7 @@ class CleanUp(BaseModel):
 
     snowflake_conn_id: Name = "snowflake_default"
     older_than_hours: Annotated[float, Field(ge=0, le=1e6)] = 24
-    stages: list[Name] = []
+    stages: Annotated[list[Name], Field(max_length=_MAX_VALUES)] = []
     schema_name: Annotated[Name | None, Field(alias="schema")] = None
     dry_run: bool = True
 

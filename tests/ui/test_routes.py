@@ -255,7 +255,7 @@ class TestList:
         "params",
         [
             {"limit": 0}, {"limit": 501}, {"limit": "x"}, {"offset": -1}, {"offset": 10**20}, {"state": "bogus"},
-            {"text": "a\0b"}, {"dag_id": "\0"}, {"pool": "\0"},
+            {"text": "a\0b"}, {"dag_id": "\0"}, {"pool": "\0"}, {"text": "x" * 1001}, {"state": ["failed"] * 101},
         ],
         ids=str,
     )  # fmt: skip
@@ -265,6 +265,32 @@ class TestList:
 
         assert 400 == answer.status_code
         assert answer.json()["detail"].endswith(".")
+
+    @pytest.mark.parametrize("name", ["dag_id", "run_id", "task_id"])
+    @pytest.mark.parametrize("what", ["specification", "usage", "cancel", "drop"])
+    def test_long_names(self, visitor, name, what):
+        """Nothing in Airflow has a name of more than 1000 characters, so nothing is looked for."""
+        place = {"dag_id": "recommender", "run_id": "r", "task_id": "train", name: "x" * 1001}
+        path = "dags/{dag_id}/runs/{run_id}/tasks/{task_id}/".format(**place) + what
+        answer = visitor("admin").get(path) if what in {"specification", "usage"} else visitor("admin").post(path)
+
+        assert 400 == answer.status_code
+        assert "at most 1000 characters" in answer.json()["detail"]
+
+    @pytest.mark.parametrize(
+        "body", [{"job_id": "x" * 1001}, {"job_id": "a", "map_index": 2**31}], ids=["name", "index"]
+    )
+    def test_long_names_in_a_body(self, visitor, body):
+        """The same holds for the job that a button is pressed for."""
+        answer = visitor("admin").post("dags/recommender/runs/r/tasks/train/cancel", **body)
+
+        assert 400 == answer.status_code
+
+    def test_many_stages(self, visitor):
+        """Clean-up takes some stages at once, not any number."""
+        answer = visitor("admin").post("clean-up", stages=["@a.b.c"] * 101)
+
+        assert 400 == answer.status_code
 
     def test_filter_values(self, visitor):
         """What there is to choose from."""

@@ -6,11 +6,13 @@ from datetime import datetime
 import pytest
 import yaml
 from airflow.models.log import Log
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.sdk import DAG
 from airflow.utils.session import create_session
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.identity import role_tag
@@ -111,6 +113,12 @@ class Submitted:
     def post(self, visitor, action, index=-1, **body):
         """Press a button."""
         return visitor.post(f"{self.path}/{action}", **{"map_index": index, "job_id": self.job_id(index), **body})
+
+
+def forget_rendered_fields():
+    """Remove what Airflow keeps of the newest runs only."""
+    with create_session() as session:
+        session.execute(delete(RenderedTaskInstanceFields))
 
 
 @pytest.fixture
@@ -241,16 +249,53 @@ class TestForgedXComs:
         assert {name: "RUNNING"} == submitted.statuses()
         assert all("[mljobs] deployment" in detail(answer) for answer in answers)
 
+    @pytest.mark.parametrize("connection", ["elsewhere", "nobodys", "", 7, None])
+    def test_connection(self, airflow, user, submitted, monkeypatch, connection):
+        """The API server logs in by the task's connection only, whatever other one the XCom names."""
+        monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
+        submitted.forge(snowflake_conn_id=connection)
+        airflow.snowflake.statements.clear()
+        answers = [submitted.post(user, action) for action in ("cancel", "drop")]
+        answers += [user.get(f"{submitted.path}/{what}") for what in ("specification", "usage")]
+
+        assert [409] * 4 == [answer.status_code for answer in answers]
+        assert all(map(detail, answers))
+        assert [] == airflow.snowflake.statements.matching("")
+
+    @pytest.mark.parametrize("is_mapped", [False, True], ids=["task", "mapped"])
+    def test_an_old_run(self, airflow, user, is_mapped):
+        """Of runs whose rendered fields Airflow keeps no more, the DAG in its version names the connection."""
+        settings = {"mapped": 1, "snowflake_conn_id": "snowflake_default"} if is_mapped else {}
+        submitted, index = Submitted(airflow, **settings), 0 if is_mapped else -1
+        forget_rendered_fields()
+        answer = user.get(f"{submitted.path}/specification", map_index=index)
+
+        assert 200 == answer.status_code
+
+    def test_an_old_run_of_a_template(self, airflow, user):
+        """A connection that was a template is known no more then, and nobody logs in by a guess."""
+        with create_session() as session:
+            # Airflow writes a DAG that has changed again after half a minute.
+            session.execute(delete(SerializedDagModel))
+        submitted = Submitted(airflow, snowflake_conn_id="{{ 'snowflake_default' }}")
+        before = submitted.post(user, "cancel")
+        forget_rendered_fields()
+        after = submitted.post(user, "cancel")
+
+        assert [200, 409] == [before.status_code, after.status_code]
+        assert "not known to Airflow any more" in detail(after)
+
     @pytest.mark.parametrize(
         ("connection", "expected"),
-        [("nobodys", 502), ("elsewhere", 409), ("wrong_password", 502), (7, 409), (None, 409)],
+        [("{}", 409), ("postgres://somebody:hunter2@127.0.0.1:1/x", 409), ({"password": "hunter2"}, 502)],
+        ids=["empty", "elsewhere", "wrong password"],
     )
-    def test_connection(self, airflow, user, submitted, monkeypatch, connection, expected):
-        """A connection that isn't there, or isn't to Snowflake, or doesn't let us in; no password is told."""
-        parts = json.loads(airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
-        monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", "postgres://somebody:hunter2@127.0.0.1:1/x")
-        monkeypatch.setenv("AIRFLOW_CONN_WRONG_PASSWORD", json.dumps({**parts, "password": "hunter2"}))
-        submitted.forge(snowflake_conn_id=connection)
+    def test_broken_connection(self, airflow, user, submitted, monkeypatch, connection, expected):
+        """A connection that is none to Snowflake, or doesn't let us in, is said in a sentence without a password."""
+        if isinstance(connection, dict):
+            parts = json.loads(airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
+            connection = json.dumps({**parts, **connection})
+        monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_DEFAULT", connection)
         answer = submitted.post(user, "cancel")
 
         assert (expected, {"RUNNING"}) == (answer.status_code, set(submitted.statuses().values()))
