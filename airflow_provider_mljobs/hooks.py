@@ -21,7 +21,7 @@ from airflow_provider_mljobs.gateway.watcher import DEFAULT_LOG_STATEMENTS_PER_M
 from airflow_provider_mljobs.identity import role_tag, shortened
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.references import StageRef
+from airflow_provider_mljobs.jobs.references import StageRef, argument_reference
 from airflow_provider_mljobs.settings import deployment, result_retention
 from airflow_provider_mljobs.taskstates import of_api
 
@@ -234,19 +234,24 @@ class MLJobHook(SnowflakeHook):
         A pickle is only loaded where the deployment has set ``[mljobs] allow_pickle = True``: it can run any code.
 
         :param reference: what a job has returned, or what XCom has of it.
-        :param max_bytes: the most to download; ``None`` for no limit.
+        :param max_bytes: the most to download, and the most that the value may take when it is read; ``None`` for no
+            limit.
         :raises ResultError: if the value can't be loaded; the message says what to do.
         """
         allowed = conf.getboolean("mljobs", "allow_pickle", fallback=False)
-        found = StageRef.from_xcom(reference)
+        found = argument_reference(reference)
         return open_reference(self.client.connection, found, allow_pickle=allowed, max_bytes=max_bytes)
 
-    def download(self, reference: StageRef | Mapping[str, Any], directory: str | PathLike[str]) -> list[Path]:
+    def download(
+        self, reference: StageRef | Mapping[str, Any], directory: str | PathLike[str], *, overwrite: bool = False
+    ) -> list[Path]:
         """Download the files of a reference into an existing directory, and return where they are now.
 
-        :raises ResultError: if a file isn't there.
+        :param overwrite: whether files and links of the same names are replaced.
+        :raises ResultError: if a file isn't there, or would replace another one.
         """
-        return download_reference(self.client.connection, StageRef.from_xcom(reference), Path(directory))
+        files = argument_reference(reference)
+        return download_reference(self.client.connection, files, Path(directory), overwrite=overwrite)
 
     def cancel(self, job: QualifiedName) -> None:
         """Stop a job; its service stays until it is dropped."""

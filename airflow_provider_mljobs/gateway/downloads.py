@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_mljobs.exceptions import GatewayError, ResultError
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.unpacked import unpacked_bytes
 from airflow_provider_mljobs.jobs.launcher.references import load, version_problem
 from airflow_provider_mljobs.jobs.launcher.results import LARGE, OWN_FILES, SUMMARY
 from airflow_provider_mljobs.jobs.references import StageRef, collect
@@ -214,23 +216,33 @@ def copy_references(connection: Connection, references: Sequence[StageRef], dire
 
 
 def download_reference(
-    connection: Connection, reference: StageRef, directory: Path, *, max_bytes: int | None = None
+    connection: Connection,
+    reference: StageRef,
+    directory: Path,
+    *,
+    max_bytes: int | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
-    """Download the files of a reference and return where they are now.
+    """Download the files of a reference and return where they are now. A file is there when all of it is.
 
     Example: ``download_reference(connection, StageRef.from_xcom(ti.xcom_pull("train")), Path("/data"))``
 
     :param directory: an existing directory.
     :param max_bytes: the most to download; ``None`` for no limit.
-    :raises ResultError: if a file isn't there, or all of them are larger than that.
+    :param overwrite: whether files and links of the same names are replaced.
+    :raises ResultError: if a file isn't there, all of them are larger than that, or one would replace another.
     """
+    for name in reference.names:
+        _refuse_to_replace(directory / name, overwrite=overwrite)
     sizes = [_size(connection, file) for file in reference.paths]
     if max_bytes is not None and sum(sizes) > max_bytes:
-        raise ResultError(
-            f"{', '.join(reference.stage_paths)}: {sum(sizes)} bytes, of which at most {max_bytes} may be downloaded. "
-            "Pass the reference to a @task.mljob, which gets the value without the worker, or raise max_bytes."
-        )
-    return [_download(connection, file, directory) for file in reference.paths]
+        raise _too_large(reference, f"{sum(sizes)} bytes, of which at most {max_bytes} may be downloaded")
+    paths = []
+    for file in reference.paths:
+        with tempfile.TemporaryDirectory(prefix="mljob-") as local:
+            path = _download(connection, file, Path(local))
+            paths.append(_put(path, directory / file.name, overwrite=overwrite))
+    return paths
 
 
 def open_reference(
@@ -241,7 +253,7 @@ def open_reference(
     Example: ``open_reference(connection, StageRef.from_xcom(ti.xcom_pull("train")))``
 
     :param allow_pickle: whether the value may be a pickle, which can run any code when it is loaded.
-    :param max_bytes: the most to download; ``None`` for no limit.
+    :param max_bytes: the most to download, and the most that the value may take when it is read; ``None`` for no limit.
     :raises ResultError: if the value can't be loaded; the message says what to do.
     """
     named = f"The value of type {reference.type} at {', '.join(reference.stage_paths)}"
@@ -250,6 +262,8 @@ def open_reference(
             _refuse_pickle(reference, named, allow_pickle=allow_pickle)
         with tempfile.TemporaryDirectory(prefix="mljob-") as local:
             files = download_reference(connection, reference, Path(local), max_bytes=max_bytes)
+            if max_bytes is not None:
+                _refuse_larger(reference, files, max_bytes)
             if reference.protocol == "file":
                 contents = [file.read_bytes() for file in files]
                 return contents[0] if len(contents) == 1 else contents
@@ -343,6 +357,39 @@ def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
                 raise
             raise _gone(file) from error
         return Path(shutil.move(Path(local, file.name), directory / file.name))
+
+
+def _put(path: Path, target: Path, *, overwrite: bool) -> Path:
+    """Move a file to its place in one step, from another file system, too."""
+    handle, part = tempfile.mkstemp(prefix=".mljob-", dir=target.parent)
+    os.close(handle)
+    try:
+        shutil.move(path, part)
+        _refuse_to_replace(target, overwrite=overwrite)
+        Path(part).replace(target)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    return target
+
+
+def _refuse_to_replace(target: Path, *, overwrite: bool) -> None:
+    if target.is_dir() and not target.is_symlink():
+        raise ResultError(f"{target} is a directory, which no file replaces. Download to another one.")
+    if os.path.lexists(target) and not overwrite:
+        raise ResultError(f"{target} exists already. Download to another directory, or pass overwrite=True.")
+
+
+def _refuse_larger(reference: StageRef, files: Sequence[Path], max_bytes: int) -> None:
+    size = unpacked_bytes(reference.protocol, files, max_bytes)
+    if size > max_bytes:
+        raise _too_large(reference, f"at least {size} bytes once it is read, of which at most {max_bytes} are allowed")
+
+
+def _too_large(reference: StageRef, reason: str) -> ResultError:
+    return ResultError(
+        f"{', '.join(reference.stage_paths)}: {reason}. Pass the reference to a @task.mljob, which gets the value "
+        "without the worker, or raise max_bytes."
+    )
 
 
 def _text(connection: Connection, file: StagePath, most: int) -> str:

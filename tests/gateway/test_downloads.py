@@ -457,6 +457,53 @@ def test_large_files_are_not_downloaded(connection, directory, leave, tmp_path):
         open_reference(connection, reference, max_bytes=9)
 
 
+def test_values_that_grow_when_they_are_read(connection, directory, leave):
+    """A limit holds for the value, too: a compressed file may stand for any number of bytes."""
+    leave(
+        {
+            "bomb.parquet": parquet(pa.table({"a": ["x" * 100_000] * 1_000})),
+            "one.parquet": parquet(pa.table({"a": [1]})),
+        }
+    )
+    bomb = reference_to(directory / "bomb.parquet", protocol="pandas")
+    one = reference_to(directory / "one.parquet", protocol="pandas")
+
+    assert [1] == open_reference(connection, one, max_bytes=1_000_000)["a"].tolist()
+    with pytest.raises(ResultError, match=r"at least \d+ bytes once it is read, of which at most 1000000 are allowed"):
+        open_reference(connection, bomb, max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("other", ["file", "link", "broken link"])
+def test_files_are_replaced_on_request(connection, directory, leave, tmp_path, other):
+    """What stands in the way stays, and what a link leads to is never written to."""
+    leave({"model.bin": "new"})
+    reference, target, elsewhere = reference_to(directory / "model.bin"), tmp_path / "model.bin", tmp_path / "elsewhere"
+    if other == "file":
+        target.write_text("old")
+    else:
+        target.symlink_to(elsewhere)
+    if other == "link":
+        elsewhere.write_text("precious")
+    with pytest.raises(ResultError, match=re.escape(f"{target} exists already.")):
+        download_reference(connection, reference, tmp_path)
+
+    assert other != "file" or target.read_text() == "old"
+    assert [target] == download_reference(connection, reference, tmp_path, overwrite=True)
+    assert ("new", False) == (target.read_text(), target.is_symlink())
+    assert ["precious"] * (other == "link") == [path.read_text() for path in tmp_path.iterdir() if path != target]
+
+
+def test_directories_are_not_replaced(connection, directory, leave, tmp_path):
+    """A directory of the same name is an error, and nothing goes into it."""
+    leave({"model.bin": "new"})
+    (tmp_path / "model.bin").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(ResultError, match="is a directory, which no file replaces"):
+            download_reference(connection, reference_to(directory / "model.bin"), tmp_path, overwrite=overwrite)
+
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_files_that_are_gone(connection, directory, leave):
     """Also where a longer name is there."""
     leave({"model.bin.json": "2"})
