@@ -9,11 +9,7 @@ choosing task's job has come to be and names the payload. ARCHITECTURE.md has th
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import logging
-import os
 import re
 import tempfile
 import time
@@ -30,13 +26,14 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import directory_of
+from airflow_provider_mljobs.gateway.locks import locked
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.origin import TASKS_JOB
 from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Set as AbstractSet
+    from collections.abc import Callable, Collection, Mapping, Set as AbstractSet
     from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -53,8 +50,9 @@ _UPLOADED = re.compile(rf"(?P<directory>{PREFIX}[0-9a-f]+_(?P<generation>\d+))/{
 # A job's own payload bears its name in place of a generation, and names don't begin with digits.
 _OWN = re.compile(rf"{PREFIX}[0-9a-f]+_\D.*")
 _ARCHIVES = f".*/{ARCHIVE.replace('.', '[.]')}"
-_LOCKS = 64
 _LOOK_AGAIN_SECONDS = 0.5
+# As long as uploads take; two at once do no harm.
+LOCK_SECONDS = 120.0
 
 
 class Payloads:
@@ -63,14 +61,21 @@ class Payloads:
     :param connection: where statements run.
     :param grace: length of a period in seconds; 0 gives each job a payload of its own, which its clean-up removes.
     :param clock: returns seconds since the epoch.
+    :param lock_seconds: for how long to wait while another process of this machine uploads.
     """
 
     def __init__(
-        self, connection: Connection, *, grace: float = DEFAULT_GRACE_SECONDS, clock: Callable[[], float] = time.time
+        self,
+        connection: Connection,
+        *,
+        grace: float = DEFAULT_GRACE_SECONDS,
+        clock: Callable[[], float] = time.time,
+        lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         self._connection = connection
         self._grace = grace
         self._clock = clock
+        self._lock_seconds = lock_seconds
 
     def upload(self, stage: StagePath, payload: Payload, job: Identifier, *, patience: float = 0.0) -> StagePath:
         """Return the directory on the stage in which the payload lies; upload it unless it is there.
@@ -90,7 +95,7 @@ class Payloads:
             return found
         directory = stage / f"{PREFIX}{payload.digest}_{self._period}"
         # Whoever starts at the same moment on the same machine waits here and finds it.
-        with _locked(str(directory)):
+        with locked(str(directory), f"the upload to {directory}", self._lock_seconds):
             found = self._find(stage, payload)
             if found is not None:
                 return found
@@ -232,18 +237,3 @@ def put(connection: Connection, content: bytes, file: StagePath) -> None:
         path = Path(local, file.name)
         path.write_bytes(content)
         connection.rows(statements.put(path, file.parent))
-
-
-@contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Hold a lock among the processes and threads of this machine, if it lets us; it only saves uploads."""
-    # A fixed number of files, so that none has to be removed, which a lock can't be safely.
-    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % _LOCKS
-    directory = Path(tempfile.gettempdir(), f"mljobs-{os.getuid()}")
-    with contextlib.ExitStack() as held:
-        try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            fcntl.flock(held.enter_context((directory / f"{number}.lock").open("ab")), fcntl.LOCK_EX)
-        except OSError as error:
-            logger.debug("Going on without a lock in %s: %s", directory, error)
-        yield

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import logging
 import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +12,7 @@ import pytest
 
 from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
 from airflow_provider_mljobs.exceptions import GatewayError
-from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway import locks, statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of
@@ -222,13 +224,97 @@ def test_tasks_that_start_together_upload_once(server, connect):
     assert 1 == len(server.statements.matching("PUT"))
 
 
-def test_without_a_place_for_locks(connect, tmp_path, monkeypatch):
-    """They only save uploads, so none is no reason to fail."""
+def test_an_upload_waits_no_longer_than_its_limit(connect, tmp_path, monkeypatch, caplog):
+    """The task's log says what it waits for and how long at most; then it uploads as well, which does no harm."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / f"mljobs-{os.getuid()}").write_text("in the way")
-    place = Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE).upload(STAGE, PAYLOAD, Identifier("A"))
+    caplog.set_level(logging.INFO, logger=locks.__name__)
+    payloads = Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE, lock_seconds=0.3)
+    directory = f"{STAGE}/payload_{PAYLOAD.digest}_5"
+    with locks.locked(directory, "the test", 0.0):
+        place = payloads.upload(STAGE, PAYLOAD, Identifier("A"))
 
-    assert f"{STAGE}/payload_{PAYLOAD.digest}_5" == str(place)
+    (lock,) = (tmp_path / f"mljobs-{os.geteuid()}").iterdir()
+    assert directory == str(place)
+    assert [
+        f"Waiting for the upload to {directory} by another process of this machine, at most 0.3 s (lock: {lock}).",
+        f"Another process of this machine still holds {lock}, after 0.3 s; continuing without the lock.",
+    ] == caplog.messages
+
+
+class TestUnsafePlace:
+    """A directory for locks that anybody could have made is not used: no link in it is followed, nothing fails."""
+
+    @pytest.fixture
+    def upload(self, connect, tmp_path, monkeypatch, caplog):
+        """Upload with the directory for locks below this path, and return what the log says."""
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+        def upload():
+            place = Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE).upload(STAGE, PAYLOAD, Identifier("A"))
+
+            assert f"{STAGE}/payload_{PAYLOAD.digest}_5" == str(place)
+            return "\n".join(caplog.messages)
+
+        return upload
+
+    @pytest.fixture
+    def directory(self, tmp_path):
+        """The path of the directory for locks, which isn't there yet."""
+        return tmp_path / f"mljobs-{os.geteuid()}"
+
+    def test_nothing_to_say_about_a_safe_one(self, upload, directory):
+        """It is made for this user alone."""
+        assert "" == upload()
+        assert 0o700 == stat.S_IMODE(directory.stat().st_mode)
+
+    def test_a_file_in_its_place(self, upload, directory):
+        """Locks only save uploads, so none is no reason to fail."""
+        directory.write_text("in the way")
+
+        assert f"Continuing without a lock for the upload to {STAGE}/" in upload()
+
+    def test_a_link_in_its_place(self, upload, directory, tmp_path):
+        """What it leads to stays as it is."""
+        target = tmp_path / "target"
+        target.mkdir(mode=0o700)
+        directory.symlink_to(target)
+
+        assert "Continuing without a lock" in upload()
+        assert [] == list(target.iterdir())
+
+    def test_a_directory_that_others_can_write_to(self, upload, directory):
+        """The message says whose it is, and what to do."""
+        directory.mkdir()
+        directory.chmod(0o777)
+
+        assert "with mode 0777, not to this user alone (0700). Remove it, or set TMPDIR" in upload()
+        assert [] == list(directory.iterdir())
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another user's")
+    def test_a_directory_of_another_user(self, upload, directory):
+        """Its mode doesn't matter then."""
+        directory.mkdir(mode=0o700)
+        os.chown(directory, 12345, 12345)
+
+        assert f"{directory} belongs to user 12345" in upload()
+        assert [] == list(directory.iterdir())
+
+    def test_a_link_in_place_of_a_lock(self, upload, directory, tmp_path):
+        """Not even in a directory of our own."""
+        directory.mkdir(mode=0o700)
+        for number in range(64):
+            (directory / f"{number}.lock").symlink_to(tmp_path / "target")
+
+        assert "Continuing without a lock" in upload()
+        assert not (tmp_path / "target").exists()
+
+    def test_a_pipe_in_place_of_a_lock(self, upload, directory):
+        """Nobody writes to it, and nobody waits for that."""
+        directory.mkdir(mode=0o700)
+        for number in range(64):
+            os.mkfifo(directory / f"{number}.lock")
+
+        assert "" == upload()
 
 
 def test_patient_tasks_leave_the_upload_to_another_machine(server, connect):
