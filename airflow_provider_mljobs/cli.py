@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.cli.simple_table import AirflowConsole
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.cli import suppress_logs_and_warning
+from rich.markup import escape
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError, UnreadableError
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Request
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.identity import role_tag
+from airflow_provider_mljobs.jobs.credentials import starred
+from airflow_provider_mljobs.jobs.logs import printable
 from airflow_provider_mljobs.jobs.status import JobStatus
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict
@@ -31,8 +34,8 @@ from airflow_provider_mljobs.taskstates import of_database
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator
-    from typing import NoReturn
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import NoReturn, TextIO
 
     from airflow_provider_mljobs.gateway.collector import Item
     from airflow_provider_mljobs.gateway.following import Report
@@ -83,7 +86,7 @@ def _as_server() -> Iterator[None]:
 
 
 def _exit(message: str, code: int = _FAILURE) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr)
+    _print(starred(" ".join(message.split())), sys.stderr)
     raise SystemExit(code)
 
 
@@ -91,17 +94,17 @@ def _exit(message: str, code: int = _FAILURE) -> NoReturn:
 def list_jobs(args: Namespace, hook: MLJobHook) -> None:
     """List jobs, the newest last."""
     rows = [row for row in hook.list(args.prefix, _schema(args, hook)) if args.state in {None, row["status"]}]
-    AirflowConsole().print_as(
-        sorted(rows, key=lambda row: row["created_on"]),
-        args.output,
-        lambda row: {
+    listed = (
+        {
             "job_id": f"{row['database_name']}.{row['schema_name']}.{row['name']}",
             "status": row["status"],
             "compute_pool": row["compute_pool"],
             "created_on": row["created_on"].isoformat(timespec="seconds"),
             "task": _task(row["comment"]),
-        },
+        }
+        for row in sorted(rows, key=lambda row: row["created_on"])
     )
+    _print_rows(listed, args.output)
 
 
 @_command
@@ -116,10 +119,9 @@ def describe_job(args: Namespace, hook: MLJobHook) -> None:
         _print_value(found, args.output)
         return
     containers = found.pop("containers")
-    console = AirflowConsole()
-    console.print_as([{"property": name, "value": value} for name, value in found.items()], args.output)
+    _print_rows(({"property": name, "value": value} for name, value in found.items()), args.output)
     shown = ("instance_id", "name", "status", "message", "last_exit_code", "started")
-    console.print_as([{name: container[name] for name in shown} for container in containers], args.output)
+    _print_rows(({name: container[name] for name in shown} for container in containers), args.output)
 
 
 @_command
@@ -132,7 +134,7 @@ def logs_job(args: Namespace, hook: MLJobHook) -> None:
         _exit(f"Job {job} has no such container.")
     if not args.follow:
         if text := hook.client.read(chosen):
-            print(text)
+            _print(starred(text))
         return
     labels = tuple(source.label for source in chosen)
     event = _follow(hook, job, lambda line: _print_line(line, labels))
@@ -170,11 +172,11 @@ def gc_jobs(args: Namespace, hook: MLJobHook) -> None:
         dry_run=args.dry_run,
         task_states=of_database,
     )
-    AirflowConsole().print_as(list(found.items), args.output, _collected)
+    _print_rows(map(_collected, found.items), args.output)
     sys.stdout.flush()
-    print(found.summary, file=sys.stderr)
+    _print(found.summary, sys.stderr)
     for item in found.errors:
-        print(" ".join(str(item).split()), file=sys.stderr)
+        _print(" ".join(str(item).split()), sys.stderr)
     if found.errors:
         raise SystemExit(_FAILURE)
 
@@ -185,10 +187,10 @@ def cancel_job(args: Namespace, hook: MLJobHook) -> None:
     job = hook.job(args.job)
     status = hook.status(job)
     if status.is_terminal:
-        print(f"Job {job} ended {status} already.")
+        _print(f"Job {job} ended {status} already.")
         return
     hook.cancel(job)
-    print(f"Cancelled job {job}.")
+    _print(f"Cancelled job {job}.")
 
 
 @_command
@@ -199,7 +201,7 @@ def drop_job(args: Namespace, hook: MLJobHook) -> None:
     if not status.is_terminal and not args.force:
         _exit(f"Job {job} is {status}: cancel it first, or pass --force.")
     hook.drop(job)
-    print(f"Dropped job {job}.")
+    _print(f"Dropped job {job}.")
 
 
 def _schema(args: Namespace, hook: MLJobHook) -> QualifiedName | None:
@@ -234,7 +236,7 @@ def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) ->
         while True:
             match reports.get():
                 case Note(text):
-                    print(text, file=sys.stderr)
+                    _print(text, sys.stderr)
                 case Output(lines):
                     for line in lines:
                         show(line)
@@ -250,16 +252,38 @@ def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) ->
 def _print_line(line: str, labels: tuple[str, ...]) -> None:
     """Print a line of one of the containers that were asked for."""
     if line.startswith(labels):
-        print(line)
+        _print(starred(line))
+
+
+def _print(text: str, file: TextIO | None = None) -> None:
+    """Print a text; what jobs and strangers have written in it gives the terminal no commands."""
+    print(printable(text), file=file)
 
 
 def _print_value(value: Any, output: str) -> None:
-    if output == "yaml":
-        import yaml
+    if output != "yaml":
+        _print(json.dumps(value, indent=2, ensure_ascii=False))
+        return
+    import yaml
 
-        print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), end="")
-    else:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    # YAML calls some characters printable that no terminal should get, and has escapes of its own for these.
+    print(text if text == printable(text) else yaml.safe_dump(value, sort_keys=False), end="")
+
+
+def _print_rows(rows: Iterable[Mapping[str, Any]], output: str) -> None:
+    """Print rows by Airflow's console; its JSON and YAML are ASCII."""
+    cells = [{name: _cell(value, output) for name, value in row.items()} for row in rows]
+    AirflowConsole(emoji=False).print_as(cells, output)
+
+
+def _cell(value: Any, output: str) -> Any:
+    """Return a value as a cell of a table has it: one line, in which Airflow's console finds no markup."""
+    if output not in {"table", "plain"} or value is None:
+        return value
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = printable(text).replace("\n", "\\n")
+    return escape(text) if output == "table" else text
 
 
 def _task(comment: str | None) -> str:

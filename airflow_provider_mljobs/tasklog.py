@@ -12,7 +12,7 @@ from airflow_provider_mljobs.alarms import held_back
 from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.facts import WATCHED, keep
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Secrets
-from airflow_provider_mljobs.jobs.logs import blocks
+from airflow_provider_mljobs.jobs.logs import blocks, printable
 from airflow_provider_mljobs.links import RayDashboardLink, dashboard
 from airflow_provider_mljobs.masking import Mask, secrets, star
 
@@ -62,9 +62,9 @@ class TaskLog:
     def _take(self, report: Report) -> None:
         match report:
             case Note(text, is_warning=True):
-                self._log.warning("%s", self.mask(text))
+                self._log.warning("%s", printable(self.mask(text)))
             case Note(text):
-                self._log.info("%s", self.mask(text))
+                self._log.info("%s", printable(self.mask(text)))
             case Secrets(environment):
                 self.mask.learn(environment)
             case Output(lines, state):

@@ -459,3 +459,79 @@ def test_every_command_is_there():
 
     names = [command.func.__name__ for command in group.subcommands]
     assert [] == [name for name in names if not callable(getattr(cli, name, None))]
+
+
+TRICKS = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e[bold red]x[/] [link=https://evil.example]y[/link] :boom:"
+COMMANDS = ("\x1b", "\x07", "\x9b", "\u202e")
+
+
+def trick():
+    """Print and return what a terminal would obey; half of a character can't even be printed."""
+    tricks = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e[bold red]x[/] [link=https://evil.example]y[/link] :boom:"
+    print(tricks)
+    return {tricks: [tricks, "\ud800"]}
+
+
+def trick_and_fail():
+    """Raise it."""
+    raise ValueError("\x1b[2J\x1b]0;title\x07\x9b31m\u202e[bold red]x[/] [link=https://evil.example]y[/link] :boom:")
+
+
+class TestTerminal:
+    """Words of jobs and strangers give the terminal no commands and the tables no markup, whatever is printed how."""
+
+    @pytest.mark.parametrize("output", ["table", "plain", "json", "yaml"])
+    @pytest.mark.parametrize("command", [("list",), ("describe", "MLJOB_A")], ids=" ".join)
+    def test_comments(self, mljobs, command, output):
+        """Anybody who may create a service writes a COMMENT."""
+        submit("MLJOB_A", talk, wait_for="DONE", comment=f"{TRICKS}\nMLJOB_FAKE DONE")
+
+        code, shown, told = mljobs(*command, "-o", output)
+
+        assert 0 == code
+        assert [] == [character for character in COMMANDS if character in shown + told]
+        assert [] == [line for line in shown.splitlines() if line.startswith("MLJOB_FAKE")]
+        # A narrow table breaks lines.
+        assert "[boldred]x[/][link=https://evil.example]y[/link]:boom:" in "".join(shown.split()).replace("|", "")
+
+    @pytest.mark.parametrize("follow", [(), ("-f",)])
+    def test_logs(self, mljobs, follow):
+        """Lines are shown as a log shows them."""
+        submit("MLJOB_A", trick, wait_for="DONE")
+
+        code, shown, told = mljobs("logs", *follow, "MLJOB_A")
+
+        assert 0 == code
+        assert [] == [character for character in COMMANDS if character in shown + told]
+        assert "[bold red]x[/] [link=https://evil.example]y[/link] :boom:" in shown
+
+    @pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+    def test_results(self, mljobs, output, load):
+        """The value is the same when it is read again."""
+        submit("MLJOB_A", trick, wait_for="DONE")
+
+        code, shown, _ = mljobs("result", "MLJOB_A", "-o", output)
+
+        assert 0 == code
+        assert [] == [character for character in COMMANDS if character in shown]
+        assert [TRICKS] == list(load(shown))
+        assert TRICKS == load(shown)[TRICKS][0]
+
+    def test_errors(self, mljobs):
+        """The exception of a payload has the payload's words."""
+        submit("MLJOB_A", trick_and_fail, wait_for="FAILED")
+
+        code, _, told = mljobs("result", "MLJOB_A")
+
+        assert 1 == code
+        assert [] == [character for character in COMMANDS if character in told]
+        assert r"ValueError: \u001b[2J" in told
+
+
+def test_the_error_of_a_task_gives_no_commands(airflow):
+    """Airflow writes it to a terminal as well: `airflow dags test`."""
+    run = airflow.run_task(
+        lambda: MLJobOperator(task_id="job", source=trick_and_fail, compute_pool=POOL, stage_name=STAGE)
+    )
+
+    assert [] == [character for character in COMMANDS if character in f"{run.errors['job']}{run.errors['job'].args}"]

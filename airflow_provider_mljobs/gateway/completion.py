@@ -154,11 +154,11 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
 
 
 def _masked(error: MLJobError, mask: Callable[[str], str]) -> MLJobError:
-    """Star secrets in all that an error says: the last lines of a log, and the words of the payload's exception."""
-    error.args = tuple(mask(value) if type(value) is str else value for value in error.args)
+    """Star secrets in all that an error says, and write out what a terminal would obey: it has the payload's words."""
+    error.args = tuple(logs.printable(mask(value)) if type(value) is str else value for value in error.args)
     for name, value in vars(error).items():
         if type(value) is str:
-            setattr(error, name, mask(value))
+            setattr(error, name, logs.printable(mask(value)))
     return error
 
 

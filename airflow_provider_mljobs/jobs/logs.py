@@ -18,6 +18,9 @@ _TAIL_BYTES = 8 * 1024
 # Colours, cursor movements, titles of windows: ECMA-48's control sequences, strings and single escapes.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|[P^_X\]].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x80-\x9f]")
+# What a terminal obeys in place of showing it, also the order in which it shows letters; and halves of characters,
+# which it can't be sent. Line feeds and tabs may stay.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def readable(line: str) -> str:
@@ -25,6 +28,11 @@ def readable(line: str) -> str:
     plain = _ESCAPES.sub("", line)
     drawn = [part for part in plain.split("\r") if part.strip()]
     return _CONTROLS.sub("", drawn[-1] if drawn else "").rstrip()
+
+
+def printable(text: str) -> str:
+    r"""Return a text for a terminal: what this would obey is written out as ``\u001b``, which JSON reads alike."""
+    return _COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def between_banners(log: str) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from airflow_provider_mljobs.jobs.logs import between_banners, blocks, readable, tail, without_banners
+from airflow_provider_mljobs.jobs.logs import between_banners, blocks, printable, readable, tail, without_banners
 
 LINE = "-" * 32
 START, END = f"{LINE}\nML job started\n{LINE}\n", f"{LINE}\nML job finished\n{LINE}\n"
@@ -124,3 +124,18 @@ def test_people_read_a_log_without_banners(log, expected):
 def test_the_last_banner_of_a_log_needs_no_line_feed():
     """A log may come without its last one."""
     assert "hello" == without_banners(f"{START}hello\n{END}".rstrip("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain\ttext\nof two lines, with ünïcödé ✓", "plain\ttext\nof two lines, with ünïcödé ✓"),
+        ("\x1b[31mred", r"\u001b[31mred"),
+        ("\x9b31m\x7f\x00", r"\u009b31m\u007f\u0000"),
+        ("user\u202etxt.exe\u2066", r"user\u202etxt.exe\u2066"),
+        ("half \ud800", r"half \ud800"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_written_out(text, expected):
+    """In the form that JSON has for it, so that JSON stays what it was."""
+    assert expected == printable(text)
