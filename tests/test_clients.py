@@ -183,20 +183,15 @@ def test_ml_client_reads_our_jobs(airflow):
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
-def test_official_operator(airflow, monkeypatch, deferrable):
-    """Airflow's own SnowparkContainerJobOperator runs a job, over our hook: its own can't pass the protocol on."""
-    from airflow.providers.snowflake.operators import snowpark_containers as operators
-    from airflow.providers.snowflake.triggers import snowpark_containers as triggers
+def test_official_operator(airflow, deferrable):
+    """Airflow's own SnowparkContainerJobOperator runs a job."""
+    from airflow.providers.snowflake.operators.snowpark_containers import SnowparkContainerJobOperator
 
-    from airflow_provider_mljobs.hooks import MLJobHook
-
-    monkeypatch.setattr(operators, "SnowflakeHook", MLJobHook)
-    monkeypatch.setattr(triggers, "SnowflakeHook", MLJobHook)
     spec = {
         "spec": {"containers": [{"name": "main", "image": "/snowflake/images/x/y:1", "command": ["echo", "official"]}]}
     }
     with DAG("official", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
-        operators.SnowparkContainerJobOperator(
+        SnowparkContainerJobOperator(
             task_id="job",
             name="OFFICIAL",
             compute_pool=POOL,
@@ -212,3 +207,65 @@ def test_official_operator(airflow, monkeypatch, deferrable):
 
     assert ("success", "OFFICIAL") == (run.state, run.xcom("job"))
     assert [] == airflow.jobs
+
+
+class TestOfficialHook:
+    """Airflow's own SnowflakeHook on the connection as the emulator exports it: it speaks HTTPS."""
+
+    @pytest.fixture
+    def hook(self, airflow):
+        """The hook that Airflow's operators use."""
+        from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+
+        return SnowflakeHook()
+
+    def test_records(self, hook):
+        """Rows come back, and binds go in."""
+        hook.run(["CREATE OR REPLACE TABLE HOOKED (A INT, B VARCHAR)", "INSERT INTO HOOKED VALUES (1, 'é')"])
+        hook.insert_rows("HOOKED", [(2, "it's"), (3, None)], commit_every=1)
+
+        assert [(1, "é"), (2, "it's"), (3, None)] == hook.get_records("SELECT * FROM HOOKED ORDER BY A")
+        assert (2,) == hook.get_first("SELECT A FROM HOOKED WHERE B = %s", parameters=("it's",))
+
+    @pytest.mark.filterwarnings("ignore:pandas only supports SQLAlchemy")
+    def test_data_frame(self, hook):
+        """A query's answer as a DataFrame."""
+        frame = hook.get_df("SELECT SEQ4() AS N FROM TABLE(GENERATOR(ROWCOUNT => 3))")
+
+        assert [0, 1, 2] == frame.iloc[:, 0].tolist()
+
+    def test_connection_can_be_tested(self, hook):
+        """The button of the UI says that all is well."""
+        assert (True, "Connection successfully tested") == hook.test_connection()
+
+    def test_sqlalchemy(self, hook):
+        """An engine of SQLAlchemy; its URL has no protocol either."""
+        import sqlalchemy
+
+        engine = hook.get_sqlalchemy_engine()
+        with engine.connect() as connection:
+            rows = connection.execute(sqlalchemy.text("SELECT 1 AS a")).fetchall()
+        engine.dispose()
+
+        assert [(1,)] == [tuple(row) for row in rows]
+
+    def test_snowpark(self, hook):
+        """A session of Snowpark, on the same connection."""
+        with hook.get_snowpark_session() as session:
+            rows = session.sql("SELECT 1 AS A").collect()
+
+        assert [1] == [row["A"] for row in rows]
+
+    def test_open_lineage(self, hook):
+        """Airflow's lineage of a query names the tables of the account."""
+        info = hook.get_openlineage_database_info(hook.get_connection("snowflake_default"))
+
+        assert ("snowflake", "MLJOBS_DB") == (info.scheme, info.database)
+
+    def test_public_hosts_are_checked(self, hook):
+        """The other programs of the process keep their own authorities: the bundle has those, too."""
+        import requests
+
+        trusted = requests.Session().merge_environment_settings("https://example.com", {}, None, None, None)["verify"]
+
+        assert Path(trusted).read_text().count("BEGIN CERTIFICATE") > 100

@@ -32,6 +32,7 @@ DAGS = [
     "own_image",
     "private_packages",
     "ray_cluster",
+    "sql_and_jobs",
     "sweep",
     "weekly_retraining",
 ]
@@ -98,6 +99,18 @@ def test_data_frames(example):
 
     assert 7425.0 == run.xcom("total")
     assert [{"id": 0, "amount": 0.0}, {"id": 1, "amount": 1.5}] == run.xcom("first_rows")
+
+
+def test_sql_and_jobs(example, airflow):
+    """Airflow's own SQL and Snowpark tasks and a job share one connection, and what is in its tables."""
+    airflow.query("DROP TABLE IF EXISTS SALES_TRENDS")
+    run = example("sql_and_jobs", days=50)
+
+    assert "success" == run.state
+    assert [{"n": 50}] == airflow.query("SELECT COUNT(*) AS N FROM SALES")
+    assert {"slope": 3.0, "base": 7.0} == run.xcom("fit")
+    assert 1 == run.xcom("record")
+    assert [{"base": 7.0, "slope": 3.0}] == airflow.query("SELECT * FROM SALES_TRENDS")
 
 
 def test_definition(example, airflow):

@@ -20,6 +20,8 @@ Request = Literal["statement", "login"]
 
 # Where an account's containers log to, unless it has chosen another table.
 EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
+# DuckDB takes what follows for parameters, or for a folder.
+UNFIT = frozenset("?\\")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,10 @@ class Settings:
     long_statement: float = 40.0
 
     def __post_init__(self) -> None:
-        """Refuse a limit below zero, and measurements without a pause."""
+        """Refuse a root that can't hold databases, a limit below zero, and measurements without a pause."""
+        if UNFIT & set(str(self.root)):
+            msg = f"DuckDB can't keep files in {str(self.root)!r}: choose a root without a question mark or a backslash"
+            raise ValueError(msg)
         if self.metric_interval <= 0:
             msg = f"metric_interval must be more than 0 seconds; got {self.metric_interval}"
             raise ValueError(msg)

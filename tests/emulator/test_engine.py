@@ -511,6 +511,15 @@ def test_snowpark(session):
     assert [field.datatype.simple_string() for field in table.schema] == ["bigint", "string"]
 
 
+def test_snowpark_appends_to_a_new_table(session):
+    """The first append makes the table: Snowpark writes IF NOT EXISTS behind its name, quoted or not."""
+    frame = session.create_dataframe([(1, "a")], schema=["k", "v"])
+    for _ in range(2):
+        frame.write.save_as_table('mljobs_db.scratch."New one"', mode="append")
+
+    assert 2 == session.table('"New one"').count()
+
+
 def test_copy_into(fresh, tmp_path):
     """CSV is loaded as text and stored by type, once; columns can be transformed; a failure loads nothing."""
     (tmp_path / "a.csv").write_text("id,name\n1,007\n2,\n")

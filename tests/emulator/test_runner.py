@@ -340,22 +340,23 @@ def test_console_scripts_run_in_the_overlay(start):
 
 
 def test_login_without_port_reaches_the_emulator(run):
-    """The documented login names no port; the overlay fills it in, for the emulator's host only."""
+    """The documented login names no port and no protocol; the overlay fills them in, for the emulator only."""
     script = """
 from snowflake.connector import SnowflakeConnection
 seen = []
 SnowflakeConnection._SnowflakeConnection__open_connection = lambda self: seen.append(
     (self.host, str(self.port), self._protocol))
-for host in "127.0.0.1", "other.example.com":
+for address in {"host": "127.0.0.1"}, {"host": "127.0.0.1", "port": 4242}, {"host": "other.example.com"}:
     try:
-        SnowflakeConnection(host=host, account="a", token="t", authenticator="oauth")
+        SnowflakeConnection(**address, account="a", token="t", authenticator="oauth")
     except Exception:
         pass  # what comes after opening it needs a server
 print(seen)
 """
     _, text = run("python", "-c", script)
 
-    assert "[('127.0.0.1', '4242', 'http'), ('other.example.com', '443', 'https')]\n" == text
+    emulator = ("127.0.0.1", "4242", "http")
+    assert f"{[emulator, emulator, ('other.example.com', '443', 'https')]}\n" == text
 
 
 # --- exit codes, signals, orphans

@@ -433,7 +433,7 @@ cursor.execute("SELECT 1")
 
 
 def test_environment(snowflake):
-    """The environment has Airflow's connection as JSON and a variable for each part."""
+    """The environment has Airflow's connection as JSON, a variable for each part, and the authorities to trust."""
     environment = snowflake.environment
     connection = json.loads(environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
 
@@ -449,6 +449,7 @@ def test_environment(snowflake):
         "protocol": "http",
     } == connection["extra"]
     assert str(snowflake.port) == environment["SNOWFLAKE_PORT"]
+    assert Path(environment["REQUESTS_CA_BUNDLE"]).is_file()
 
 
 def test_import_is_light():

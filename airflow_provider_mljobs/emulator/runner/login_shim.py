@@ -46,13 +46,14 @@ class _ConnectorFinder:
 
         @wraps(connect)
         def to_emulator(this: object, **kwargs: Any) -> Any:
-            if kwargs.get("host") == self._host and not kwargs.get("port"):
-                kwargs = {**kwargs, **self._defaults}
+            port = kwargs.get("port") or self._defaults["port"]
+            if kwargs.get("host") == self._host and str(port) == self._defaults["port"]:
+                kwargs |= {name: value for name, value in self._defaults.items() if not kwargs.get(name)}
             return connect(this, **kwargs)
 
         connection.connect = to_emulator
 
 
 def install(host: str, port: str, protocol: str) -> None:
-    """Fill in port and protocol of connections to ``host`` that name no port."""
+    """Fill in what connections to ``host`` leave out: port and protocol."""
     sys.meta_path.insert(0, _ConnectorFinder(host, port, protocol))

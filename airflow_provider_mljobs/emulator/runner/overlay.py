@@ -103,7 +103,7 @@ def build(directory: Path, interpreter: Interpreter, connection: Mapping[str, st
 
     :param directory: a new directory.
     :param interpreter: what the environment is laid over.
-    :param connection: ``host``, ``port`` and ``protocol`` that logins from inside get if they name no port.
+    :param connection: ``host``, ``port`` and ``protocol`` that logins from inside get if they leave them out.
     :return: the directory of its programs.
     """
     programs = directory / "bin"
@@ -133,9 +133,9 @@ def _shim_source() -> bytes:
 def _write_scripts(programs: Path, interpreter: Interpreter) -> None:
     python = os.fsencode(programs / "python")
     shebang = b"#!" + python + b"\n"
-    if len(shebang) > _LONGEST_SHEBANG or b" " in python:
-        # sh runs the second line; to Python both are one string.
-        shebang = b"#!/bin/sh\n'''exec' \"" + python + b'" "$0" "$@"\n\' \'\'\'\n'
+    if len(shebang) > _LONGEST_SHEBANG or len(python.split()) > 1:
+        # sh runs the second line; to Python both are one string. Python lies beside the script.
+        shebang = b"""#!/bin/sh\n'''exec' "${0%/*}/python" "$0" "$@"\n' '''\n"""
     pip = b"import runpy\nrunpy.run_module('pip', run_name='__main__')\n"
     scripts = {**interpreter.scripts, "pip": pip, "pip3": pip, f"pip{interpreter.version}": pip}
     for name, body in scripts.items():
@@ -152,8 +152,9 @@ def write_login(home: Path, connection: Mapping[str, str], token_path: str) -> N
     :param token_path: where the job finds its token.
     """
     settings = {**connection, "authenticator": "oauth", "token_file_path": token_path}
-    # The connector wants a number here; a JSON string is a TOML string.
-    lines = [f"{name} = {value if name == 'port' else json.dumps(str(value))}" for name, value in settings.items()]
+    # The connector wants a number here; a JSON string is a TOML string, but for JSON's way to escape an emoji.
+    texts = {name: json.dumps(str(value), ensure_ascii=False) for name, value in settings.items()}
+    lines = [f"{name} = {text}" for name, text in (texts | {"port": settings["port"]}).items()]
     path = home / ".snowflake" / "connections.toml"
     path.parent.mkdir(mode=0o700, parents=True)
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)

@@ -24,13 +24,15 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_provider_mljobs.emulator.account import Account
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
+from airflow_provider_mljobs.emulator.server.certificates import BUNDLE_VARIABLES, Certificates
 from airflow_provider_mljobs.emulator.server.executor import attempt
 from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, UnavailableError
 from airflow_provider_mljobs.emulator.server.protocol import Answer, Protocol, Request, failure
 from airflow_provider_mljobs.emulator.server.roots import Root
-from airflow_provider_mljobs.emulator.settings import Settings
+from airflow_provider_mljobs.emulator.settings import UNFIT, Settings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
@@ -42,6 +44,9 @@ HOST = "127.0.0.1"
 # Binds of a large executemany; a real account refuses requests far smaller.
 LARGEST_BODY = 1 << 30
 _ADDRESS_SIZE = 16
+_TMP = "/tmp"  # noqa: S108  # the name in it is unique
+# The type of TLS's first record; no HTTP request begins with it.
+_HANDSHAKE = b"\x16"
 logger = logging.getLogger(__name__)
 
 
@@ -52,8 +57,9 @@ class _Listener(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 512
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext) -> None:
         super().__init__((HOST, port), _Handler)
+        self._tls = tls
         self.protocol: Protocol | None = None
         self.hosts = frozenset({f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"})
         self._lock = threading.Lock()
@@ -72,6 +78,27 @@ class _Listener(ThreadingHTTPServer):
                 if self._outage:
                     _reset(request)
             self.process_request(request, address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection, encrypted if the client begins with that: the one port speaks HTTP and HTTPS."""
+        if request.recv(1, socket.MSG_PEEK) != _HANDSHAKE:
+            super().finish_request(request, client_address)
+            return
+        with self._encrypted(request) as connection:
+            super().finish_request(connection, client_address)
+
+    @contextmanager
+    def _encrypted(self, request: socket.socket) -> Iterator[socket.socket]:
+        with self._lock:
+            # The new socket takes the old one's place, so that an outage or a stop finds the one that is connected.
+            self._open.discard(request)
+            connection = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            self._open.add(connection)
+        try:
+            connection.do_handshake()
+            yield connection
+        finally:
+            self.shutdown_request(connection)
 
     def cut_off(self) -> None:
         """Cut all connections, and each new one until :meth:`let_in`."""
@@ -109,7 +136,8 @@ class _Listener(ThreadingHTTPServer):
 
 def _quietly_shut(connection: socket.socket) -> None:
     try:
-        connection.shutdown(socket.SHUT_RDWR)
+        # Not the method of an encrypted socket, which would let a thread that uses it send plain text.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:
         logger.debug("Connection was closed already")
 
@@ -221,7 +249,8 @@ class Server:
         with ExitStack() as undo:
             self._root = Root.claim(settings.root)
             undo.callback(self._root.release)
-            self._listener = _Listener(settings.port)
+            self._certificates = Certificates(settings.root / "ca-bundle.pem")
+            self._listener = _Listener(settings.port, self._certificates.context)
             undo.callback(self._listener.server_close)
             self.port = self._listener.server_port
             self._root.announce(self.port)
@@ -247,7 +276,8 @@ class Server:
         root = changes.pop("root", None)
         if root is not None:
             return cls(Settings(root=Path(root).absolute(), **changes))
-        root = Path(tempfile.mkdtemp(prefix="embedded-snowflake-"))
+        elsewhere = _TMP if UNFIT & set(tempfile.gettempdir()) else None
+        root = Path(tempfile.mkdtemp(prefix="embedded-snowflake-", dir=elsewhere))
         try:
             return cls(Settings(root=root, **changes), temporary=True)
         except BaseException:
@@ -304,6 +334,8 @@ class Server:
         variables = {f"SNOWFLAKE_{name.upper()}": value for name, value in values.items()}
         # The connector looks for cloud metadata servers when it connects; here there are none, and it waits for them.
         variables["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
+        # Airflow's own hook doesn't pass "protocol" on: it speaks HTTPS, and trusts the authorities in this file.
+        variables[BUNDLE_VARIABLES[0]] = str(self._certificates.bundle)
         return {"AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(connection), **variables}
 
     def kill_instance(self, job: str, instance: int) -> None:

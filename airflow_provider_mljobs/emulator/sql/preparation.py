@@ -117,7 +117,7 @@ class _Writer:
             return 3, self._functions[token.keyword]
         if token.kind == "stage":
             raise not_supported("reading a stage in a query")
-        return 1, None
+        return self._table(index) if token.keyword == "TABLE" else (1, None)
 
     def _value(self, token: Token) -> tuple[str, object]:
         """Return a bind's name and value; a client that only asks for a description sends no values."""
@@ -146,6 +146,16 @@ class _Writer:
         if argument.text == "$" and closing.kind == "word":
             return 5, str(parse_name(unescape(self._variable(closing.text))))
         return 1, None
+
+    def _table(self, index: int) -> tuple[int, str | None]:
+        """Put IF NOT EXISTS before the name of a new table; Snowpark sends it behind the name."""
+        end = index + 2
+        while self._tokens[end].text == ".":
+            end += 2
+        if [token.keyword for token in self._tokens[end : end + 3]] != ["IF", "NOT", "EXISTS"]:
+            return 1, None
+        name = "".join(token.text for token in self._tokens[index + 1 : end])
+        return end + 3 - index, f"TABLE IF NOT EXISTS {name}"
 
     def _variable(self, name: str) -> str:
         value = self._context.session.variables.get(name.upper())
