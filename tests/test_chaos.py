@@ -4,18 +4,36 @@ from contextlib import closing
 
 import pytest
 
-from tests.benchmarks.chaos import draw
-from tests.benchmarks.chaos_lane import Chaos, Lane
+from tests.benchmarks.chaos_draw import NEW, draw
+from tests.benchmarks.chaos_judge import Chaos
+from tests.benchmarks.chaos_lane import Lane
+from tests.benchmarks.chaos_script import (
+    AFTER_A_CRASH,
+    AFTER_EACH_CRASH,
+    AT_THE_END,
+    FOR_GOOD,
+    KILLS,
+    Boundary,
+    Plan,
+    kind_of,
+)
 from tests.benchmarks.chaos_tries import Case
-from tests.benchmarks.chaos_wire import AFTER_A_CRASH, AT_THE_END, Boundary, Plan, kind_of
 
 WAITING, DEFERRED = Case("value", deferrable=False), Case("value", deferrable=True)
 SUBMIT, FINISHED = "EXECUTE JOB SERVICE", "Airflow SetTaskStateStore"
 
 
-def struck(accident, phase, kind, nth=1):
+ONCE = Case("value", deferrable=False, has_retries=False)
+
+
+def struck(accident, phase, kind, nth=1, *, seconds=0.0):
     """Plan one accident."""
-    return (Plan(accident, Boundary(phase, kind, nth)),)
+    return (Plan(accident, Boundary(phase, kind, nth), seconds=seconds),)
+
+
+def then(accident, *, seconds=0.0):
+    """Plan another one, at the next statement that it can happen to."""
+    return (Plan(accident, None, later=1, seconds=seconds),)
 
 
 CHAOS = {
@@ -29,9 +47,42 @@ CHAOS = {
     "a submit without an answer": Chaos("8", WAITING, plans=struck("reset after", "execute", SUBMIT)),
     "a clear after a crash": Chaos("9", WAITING, 1.0, struck("kill after", "execute", SUBMIT), AFTER_A_CRASH),
     "a clear of what has succeeded": Chaos("10", WAITING, clear=AT_THE_END),
-    "a crash in the last try": Chaos(
-        "11", Case("value", deferrable=False, has_retries=False), 1.0, struck("kill after", "execute", SUBMIT)
+    "a crash in the last try": Chaos("11", ONCE, 1.0, struck("kill after", "execute", SUBMIT)),
+}
+# What an account that isn't quite there answers, or does.
+ODD = {
+    "a late submit": Chaos("20", WAITING, 1.0, struck("kill late", "execute", SUBMIT, seconds=3.0)),
+    "a late submit and a clear": Chaos(
+        "21", WAITING, 4.0, struck("kill late", "execute", SUBMIT, seconds=3.0), AFTER_A_CRASH
     ),
+    "late submits and a clear after each": Chaos(
+        "22",
+        DEFERRED,
+        1.0,
+        struck("kill late", "execute", SUBMIT, seconds=4.0) + struck("kill late", "execute", SUBMIT, 2, seconds=1.0),
+        AFTER_EACH_CRASH,
+    ),
+    "a submit that fails, and has its effect": Chaos("23", WAITING, 1.0, struck("error after", "execute", SUBMIT)),
+    "a new job that no answer shows": Chaos("24", DEFERRED, 3.0, struck("unseen", "execute", SUBMIT, seconds=1.5)),
+    "a retry to which no answer shows the job": Chaos(
+        "25", WAITING, 3.0, struck("kill unseen", "execute", SUBMIT, seconds=2.5)
+    ),
+    "one listing and what follows say no": Chaos(
+        "26", ONCE, 3.0, struck("negative", "execute", "SHOW JOB SERVICES", 2, seconds=1.0)
+    ),
+    "the history says no, too": Chaos(
+        "27", DEFERRED, 3.0, struck("negative all", "trigger", "SHOW JOB SERVICES", 2, seconds=1.0)
+    ),
+    "a retry without a COMMENT": Chaos(
+        "28", WAITING, 3.0, struck("kill after", "execute", SUBMIT) + then("comment null", seconds=FOR_GOOD)
+    ),
+    "a retry with another COMMENT": Chaos(
+        "29", WAITING, 3.0, struck("kill after", "execute", SUBMIT) + then("comment edited", seconds=FOR_GOOD)
+    ),
+    "an account that is full for a while": Chaos("30", WAITING, 0.0, struck("services limit", "execute", SUBMIT)),
+    "a result that isn't there yet": Chaos("31", ONCE, 0.0, struck("empty", "execute", "GET", seconds=1.5)),
+    "a stage that says no": Chaos("32", DEFERRED, 0.0, struck("negative", "resume", "GET")),
+    "an answer of another moment": Chaos("33", DEFERRED, 2.0, struck("stale", "trigger", "SHOW JOB SERVICES", 2)),
 }
 
 
@@ -48,6 +99,15 @@ def lane(tmp_path_factory):
 def test_accident(lane, name):
     """The task ends as it would have without, with one job for each attempt; the accident did happen."""
     report = lane.run(CHAOS[name])
+
+    assert [] == report.wrong
+    assert len(report.chaos.plans) == len(report.hits)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_account(lane, name):
+    """The task ends as it would have without, with one job at a time; the odd answer or effect did come."""
+    report = lane.run(ODD[name])
 
     assert [] == report.wrong
     assert len(report.chaos.plans) == len(report.hits)
@@ -71,14 +131,17 @@ def test_nothing_is_left(lane):
 
 
 def test_what_is_drawn():
-    """Every boundary is; then come the kills at what changes something; the same seed draws the same."""
-    places = [(WAITING, Boundary("execute", kind, 1)) for kind in ("login", "LIST", SUBMIT, FINISHED)]
-    runs = draw(places, 7, seed=3)
-    first = [chaos.plans[0] for chaos in runs]
+    """Every place is; so are all kinds of odd accounts, and clears after crashes; the same seed draws the same."""
+    kinds = ("login", "LIST", "GET", "SHOW JOB SERVICES", "DESCRIBE SERVICE", SUBMIT, FINISHED)
+    places = [(WAITING, Boundary("execute", kind, 1)) for kind in kinds]
+    runs = draw(places, 100, seed=3)
+    plans = [plan for chaos in runs for plan in chaos.plans]
 
-    assert {place for _, place in places} == {plan.at for plan in first[:4]}
-    assert {"kill before", "kill after", "kill behind"} <= {plan.accident for plan in first if plan.at.kind == SUBMIT}
-    assert runs == draw(places, 7, seed=3)
+    assert {place for _, place in places} <= {plan.at for plan in plans}
+    assert set(NEW) <= {plan.accident for plan in plans}
+    assert set(KILLS) <= {plan.accident for plan in plans if plan.at is not None and plan.at.kind == SUBMIT}
+    assert 10 <= sum(chaos.clear == AFTER_EACH_CRASH for chaos in runs)
+    assert runs == draw(places, 100, seed=3)
 
 
 @pytest.mark.parametrize(

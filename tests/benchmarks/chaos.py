@@ -8,106 +8,33 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import sys
 import tempfile
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tests.benchmarks.chaos_wire import (
-    ACCIDENTS,
-    AFTER_A_CRASH,
-    AT_THE_END,
-    KILLS,
-    MESSAGE,
-    Boundary,
-    Plan,
-    accidents_at,
-)
+from tests.benchmarks.chaos_draw import boundaries_of, draw
+from tests.benchmarks.chaos_script import ACCIDENTS, DISTURBANCES, ODD_ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
-    from tests.benchmarks.chaos_lane import Chaos, Left, Report
-    from tests.benchmarks.chaos_tries import Case, Outcome
+    from tests.benchmarks.chaos_judge import Chaos, Report
+    from tests.benchmarks.chaos_lane import Left
+    from tests.benchmarks.chaos_script import Accident, Boundary
+    from tests.benchmarks.chaos_tries import Outcome
 
 BUILD = Path(__file__).parents[2] / "build" / "bench"
 LANES = 2
-# Shares of runs: with a second accident, with a person who clears the task, without retries (of those that it is
-# possible for), with a value for the stage (likewise), with a slow job.
-_AGAIN, _CLEARED, _ONCE, _LARGE, _SLOW = 0.3, 0.15, 0.25, 0.25, 0.3
-# A second accident comes within so many statements.
-_LATER = 25
-_SLOW_SECONDS = 1.5
-# Within so many seconds behind an answer a process does what it does of it.
-_BEHIND_SECONDS = 0.05
-# How often these come depends on the time that things take.
-_POLLED = frozenset({"SHOW JOB SERVICES", "SYSTEM$GET_SERVICE_LOGS", "DESCRIBE SERVICE", "login", "logout"})
-_MOST_POLLED = 2
-_CHANGES = frozenset({"EXECUTE JOB SERVICE", "PUT", "REMOVE", "DROP SERVICE"})
-# Says nothing, as far as a crash is concerned.
-_PASSED_OVER = frozenset({f"{MESSAGE}MaskSecret"})
-_HEADS = tuple(zip(*(f"{accident} ".split(" ")[:2] for accident in ACCIDENTS), strict=True))
 _TOLD_AFTER = 50
 _LAST_SECONDS = 30
 KINDS = {"duplicate": "duplicates", "lost result": "lost_results", "wrong state": "wrong_states"}
-
-
-def boundaries_of(report: Report) -> set[Boundary]:
-    """Return where a run like this one can be disturbed."""
-    return {
-        boundary
-        for boundary in report.seen
-        if boundary.kind not in _PASSED_OVER and (boundary.kind not in _POLLED or boundary.nth <= _MOST_POLLED)
-    }
-
-
-def draw(boundaries: Sequence[tuple[Case, Boundary]], runs: int, seed: int) -> list[Chaos]:
-    """Draw the runs: each boundary once, then each kind of kill at what changes something, then all else.
-
-    :param boundaries: those of each case.
-    """
-    from tests.benchmarks.chaos_lane import Chaos
-
-    dice = random.Random(seed)  # noqa: S311 (repeatable on purpose)
-    everything = [(*place, accident) for place in boundaries for accident in accidents_at(place[1])]
-    dice.shuffle(everything)
-    first: dict[tuple[Case, Boundary], Any] = {}
-    for case, boundary, accident in everything:
-        first.setdefault((case, boundary), (case, boundary, accident))
-    chosen = list(first.values())
-    dice.shuffle(chosen)
-    done = set(chosen)
-    rest = [each for each in everything if each not in done]
-    rest.sort(key=lambda each: each[1].kind not in _CHANGES or each[2] not in KILLS)
-    chosen = (chosen + rest)[:runs]
-    while len(chosen) < runs:
-        chosen.append(dice.choice(everything))
-    return [_chaos(Chaos, dice, number, *each) for number, each in enumerate(chosen)]
-
-
-def _chaos(make: type[Chaos], dice: random.Random, number: int, case: Case, boundary: Boundary, accident: str) -> Chaos:
-    is_kill = accident in KILLS
-    plans = [Plan(accident, boundary, delay=dice.uniform(0, _BEHIND_SECONDS))]
-    seconds = _SLOW_SECONDS if dice.random() < _SLOW else 0.0
-    clear = ""
-    if is_kill and case.outcome == "value" and dice.random() < _ONCE:
-        return make(f"{number:04}", replace(case, has_retries=False), seconds, tuple(plans))
-    if dice.random() < _CLEARED:
-        clear = dice.choice((AFTER_A_CRASH, AT_THE_END)) if is_kill else AT_THE_END
-    if dice.random() < _AGAIN:
-        again = dice.choice(ACCIDENTS)
-        plans.append(Plan(again, None, later=dice.randint(1, _LATER), delay=dice.uniform(0, _BEHIND_SECONDS)))
-    if case.outcome == "value" and dice.random() < _LARGE:
-        case = replace(case, outcome="reference")
-    return make(f"{number:04}", case, seconds, tuple(plans), clear)
 
 
 def run_lane(pipe: Connection, environment: dict[str, str], log: Path) -> None:
@@ -202,7 +129,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 def measure(runs: int, seed: int, lanes: Lanes) -> tuple[list[Report], list[Left], int]:
     """Run and disturb; returns the reports, what is left, and how many boundaries there are."""
-    from tests.benchmarks.chaos_lane import Chaos
+    from tests.benchmarks.chaos_judge import Chaos
     from tests.benchmarks.chaos_tries import Case
 
     outcomes: tuple[Outcome, ...] = ("value", "fails once", "fails")
@@ -212,7 +139,7 @@ def measure(runs: int, seed: int, lanes: Lanes) -> tuple[list[Report], list[Left
     common: dict[Case, set[Boundary]] = {}
     for report in lanes.run(undisturbed):
         assert not report.wrong, report
-        case, found = report.chaos.case, boundaries_of(report)
+        case, found = report.chaos.case, boundaries_of(report.seen)
         common[case] = common.get(case, found) & found
     places = sorted(((case, place) for case, found in common.items() for place in found), key=str)
     print(f"{len(places)} boundaries in {len(cases)} kinds of tasks; {runs} runs, seed {seed}", flush=True)
@@ -221,6 +148,8 @@ def measure(runs: int, seed: int, lanes: Lanes) -> tuple[list[Report], list[Left
         reports.append(report)
         for kind, what in report.wrong:
             print(f"run {report.chaos.run}: {kind}: {what}; {_told(report)}", flush=True)
+        if report.wrong:
+            (BUILD / f"chaos_{seed}_{report.chaos.run}.txt").write_text(f"{_told(report)}\n" + "\n".join(report.trace))
         if len(reports) % _TOLD_AFTER == 0:
             print(f"{len(reports)} runs in {time.monotonic() - began:.0f} s", flush=True)
     return reports, lanes.collect(), len(places)
@@ -238,24 +167,42 @@ def show(reports: Sequence[Report], left: Sequence[Left], boundaries: int) -> No
     wrong = Counter(
         (hit.boundary.phase, hit.boundary.kind) for report in reports if report.wrong for hit in report.hits
     )
-    print(f"\n{'where':44}" + "".join(f"{name:>9}" for name in _HEADS[0]) + f"{'':>7}")
-    print(f"{'':44}" + "".join(f"{name:>9}" for name in _HEADS[1]) + f"{'wrong':>7}")
-    for phase, kind in sorted({(phase, kind) for phase, kind, _ in hits}):
-        counts = "".join(f"{hits[phase, kind, accident] or '':>9}" for accident in ACCIDENTS)
-        print(f"{phase + ': ' + kind:44}{counts}{wrong[phase, kind]:>7}")
-    cleared = sum(bool(report.cleared) for report in reports)
+    for accidents in (DISTURBANCES, ODD_ANSWERS):
+        heads = tuple(zip(*(f"{accident} ".split(" ")[:2] for accident in accidents), strict=True))
+        print(f"\n{'where':44}" + "".join(f"{name:>9}" for name in heads[0]) + f"{'':>7}")
+        print(f"{'':44}" + "".join(f"{name:>9}" for name in heads[1]) + f"{'wrong':>7}")
+        for phase, kind in sorted({(phase, kind) for phase, kind, accident in hits if accident in accidents}):
+            counts = "".join(f"{hits[phase, kind, accident] or '':>9}" for accident in accidents)
+            print(f"{phase + ': ' + kind:44}{counts}{wrong[phase, kind]:>7}")
+    print()
+    for accident, count in kinds_of(reports).items():
+        bad = sum(any(hit.accident == accident for hit in report.hits) for report in reports if report.wrong)
+        print(f"{accident:16} struck {count:4} times; of these runs {bad} went wrong")
+    late = [effect for report in reports for effect in report.late]
+    print(
+        f"{sum(effect.done is not None for effect in late)} statements took effect late, {len(late)} were to; "
+        f"{sum(job.is_late for report in reports for job in report.jobs)} of these made a job; "
+        f"{sum(report.odd for report in reports)} answers were odd"
+    )
+    cleared, again = (sum(len(report.course.clears) > most for report in reports) for most in (0, 1))
     once = sum(not report.chaos.case.has_retries for report in reports)
     unhurt = sum(not report.hits for report in reports)
     met = len({(report.chaos.case.dag_id, hit.boundary) for report in reports for hit in report.hits})
     print(
-        f"{cleared} runs cleared by a person, {once} without retries, {unhurt} whose accident found nothing to hit; "
-        f"{met} boundaries hit; undisturbed tasks have {boundaries}"
+        f"{cleared} runs cleared by a person, {again} more than once, {once} without retries, "
+        f"{unhurt} whose accident found nothing to hit; {met} boundaries hit; undisturbed tasks have {boundaries}"
     )
     for each in left:
         first, later = each.summaries
         print(f"{each.before} services and files were left. The collection: {first} After the retention: {later}")
         for path in each.orphans + each.lost:
             print(f"  {path}")
+
+
+def kinds_of(reports: Sequence[Report]) -> dict[Accident, int]:
+    """Count how often each kind of accident has struck."""
+    hits = Counter(hit.accident for report in reports for hit in report.hits)
+    return {accident: hits[accident] for accident in ACCIDENTS}
 
 
 def totals(reports: Sequence[Report], left: Sequence[Left]) -> dict[str, int]:
@@ -277,7 +224,9 @@ def save(found: dict[str, int], reports: Sequence[Report], seed: int) -> None:
         {"where": where, "accident": accident, "wrong": wrong, "times": times}
         for (where, accident, wrong), times in sorted(hits.items())
     ]
-    (BUILD / "chaos.json").write_text(json.dumps({**found, "seed": seed, "hit": listed}, indent=1) + "\n")
+    (BUILD / "chaos.json").write_text(
+        json.dumps({**found, "seed": seed, "kinds": kinds_of(reports), "hit": listed}, indent=1) + "\n"
+    )
 
 
 def main() -> None:

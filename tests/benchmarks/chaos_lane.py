@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter, defaultdict
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -22,8 +22,10 @@ from sqlalchemy import select
 from airflow_provider_mljobs.taskstates import of_database
 from tests import lab
 from tests.benchmarks import chaos_tries
+from tests.benchmarks.chaos_judge import Chaos, Course, Job, Report, judge
+from tests.benchmarks.chaos_script import AFTER, AFTER_A_CRASH, AFTER_EACH_CRASH, AT_THE_END, MESSAGE, Boundary, Script
 from tests.benchmarks.chaos_tries import Order
-from tests.benchmarks.chaos_wire import AFTER, AFTER_A_CRASH, AT_THE_END, MESSAGE, Boundary, Hit, Plan, Script, Wire
+from tests.benchmarks.chaos_wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,68 +38,13 @@ _MAX_XCOM_BYTES = 20_000
 # A process that does not end by then hangs, which is worse than any accident.
 _PATIENCE_SECONDS = 120.0
 # More than any number of accidents of ours can make necessary.
-_MOST_PROCESSES = 40
+_MOST_PROCESSES = 60
+# So often somebody clears a task whose worker crashes.
+_MOST_CLEARS = 3
 _HISTORY = (
     "SELECT NAME, STATUS, CREATED_TIME, COMPLETED_TIME FROM "
     "TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) ORDER BY CREATED_TIME"
 )
-
-
-@dataclass(frozen=True)
-class Chaos:
-    """One run: a task, and what happens to it.
-
-    :param run: what tells it from the others.
-    :param seconds: for how long the job sleeps.
-    :param plans: the accidents, in order.
-    :param clear: when somebody clears the task: ``after a crash``, or ``at the end``.
-    """
-
-    run: str
-    case: Case
-    seconds: float = 0.0
-    plans: tuple[Plan, ...] = ()
-    clear: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job that a run has started."""
-
-    name: str
-    status: str
-    created: datetime
-    completed: datetime | None
-
-    @property
-    def epoch(self) -> str:
-        """The name without the attempt."""
-        return self.name.rpartition("_")[0]
-
-
-@dataclass
-class Report:
-    """What came of a run.
-
-    :param expected: the state that the task should have.
-    :param processes: how many it took.
-    :param cleared: whether somebody has cleared the task.
-    :param jobs: those that were started.
-    :param hits: the accidents that have happened.
-    :param seen: the statements and messages, in order.
-    :param wrong: what should not be: its kind, and what exactly.
-    """
-
-    chaos: Chaos
-    state: str
-    expected: str
-    processes: int
-    cleared: bool
-    jobs: list[Job]
-    hits: list[Hit]
-    seen: list[Boundary]
-    seconds: float
-    wrong: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -186,6 +133,12 @@ class TaskState:
             return str(ti.state)
 
     @property
+    def max_tries(self) -> int:
+        """How often the task may be tried: more with each clear."""
+        with self._opened() as (ti, _):
+            return int(ti.max_tries)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What a worker is told of the task."""
         with self._opened() as (ti, _):
@@ -272,57 +225,90 @@ class Lane:
 
     def run(self, chaos: Chaos) -> Report:
         """Run a task to its end, as the scheduler and a triggerer would, and say what came of it."""
-        began = time.monotonic()
         with self._log.open("a") as log:
             log.write(f"\n=== {chaos}\n")
-        script = Script(chaos.plans)
+        script = Script(chaos.plans, self._execute)
         self._wire.play(script)
         airflow = TaskState(self._dags[chaos.case.dag_id], chaos)
-        cleared, buried, tries = False, 0, 0
-        while tries < _MOST_PROCESSES and not script.hung:
-            if airflow.state in {"success", "failed"}:
-                if chaos.clear != AT_THE_END or cleared:
-                    break
-                cleared, buried = True, 0
-                airflow.clear()
-            was_killed = self._phase(chaos.case, airflow, script)
-            tries += 1
-            if was_killed and airflow.state in {"queued", "running"}:
-                airflow.bury()
-                buried += 1
-            if was_killed and chaos.clear == AFTER_A_CRASH and not cleared:
-                cleared, buried = True, 0
-                airflow.clear()
+        course = self._play(chaos, airflow, script)
+        script.settle()
+        is_lost = course.buried and not chaos.case.has_retries
         report = Report(
             chaos=chaos,
+            course=course,
             state=airflow.state,
-            expected="success" if chaos.case.succeeds and (chaos.case.has_retries or not buried) else "failed",
-            processes=tries,
-            cleared=cleared,
-            jobs=self._new_jobs(),
+            expected="success" if chaos.case.succeeds and not is_lost else "failed",
+            epoch=airflow.max_tries,
+            jobs=self._new_jobs(script),
             hits=script.hits,
             seen=script.seen,
-            seconds=time.monotonic() - began,
+            odd=script.odd,
+            late=script.late,
+            blind=script.blind,
+            trace=script.trace,
+            hung=f"{script.hung}: no end for {_PATIENCE_SECONDS:g} s" if script.hung else "",
         )
-        self._judge(report, script, airflow.value)
+        value = airflow.value
+        report.wrong = list(judge(report, value, chaos_tries.TEXT_LENGTH))
+        if chaos.case.outcome == "reference" and isinstance(value, dict) and report.state == "success":
+            self._references += [path.partition("/")[2] for path in value.get("stage_paths", ())]
+        if not report.wrong:
+            # It is long, and travels from process to process.
+            report.trace = []
         return report
 
-    def _phase(self, case: Case, airflow: TaskState, script: Script) -> bool:
+    def _play(self, chaos: Chaos, airflow: TaskState, script: Script) -> Course:
+        """Run the task's processes, one after the other, until there is nothing more to do."""
+        course = Course()
+        most = {AFTER_A_CRASH: 1, AFTER_EACH_CRASH: _MOST_CLEARS}.get(chaos.clear, 0)
+        while course.processes < _MOST_PROCESSES and not script.hung:
+            if airflow.state in {"success", "failed"}:
+                if chaos.clear != AT_THE_END or course.clears:
+                    break
+                self._clear(airflow, script, course)
+            script.waits_since = None
+            was_killed = self._phase(chaos.case, airflow, script, course)
+            if script.waits_since is not None:
+                course.waits.append((script.waits_since, time.time()))
+            course.processes += 1
+            if was_killed and airflow.state in {"queued", "running"}:
+                airflow.bury()
+                course.buried += 1
+            if was_killed and len(course.clears) < most:
+                self._clear(airflow, script, course)
+        course.ended = time.time()
+        return course
+
+    @staticmethod
+    def _clear(airflow: TaskState, script: Script, course: Course) -> None:
+        """Clear the task, as a person does."""
+        course.clears[airflow.max_tries] = time.time()
+        course.buried = 0
+        airflow.clear()
+        script.tell("--- the task is cleared")
+
+    def _execute(self, statement: str) -> bool:
+        """Run what takes effect late; tells whether it was not refused."""
+        from snowflake.connector.errors import Error
+
+        try:
+            self.query(statement)
+        except Error:
+            return False
+        return True
+
+    def _phase(self, case: Case, airflow: TaskState, script: Script, course: Course) -> bool:
         """Run the next process of a task, and tell whether it was killed."""
         trigger = None
         if airflow.state == "deferred":
             script.phase, trigger = "trigger", airflow.trigger
         else:
             script.phase = "resume" if airflow.queue() else "execute"
+        script.tell(f"--- {script.phase}, try {airflow.identity['try_number']} of {airflow.max_tries}")
         plan = script.next_message
         kill_at = None if plan is None else (plan.at.kind.removeprefix(MESSAGE), plan.at.nth, plan.accident == AFTER)
         heard = self._listen(Order(case, airflow.identity, trigger, kill_at, self._environment, str(self._log)))
-        counts: Counter[str] = Counter()
-        for kind in heard["message"]:
-            counts[kind] += 1
-            script.note(Boundary(script.phase, MESSAGE + kind, counts[kind]))
-        if heard["hung"]:
-            script.hung = f"in {script.phase}"
+        counts = self._note(heard, script, course)
         if heard["killed"]:
             if kill_at is not None and counts[kill_at[0]] == kill_at[1]:
                 script.strike(plan)
@@ -332,6 +318,20 @@ class Lane:
         for error in heard["failure"]:
             airflow.fail_trigger(error)
         return False
+
+    @staticmethod
+    def _note(heard: dict[str, list[Any]], script: Script, course: Course) -> Counter[str]:
+        """Take down what a process has told; returns how many messages of each kind it has sent to Airflow."""
+        counts: Counter[str] = Counter()
+        for kind in heard["message"]:
+            counts[kind] += 1
+            script.note(Boundary(script.phase, MESSAGE + kind, counts[kind]))
+        if heard["hung"]:
+            script.hung = f"in {script.phase}"
+        for error in filter(None, [*heard["error"], *heard["failure"]]):
+            script.tell(f"    ended with {' '.join(error.split())[:300]}")
+            course.errors.append(error)
+        return counts
 
     def _listen(self, order: Order) -> dict[str, list[Any]]:
         """Run a process to its end, and return what it has told."""
@@ -361,7 +361,10 @@ class Lane:
 
     def collect(self) -> Left:
         """Have what accidents have left behind collected, and look for what is left of it then."""
-        self._wire.play(Script())
+        script = Script()
+        for kind in ("SHOW JOB SERVICES", "LIST"):
+            script.spell("reversed", kind)
+        self._wire.play(script)
         before = [*self._services(), *self._files()]
         # What is as old as nothing is older than nothing only in the next second.
         time.sleep(2)
@@ -395,31 +398,14 @@ class Lane:
         with connector.connect(**self._snowflake.connection_kwargs) as connection, connection.cursor() as cursor:
             return cursor.execute(statement).fetchall()
 
-    def _new_jobs(self) -> list[Job]:
+    def _new_jobs(self, script: Script) -> list[Job]:
         jobs = [Job(*row) for row in self.query(_HISTORY)]
         new = [job for job in jobs if (job.name, job.created) not in self._known]
         self._known.update((job.name, job.created) for job in new)
-        return new
+        return [self._with_script(job, script) for job in new]
 
-    def _judge(self, report: Report, script: Script, value: Any) -> None:
-        for index, job in enumerate(report.jobs):
-            for earlier in report.jobs[:index]:
-                is_same_epoch = earlier.epoch == job.epoch
-                if earlier.completed is None or earlier.completed > job.created:
-                    report.wrong.append(("duplicate", f"{job.name} was started while {earlier.name} was alive"))
-                elif is_same_epoch and earlier.status == "DONE":
-                    report.wrong.append(("duplicate", f"{job.name} was started though {earlier.name} was done"))
-                    report.wrong.append(("lost result", f"that of {earlier.name}"))
-        if script.hung:
-            report.wrong.append(("wrong state", f"{script.hung}: no end for {_PATIENCE_SECONDS:g} s"))
-        elif report.state != report.expected:
-            report.wrong.append(("wrong state", f"{report.state} instead of {report.expected}"))
-        elif report.state == "success":
-            self._judge_value(report, value)
-
-    def _judge_value(self, report: Report, value: Any) -> None:
-        case, run = report.chaos.case, report.chaos.run
-        if case.outcome == "reference" and isinstance(value, dict) and "stage_paths" in value:
-            self._references += [path.partition("/")[2] for path in value["stage_paths"]]
-        elif value != {"run": run, "text": chaos_tries.TEXT_LENGTH}:
-            report.wrong.append(("lost result", f"the task returned {str(value)[:200]}"))
+    @staticmethod
+    def _with_script(job: Job, script: Script) -> Job:
+        """Note what the accidents have to do with a job."""
+        is_late = any(effect.has_made(job.name, job.began) for effect in script.late)
+        return replace(job, is_late=is_late, seen_from=max(job.began, script.seen_from.get(job.name, 0.0)))

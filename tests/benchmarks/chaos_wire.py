@@ -5,168 +5,39 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
-import re
 import socket
 import struct
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.benchmarks.chaos_answers import ODD_ANSWERS, failure, negative, services_limit
+from tests.benchmarks.chaos_script import (
+    AFTER,
+    BEHIND,
+    KILLS,
+    LATE,
+    LOGIN,
+    LOGOUT,
+    UNSEEN,
+    Script,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What happens to a statement. A kill is SIGKILL of the process that has sent it.
-Accident = Literal[
-    "kill before",
-    "kill after",
-    "kill behind",
-    "reset before",
-    "reset after",
-    "http 503",
-    "session expired",
-    "session lost",
-    "error",
-]
-ACCIDENTS: tuple[Accident, ...] = get_args(Accident)
-BEFORE, AFTER = ACCIDENTS[:2]
-KILLS: tuple[Accident, ...] = ("kill before", "kill after", "kill behind")
-# When a person clears the task.
-AFTER_A_CRASH, AT_THE_END = "after a crash", "at the end"
-# How the kinds of messages to Airflow begin.
-MESSAGE = "Airflow "
+    from tests.benchmarks.chaos_script import Boundary, Plan
+
 _HOST = "127.0.0.1"
-_LOGIN, _LOGOUT = "login", "logout"
-_METHOD = re.compile(r"CALL \S+!(\w+)")
-_FUNCTION = re.compile(r"SYSTEM\$\w+|GET_JOB_HISTORY|SPCS_GET_LOGS", re.IGNORECASE)
-_WORDS = re.compile(r"EXECUTE JOB SERVICE|SHOW(?: [A-Z]+)+?(?= LIKE| IN |$)|(?:DESCRIBE|DROP) SERVICE|[A-Z]+")
-_CODES = {"session expired": 390112, "session lost": 390114, "error": 603}
-
-
-@dataclass(frozen=True, order=True)
-class Boundary:
-    """A statement of a run, or a message to Airflow.
-
-    :param phase: what the process does that sends it.
-    :param kind: which statement.
-    :param nth: which one of its kind in all processes of the phase, from 1.
-    """
-
-    phase: str
-    kind: str
-    nth: int
-
-    @property
-    def is_message(self) -> bool:
-        """Whether it is a message to Airflow."""
-        return self.kind.startswith(MESSAGE)
-
-    def __str__(self) -> str:
-        return f"{self.phase}: {self.kind}" + (f" #{self.nth}" if self.nth > 1 else "")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An accident that is to happen.
-
-    :param at: where; ``None`` for the statement that comes ``later`` statements behind the accident before.
-    :param delay: for a kill behind a statement: how many seconds behind its answer.
-    """
-
-    accident: Accident
-    at: Boundary | None
-    later: int = 0
-    delay: float = 0.0
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An accident that has happened."""
-
-    accident: str
-    boundary: Boundary
-
-
-def accidents_at(boundary: Boundary) -> tuple[Accident, ...]:
-    """Return what can happen there: a message to Airflow meets kills only, and sessions don't expire at a login."""
-    if boundary.is_message:
-        return BEFORE, AFTER
-    return ACCIDENTS[:-3] if boundary.kind in {_LOGIN, _LOGOUT} else ACCIDENTS
-
-
-def kind_of(sql: str) -> str:
-    """Name the kind of a statement: the words that it begins with, or the function that it calls."""
-    method = _METHOD.match(sql)
-    if method is not None:
-        return method[1]
-    if sql.startswith(("CALL", "SELECT")):
-        function = _FUNCTION.search(sql)
-        if function is not None:
-            return function[0].upper()
-    words = _WORDS.match(sql.lstrip().upper())
-    return words[0] if words is not None else sql[:20]
-
-
-class Script:
-    """What is to happen in one run, and what has happened.
-
-    :param plans: the accidents, in order; each comes once.
-    """
-
-    def __init__(self, plans: tuple[Plan, ...] = ()) -> None:
-        self._plans = list(plans)
-        self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._since = 0
-        self.phase = "execute"
-        self.seen: list[Boundary] = []
-        self.hits: list[Hit] = []
-        # Where a process did not end.
-        self.hung = ""
-
-    def meet(self, kind: str) -> Plan | None:
-        """Count a statement, and return the accident that it meets."""
-        with self._lock:
-            self._counts[self.phase, kind] += 1
-            self._since += 1
-            boundary = Boundary(self.phase, kind, self._counts[self.phase, kind])
-            self.seen.append(boundary)
-            plan = self._plans[0] if self._plans else None
-            if plan is None or not self._is_here(plan, boundary):
-                return None
-            return self._strike(plan, boundary)
-
-    def _is_here(self, plan: Plan, boundary: Boundary) -> bool:
-        if plan.at is not None:
-            return plan.at == boundary
-        return bool(self.hits) and self._since >= plan.later and plan.accident in accidents_at(boundary)
-
-    @property
-    def next_message(self) -> Plan | None:
-        """The next accident, if it happens at a message to Airflow in the running phase."""
-        plan = self._plans[0] if self._plans else None
-        at = None if plan is None else plan.at
-        return plan if at is not None and at.is_message and at.phase == self.phase else None
-
-    def strike(self, plan: Plan) -> None:
-        """Take down an accident that has happened elsewhere than on the wire."""
-        assert plan.at is not None
-        with self._lock:
-            self._strike(plan, plan.at)
-
-    def note(self, boundary: Boundary) -> None:
-        """Take down what went elsewhere than over the wire."""
-        with self._lock:
-            self.seen.append(boundary)
-
-    def _strike(self, plan: Plan, boundary: Boundary) -> Plan:
-        self._plans.remove(plan)
-        self.hits.append(Hit(plan.accident, boundary))
-        self._since = 0
-        return plan
+_CODES = {"session expired": 390112, "session lost": 390114}
+_INTERNAL_ERROR = failure(603, "XX000", "SQL execution internal error: an accident")
+# An effect or an answer, and then the kill, or the error.
+_TAKEN_FIRST = frozenset({AFTER, BEHIND, UNSEEN, "reset after", "error after", "unseen"})
 
 
 class Wire:
@@ -220,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         self.upstream.close()
-        super().finish()
+        # What could not be sent to a client that is dead can't be sent at the end, either.
+        with self.rfile, suppress(OSError):
+            super().finish()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -233,19 +106,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kind = self._kind(body)
-        plan = None if kind is None else self.server.script.meet(kind)
-        if plan is None:
+        kind, sql = self._statement(body)
+        if kind is None:
             self._relay(*self._ask(body))
-        else:
-            self._disturb(plan, body)
+            return
+        boundary, plan = self.server.script.meet(kind, sql)
+        if plan is not None:
+            self._disturb(plan, boundary, sql, body)
+            return
+        status, content = self._ask(body)
+        is_answer = sql and status == HTTPStatus.OK
+        self._relay(status, self.server.script.answer(boundary, sql, content) if is_answer else content)
 
-    def _disturb(self, plan: Plan, body: bytes) -> None:
-        if plan.accident in {"kill after", "reset after", "kill behind"}:
-            answer = self._ask(body)
-            if plan.accident == "kill behind":
-                self._relay(*answer)
-                time.sleep(plan.delay)
+    def _disturb(self, plan: Plan, boundary: Boundary, sql: str, body: bytes) -> None:
+        self._take(plan, boundary, sql, body)
         if plan.accident in KILLS:
             self.server.kill()
             self.close_connection = True
@@ -253,29 +127,43 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif plan.accident == "http 503":
             self._relay(503, b"{}")
-        else:
-            code = _CODES[plan.accident]
-            document = {"data": {"sqlState": "08001"}, "code": str(code), "message": "an accident", "success": False}
-            self._relay(200, json.dumps(document).encode())
+        elif plan.accident != "unseen":
+            self._relay(200, json.dumps(_refusal(plan.accident, sql)).encode())
 
-    def _kind(self, body: bytes) -> str | None:
+    def _take(self, plan: Plan, boundary: Boundary, sql: str, body: bytes) -> None:
+        """Let a statement have the effect that it has though it is disturbed."""
+        script, accident = self.server.script, plan.accident
+        if accident in _TAKEN_FIRST:
+            answer = self._ask(body)
+            if accident in {UNSEEN, "unseen"}:
+                script.hide(plan, sql)
+            if accident in {BEHIND, "unseen"}:
+                self._relay(*answer)
+                time.sleep(plan.delay)
+        elif accident in {LATE, "error late"}:
+            script.later(plan, boundary.kind, sql)
+        elif accident == "services limit":
+            script.spell(accident, boundary.kind, plan.seconds)
+
+    def _statement(self, body: bytes) -> tuple[str | None, str]:
         """Name the kind of a statement or login that is seen for the first time; ``None`` for all else."""
-        url = urlsplit(self.path)
+        url, sql = urlsplit(self.path), ""
         query = parse_qs(url.query)
         if url.path == "/session/v1/login-request":
-            kind = _LOGIN
+            kind = LOGIN
         elif url.path == "/session" and query.get("delete") == ["true"]:
-            kind = _LOGOUT
+            kind = LOGOUT
         elif url.path == "/queries/v1/query-request":
             text = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
-            kind = kind_of(json.loads(text)["sqlText"])
+            sql = json.loads(text)["sqlText"]
+            kind = kind_of(sql)
         else:
-            return None
+            return None, sql
         request = query.get("request_id", query.get("requestId", [""]))[0]
         if request and request in self.server.met:
-            return None
+            return None, sql
         self.server.met.add(request)
-        return kind
+        return kind, sql
 
     def _ask(self, body: bytes) -> tuple[int, bytes]:
         headers = {
@@ -297,3 +185,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
+
+
+def _refusal(accident: str, sql: str) -> dict[str, Any]:
+    """Build the answer that refuses a statement."""
+    if accident == "services limit":
+        return services_limit()
+    if accident in ODD_ANSWERS:
+        return negative(sql)
+    return failure(_CODES[accident], "08001", "an accident") if accident in _CODES else _INTERNAL_ERROR
