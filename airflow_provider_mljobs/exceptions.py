@@ -25,6 +25,7 @@
     │  │  └─ MLJobQueueTimeoutError          did not begin in time; failure says why
     │  └─ RemoteError                        the payload raised: type, message, remote traceback
     ├─ ResultError                           DONE, but its result can't be read
+    │  └─ MissingFileError                   a file of it is not on the stage, perhaps not yet
     └─ UnreadableError (ValueError)          text from outside: malformed, too large, too deep or of another shape
 """
 
@@ -203,6 +204,10 @@ class RemoteError(MLJobFailedError):
 
 class ResultError(MLJobError):
     """Raised when a job is DONE but its result is missing, too new to read, or damaged."""
+
+
+class MissingFileError(ResultError):
+    """Raised when a file of a job is not on its stage, perhaps not yet."""
 
 
 class UnreadableError(MLJobError, ValueError):

@@ -337,6 +337,22 @@ class TestAnEndThatIsNotTaken:
         assert 7 == task.run()
         assert [("3_1", "DONE")] == task.jobs
 
+    def test_listed_but_not_there_yet(self, airflow):
+        """A result that LIST shows and GET doesn't find for a moment is asked for again."""
+        task = tries(airflow, seven)
+        with faulty(airflow, matching="^GET ", effect="empty", nth=1, times=2):
+            value = task.run()
+
+        assert (7, [("3_1", "DONE")]) == (value, task.jobs)
+
+    def test_listed_but_not_there(self, airflow):
+        """A result that LIST shows and GET doesn't find stays, with its job, and the next try reads it."""
+        task = tries(airflow, seven)
+        with faulty(airflow, matching="^GET ", effect="empty"), pytest.raises(exceptions.ResultError, match="stays in"):
+            task.run()
+
+        assert (7, [("3_1", "DONE")]) == (task.run(), task.jobs)
+
     def test_done_at_the_last_moment(self, airflow):
         """A job that has ended well when it was to be cancelled has ended well."""
 

@@ -71,8 +71,8 @@ class Fault:
     :param effect: ``reset`` cuts the connection before the statement ran, ``reset_after`` after it took effect;
         ``http_503``; ``session_expired`` answers 390112, ``master_expired`` 390114 also on renewal; ``error`` fails
         with ``errno``, ``sqlstate`` and ``message``; ``delay`` holds the answer back for ``seconds``; ``empty`` leaves
-        the rows of the answer away, ``reversed`` turns their order round, and ``rewrite`` writes ``value`` into their
-        ``column``.
+        the rows of the answer away, of a GET's the files, ``reversed`` turns their order round, and ``rewrite`` writes
+        ``value`` into their ``column``.
     :param nth: only the n-th matching request, counted from 1. Without it and without ``share``: every one.
     :param times: how many consecutive matching requests from ``nth`` on.
     :param share: the share of matching requests, 0 to 1, drawn from a generator seeded with ``seed``.

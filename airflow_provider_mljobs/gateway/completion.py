@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
+    MissingFileError,
     MLJobError,
     MLJobFailedError,
     MLJobQueueTimeoutError,
@@ -87,7 +88,7 @@ class Outcome:
     @property
     def is_unread(self) -> bool:
         """Whether the job's result is there, but Snowflake doesn't give it."""
-        return isinstance(self.error, ResultError) and isinstance(self.error.__cause__, GatewayError)
+        return isinstance(self.error, ResultError) and isinstance(self.error.__cause__, GatewayError | MissingFileError)
 
     @property
     def is_cut_short(self) -> bool:

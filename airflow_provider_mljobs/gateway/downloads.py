@@ -6,6 +6,7 @@ waits for it takes a patience: for about so many seconds it looks once a second.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_mljobs.exceptions import GatewayError, ResultError
+from airflow_provider_mljobs.exceptions import GatewayError, MissingFileError, ResultError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.unpacked import unpacked_bytes
 from airflow_provider_mljobs.jobs.launcher.references import load, version_problem
@@ -309,12 +310,16 @@ def list_directory(
 def _until(
     look: Callable[[], Seen], is_complete: Callable[[Seen], bool], patience: float, pause: Callable[[float], None]
 ) -> Seen:
-    """Look once a second until all is there, or patience has ended; a look may take longer than that."""
+    """Look once a second until all is there, or patience has ended; a look may take longer than that.
+
+    :raises MissingFileError: if the last look misses a file that the stage lists.
+    """
     give_up = time.monotonic() + patience
     for _ in range(math.ceil(patience)):
-        found = look()
-        if is_complete(found) or time.monotonic() >= give_up:
-            return found
+        with contextlib.suppress(MissingFileError):
+            seen = look()
+            if is_complete(seen) or time.monotonic() >= give_up:
+                return seen
         logger.info("Some of a job's files are not on the stage yet; looking again.")
         pause(1.0)
     return look()
@@ -414,8 +419,8 @@ def _decoded(path: Path, file: StagePath, most: int) -> str:
         raise ResultError(f"The result at {file} is no text; was it written by another launcher?") from error
 
 
-def _gone(file: StagePath) -> ResultError:
-    return ResultError(
+def _gone(file: StagePath) -> MissingFileError:
+    return MissingFileError(
         f"{file} is not on the stage. Somebody has removed it, or the job that wrote it ended a moment ago and its "
         "volume is still uploading: then a retry finds it."
     )

@@ -93,11 +93,13 @@ def altered(result: Result, fault: Fault) -> Result:
     if fault.effect not in {"empty", "reversed", "rewrite"}:
         return result
     rows = list(result.rows) if result.arrow is None else list(zip(*result.arrow.to_pydict().values(), strict=True))
-    columns = list(result.columns)
+    columns, extra = list(result.columns), result.extra
     names = [column.name.upper() for column in columns]
     match fault.effect:
         case "empty":
             rows = []
+            if extra.get("command") == "DOWNLOAD":
+                extra = {**extra, "src_locations": []}
         case "reversed":
             rows.reverse()
         case "rewrite" if fault.column.upper() in names:
@@ -105,4 +107,4 @@ def altered(result: Result, fault: Fault) -> Result:
             rows = [(*row[:place], fault.value, *row[place + 1 :]) for row in rows]
             columns[place] = replace(columns[place], type="text")
     # As JSON: it has no types of its own that would have to fit.
-    return replace(result, columns=columns, rows=rows, arrow=None, statement="other")
+    return replace(result, columns=columns, rows=rows, arrow=None, statement="other", extra=extra)
