@@ -21,6 +21,7 @@ from sqlglot.errors import ParseError, UnsupportedError
 
 from airflow_provider_mljobs.emulator.errors import not_supported, syntax_error
 from airflow_provider_mljobs.emulator.sql.rewrites import MACROS, after_translation
+from airflow_provider_mljobs.emulator.sql.table_expressions import as_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -172,6 +173,7 @@ class Link:
         """Return DuckDB's statements for one of Snowflake's; raises where the translation would lose something."""
         cursor = self._fake.cursor()
         cursor.check_db_and_schema(expression)
+        as_tables(expression)
         found = []
         # DuckDB knows MERGE; fakesnow's own form of it loses columns that aren't written with the source's name.
         whole = isinstance(expression, exp.Merge)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 VERSION = "9.0.0"
 # SCOPED is Snowpark's own word; the others mean nothing.
 _SCOPES = {"SCOPED", "LOCAL", "GLOBAL"}
+# TABLE('…') in FROM names a table just as IDENTIFIER('…') does.
+_NAMERS = {"IDENTIFIER", "TABLE"}
 _ENDS = {
     "FROM", "WHERE", "GROUP", "HAVING", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT", "MINUS",
     "INTERSECT", "INTO",
@@ -88,7 +90,7 @@ class _Writer:
 
     def __init__(self, context: Context, tokens: Sequence[Token], binds: Sequence[object] | None) -> None:
         self._context = context
-        self._tokens = [*tokens, *[Token("end", "", len(tokens[-1].text) + tokens[-1].start if tokens else 0)] * 4]
+        self._tokens = [*tokens, *[Token("end", "", len(tokens[-1].text) + tokens[-1].start if tokens else 0)] * 5]
         self._binds = binds
         self._taken = 0
         self._functions = session_functions(context)
@@ -109,7 +111,7 @@ class _Writer:
             return 1, ""
         if token.kind == "bind":
             return 1, self._bind(token)
-        if token.keyword == "IDENTIFIER" and following.text == "(":
+        if token.keyword in _NAMERS and following.text == "(":
             return self._identifier(index)
         if token.text == "$" and following.start == token.end and following.kind in {"number", "word"}:
             return 2, f'"COLUMN{following.text}"' if following.kind == "number" else self._variable(following.text)
@@ -137,14 +139,16 @@ class _Writer:
 
     def _identifier(self, index: int) -> tuple[int, str | None]:
         """Replace ``IDENTIFIER(?)``, ``IDENTIFIER('…')`` and ``IDENTIFIER($v)`` by the name."""
-        argument, closing = self._tokens[index + 2], self._tokens[index + 3]
+        argument, closing, behind = self._tokens[index + 2 : index + 5]
+        if argument.text == "$" and closing.kind == "word" and behind.text == ")":
+            return 5, str(parse_name(unescape(self._variable(closing.text))))
+        if closing.text != ")":
+            return 1, None
         if argument.kind == "bind":
             _, value = self._value(argument)
             return 4, '"?"' if self._binds is None else str(parse_name(str(value)))
         if argument.kind == "string":
             return 4, str(parse_name(unescape(argument.text)))
-        if argument.text == "$" and closing.kind == "word":
-            return 5, str(parse_name(unescape(self._variable(closing.text))))
         return 1, None
 
     def _table(self, index: int) -> tuple[int, str | None]:

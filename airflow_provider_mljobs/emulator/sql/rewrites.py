@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from airflow_provider_mljobs.emulator.errors import not_supported
+from airflow_provider_mljobs.emulator.sql import table_expressions
 from airflow_provider_mljobs.emulator.sql.errors import DIVISION_BY_ZERO
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ MACROS = (
          WHEN 'UBIGINT' THEN 'INTEGER' WHEN 'BIGINT' THEN 'INTEGER' WHEN 'DOUBLE' THEN 'DECIMAL'
          WHEN 'NULL' THEN 'NULL_VALUE' ELSE json_type(to_json(v)) END""",
     """CREATE TEMP MACRO mlj_unit(seed, salt) AS
-         md5_number_lower(concat_ws(':', seed, salt, row_number() OVER ())) / 18446744073709551616.0""",
-    "CREATE TEMP MACRO mlj_sequence() AS row_number() OVER () - 1",
+         md5_number_lower(concat_ws(':', seed, salt)) / 18446744073709551616.0""",
+    "CREATE TEMP MACRO mlj_next_unit(seed, salt) AS mlj_unit(concat_ws(':', seed, row_number() OVER ()), salt)",
     # Snowflake reads a text as hexadecimal digits.
     """CREATE TEMP MACRO mlj_binary(v) AS
          CASE WHEN typeof(v) = 'VARCHAR' THEN unhex(CAST(v AS VARCHAR)) ELSE CAST(v AS BLOB) END""",
@@ -29,6 +30,7 @@ MACROS = (
     "CREATE TEMP MACRO mlj_uniform(low, high, u) AS CAST(low + u * (high - low) AS DOUBLE)",
     """CREATE TEMP MACRO mlj_normal(mean, deviation, u, v) AS
          CAST(mean + deviation * sqrt(-2 * ln(1 - u)) * cos(2 * pi() * v) AS DOUBLE)""",
+    *table_expressions.MACROS,
 )
 # Harmless: they change how Snowflake stores or guards data, not what a query returns.
 _IGNORED_PROPERTIES = (
@@ -61,8 +63,10 @@ def before_translation(expression: exp.Expr, titles: Sequence[str]) -> exp.Expr:
     :param titles: names for the columns of the outermost SELECT.
     """
     _name_columns(expression, titles)
+    table_expressions.without_parentheses(expression)
     _drop_properties(expression)
-    for node in list(expression.walk(bfs=False)):
+    # From the inside out: some rules copy what they stand around.
+    for node in reversed(list(expression.walk(bfs=False))):
         rule = _RULES.get(type(node))
         if rule is not None:
             rule(node)
@@ -164,11 +168,14 @@ def _sum(node: exp.Expr) -> None:
 
 
 def _unit(node: exp.Expr | None, salt: int) -> exp.Expr:
-    """Return a number from 0 to 1 for a generator: RANDOM(), RANDOM(seed), or any expression, which is its own seed."""
-    if isinstance(node, exp.Rand) and node.this is None:
-        return call("RANDOM")
-    seed = node.this if isinstance(node, exp.Rand) else node
-    return call("mlj_unit", seed.copy() if seed is not None else exp.Null(), exp.Literal.number(salt))
+    """Return a number from 0 to 1 for a generator.
+
+    RANDOM() and RANDOM(seed) give the next one for each row, any other expression the same one for the same value.
+    """
+    number = exp.Literal.number(salt)
+    if not isinstance(node, exp.Rand):
+        return call("mlj_unit", node.copy() if node is not None else exp.Null(), number)
+    return call("mlj_next_unit", node.this.copy(), number) if node.this is not None else call("RANDOM")
 
 
 def _random(node: exp.Expr) -> None:
@@ -186,11 +193,6 @@ def _normal(node: exp.Expr) -> None:
     generator = node.args.get("gen")
     units = (_unit(generator, 1), _unit(generator, 2))
     node.replace(call("mlj_normal", node.this, node.args["stddev"], *units))
-
-
-def _sequence(node: exp.Expr) -> None:
-    """Put the number of the row; within a window's ORDER BY, where Snowpark uses it, any order will do."""
-    node.replace(exp.Null() if node.find_ancestor(exp.Window) else call("mlj_sequence"))
 
 
 def _sample(node: exp.Expr) -> None:
@@ -229,7 +231,9 @@ _RULES: dict[type[exp.Expr], Callable[[exp.Expr], None]] = {
     exp.ToChar: _to_char,
     exp.Values: _values,
     exp.Rand: _random,
-    **dict.fromkeys((exp.Seq1, exp.Seq2, exp.Seq4, exp.Seq8), _sequence),
+    **dict.fromkeys((exp.Seq1, exp.Seq2, exp.Seq4, exp.Seq8), table_expressions.sequence),
+    **dict.fromkeys((exp.TableFromRows, exp.Lateral), table_expressions.without_partitions),
+    exp.Generator: table_expressions.generator,
     exp.TableSample: _sample,
     exp.Array: _array,
     exp.Cast: _cast,
