@@ -12,6 +12,7 @@ from airflow_provider_mljobs.jobs.record import Left
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.outputs import refused
 from tests.lab import POOL, STAGE
+from tests.tries import Tries
 
 JOB = {"compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05, "deferrable": True}
 SETTINGS = {"task_id": "job", **JOB}
@@ -62,6 +63,22 @@ def test_values_that_airflow_would_change(airflow):
     assert {"json"} == {reference["protocol"] for reference in references.values()}
     with MLJobHook() as hook:
         assert json.loads(VALUES["object"]) == hook.open(references["object"])
+
+
+def test_a_retry_returns_the_deepest_value(airflow):
+    """What XCom takes at most, the task state store gives back after a crash, too."""
+
+    def deep():
+        value = 1
+        for _ in range(50):
+            value = {"a": [value]}
+        return value
+
+    task = Tries(airflow, lambda: MLJobOperator(source=deep, **SETTINGS))
+    task.die(deadly=("store", "succeeded"), after=True)
+
+    assert deep() == task.run()
+    assert ["DONE"] == [status for _, status in task.jobs]
 
 
 def test_what_a_job_prints_is_text(airflow):
