@@ -368,7 +368,7 @@ def test_many_jobs_are_gone_at_once(lab, server):
     watcher = lab.watcher()
     keeper = Follower(watcher, job)
 
-    followers = [Follower(watcher, name) for name in names]
+    followers = [Follower(watcher, name, unseen_patience=20) for name in names]
 
     assert {"gone"} == {follower.event["verdict"] for follower in followers}
     assert 30 * 3 <= len(server.statements.matching("^DESCRIBE")) <= 30 * 10
