@@ -8,15 +8,16 @@ Names come as :class:`~airflow_provider_mljobs.jobs.identifiers.Identifier`,
 
 from __future__ import annotations
 
+import glob
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.jobs.identifiers import literal, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
     from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.rendering import SpecificationSource
@@ -73,7 +74,8 @@ def _url(path: Path) -> str:
 
 def put(file: Path, directory: StagePath) -> str:
     """Upload one file as it is."""
-    source, target = literal(_url(file)), literal(str(directory))
+    # The connector expands the path like a shell, brackets included.
+    source, target = literal(_url(Path(glob.escape(str(file.absolute()))))), literal(str(directory))
     return f"PUT {source} {target} AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE"
 
 

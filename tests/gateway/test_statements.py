@@ -44,9 +44,9 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             """CALL SYSTEM$EXECUTE_ML_JOB('DB.ML.A_', 'ML_POOL', '{"a": "it''s \\\\\\\\"}', '{}')""",
         ),
         (
-            statements.put(Path("/tmp/it's ü/payload.pyz"), DIRECTORY),
+            statements.put(Path("/tmp/it's [ü]*/payload.pyz"), DIRECTORY),
             (
-                "PUT 'file:///tmp/it''s ü/payload.pyz' '@DB.ML.\"payloads\"/A b/MLJOB_A' "
+                "PUT 'file:///tmp/it''s [[]ü][*]/payload.pyz' '@DB.ML.\"payloads\"/A b/MLJOB_A' "
                 "AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE"
             ),
         ),

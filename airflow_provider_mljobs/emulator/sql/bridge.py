@@ -7,6 +7,7 @@ empties, and its own bookkeeping database, which we keep in a file.
 
 from __future__ import annotations
 
+import glob
 import logging
 import re
 from collections import Counter
@@ -296,8 +297,9 @@ class Databases:
 
     def _lock_down(self, root: Path) -> None:
         """Close the ways that SQL has to the machine: files outside the root, extensions, other databases."""
-        allowed = str(root).replace("'", "''")
-        self._main.execute(f"SET GLOBAL allowed_directories = ['{allowed}']")
+        # DuckDB compares the path that a statement names, in which a wildcard's characters are escaped; see Reader.
+        allowed = [path.replace("'", "''") for path in (str(root), glob.escape(str(root)))]
+        self._main.execute(f"SET GLOBAL allowed_directories = ['{allowed[0]}', '{allowed[1]}']")
         self._main.execute("SET GLOBAL autoinstall_known_extensions = false")
         self._main.execute("SET GLOBAL enable_external_access = false")
         self._main.execute("SET GLOBAL lock_configuration = true")

@@ -3,7 +3,7 @@
 # ruff: noqa: S608 statements of our own for DuckDB; names are quoted and values are bound
 from __future__ import annotations
 
-import re
+import glob
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,7 +94,7 @@ class Reader:
         :param typed: let DuckDB guess the types of CSV, which otherwise stays text until it is stored.
         """
         # A glob's special characters may be part of a staged file's name.
-        path = string(re.sub(r"([\[*?])", r"[\1]", str(file)))
+        path = string(glob.escape(str(file)))
         if self.kind == "PARQUET":
             return f"read_parquet({path})"
         if self.kind == "JSON":

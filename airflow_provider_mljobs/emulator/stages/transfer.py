@@ -72,13 +72,14 @@ def put(context: Context, parser: Parser) -> Result:
     options = parse_options(rest, _PUT_OPTIONS, "PUT")
     rest.expect_end()
     target = inside(location.directory, location.path)
+    sources = _sources(source)
     overwrite = flag(options, "OVERWRITE", default=False)
     compress = flag(options, "AUTO_COMPRESS", default=True)
     if not overwrite:
-        target = _keeping(context.account.stages.scratch, target, list(_names(source, compress=compress)))
+        target = _keeping(context.account.stages.scratch, target, list(_names(sources, compress=compress)))
     extra = {
         "command": "UPLOAD",
-        "src_locations": [source],
+        "src_locations": sources,
         "parallel": min(int(str(options.get("PARALLEL", 4))), _MOST_PARALLEL),
         "autoCompress": compress,
         "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
@@ -88,9 +89,24 @@ def put(context: Context, parser: Parser) -> Result:
     return Result(_PUT, statement="other", extra=extra)
 
 
-def _names(source: str, *, compress: bool) -> Iterator[str]:
+def _sources(source: str) -> list[str]:
+    """Return the paths that the client is to look for.
+
+    Snowflake has two wildcards, ``*`` and ``?``. To the connector brackets are wildcards, too, so it gets a path with
+    brackets twice: as it was written, which may be meant for the connector, or name a stream; and with the brackets as
+    plain characters. If both find files, only the second one counts: it is as documented.
+    """
+    plain = source.replace("[", "[[]")
+    return [plain] if plain != source and _matches(plain) and _matches(source) else list(dict.fromkeys([source, plain]))
+
+
+def _matches(source: str) -> list[str]:
+    return glob.glob(os.path.expanduser(source))  # noqa: PTH111, PTH207 as the client does it
+
+
+def _names(sources: list[str], *, compress: bool) -> Iterator[str]:
     """Yield the names under which a PUT may store its files; the client decides by content what it compresses."""
-    for path in glob.glob(os.path.expanduser(source)) or [source]:  # noqa: PTH111, PTH207 as the client does it
+    for path in [path for source in sources for path in _matches(source)] or sources[:1]:
         name = os.path.basename(path)  # noqa: PTH119 a stream's name is no path
         yield name
         if compress:
