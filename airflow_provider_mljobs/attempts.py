@@ -80,7 +80,8 @@ class Attempts:
         self._store = context.get("task_state_store") if task.durable else None
         # The live job of an earlier try, as long as this one has not decided about it.
         self.open: Record | None = None
-        self._other: MLJobHook | None = None
+        # By other connections than the task's, with which earlier tries have submitted.
+        self._others: dict[str, MLJobHook] = {}
 
     @property
     def remembers(self) -> bool:
@@ -310,16 +311,17 @@ class Attempts:
         """Return the connection by which a job was submitted."""
         if record.snowflake_conn_id == self._task.snowflake_conn_id:
             return self._task.hook
-        if self._other is None:
+        if record.snowflake_conn_id not in self._others:
             from airflow_provider_mljobs.hooks import MLJobHook
 
-            self._other = MLJobHook(record.snowflake_conn_id, query_tag=self._task.hook.query_tag)
-        return self._other
+            hook = MLJobHook(record.snowflake_conn_id, query_tag=self._task.hook.query_tag)
+            self._others[record.snowflake_conn_id] = hook
+        return self._others[record.snowflake_conn_id]
 
     def _leave_others(self) -> None:
-        if self._other is not None:
-            self._other.close()
-            self._other = None
+        while self._others:
+            _, hook = self._others.popitem()
+            hook.close()
 
     def _look_for(self, record: Record) -> Sighting | None:
         """Look at a job until it is seen, for as long as it may take to be seen; as :meth:`_look`."""
@@ -342,7 +344,7 @@ class Attempts:
         return 0.0
 
     def _look(self, record: Record, *, patience: float = 0.0) -> Sighting | None:
-        """Look at a job of the task; ``None`` if the job of that name is another task's, or nothing can be asked."""
+        """Look at a job of the task; ``None`` if the job of that name is another task's."""
         job = QualifiedName.parse(record.job_id, "job", None, None)
         try:
             hook = self._hook(record)
@@ -376,7 +378,7 @@ class Attempts:
 
         :returns: whether the job is known to have ended. One that was never seen may still appear.
         """
-        from airflow_provider_mljobs.gateway.completion import discard
+        from airflow_provider_mljobs.gateway.completion import discard, end
         from airflow_provider_mljobs.masking import star
         from airflow_provider_mljobs.tasklog import mask_job
 
@@ -389,7 +391,7 @@ class Attempts:
         client, job = hook.client, hook.job(record.job_id)
         if sighting.lives:
             task.log.info("Cancelling job %s (%s) of an earlier try.", job, sighting.status)
-            client.cancel(job)
+            end(client, job, patience=_END_SECONDS)
             sighting = self._wait_for_end(record)
             if not sighting.has_ended:
                 if sighting.row is None:

@@ -8,6 +8,8 @@ import pytest
 
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import JobNotFoundError
+from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
+from airflow_provider_mljobs.jobs.spec import CONTAINER
 from tests.lab import STAGE
 from tests.tries import tries
 
@@ -42,6 +44,7 @@ def stubborn():
     import time
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("stubborn from now on", flush=True)
     time.sleep(3)
 
 
@@ -75,6 +78,13 @@ def lives(airflow, task):
         f"WHERE STARTSWITH(NAME, '{task.job_name('')}') ORDER BY CREATED_TIME"
     )
     return [(row["created_time"], row["end_time"]) for row in rows]
+
+
+def printed(airflow, job):
+    """Return the log of a job, as far as there is one."""
+    airflow.query(f"CALL {job}!SPCS_WAIT_FOR('RUNNING', 60)")
+    (row,) = airflow.query(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, '{CONTAINER}') AS LOG")
+    return row["log"]
 
 
 def late_submit(airflow, task, epoch_and_attempt="3_1"):
@@ -127,8 +137,8 @@ class TestAJobThatIsNotShown:
         """A job that isn't shown after its cancel may still be ending: the next submit waits for its end."""
         task = tries(airflow, stubborn, wait_for_completion=False)
         task.run()
-        airflow.query(f"CALL {task.job_name('3_1')}!SPCS_WAIT_FOR('RUNNING', 60)")
-        time.sleep(1)
+        while "stubborn" not in printed(airflow, task.job_name("3_1")):
+            pass
         # Two looks decide about the cancel.
         hidden(nth=3)
         task.clear()
@@ -228,6 +238,26 @@ class TestALateSubmit:
         late.join()
         assert ([], []) == (airflow.jobs, task.store["mljob"]["unseen"])
 
+    def test_other_connections(self, airflow, monkeypatch):
+        """A late job is looked for by the connection that has submitted it, also if that is one of several."""
+        ours = airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"]
+        task = tries(airflow, seven)
+        for name in ("FIRST", "SECOND"):
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", ours)
+            task.make = tries(airflow, brief, snowflake_conn_id=name.lower()).make
+            task.die(deadly=("store", "intended"), after=True)
+            task.store["mljob"]["intended_at"] = 0
+            task.clear()
+        monkeypatch.delenv("AIRFLOW_CONN_SECOND")
+        task.make = tries(airflow, brief).make
+        late = threading.Timer(1.5, late_submit(airflow, task))
+        late.start()
+
+        assert 7 == task.run()
+        late.join()
+        assert [] == airflow.jobs
+        assert ["second"] == [each["snowflake_conn_id"] for each in task.store["mljob"]["unseen"]]
+
     def test_remembered(self, airflow):
         """Names of several epochs stay in the record until their jobs are seen to end."""
         task = tries(airflow, seven)
@@ -294,9 +324,9 @@ class TestALostComment:
         task = tries(airflow, sleeper, wait_for_completion=False)
         task.run()
         airflow.query(f"COMMENT ON SERVICE {task.job_name('3_1')} IS ''")
-        with MLJobHook(payload_grace=1) as hook:
-            time.sleep(4)
-            unused = hook.client.payloads.unused(hook.stage(STAGE))
+        with MLJobHook() as hook:
+            payloads = Payloads(hook.client.connection, clock=lambda: time.time() + 4 * DEFAULT_GRACE_SECONDS)
+            unused = payloads.unused(hook.stage(STAGE))
         (payload,) = airflow.payloads
 
         assert payload not in [directory.name for directory in unused]
