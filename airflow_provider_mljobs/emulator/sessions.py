@@ -15,7 +15,7 @@ from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from airflow_provider_mljobs.emulator.sql.engine import EngineSession
     from airflow_provider_mljobs.emulator.tokens import Tokens
@@ -52,18 +52,31 @@ class Session:
     last_query_id: str | None = None
     active_query_id: str | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
+    _switching: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def running(self, query_id: str, cancelled: threading.Event) -> Iterator[None]:
         """Wait until the SQL engine is free for a statement of this session, and keep it while the statement runs."""
         with self.lock:
-            if cancelled.is_set():
-                raise errors.cancelled()
-            self.active_query_id = query_id
+            outer = self._switch(query_id)
             try:
+                # Looked at only now: a statement that is cancelled later is interrupted.
+                if cancelled.is_set():
+                    raise errors.cancelled()
                 yield
             finally:
-                self.active_query_id = None
+                self._switch(outer)
+
+    def _switch(self, query_id: str | None) -> str | None:
+        with self._switching:
+            earlier, self.active_query_id = self.active_query_id, query_id
+        return earlier
+
+    def interrupt(self, query_ids: Collection[str]) -> None:
+        """Stop the SQL engine if it runs one of these statements; the session's other statements go on."""
+        with self._switching:
+            if self.active_query_id in query_ids:
+                self.engine.interrupt()
 
     def resolve(self, name: QualifiedName, command: str) -> QualifiedName:
         """Fill in the current database and schema; raises 90105 or 90106 where the session has none."""
@@ -125,6 +138,11 @@ class Sessions:
             # Threads that share a connection may renew at once, so renewal keeps the master token.
             self._by_master[master] = _Held(session, now + grant.master_lifetime)
         return grant
+
+    def knows(self, token: str) -> bool:
+        """Tell whether a token is or was that of a session which is logged in."""
+        with self._lock:
+            return token in self._by_token
 
     def authenticate(self, token: str) -> Session:
         """Return the session that a token belongs to; raises the error that tells the client what to do."""

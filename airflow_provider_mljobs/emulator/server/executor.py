@@ -96,9 +96,9 @@ class Executor:
             self.queries.cancel(query)
         self._workers.join(_PATIENCE)
 
-    def _interrupt(self, query: Query) -> None:
-        if query.session.active_query_id in {query.id, *(child.id for child in query.children)}:
-            query.session.engine.interrupt()
+    @staticmethod
+    def _interrupt(query: Query) -> None:
+        query.session.interrupt({query.id, *(child.id for child in query.children)})
 
     def _run(self, query: Query, binds: Sequence[object], count: int) -> Result:
         statements = split_statements(query.sql) if ";" in query.sql else [query.sql]

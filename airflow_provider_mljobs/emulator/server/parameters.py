@@ -51,6 +51,8 @@ PARAMETERS: Mapping[str, Parameter] = {
     "METRIC_LEVEL": Parameter("NONE", "Stored only"),
     "MULTI_STATEMENT_COUNT": Parameter(1, "How many statements one request may hold, 0 for any number"),
     "PYTHON_CONNECTOR_QUERY_RESULT_FORMAT": Parameter("ARROW", "For clients"),
+    # On a real account TRUE: without it, the threads of a Snowpark session share one cursor and read each other's rows.
+    "PYTHON_SNOWPARK_ENABLE_THREAD_SAFE_SESSION": Parameter(True, "For clients"),  # noqa: FBT003
     "QUERY_CONTEXT_CACHE_SIZE": Parameter(5, "For clients"),
     "QUERY_TAG": Parameter("", "What QUERY_HISTORY shows with each statement, at most 2000 characters"),
     "QUOTED_IDENTIFIERS_IGNORE_CASE": Parameter(False, "Stored only"),  # noqa: FBT003
