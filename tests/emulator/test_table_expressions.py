@@ -185,6 +185,15 @@ def test_split_to_table(cursor, text, delimiter, expected):
     assert cursor.execute(query, (text, delimiter)).fetchall() == expected
 
 
+def test_split_to_table_beside_a_table(fresh):  # noqa: F811
+    """Each row stands beside the parts of its own text, in their order."""
+    fresh.execute("CREATE TABLE t AS SELECT 'a b c' AS x, 1 AS n UNION ALL SELECT 'd', 2 UNION ALL SELECT NULL, 3")
+    rows = fresh.execute("SELECT n, index, value FROM t, LATERAL SPLIT_TO_TABLE(x, ' ') ORDER BY n, seq, index")
+
+    assert rows.fetchall() == [(1, 1, "a"), (1, 2, "b"), (1, 3, "c"), (2, 1, "d")]
+    assert fresh.execute("SELECT DISTINCT seq FROM TABLE(SPLIT_TO_TABLE('a b', ' '))").fetchall() == [(1,)]
+
+
 def test_table_functions_without_a_database(snowflake, connect):
     """Table functions need no current database."""
     cursor = connect(snowflake, database="NOWHERE").cursor()

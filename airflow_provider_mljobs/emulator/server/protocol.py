@@ -138,7 +138,7 @@ class Protocol:
         self._revoked = False
 
     def _login(self, request: Request) -> Answer:
-        data = request.body.get("data") or {}
+        data = _object(request.body.get("data"))
         fault = self.faults.decide(str(data.get("LOGIN_NAME") or ""), "login")
         self._meet_fault(fault)
         answer = self._open_session(request, data)
@@ -155,7 +155,7 @@ class Protocol:
             if self._revoked and job_token is None:
                 raise auth.wrong_password()
             session = self._open(request.query, identity, job_token)
-            session.parameters.update(parameters.at_login(data.get("SESSION_PARAMETERS") or {}))
+            session.parameters.update(parameters.at_login(_object(data.get("SESSION_PARAMETERS"))))
             grant = self.sessions.add(session)
         self.statements.add_login()
         return success(
@@ -406,6 +406,11 @@ class Protocol:
 def _in_progress(query: Query, code: str) -> Answer:
     data = {"queryId": query.id, "getResultUrl": f"/queries/{query.id}/result", "queryAbortsAfterSecs": 300}
     return success(data, code) | {"message": "Query execution in progress."}
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    """Return a JSON object as it was sent, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _stored(name: str | None) -> str | None:

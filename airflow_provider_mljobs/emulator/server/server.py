@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import gzip
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_provider_mljobs.emulator.account import Account
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
+from airflow_provider_mljobs.emulator.server import bodies
 from airflow_provider_mljobs.emulator.server.certificates import BUNDLE_VARIABLES, Certificates
 from airflow_provider_mljobs.emulator.server.executor import attempt
 from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, UnavailableError
@@ -33,7 +33,7 @@ from airflow_provider_mljobs.emulator.settings import UNFIT, Settings
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.server.recorder import Recorder
 
 HOST = "127.0.0.1"
-# Binds of a large executemany; a real account refuses requests far smaller.
-LARGEST_BODY = 1 << 30
 _ADDRESS_SIZE = 16
 _TMP = "/tmp"  # noqa: S108  # the name in it is unique
 # The type of TLS's first record; no HTTP request begins with it.
@@ -134,10 +132,10 @@ class _Listener(ThreadingHTTPServer):
         logger.log(level, "Connection of %s ended", client_address, exc_info=True)
 
 
-def _quietly_shut(connection: socket.socket) -> None:
+def _quietly_shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
     try:
         # Not the method of an encrypted socket, which would let a thread that uses it send plain text.
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        socket.socket.shutdown(connection, how)
     except OSError:
         logger.debug("Connection was closed already")
 
@@ -171,14 +169,44 @@ class _Handler(BaseHTTPRequestHandler):
         """Log a request, for who wants to see it."""
         logger.debug(format, *args)
 
+    def parse_request(self) -> bool:
+        """Read the headers of a request; a client that stalls within them is disconnected."""
+        self.connection.settimeout(bodies.PATIENCE)
+        try:
+            return super().parse_request()
+        finally:
+            self.connection.settimeout(None)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a request and close the connection: where the next request begins is unknown."""
+        del explain
+        status = HTTPStatus(code)
+        self.close_connection = True
+        self._send(_refusal(message or status.phrase), status)
+        _quietly_shut(self.connection, socket.SHUT_WR)
+        bodies.drain(self.connection)
+
     def _respond(self) -> None:
-        body = self._read_body()
+        protocol = self.server.protocol
+        token = (self.headers.get("Authorization") or "").removeprefix('Snowflake Token="').removesuffix('"')
+        known = protocol is not None and protocol.sessions.knows(token)
+        most = bodies.MAX_BODY if known else bodies.MAX_ANONYMOUS_BODY
+        try:
+            body = bodies.read(self.rfile, self.connection, self.headers, most)
+        except bodies.RefusedRequestError as refusal:
+            self.send_error(refusal.status, str(refusal))
+            return
         if self.headers.get("Host") not in self.server.hosts:
             # A web page whose name resolves to 127.0.0.1 must not get through.
             self._send(_refusal("Wrong Host header"), HTTPStatus.FORBIDDEN)
             return
         try:
-            answer = attempt(lambda: self._answer(body), self.path)
+            request = self._request(bodies.decode(body, self.headers, most), token)
+        except bodies.RefusedRequestError as refusal:
+            self._send(_refusal(str(refusal)), refusal.status)
+            return
+        try:
+            answer = attempt(lambda: self._answer(request), self.path)
         except ConnectionCutError:
             self._cut()
         except UnavailableError:
@@ -186,32 +214,19 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(_encode(failure(answer)) if isinstance(answer, SnowflakeError) else answer)
 
-    def _read_body(self) -> bytes:
-        length = int(self.headers.get("Content-Length") or 0)
-        if not 0 <= length <= LARGEST_BODY:
-            self.close_connection = True
-            return b""
-        return self.rfile.read(length)
+    def _request(self, body: Mapping[str, Any], token: str) -> Request:
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            raise bodies.RefusedRequestError(HTTPStatus.BAD_REQUEST, "The path can't be read") from None
+        return Request(self.command, url.path, dict(parse_qsl(url.query)), token, body)
 
-    def _answer(self, body: bytes) -> bytes:
+    def _answer(self, request: Request) -> bytes:
         if self.server.protocol is None:
             raise UnavailableError
-        if body and self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        url = urlsplit(self.path)
-        token = (self.headers.get("Authorization") or "").removeprefix('Snowflake Token="').removesuffix('"')
-        decoded = json.loads(body) if body else {}
-        answer = self.server.protocol.answer(
-            Request(
-                self.command,
-                url.path,
-                dict(parse_qsl(url.query)),
-                token,
-                decoded if isinstance(decoded, dict) else {},
-            )
-        )
+        answer = self.server.protocol.answer(request)
         if answer is None:
-            raise SnowflakeError(390404, "08001", f"The embedded Snowflake has no endpoint {url.path}.")
+            raise SnowflakeError(390404, "08001", f"The embedded Snowflake has no endpoint {request.path}.")
         return answer if isinstance(answer, bytes) else _encode(answer)
 
     def _send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
@@ -219,6 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()

@@ -12,9 +12,10 @@ from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supporte
 ROWS_PER_SECOND = 100_000
 # Per session, in DuckDB's SQL. An empty delimiter splits nothing in Snowflake.
 MACROS = (
-    """CREATE TEMP MACRO mlj_split_to_table(s, d) AS TABLE
-         SELECT hash(s) AS SEQ, unnest(range(1, len(parts) + 1)) AS INDEX, unnest(parts) AS VALUE
-         FROM (SELECT CASE WHEN d = '' THEN [s] ELSE string_split(s, d) END AS parts)""",
+    """CREATE TEMP MACRO mlj_split_to_table(s, d, number) AS TABLE
+         SELECT unnest(list_transform(CASE WHEN d = '' THEN [s] ELSE string_split(s, d) END,
+           lambda mlj_part, mlj_index: struct_pack(SEQ := number, INDEX := mlj_index, VALUE := mlj_part)
+         ), recursive := true)""",
     "CREATE TEMP MACRO mlj_sequence() AS row_number() OVER () - 1",
     """CREATE TEMP MACRO mlj_wrapped(n, half, sign) AS
          CASE WHEN sign = 0 THEN n % half ELSE (n + half) % (2 * half) - half END""",
@@ -114,7 +115,14 @@ def as_tables(expression: exp.Expr) -> None:
         if isinstance(function, exp.Generator):
             call = exp.Anonymous(this="range", expressions=[function.args["rowcount"]])
         elif isinstance(function, exp.SplitToTable):
-            call = exp.Anonymous(this="mlj_split_to_table", expressions=[function.this, function.expression])
+            call = _split(function)
         else:
             continue
         node.replace(exp.Table(this=call, alias=node.args.get("alias")))
+
+
+def _split(function: exp.SplitToTable) -> exp.Anonymous:
+    text, delimiter = function.this, function.expression
+    # The number of the row that a text comes from; of several rows only the hash tells them apart.
+    number = exp.Anonymous(this="hash", expressions=[text.copy()]) if text.find(exp.Column) else exp.Literal.number(1)
+    return exp.Anonymous(this="mlj_split_to_table", expressions=[text, delimiter, number])
