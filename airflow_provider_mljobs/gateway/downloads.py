@@ -18,7 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_mljobs.exceptions import GatewayError, MissingFileError, ResultError
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    MissingFileError,
+    NotFoundOrNotAuthorizedError,
+    ResultError,
+)
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.unpacked import unpacked_bytes
 from airflow_provider_mljobs.jobs.launcher.references import load, version_problem
@@ -313,10 +318,11 @@ def _until(
     """Look once a second until all is there, or patience has ended; a look may take longer than that.
 
     :raises MissingFileError: if the last look misses a file that the stage lists.
+    :raises NotFoundOrNotAuthorizedError: if the last look is denied the stage: one denial doesn't say that it is gone.
     """
     give_up = time.monotonic() + patience
     for _ in range(math.ceil(patience)):
-        with contextlib.suppress(MissingFileError):
+        with contextlib.suppress(MissingFileError, NotFoundOrNotAuthorizedError):
             seen = look()
             if is_complete(seen) or time.monotonic() >= give_up:
                 return seen

@@ -14,6 +14,7 @@ import pyarrow as pa  # noqa: TID253 (a test)
 import pyarrow.parquet  # noqa: TID253 (a test)
 import pytest
 
+from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import MLJobError, NotFoundOrNotAuthorizedError, ResultError
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
@@ -128,6 +129,29 @@ def test_a_result_that_comes_late(connection, directory, leave):
 
     assert 5 == read_result(connection, directory, patience=10, pause=pause).value
     assert [1.0, 1.0, 1.0] == pauses
+
+
+@pytest.mark.parametrize(
+    "denial",
+    [
+        {"matching": "^LIST", "effect": "error", "errno": 2003, "sqlstate": "02000"},
+        {"matching": "^GET", "effect": "error", "errno": 2003, "sqlstate": "02000"},
+        {"matching": "^GET", "effect": "error", "errno": 253006},
+    ],
+    ids=["list", "get", "no file"],
+)
+def test_a_result_that_is_denied_for_a_while(snowflake, connection, directory, leave, denial):
+    """A denied stage or file is asked for again while patience lasts; then the denial is raised."""
+    leave({"output/mljob_result": result(5)})
+    snowflake.faults.add(Fault(nth=1, times=2, **denial))
+
+    assert 5 == read_result(connection, directory, patience=3, pause=lambda _: None).value
+
+    snowflake.faults.clear()
+    snowflake.faults.add(Fault(**denial))
+    with pytest.raises(MLJobError):
+        read_result(connection, directory, patience=3, pause=lambda _: None)
+    snowflake.faults.clear()
 
 
 def test_patience_ends(connection, directory):
