@@ -15,11 +15,12 @@ def run(*arguments, **options):
     return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False, timeout=60, **options)
 
 
-def test_command_gets_the_environment():
+@pytest.mark.parametrize("names", [("protocol",), ()], ids=["http", "https"])
+def test_command_gets_the_environment(names):
     """The command finds the server in its environment, and its exit code is the program's."""
     code = (
         "import os, snowflake.connector as c\n"
-        "names = ('host', 'port', 'protocol', 'account', 'user', 'password')\n"
+        f"names = {('host', 'port', 'account', 'user', 'password', *names)}\n"
         "v = {name: os.environ['SNOWFLAKE_' + name.upper()] for name in names}\n"
         "print(c.connect(**v).cursor().execute('SELECT 40 + 2').fetchone()[0])\n"
         "raise SystemExit(3)"
