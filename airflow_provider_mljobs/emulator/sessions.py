@@ -73,7 +73,7 @@ class Session:
         return earlier
 
     def interrupt(self, query_ids: Collection[str]) -> None:
-        """Stop the SQL engine if it runs one of these statements; the session's other statements go on."""
+        """Stop the SQL engine if it runs one of these statements, but no other statement of the session."""
         with self._switching:
             if self.active_query_id in query_ids:
                 self.engine.interrupt()
@@ -140,7 +140,7 @@ class Sessions:
         return grant
 
     def knows(self, token: str) -> bool:
-        """Tell whether a token is or was that of a session which is logged in."""
+        """Return whether a token is or was that of a session that is logged in."""
         with self._lock:
             return token in self._by_token
 

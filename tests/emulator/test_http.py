@@ -106,6 +106,7 @@ def test_compressed_bodies(snowflake, wire, encoding):
         ("identity", b'{"a":' * 100_000, 400),
         ("identity", b"1" * 100_000, 400),
         ("gzip", gzip.compress(b"[" * 1_000_000), 400),
+        ("gzip", gzip.compress(b"") * 50_000 + b"rest", 400),
     ],
 )
 def test_bodies_that_cannot_be_read(snowflake, wire, caplog, encoding, body, status):
@@ -190,7 +191,7 @@ def test_a_path_that_cannot_be_read(snowflake, wire):
 
 
 def test_a_large_body_without_a_session(snowflake, wire, connect):
-    """A body of megabytes needs a session; its sender gets the refusal although it is still sending."""
+    """A body of a megabyte needs a session; its sender gets the refusal although it is still sending."""
     connection = wire(request(snowflake, b" " * (bodies.MAX_ANONYMOUS_BODY + 1)))
     statement = f"SELECT LENGTH('{'x' * (bodies.MAX_ANONYMOUS_BODY + 1)}')"
 

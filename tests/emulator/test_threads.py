@@ -100,14 +100,36 @@ def test_asynchronous_cursors_in_threads(connection):
 
 def test_writers_in_threads(connection):
     """Threads of one connection that write to one table lose no row."""
-    connection.cursor().execute("CREATE OR REPLACE TABLE mljobs_db.public.written (n INT)")
+    connection.cursor().execute("CREATE OR REPLACE TABLE mljobs_db.public.threads_written (n INT)")
 
     def work(n):
-        return connection.cursor().execute("INSERT INTO mljobs_db.public.written VALUES (?)", (n,)).rowcount
+        return connection.cursor().execute("INSERT INTO mljobs_db.public.threads_written VALUES (?)", (n,)).rowcount
 
     assert in_threads(work) == [1] * STATEMENTS
-    total = connection.cursor().execute("SELECT COUNT(DISTINCT n) FROM mljobs_db.public.written").fetchone()
+    total = connection.cursor().execute("SELECT COUNT(DISTINCT n) FROM mljobs_db.public.threads_written").fetchone()
     assert total == (STATEMENTS,)
+
+
+def test_stages_in_threads(connection, tmp_path):
+    """Statements about the stage of a table and its files leave the rows of other threads alone."""
+    (tmp_path / "a.csv").write_text("n\n1\n")
+    cursor = connection.cursor()
+    cursor.execute("CREATE OR REPLACE TABLE mljobs_db.public.threads_staged (n INT)")
+    cursor.execute(f"PUT file://{tmp_path}/a.csv @mljobs_db.public.%threads_staged AUTO_COMPRESS = FALSE")
+    cursor.execute("CREATE OR REPLACE FILE FORMAT mljobs_db.public.with_header TYPE = CSV PARSE_HEADER = TRUE")
+    infer = (
+        "SELECT column_name FROM TABLE(INFER_SCHEMA(LOCATION => '@mljobs_db.public.%threads_staged', "
+        "FILE_FORMAT => 'mljobs_db.public.with_header'))"
+    )
+    statements = ("LIST @mljobs_db.public.%threads_staged", infer, "SELECT 7 AS a")
+
+    results = in_threads(lambda n: connection.cursor().execute(statements[n % 3]).fetchone()[0])
+
+    cursor.execute("DROP TABLE mljobs_db.public.threads_staged")
+
+    assert set(results[0::3]) == {"a.csv"}
+    assert set(results[1::3]) == {"n"}
+    assert set(results[2::3]) == {7}
 
 
 def test_cancelling_one_of_many(connection, snowflake, connect):

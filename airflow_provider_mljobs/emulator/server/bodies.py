@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import time
 import zlib
@@ -17,14 +19,13 @@ if TYPE_CHECKING:
 # Binds of a large executemany; a real account refuses requests far smaller.
 MAX_BODY = 1 << 30
 # Without a session there is only the login to send.
-MAX_ANONYMOUS_BODY = 1 << 22
-# Seconds until the next part of a request must have come, and the pace at which a long body must come.
+MAX_ANONYMOUS_BODY = 1 << 20
+# Seconds for the headers or the body of a request, and the pace of a long body.
 PATIENCE = 30.0
 _BYTES_PER_SECOND = 1 << 20
 _PART = 1 << 16
 _LINGER_SECONDS = 2.0
 _GZIP = {"gzip", "x-gzip"}
-_GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 
 class RefusedRequestError(Exception):
@@ -99,18 +100,13 @@ def decode(body: bytes, headers: Message, most: int) -> Mapping[str, Any]:
 
 
 def _decompressed(body: bytes, most: int) -> bytes:
-    plain = b""
     try:
-        while body:
-            member = zlib.decompressobj(_GZIP_FORMAT)
-            plain += member.decompress(body, most + 1 - len(plain))
-            if len(plain) > most:
-                raise too_large(most)
-            if not member.eof:
-                raise RefusedRequestError(HTTPStatus.BAD_REQUEST, "The compressed body has no end")
-            body = member.unused_data
-    except zlib.error as problem:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+            plain = stream.read(most + 1)
+    except (EOFError, OSError, zlib.error) as problem:
         raise RefusedRequestError(HTTPStatus.BAD_REQUEST, f"The body can't be decompressed: {problem}") from None
+    if len(plain) > most:
+        raise too_large(most)
     return plain
 
 

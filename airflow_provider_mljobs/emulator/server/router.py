@@ -40,7 +40,7 @@ class Router:
 
     def run(self, context: Context, sql: str, binds: Sequence[object], *, describe_only: bool = False) -> Result:
         """Run one statement, or only describe its answer, which changes nothing."""
-        # sqlglot and DuckDB would put comments elsewhere, and read what Snowflake ends or nests differently.
+        # sqlglot nests comments and moves them to other places; Snowflake does neither.
         sql = without_comments(sql)
         words = leading_words(sql)
         if not words:

@@ -189,8 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self) -> None:
         protocol = self.server.protocol
         token = (self.headers.get("Authorization") or "").removeprefix('Snowflake Token="').removesuffix('"')
-        known = protocol is not None and protocol.sessions.knows(token)
-        most = bodies.MAX_BODY if known else bodies.MAX_ANONYMOUS_BODY
+        has_session = protocol is not None and protocol.sessions.knows(token)
+        most = bodies.MAX_BODY if has_session else bodies.MAX_ANONYMOUS_BODY
         try:
             body = bodies.read(self.rfile, self.connection, self.headers, most)
         except bodies.RefusedRequestError as refusal:

@@ -155,8 +155,10 @@ class Engine:
         return bool(found) and schema != "main"
 
     def check_table(self, context: Context, table: QualifiedName) -> None:
-        """Raise 2003 unless there is a table of this name."""
-        if not self._exists(context, table):
+        """Raise 2003 unless there is a table of this name; the session may be busy with another statement."""
+        with context.session.running(context.query_id, context.cancelled):
+            exists = self._exists(context, table)
+        if not exists:
             raise does_not_exist("Table", str(table))
 
     @staticmethod

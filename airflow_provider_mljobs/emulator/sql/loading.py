@@ -247,7 +247,8 @@ def infer_schema(
     upper = str(values.get("IGNORE_CASE", "FALSE")).upper() == "TRUE"
     rows = []
     if found:
-        columns = reader.columns(context.session.engine.link, found[0].file, typed=True)
+        with context.session.running(context.query_id, context.cancelled):
+            columns = reader.columns(context.session.engine.link, found[0].file, typed=True)
         for index, (name, kind) in enumerate(columns):
             title = name.upper() if upper else name
             expression = (
