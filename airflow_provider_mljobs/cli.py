@@ -189,7 +189,9 @@ def cancel_job(args: Namespace, hook: MLJobHook) -> None:
     if status.is_terminal:
         _print(f"Job {job} ended {status} already.")
         return
-    hook.cancel(job)
+    sighting = hook.client.cancel(job)
+    if sighting.is_unseen:
+        _exit(f"Job {job} may still run: {sighting.why}")
     _print(f"Cancelled job {job}.")
 
 

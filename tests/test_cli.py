@@ -245,6 +245,20 @@ def test_cancel_and_drop(mljobs, airflow):
     assert [] == airflow.jobs
 
 
+def test_cancel_in_vain(mljobs, airflow):
+    """A job that Snowflake shows and doesn't cancel may still run, and the command says so."""
+    submit("MLJOB_A", sleep, wait_for="RUNNING")
+    refusal = {"effect": "error", "errno": 2003, "message": "Service does not exist or not authorized."}
+    airflow.snowflake.faults.add(Fault(matching="SPCS_CANCEL_JOB", **refusal))
+    try:
+        code, shown, told = mljobs("cancel", "MLJOB_A")
+    finally:
+        airflow.snowflake.faults.clear()
+
+    message = "Job MLJOBS_DB.PUBLIC.MLJOB_A may still run: Service does not exist or not authorized.\n"
+    assert (1, "", message) == (code, shown, told)
+
+
 def test_forced_drop(mljobs, airflow):
     """With --force a running job is dropped."""
     submit("MLJOB_A", sleep)
