@@ -28,7 +28,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.locks import locked
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
-from airflow_provider_mljobs.jobs.origin import TASKS_JOB
+from airflow_provider_mljobs.jobs.origin import TASKS_JOB, Origin
 from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
@@ -170,7 +170,7 @@ class Payloads:
         # All jobs: those that a hook has submitted may be called anything.
         jobs = self._connection.fold(
             statements.show_job_services(None, ""),
-            lambda rows: [(payload_of(str(row["comment"] or "")), job_of(row)) for row in rows],
+            lambda rows: [(_named_in(str(row["comment"] or "")), job_of(row)) for row in rows],
         )
         if len(jobs) >= statements.MOST_ROWS:
             logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
@@ -178,15 +178,15 @@ class Payloads:
         if is_incomplete(self._connection, {job for _, job in jobs}):
             return None
         needed = [(payload, job) for payload, job in jobs if job not in without]
-        return {payload for named, job in needed if (payload := named or self._mounted_by(job))}
+        return {payload for named, job in needed if (payload := self._mounted_by(job) if named is None else named)}
 
     def _mounted_by(self, job: QualifiedName) -> str | None:
         """Return the payload of a task's job whose COMMENT was changed, by its specification."""
         if TASKS_JOB.fullmatch(job.name.value) is None:
             return None
         try:
-            (description,) = self._connection.rows(statements.describe_service(job))
-            return directory_of(job, description).parent.name
+            rows = self._connection.rows(statements.describe_service(job))
+            return directory_of(job, rows[0]).parent.name if rows else None
         except (NotFoundOrNotAuthorizedError, ResultError, InvalidJobSpecError) as error:
             logger.debug("No payload is known of job %s: %s", job, error)
             return None
@@ -229,6 +229,11 @@ def payload_of(comment: str | None) -> str | None:
         return None
     name = origin.get("payload") if isinstance(origin, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _named_in(comment: str) -> str | None:
+    """Return the payload that a job's COMMENT names, empty if its task has none; ``None`` if it doesn't say."""
+    return payload_of(comment) or (None if Origin.parse(comment) is None else "")
 
 
 def put(connection: Connection, content: bytes, file: StagePath) -> None:

@@ -130,10 +130,10 @@ class Submission:
 
     def _describe(self) -> Mapping[str, Any] | None:
         try:
-            (row,) = self.connection.rows(statements.describe_service(self.spec.name))
+            rows = self.connection.rows(statements.describe_service(self.spec.name))
         except NotFoundOrNotAuthorizedError:
             return None
-        return row
+        return rows[0] if rows else None
 
     def _is_submitted(self, directory: StagePath | None, row: Mapping[str, Any] | None) -> bool:
         """Check whether the job exists already: this call may have been repeated, or an earlier try has submitted it.

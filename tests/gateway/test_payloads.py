@@ -18,6 +18,7 @@ from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of
 from airflow_provider_mljobs.jobs.arguments import Arguments
 from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
 from airflow_provider_mljobs.jobs.payload import Payload
 from airflow_provider_mljobs.jobs.rendering import SpecificationSource, result_directory
 from airflow_provider_mljobs.jobs.spec import JobSpec
@@ -140,6 +141,21 @@ def test_a_strangers_comment_stops_no_sweep(connect, comment):
     Payloads(connection, grace=GRACE, clock=lambda: 9 * GRACE).upload(STAGE, PAYLOAD, Identifier("B"))
 
     assert [f"payload_{PAYLOAD.digest}_9"] == archives(connection)
+
+
+def test_a_sweep_describes_no_job_whose_comment_says_enough(server, connect):
+    """A task's job without a payload of ours says so in its COMMENT."""
+    connection = connect()
+    task = TaskKey(airflow="", dag_id="dag", run_id="run", task_id="job")
+    job = QualifiedName(DATABASE, SCHEMA, task.job_name(0, 1))
+    origin = Origin(task=task, run_started="2026-01-01", epoch=0, try_number=1)
+    spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), comment=origin.to_comment())
+    connection.rows(statements.execute_job_service(spec, SPECIFICATION))
+    Payloads(connection, grace=GRACE, clock=lambda: 0).upload(STAGE, Payload(archive=b"old"), Identifier("A"))
+    Payloads(connection, grace=GRACE, clock=lambda: 9 * GRACE).upload(STAGE, PAYLOAD, Identifier("B"))
+
+    assert [f"payload_{PAYLOAD.digest}_9"] == archives(connection)
+    assert [] == server.statements.matching("DESCRIBE SERVICE")
 
 
 def test_an_upload_sweeps(connect):
