@@ -1,5 +1,6 @@
 """Secrets in a job's texts: starred wherever they are cut, and in no process's memory for longer than needed."""
 
+import asyncio
 import json
 import logging
 import time
@@ -16,6 +17,7 @@ from airflow_provider_mljobs.masking import Mask
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.tasklog import TaskLog, mask_environment, write_output
 from tests.lab import POOL, STAGE
+from tests.tries import tries
 
 JOB = QualifiedName.parse("ML.PUBLIC.TRAIN", "job", None, None)
 SECRET = "correct-horse-battery"
@@ -192,6 +194,37 @@ def test_a_failed_job_tells_no_secret(airflow, capsys, deferrable):
         assert SECRET not in text
         assert "pa55word" not in text
     assert SECRET[-9:] not in tail
+
+
+def fail_when_stopped():
+    """Put an address with a password into the exception that a cancel causes."""
+    import signal
+    import time
+
+    def stop(*_):
+        raise ValueError("Can't reach https://user:pa55wordpa55word@feed.acme.com/simple")
+
+    signal.signal(signal.SIGTERM, stop)
+    print("ready")
+    time.sleep(60)
+
+
+def test_the_cause_of_an_error_tells_no_secret(airflow):
+    """The exception of a cancelled payload is the cause of its task's error, and stands in the task's log, too."""
+    task = tries(airflow, fail_when_stopped, deferrable=True)
+    trigger, job = task.defer(), task.job_name("3_1")
+    give_up = time.monotonic() + 60
+    while "ready" not in str(airflow.query(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main')")):
+        assert time.monotonic() < give_up
+        time.sleep(0.5)
+    airflow.query(f"CALL {job}!SPCS_CANCEL_JOB()")
+    event = asyncio.run(anext(trigger.run())).payload
+
+    with pytest.raises(MLJobError) as caught:
+        task.resume("execute_complete", {"event": event})
+    cause = caught.value.__cause__
+    assert "https://***@feed.acme.com" in str(cause)
+    assert "pa55word" not in repr((str(cause), cause.args, vars(cause)))
 
 
 def operator(source, **settings):

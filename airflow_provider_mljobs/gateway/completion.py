@@ -155,11 +155,16 @@ def complete(client: MLJobClient, ending: Ending) -> Outcome:
 
 
 def _masked(error: MLJobError, mask: Callable[[str], str]) -> MLJobError:
-    """Star secrets in all that an error says, and write out what a terminal would obey: it has the payload's words."""
+    """Star secrets in all that an error says, and write out what a terminal would obey: it has the payload's words.
+
+    Its cause stands in the task's log, too.
+    """
     error.args = tuple(logs.printable(mask(value)) if type(value) is str else value for value in error.args)
     for name, value in vars(error).items():
         if type(value) is str:
             setattr(error, name, logs.printable(mask(value)))
+    if isinstance(error.__cause__, MLJobError):
+        _masked(error.__cause__, mask)
     return error
 
 
