@@ -152,6 +152,20 @@ def test_a_queue_deadline_holds_without_a_worker(airflow):
         task.resume("execute_complete", {"event": event})
 
 
+def test_a_queue_deadline_holds_whatever_the_containers_say(airflow, faults):
+    """Why the job waits may be unknown; it is cancelled all the same."""
+    container = {"name": "main", "image": "/nowhere/is/this/image:1"}
+    settings = {**SETTINGS, "stage_name": None, "queue_timeout": 1, "log_interval": 0, "deferrable": True}
+    task = Tries(airflow, lambda: MLJobOperator(spec={"spec": {"containers": [container]}}, **settings))
+    trigger = task.defer()
+    faults.add(Fault(matching="SHOW SERVICE CONTAINERS", effect="error"))
+
+    event = asyncio.run(asyncio.wait_for(anext(trigger.run()), 60)).payload
+
+    assert ("queue_timed_out", True) == (event["verdict"], event["is_overdue"])
+    assert task.jobs[0][1] in {"CANCELLING", "CANCELLED"}
+
+
 def test_the_end_of_a_job_that_was_out_of_time(airflow):
     """A job that was still running at its deadline fails its task, though it may be DONE meanwhile."""
     task = tries(airflow, seven, deferrable=True)
@@ -205,6 +219,15 @@ def test_an_unreadable_place_in_the_log(airflow, printed):
 
     assert 7 == run.xcom("job")
     assert [] == airflow.jobs
+
+
+def test_a_log_without_a_row(airflow, faults):
+    """An empty answer to a question for a log is a log that isn't there, and costs no job."""
+    faults.add(Fault(matching="GET_SERVICE_LOGS", effect="empty"))
+
+    run = airflow.run_task(lambda: MLJobOperator(source=seven, **SETTINGS))
+
+    assert 7 == run.xcom("job")
 
 
 @BOTH

@@ -160,10 +160,7 @@ class LogStore:
 
     def _ask(self, statement: str) -> str | None:
         rows = self._rows(statement)
-        if rows is None:
-            return None
-        (row,) = rows
-        return str(next(iter(row.values())) or "")
+        return str(next(iter(rows[0].values())) or "") if rows else None
 
 
 def event_table(parameters: Sequence[Mapping[str, Any]]) -> QualifiedName | None:

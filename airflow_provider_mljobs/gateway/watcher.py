@@ -384,7 +384,7 @@ class Watcher:
         following = entry.following
         if following.watch.status is JobStatus.PENDING and not following.watch.reason:
             # Its containers say no more why once it is cancelled.
-            with suppress(NotFoundOrNotAuthorizedError):
+            with suppress(GatewayError):
                 following.learn_why(client, self._clock.now())
         if not following.out_of_time(self._clock.now()):
             entry.late_since = None
