@@ -170,16 +170,18 @@ class Attempts:
             with held_back():
                 self._store.set(KEY, record.to_json(), retention=NEVER_EXPIRE)
 
-    def remember_left(self, record: Record, left: Left) -> None:
-        """Note what a job has left, and then that it has ended well."""
+    def remember_left(self, record: Record, left: Left) -> Record:
+        """Note what a job has left, and then that it has ended well; returns the record that says so."""
+        record = record.succeeded()
         if self._store is None:
-            return
+            return record
         text = json.dumps(left.to_json())
         starts = range(0, len(text), _PIECE_CHARACTERS)
         for number, start in enumerate(starts):
             piece: JsonValue = {"of": len(starts), "text": text[start : start + _PIECE_CHARACTERS]}
             self._store.set(_PIECE_KEY.format(number=number), piece, retention=_LEFT_RETENTION)
-        self.remember(record.succeeded())
+        self.remember(record)
+        return record
 
     def recall_left(self) -> Left | None:
         """Return what the job of a record that says so has left; ``None`` if it is remembered no more."""
@@ -251,8 +253,9 @@ class Attempts:
         job = self._task.hook.job(self._new(self.origin.try_number).job_id)
         beginning = self.origin.task.job_name(0, 0).value.removesuffix("0_0")
         rows = client.list(job, beginning)
-        if not rows and self.origin.try_number > 1:
-            rows = [self._described(each) for each in client.living(job, beginning)]
+        if self.origin.try_number > 1:
+            listed = {row["name"] for row in rows}
+            rows += [self._described(each) for each in client.living(job, beginning) if each.name.value not in listed]
         jobs = [(record, JobStatus(row["status"])) for row in rows if (record := self._read(job, row)) is not None]
         if not jobs:
             return None
@@ -309,28 +312,31 @@ class Attempts:
 
     def _hook(self, record: Record) -> MLJobHook:
         """Return the connection by which a job was submitted."""
-        if record.snowflake_conn_id == self._task.snowflake_conn_id:
+        conn_id = record.snowflake_conn_id
+        if conn_id == self._task.snowflake_conn_id:
             return self._task.hook
-        if record.snowflake_conn_id not in self._others:
+        if conn_id not in self._others:
             from airflow_provider_mljobs.hooks import MLJobHook
 
-            hook = MLJobHook(record.snowflake_conn_id, query_tag=self._task.hook.query_tag)
-            self._others[record.snowflake_conn_id] = hook
-        return self._others[record.snowflake_conn_id]
+            self._others[conn_id] = MLJobHook(conn_id, query_tag=self._task.hook.query_tag)
+        return self._others[conn_id]
 
     def _leave_others(self) -> None:
         while self._others:
-            _, hook = self._others.popitem()
-            hook.close()
+            self._others.popitem()[1].close()
 
     def _look_for(self, record: Record) -> Sighting | None:
         """Look at a job until it is seen, for as long as it may take to be seen; as :meth:`_look`."""
         sighting = self._look(record)
-        patience = self._patience(record)
-        if sighting is None or not sighting.is_unseen or not patience:
+        if sighting is None or sighting.row is not None:
+            return sighting
+        # The history shows a job of that name; only its description says whether it is the task's.
+        needs_row = sighting.lives and record.progress is Progress.INTENDED
+        patience = max_unseen_seconds() if needs_row else self._patience(record)
+        if not patience or not (needs_row or sighting.is_unseen):
             return sighting
         self._task.log.info("Looking for job %s of an earlier try, for at most %.0f s.", record.job_id, patience)
-        return self._look(record, patience=patience)
+        return self._look(record, patience=patience, needs_row=needs_row)
 
     def _patience(self, record: Record) -> float:
         """Return for how many seconds a job that isn't seen may still appear."""
@@ -343,12 +349,12 @@ class Attempts:
             return min(_SUBMIT_SECONDS, max(0.0, record.intended_at + _SUBMIT_SECONDS - time.time()))
         return 0.0
 
-    def _look(self, record: Record, *, patience: float = 0.0) -> Sighting | None:
+    def _look(self, record: Record, *, patience: float = 0.0, needs_row: bool = False) -> Sighting | None:
         """Look at a job of the task; ``None`` if the job of that name is another task's."""
         job = QualifiedName.parse(record.job_id, "job", None, None)
         try:
-            hook = self._hook(record)
-            sighting = hook.client.look_for(job, patience=patience) if patience else hook.client.look(job)
+            client = self._hook(record).client
+            sighting = client.look_for(job, patience=patience, needs_row=needs_row) if patience else client.look(job)
         except (GatewayError, AirflowException) as error:
             if record.snowflake_conn_id == self._task.snowflake_conn_id:
                 raise
@@ -418,7 +424,7 @@ class Attempts:
 
 def _status_of_job(record: Record, sighting: Sighting) -> JobStatus | None:
     """Return where a try finds the job of a record; ``None`` if there is none to go on with."""
-    if sighting.row is None and (sighting.has_ended or record.progress is not Progress.SUBMITTED):
+    if sighting.row is None and (sighting.has_ended or record.progress is Progress.INTENDED):
         # A job that was dropped, or a job of that name in an earlier life of the DAG run.
         return None
     return sighting.status

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.operators import MLJobOperator
 
 _RETRY_SECONDS = 5.0
-_CLEAN_UP_SECONDS = 300.0
+_CLEAN_UP_SECONDS = _SETTLE_SECONDS = 300.0
 
 
 class Finishing:
@@ -264,15 +264,25 @@ class Finishing:
         if record is None or record.job_id != str(job):
             self._log.warning("Airflow has no record of job %s for this try: another one may go on with it.", job)
             return False
-        record = self._attempts.settle(record)
         if outcome.error is None:
             if not self._task.do_xcom_push:
                 # What the task doesn't push is nowhere to be found.
                 left = Left(xcoms={WATCHED: left.xcoms[WATCHED]}, is_taken=left.is_taken)
-            self._attempts.remember_left(record, left)
+            record = self._attempts.remember_left(record, left)
         elif outcome.is_over and not outcome.is_unread:
-            self._attempts.remember(record.failed())
+            record = record.failed()
+            self._attempts.remember(record)
+        self._settle(record)
         return True
+
+    def _settle(self, record: Record) -> None:
+        """End the jobs of earlier attempts that have appeared since."""
+        try:
+            with limited(_SETTLE_SECONDS, lambda: SnowflakeUnavailableError("Snowflake takes too long to answer.")):
+                self._attempts.settle(record)
+        except SnowflakeUnavailableError as error:
+            jobs = ", ".join(earlier.job_id for earlier in record.unseen)
+            self._log.warning("Could not end jobs of earlier tries; they may still run: %s. Reason: %s", jobs, error)
 
     def _clean_up(self, job: QualifiedName, directory: StagePath | None, *, is_taken: bool) -> None:
         """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Fault
-from airflow_provider_mljobs.exceptions import JobNotFoundError
+from airflow_provider_mljobs.exceptions import JobNotFoundError, MLJobFailedError, MLJobTimeoutError
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
 from airflow_provider_mljobs.jobs.spec import CONTAINER
 from tests.lab import STAGE
@@ -29,6 +29,11 @@ def brief():
 
     time.sleep(3)
     return 7
+
+
+def failing():
+    """Fail."""
+    raise ValueError
 
 
 def sleeper():
@@ -94,8 +99,9 @@ def late_submit(airflow, task, epoch_and_attempt="3_1"):
     twin.run()
     (statement,) = airflow.snowflake.statements.matching("EXECUTE JOB SERVICE")
     airflow.query(f"DROP SERVICE {twin.job_name('3_1')}")
+    epoch = epoch_and_attempt.partition("_")[0]
     names = ((twin.job_name("3_1"), task.job_name(epoch_and_attempt)), (twin.run_id, task.run_id))
-    for theirs, ours in names:
+    for theirs, ours in (*names, ('"epoch": 3', f'"epoch": {epoch}')):
         statement = statement.replace(theirs, ours)
     return lambda: airflow.query(statement)
 
@@ -133,6 +139,31 @@ class TestAJobThatIsNotShown:
         assert ["3_1", "4_2"] == [name for name, _ in task.jobs]
         assert old_end <= new_start
 
+    def test_cleared_before_the_submit_was_recorded(self, airflow, faults):
+        """A job that only the history shows is described again and ended before another one is submitted."""
+        task = tries(airflow, sleeper, wait_for_completion=False)
+        task.die(deadly=("store", "submitted"))
+        faults(matching="DESCRIBE SERVICE", **NO_SERVICE)
+        task.clear()
+        task.run()
+
+        (_, old_end), (new_start, _) = lives(airflow, task)
+        assert ["3_1", "4_2"] == [name for name, _ in task.jobs]
+        assert old_end <= new_start
+
+    def test_a_failed_task(self, airflow, faults):
+        """The job of a failed try that is still ending, says the history, is waited for before the next submit."""
+        task = tries(airflow, stubborn, timeout=1, on_finish="keep")
+        with pytest.raises(MLJobTimeoutError):
+            task.run()
+        assert "failed" == task.store["mljob"]["progress"]
+        faults(matching="DESCRIBE SERVICE", **NO_SERVICE)
+        task.die(deadly=("store", "submitted"), after=True)
+
+        (_, old_end), (new_start, _) = lives(airflow, task)
+        assert old_end is not None
+        assert old_end <= new_start
+
     def test_cancelled(self, airflow, hidden):
         """A job that isn't shown after its cancel may still be ending: the next submit waits for its end."""
         task = tries(airflow, stubborn, wait_for_completion=False)
@@ -164,6 +195,18 @@ class TestAJobThatIsNotShown:
         task.run()
 
         assert ["3_1"] == [name for name, _ in task.jobs]
+
+    def test_an_incomplete_listing(self, airflow, faults):
+        """Without a record, a running job is found in the job history though the listing has an older one only."""
+        task = tries(airflow, failing, store=None, on_finish="keep")
+        with pytest.raises(MLJobFailedError):
+            task.run()
+        task.make = tries(airflow, brief, deferrable=True).make
+        task.defer()
+        faults(matching="SHOW JOB SERVICES", effect="rewrite", column="name", value=task.job_name("3_1"))
+
+        assert 7 == task.run()
+        assert [("3_1", "FAILED"), ("3_2", "DONE")] == task.jobs
 
     def test_a_job_that_cannot_be_described(self, airflow, faults, monkeypatch):
         """Without a record, a running job that this role can't describe is no reason to submit another."""
@@ -238,25 +281,35 @@ class TestALateSubmit:
         late.join()
         assert ([], []) == (airflow.jobs, task.store["mljob"]["unseen"])
 
-    def test_other_connections(self, airflow, monkeypatch):
-        """A late job is looked for by the connection that has submitted it, also if that is one of several."""
-        ours = airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"]
+    def test_several_connections(self, airflow, monkeypatch):
+        """Each lost submit is looked for by the connection that has sent it."""
+        default = airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"]
         task = tries(airflow, seven)
-        for name in ("FIRST", "SECOND"):
-            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", ours)
-            task.make = tries(airflow, brief, snowflake_conn_id=name.lower()).make
+        for conn_id in ("gone", "other", "snowflake_default"):
+            monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", default)
+            task.make = tries(airflow, seven, snowflake_conn_id=conn_id).make
             task.die(deadly=("store", "intended"), after=True)
             task.store["mljob"]["intended_at"] = 0
             task.clear()
-        monkeypatch.delenv("AIRFLOW_CONN_SECOND")
-        task.make = tries(airflow, brief).make
-        late = threading.Timer(1.5, late_submit(airflow, task))
-        late.start()
+        monkeypatch.delenv("AIRFLOW_CONN_GONE")
+        late_submit(airflow, task, "4_2")()
 
         assert 7 == task.run()
-        late.join()
         assert [] == airflow.jobs
-        assert ["second"] == [each["snowflake_conn_id"] for each in task.store["mljob"]["unseen"]]
+        assert ["gone", "snowflake_default"] == [each["snowflake_conn_id"] for each in task.store["mljob"]["unseen"]]
+
+    def test_the_result_is_safe_first(self, airflow):
+        """What the task returns is recorded before a late job is looked for once more, which may take long."""
+        task = tries(airflow, seven)
+        task.die(deadly=("store", "intended"), after=True)
+        task.store["mljob"]["intended_at"] = 0
+        task.clear()
+        airflow.snowflake.statements.clear()
+        task.die(deadly=("store", "succeeded"), after=True)
+
+        # Before and after the submit.
+        assert 2 == len(airflow.snowflake.statements.matching(f"DESCRIBE SERVICE .*{task.job_name('3_1')}"))
+        assert 7 == task.run()
 
     def test_remembered(self, airflow):
         """Names of several epochs stay in the record until their jobs are seen to end."""

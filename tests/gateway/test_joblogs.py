@@ -437,7 +437,7 @@ def test_what_was_printed_survives_json():
 )
 def test_a_place_of_another_form(place):
     """What a newer version has left, or an editor of XComs, raises the error of all that can't be read."""
-    with pytest.raises(UnreadableError, match="How far the job's log has been read"):
+    with pytest.raises(UnreadableError, match="The place in the log"):
         Printed.from_json(place)
 
 
