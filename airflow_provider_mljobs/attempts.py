@@ -264,15 +264,15 @@ class Attempts:
         return replace(newest, unseen=tuple(others))
 
     def _described(self, job: QualifiedName) -> dict[str, Any]:
-        """Describe a job that lives, says the job history.
+        """Describe a job that the job history shows alive.
 
         :raises JobNotFoundError: if it can't be described: submitting another one would make two.
         """
         row = self._task.hook.client.look_for(job, patience=max_unseen_seconds(), needs_row=True).row
         if row is None:
             raise JobNotFoundError(
-                f"Job {job} of an earlier try is running, says the job history, but this role can't describe it. "
-                f"Grant it MONITOR on the job, or end the job with: {statements.drop_service(job)}"
+                f"The job history shows job {job} of an earlier try running, but this role can't describe the job. "
+                f"Grant the role MONITOR on the job, or end the job with: {statements.drop_service(job)}"
             )
         return dict(row)
 
@@ -335,7 +335,7 @@ class Attempts:
         patience = max_unseen_seconds() if needs_row else self._patience(record)
         if not patience or not (needs_row or sighting.is_unseen):
             return sighting
-        self._task.log.info("Looking for job %s of an earlier try, for at most %.0f s.", record.job_id, patience)
+        self._task.log.info("Waiting up to %.0f s for job %s of an earlier try to appear.", patience, record.job_id)
         return self._look(record, patience=patience, needs_row=needs_row)
 
     def _patience(self, record: Record) -> float:
@@ -401,7 +401,7 @@ class Attempts:
             sighting = self._wait_for_end(record)
             if not sighting.has_ended:
                 if sighting.row is None:
-                    task.log.warning("Job %s was cancelled, but is not seen to end.", job)
+                    task.log.warning("Cancelled job %s, but Snowflake doesn't show its end; looking again later.", job)
                     return False
                 task.log.warning("Job %s does not end; dropping it.", job)
                 client.drop(job)
