@@ -217,7 +217,7 @@ def is_incomplete(connection: Connection, listed: AbstractSet[QualifiedName], be
         return False
     unlisted = {job for job in living if job.name.value.startswith(beginning)} - listed
     for job in unlisted:
-        logger.warning("Removed nothing: the listing of jobs lacks job %s, which the job history shows running.", job)
+        logger.info("Removed nothing: the listing of jobs lacks job %s, which the job history shows running.", job)
     return bool(unlisted)
 
 
