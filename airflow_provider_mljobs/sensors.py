@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from queue import SimpleQueue
@@ -274,10 +274,11 @@ class MLJobSensor(BaseSensorOperator):
         if verdict is Verdict.TIMED_OUT:
             # The job is somebody else's: it goes on.
             raise AirflowSensorTimeout(f"Job {job} is still {status} after the sensor's timeout of {self.timeout:g} s.")
-        with suppress(GatewayError):
-            mask_job(self.hook.client, job)
         seconds = max_finish_seconds()
         with limited(seconds, lambda: out_of_time(job, seconds)):
+            if verdict is not Verdict.UNREACHABLE:
+                # Before anything of the job is shown.
+                mask_job(self.hook.client, job)
             ending = Ending(
                 job=job,
                 directory=self._directory(job, status),

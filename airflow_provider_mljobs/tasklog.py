@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextvars
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mljobs.alarms import held_back
-from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.facts import WATCHED, keep
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.jobs.logs import blocks, printable
@@ -139,15 +137,13 @@ def mask_environment(environment: Mapping[str, str]) -> None:
 
 def mask_job(client: MLJobClient, job: QualifiedName) -> None:
     """Have masked what is secret in a job's environment, as its specification has it; a job that is gone has none."""
-    with suppress(NotFoundOrNotAuthorizedError):
-        mask_environment(client.layout(job).environment)
+    mask_environment(client.environment(job))
 
 
 def mask_of(client: MLJobClient, job: QualifiedName) -> Mask:
     """Return what masks the secrets of a job's environment in texts about this job."""
     mask = Mask()
-    with suppress(NotFoundOrNotAuthorizedError):
-        mask.learn(client.layout(job).environment)
+    mask.learn(client.environment(job))
     return mask
 
 

@@ -8,13 +8,15 @@ import time
 import pytest
 from airflow.sdk._shared.secrets_masker import _secrets_masker, redact
 
-from airflow_provider_mljobs.exceptions import MLJobError
+from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.exceptions import GatewayError, MLJobError
 from airflow_provider_mljobs.gateway import connection
 from airflow_provider_mljobs.gateway.following import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.jobs.identifiers import QualifiedName
 from airflow_provider_mljobs.jobs.reports import MARK, Reported, take_reports
 from airflow_provider_mljobs.masking import Mask
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.sensors import MLJobSensor
 from airflow_provider_mljobs.tasklog import TaskLog, mask_environment, write_output
 from tests.lab import POOL, STAGE
 from tests.tries import tries
@@ -205,7 +207,7 @@ def fail_when_stopped():
         raise ValueError("Can't reach https://user:pa55wordpa55word@feed.acme.com/simple")
 
     signal.signal(signal.SIGTERM, stop)
-    print("ready")
+    print("is printed")
     time.sleep(60)
 
 
@@ -213,10 +215,7 @@ def test_the_cause_of_an_error_tells_no_secret(airflow):
     """The exception of a cancelled payload is the cause of its task's error, and stands in the task's log, too."""
     task = tries(airflow, fail_when_stopped, deferrable=True)
     trigger, job = task.defer(), task.job_name("3_1")
-    give_up = time.monotonic() + 60
-    while "ready" not in str(airflow.query(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main')")):
-        assert time.monotonic() < give_up
-        time.sleep(0.5)
+    printed(airflow, job)
     airflow.query(f"CALL {job}!SPCS_CANCEL_JOB()")
     event = asyncio.run(anext(trigger.run())).payload
 
@@ -225,6 +224,61 @@ def test_the_cause_of_an_error_tells_no_secret(airflow):
     cause = caught.value.__cause__
     assert "https://***@feed.acme.com" in str(cause)
     assert "pa55word" not in repr((str(cause), cause.args, vars(cause)))
+
+
+def print_and_wait():
+    """Say what nobody should say."""
+    import os
+    import time
+
+    print(os.environ["DB_PASSWORD"], "is printed")
+    time.sleep(60)
+
+
+def printed(airflow, job):
+    """Wait until a job has printed what it shouldn't."""
+    give_up = time.monotonic() + 60
+    while "is printed" not in str(airflow.query(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main')")):
+        assert time.monotonic() < give_up
+        time.sleep(0.5)
+    # The process that goes on is another one.
+    _secrets_masker().reset_masker()
+
+
+@pytest.fixture
+def faults(airflow):
+    """Let things go wrong until the end of the test."""
+    yield airflow.snowflake.faults
+    airflow.snowflake.faults.clear()
+
+
+def test_a_kill_tells_no_secret(airflow, faults, capsys):
+    """A job that one look doesn't show is described again, before its log is shown and the job is dropped."""
+    task = tries(airflow, print_and_wait, deferrable=True, env_vars={"DB_PASSWORD": SECRET})
+    trigger = task.defer()
+    printed(airflow, task.job_name("3_1"))
+    faults.add(Fault(matching="DESCRIBE SERVICE", nth=1, effect="error", errno=2003, message="does not exist"))
+
+    asyncio.run(trigger.on_kill())
+
+    log = capsys.readouterr().out
+    assert "*** is printed" in log
+    assert SECRET not in log
+
+
+def test_a_sensor_tells_no_secret(airflow, faults, capsys):
+    """A job whose secrets can't be asked for is not shown; the sensor's next try shows it."""
+    task = tries(airflow, print_and_wait, wait_for_completion=False, env_vars={"DB_PASSWORD": SECRET})
+    job = task.run().rpartition(".")[2]
+    printed(airflow, job)
+    airflow.query(f"CALL {job}!SPCS_CANCEL_JOB()")
+    airflow.query(f"CALL {job}!SPCS_WAIT_FOR('CANCELLED', 60)")
+    faults.add(Fault(matching="DESCRIBE SERVICE", nth=2, effect="error"))
+
+    run = airflow.run_task(lambda: MLJobSensor(task_id="sensor", job_id=job))
+
+    assert GatewayError is type(run.errors["sensor"])
+    assert SECRET not in capsys.readouterr().out
 
 
 def operator(source, **settings):

@@ -311,11 +311,7 @@ class MLJobClient:
     def layout(self, job: QualifiedName) -> Layout:
         """Return what a job consists of."""
         row = self.describe(job)
-        try:
-            description = Description.parse(row["spec"])
-        except UnreadableError as error:
-            logger.debug("Asking for the containers of job %s instead: %s", job, error)
-            description = None
+        description = _description(job, row)
         if description is None:
             found = ((int(container.instance_id), container.name) for container in self.containers(job))
             return Layout(containers=tuple(found), environment={}, is_specified=False)
@@ -325,6 +321,15 @@ class MLJobClient:
             environment=given_environment(description.environment),
             is_specified=True,
         )
+
+    def environment(self, job: QualifiedName) -> dict[str, str]:
+        """Return the variables of a job's containers; none if the job is gone, or its specification can't be read.
+
+        One look that doesn't show the job is followed by others: whether its secrets are masked depends on this.
+        """
+        row = self.look_for(job, patience=0.0, needs_row=True).row
+        description = None if row is None else _description(job, row)
+        return {} if description is None else given_environment(description.environment)
 
     def describe(self, job: QualifiedName) -> dict[str, Any]:
         """Return what DESCRIBE SERVICE says of a job.
@@ -540,6 +545,15 @@ class MLJobClient:
         """Remove a payload that is one job's alone; shared ones go by their age."""
         if not self.payloads.is_shared(payload):
             self.payloads.remove(payload)
+
+
+def _description(job: QualifiedName, row: Mapping[str, Any]) -> Description | None:
+    """Read a job's specification; ``None`` if the role isn't shown it, or if it can't be read."""
+    try:
+        return Description.parse(row["spec"])
+    except UnreadableError as error:
+        logger.debug("The specification of job %s can't be read: %s", job, error)
+        return None
 
 
 def _stage_of(spec: JobSpec) -> StagePath:
