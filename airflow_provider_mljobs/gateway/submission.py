@@ -144,9 +144,8 @@ class Submission:
         """
         if row is None:
             return False
-        job, comment = self.spec.name, str(row["comment"] or "")
-        has_lost_comment = directory is not None and Origin.parse(comment) is None and is_in(directory, job, row)
-        if not has_lost_comment and not _is_same(self.spec.comment, comment):
+        comment = str(row["comment"] or "")
+        if not _is_same(self.spec.comment, comment) and not self._has_lost_comment(directory, row):
             raise JobAlreadyExistsError(
                 f"Job {self.spec.name} exists and was not submitted by this task. It belongs to role {row['owner']}, "
                 f"its COMMENT is {comment!r}. Rename the task, or have that job dropped by whoever needs it no more."
@@ -155,6 +154,11 @@ class Submission:
         # Nobody here knows by which statement.
         self.connection.query_id = None
         return True
+
+    def _has_lost_comment(self, directory: StagePath | None, row: Mapping[str, Any]) -> bool:
+        """Check whether a task's job has its directory, and a COMMENT that is no task's."""
+        is_of_task, names_none = Origin.parse(self.spec.comment) is not None, Origin.parse(row["comment"]) is None
+        return directory is not None and is_of_task and names_none and is_in(directory, self.spec.name, row)
 
     def _remove(self, directory: StagePath) -> None:
         """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""
