@@ -40,7 +40,7 @@ _ODD, _UNDER_WAY = 0.3, 0.2
 _EPOCHS, _ASKED, _NEXT = 0.7, 0.6, 6
 # Of these: with a second accident, with a person who clears the task, without retries (of those that it is possible
 # for), with a value for the stage (likewise), with a slow job.
-_AGAIN, _CLEARED, _ONCE, _LARGE, _SLOW = 0.3, 0.15, 0.25, 0.25, 0.3
+_AGAIN, _CLEARED, _ONCE, _LARGE, _SLOW = 0.3, 0.15, 0.4, 0.25, 0.3
 # A second accident comes within so many statements.
 _LATER = 25
 _SLOW_SECONDS = (1.5, 1.5, 4.0)
