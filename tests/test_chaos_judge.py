@@ -69,6 +69,7 @@ THE_JOB = job("3_1", 18, 28)
         ([job("2_1", 10, 29)], ["duplicate"]),
         ([job("3_0", 17.5, 29)], ["duplicate"]),
         ([job("3_0", 5, 15)], ["duplicate", "lost result"]),
+        ([job("3_0", 5, 19)], ["duplicate", "lost result"]),
         # It was of the same name, which was free again.
         ([job("3_1", 40, 41, is_late=True)], []),
     ],
@@ -80,6 +81,7 @@ THE_JOB = job("3_1", 18, 28)
         "two at once",
         "two in a moment",
         "done before",
+        "done beside",
         "late after the end",
     ],
 )

@@ -150,11 +150,13 @@ def judge(report: Report, value: Any, text: int) -> Iterator[tuple[str, str]]:
 
 
 def _of_pair(report: Report, earlier: Job, job: Job) -> Iterator[tuple[str, str]]:
-    if job.began < earlier.ended:
-        yield from _of_twins(report, *sorted((earlier, job), key=lambda each: each.order))
+    is_beside = job.began < earlier.ended
+    twins = list(_of_twins(report, *sorted((earlier, job), key=lambda each: each.order))) if is_beside else []
+    yield from twins
+    had_effect = earlier.status == "DONE" and (job.status == "DONE" or not is_beside)
     # What takes effect late may do so when the task is long over; then it is the collector's.
-    elif earlier.epoch == job.epoch and earlier.status == "DONE" and not job.is_late:
-        yield "duplicate", f"{job} was started though {earlier} was done"
+    if not twins and earlier.epoch == job.epoch and had_effect and not job.is_late:
+        yield "duplicate", f"{job} was started though {earlier} was {'alive' if is_beside else 'done'}"
         yield "lost result", f"that of {earlier}"
 
 
