@@ -208,6 +208,16 @@ class TestAJobThatIsNotShown:
         assert 7 == task.run()
         assert [("3_1", "FAILED"), ("3_2", "DONE")] == task.jobs
 
+    def test_without_a_record_and_a_history(self, airflow, faults):
+        """Where the job history can't be asked, the listing has to do."""
+        task = tries(airflow, brief, store=None, deferrable=True)
+        task.defer()
+        faults(matching="GET_JOB_HISTORY", effect="error", errno=606, message="No active warehouse", times=1000)
+
+        assert 7 == task.run()
+        airflow.snowflake.faults.clear()
+        assert ["3_1"] == [name for name, _ in task.jobs]
+
     def test_a_job_that_cannot_be_described(self, airflow, faults, monkeypatch):
         """Without a record, a running job that this role can't describe is no reason to submit another."""
         monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_UNSEEN_SECONDS", "1")

@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
-_NO_HISTORY = 2143
 _ENDING = frozenset({JobStatus.CANCELLING, JobStatus.DELETING})
 # Instead of one, Snowflake writes that provisioning is in progress.
 _HOST = re.compile(r"[\w.-]+\.[\w.-]+(?::\d+)?(?:/\S*)?")
@@ -237,12 +236,13 @@ class MLJobClient:
         return Sighting(status=in_history(rows[0]), why=why)
 
     def _history(self, statement: str) -> list[dict[str, Any]]:
+        """Ask the job history; no rows if it can't be asked, as in :meth:`_look_in_history`."""
         try:
             return self.connection.rows(statement)
+        except (SnowflakeUnavailableError, LoginRefusedError):
+            raise
         except GatewayError as error:
-            if error.errno != _NO_HISTORY:
-                raise
-            # Not enabled for this account: then nobody knows a dropped job any more.
+            logger.debug("The job history can't be asked: %s", error)
             return []
 
     def containers(self, job: QualifiedName) -> list[Container]:
