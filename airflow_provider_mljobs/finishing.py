@@ -175,7 +175,7 @@ class Finishing:
             except SnowflakeUnavailableError as error:
                 if is_late:
                     raise
-                self._log.warning("The end of job %s can't be taken yet; asking again: %s", ending.job, error)
+                self._log.warning("Could not read the end of job %s yet; trying again: %s", ending.job, error)
             hook.close()
             time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
 
@@ -314,8 +314,8 @@ class Finishing:
 def out_of_time(job: QualifiedName, seconds: float) -> SnowflakeUnavailableError:
     """Make the error of a task that could not read the end of its job in time."""
     return SnowflakeUnavailableError(
-        f"What job {job} has left could not be read within {seconds:g} s; nothing of it is removed. A retry "
-        "reads it again. See [mljobs] max_finish_seconds."
+        f"Could not read the log and result of job {job} within {seconds:g} s; job and files are kept. A retry reads "
+        "them again. See [mljobs] max_finish_seconds."
     )
 
 

@@ -228,7 +228,7 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     for value in values:
         if value.misfit and value.reference is not None:
             places = ", ".join(value.reference.stage_paths)
-            logger.info("What job %s returned is in %s, and XCom has a reference: %s.", job, places, value.misfit)
+            logger.info("The value of job %s stays in %s; XCom has a reference to it: %s.", job, places, value.misfit)
     return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
 
 

@@ -119,10 +119,8 @@ class Following:
         # Held while lines are handed over and noted as shown: the end must not be told in between.
         self._showing = threading.RLock()
         if unreadable:
-            text = (
-                f"What another process has noted of job {self.job} can't be read, so it is watched from the beginning, "
-            )
-            self.tell(Note(f"{text}and lines of its log may appear twice: {unreadable}", is_warning=True))
+            text = f"The saved state of job {self.job} can't be read; watching the job from the beginning"
+            self.tell(Note(f"{text}, so lines of its log may appear twice: {unreadable}", is_warning=True))
 
     def stop(self) -> None:
         """Wait no more; a report that is on its way may still come. Doesn't block."""
@@ -143,7 +141,7 @@ class Following:
 
     def _in_doubt(self, watch: JobWatch) -> str:
         if watch.unreachable_since is not None:
-            return f"Can't ask for job {self.job}, which goes on"
+            return f"Could not check job {self.job}; it keeps running"
         if watch.unseen_since is not None:
             return f"Snowflake doesn't show job {self.job}; looking again for {watch.unseen_patience:g} s"
         return f"Only the job history shows job {self.job}, as {watch.status}"

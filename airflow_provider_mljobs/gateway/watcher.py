@@ -510,7 +510,7 @@ def _of_connection(error: Exception) -> Exception | None:
     if isinstance(error, SnowflakeUnavailableError | LoginRefusedError):
         return error
     if not isinstance(error, GatewayError):
-        logger.warning("Snowflake has answered otherwise than it documents.", exc_info=error)
+        logger.warning("Unexpected answer from Snowflake.", exc_info=error)
     return None
 
 

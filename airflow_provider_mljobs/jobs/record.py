@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _VERSION = 1
 # A task that is cleared this often while none of its submits is seen to take effect forgets the oldest.
 _MAX_UNSEEN = 20
-# What is remembered has the values of instances within lists and objects of its own.
+# A saved result has the values of instances within lists and objects of its own.
 _DEEPEST = MAX_VALUE_DEPTH + 10
 # A job in one of these goes on to its end by itself.
 _GOES_ON = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
@@ -196,6 +196,6 @@ class Left:
 
         :raises UnreadableError: if it is something else.
         """
-        document = read_json(text, "What is remembered", limit=len(text), depth=_DEEPEST)
-        with reading("What is remembered"):
+        document = read_json(text, "The saved result", limit=len(text), depth=_DEEPEST)
+        with reading("The saved result"):
             return cls(**document)

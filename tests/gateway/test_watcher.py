@@ -905,7 +905,7 @@ def test_a_state_that_cannot_be_read(lab, state):
     event = follower.event
 
     assert ("finished", "DONE") == (event["verdict"], event["status"])
-    assert "can't be read, so it is watched from the beginning" in follower.notes[0]
+    assert "can't be read; watching the job from the beginning" in follower.notes[0]
 
 
 @pytest.mark.parametrize("ahead", [400, -400], ids=["Snowflake's clock is ahead", "ours is ahead"])
