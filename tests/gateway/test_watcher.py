@@ -550,7 +550,7 @@ def test_people_are_told_once(lab, server):
     follower = Follower(lab.watcher(), job, patience=100)
     follower.until(Ended)
 
-    assert 1 == len([text for text in follower.notes if "Can't ask" in text])
+    assert 1 == len([text for text in follower.notes if "Could not check" in text])
     assert len(server.statements.matching("SHOW JOB")) > 3
 
 
