@@ -106,6 +106,8 @@ class Attempts:
         task = self._task
         # One by another connection can't be waited for by this one.
         is_here = record.snowflake_conn_id == task.snowflake_conn_id or record.progress is Progress.SUCCEEDED
+        # From the first look on: that may take long, and end with this try.
+        self.open = record if is_here and record.progress is Progress.SUBMITTED else None
         sighting = None if record.progress is Progress.SUCCEEDED else self._look_for(record)
         status = None if sighting is None else _status_of_job(record, sighting)
         self.open = record if is_here and record.is_open and status is not None else None

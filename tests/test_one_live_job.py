@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from airflow.sdk.execution_time.timeout import timeout
 
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import JobNotFoundError, MLJobFailedError, MLJobTimeoutError
@@ -186,6 +187,16 @@ class TestAJobThatIsNotShown:
 
         assert 7 == task.run()
         assert [("3_1", "DONE")] == task.jobs
+
+    def test_out_of_time(self, airflow, hidden):
+        """A try that is out of time while it looks for the job ends the job."""
+        task = tries(airflow, sleeper, execution_timeout=timedelta(minutes=1))
+        task.die(deadly=("store", "submitted"), after=True)
+        hidden()
+
+        with pytest.raises(MLJobTimeoutError), timeout(0.5):
+            task.run()
+        assert [] == airflow.jobs
 
     def test_an_empty_listing(self, airflow, faults):
         """Without a record, a running job that the listing lacks is found in the job history."""
