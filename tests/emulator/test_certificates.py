@@ -171,7 +171,7 @@ def test_an_outage_cuts_encrypted_connections(start, https):
             with pytest.raises(OSError, match=r"."):
                 ask(connection)
             with pytest.raises(OperationalError):
-                https(server, login_timeout=1)
+                https(server, login_timeout=1, network_timeout=1)
 
     assert (200, [(1,)]) == (before, https(server).cursor().execute("SELECT 1").fetchall())
 
