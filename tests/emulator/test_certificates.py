@@ -76,7 +76,7 @@ def test_without_the_bundle(snowflake, connect, monkeypatch):
     monkeypatch.delenv(BUNDLE, raising=False)
 
     with pytest.raises(OperationalError, match="certificate verify failed"):
-        connect(snowflake, protocol="https", login_timeout=5)
+        connect(snowflake, protocol="https", login_timeout=5, network_timeout=5)
 
 
 def test_two_servers(start, https, monkeypatch):

@@ -226,7 +226,7 @@ def test_outage(start, connect):
         time.sleep(0.01)
     with server.outage():
         with pytest.raises(OperationalError, match="250001"):
-            connect(server, login_timeout=1)
+            connect(server, login_timeout=1, network_timeout=1)
         open_socket = socket.create_connection(("127.0.0.1", server.port))
         with open_socket, pytest.raises(ConnectionResetError):
             open_socket.recv(1)
