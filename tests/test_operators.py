@@ -417,7 +417,7 @@ class TestFaults:
         )
 
         assert isinstance(run.errors["job"], exceptions.SnowflakeUnavailableError)
-        assert "could not be read within 3 s; nothing of it is removed." in str(run.errors["job"])
+        assert "within 3 s; job and files are kept." in str(run.errors["job"])
         assert (1, ["output/mljob_result"]) == (len(airflow.jobs), airflow.files)
         assert "Left as they are: job" in capfd.readouterr().out
 

@@ -311,7 +311,7 @@ def test_git_sources(fields):
             ),
         ),
         ({"url": "https://hunter2@github.com/acme"}, "GitSource: the url of host 'github.com' holds credentials"),
-        ({"url": "https://[bad/acme"}, "GitSource: url 'https://[bad/acme' is no address: Invalid IPv6 URL."),
+        ({"url": "https://[bad/acme"}, "GitSource: url 'https://[bad/acme' is no address."),
         ({"url": "https:///acme"}, "GitSource: url 'https:///acme' is no repository's address, e.g. 'https://"),
         ({"url": "file://host/acme"}, "GitSource: url 'file://host/acme' is no repository's address"),
         ({"url": f"{URL}?token=x"}, f"GitSource: url '{URL}?token=x' is no repository's address"),
