@@ -314,7 +314,7 @@ def test_git_sources(fields):
         ({"url": "https://[bad/acme"}, "GitSource: url 'https://[bad/acme' is no address."),
         ({"url": "https:///acme"}, "GitSource: url 'https:///acme' is no repository's address, e.g. 'https://"),
         ({"url": "file://host/acme"}, "GitSource: url 'file://host/acme' is no repository's address"),
-        ({"url": f"{URL}?token=x"}, f"GitSource: url '{URL}?token=x' is no repository's address"),
+        ({"url": f"{URL}?token=x"}, f"GitSource: url '{URL}?token=***' is no repository's address"),
         ({"url": f"{URL}#v1"}, f"GitSource: url '{URL}#v1' is no repository's address"),
         ({"url": f"{URL} x"}, f"GitSource: url '{URL} x' is no repository's address"),
         (
