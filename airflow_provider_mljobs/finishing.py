@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.operators import MLJobOperator
 
 _RETRY_SECONDS = 5.0
-_CLEAN_UP_SECONDS = _SETTLE_SECONDS = 300.0
+# For each step that comes after the result is safe.
+_CLEAN_UP_SECONDS = 300.0
 
 
 class Finishing:
@@ -278,7 +279,7 @@ class Finishing:
     def _settle(self, record: Record) -> None:
         """End the jobs of earlier attempts that have appeared since."""
         try:
-            with limited(_SETTLE_SECONDS, lambda: SnowflakeUnavailableError("Snowflake takes too long to answer.")):
+            with limited(_CLEAN_UP_SECONDS, _too_slow):
                 self._attempts.settle(record)
         except SnowflakeUnavailableError as error:
             jobs = ", ".join(earlier.job_id for earlier in record.unseen)
@@ -287,7 +288,7 @@ class Finishing:
     def _clean_up(self, job: QualifiedName, directory: StagePath | None, *, is_taken: bool) -> None:
         """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""
         try:
-            with limited(_CLEAN_UP_SECONDS, lambda: SnowflakeUnavailableError("Snowflake takes too long to answer.")):
+            with limited(_CLEAN_UP_SECONDS, _too_slow):
                 self._task.hook.client.clean_up(job, directory, result=is_taken)
         except GatewayError as error:
             self._log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
@@ -317,6 +318,10 @@ def out_of_time(job: QualifiedName, seconds: float) -> SnowflakeUnavailableError
         f"Could not read the log and result of job {job} within {seconds:g} s; job and files are kept. A retry reads "
         "them again. See [mljobs] max_finish_seconds."
     )
+
+
+def _too_slow() -> SnowflakeUnavailableError:
+    return SnowflakeUnavailableError("Snowflake takes too long to answer.")
 
 
 def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:

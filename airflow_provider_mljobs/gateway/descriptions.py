@@ -24,12 +24,20 @@ def directory_of(job: QualifiedName, row: Mapping[str, Any]) -> StagePath:
 
     :raises ResultError: if the job has no such directory, or the role isn't shown the specification.
     """
+    return _directory_in(_described(job, row), job)
+
+
+def _described(job: QualifiedName, row: Mapping[str, Any]) -> Description:
     try:
         description = Description.parse(row["spec"])
     except UnreadableError as error:
         raise ResultError(f"The directory of job {job} is unknown. {error}") from error
     if description is None:
         raise ResultError(f"The specification of job {job} is shown to its owner only, role {row['owner']}.")
+    return description
+
+
+def _directory_in(description: Description, job: QualifiedName) -> StagePath:
     place = description.volumes.get(RESULT_VOLUME) or description.volumes.get(STAGE_VOLUME)
     if place is None:
         raise ResultError(f"Job {job} has no volume for a result: its specification is not this provider's.")
@@ -47,11 +55,9 @@ def origin_of(row: Mapping[str, Any], job: QualifiedName, airflow: str) -> Origi
     if origin is not None:
         return origin
     try:
-        payload = directory_of(job, row).parent.name
-        description = Description.parse(row["spec"])
-    except (ResultError, InvalidJobSpecError, UnreadableError):
-        return None
-    if description is None:
+        description = _described(job, row)
+        payload = _directory_in(description, job).parent.name
+    except (ResultError, InvalidJobSpecError):
         return None
     return Origin.from_environment(description.environment, airflow, job.name.value, payload)
 
