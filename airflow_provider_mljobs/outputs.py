@@ -1,4 +1,4 @@
-"""What Airflow would not keep of what a job has left: found out by its own serialisers, before anything is removed."""
+"""A dry run of Airflow's own serialisers over the XComs of a job, before anything of the job is removed."""
 
 from __future__ import annotations
 

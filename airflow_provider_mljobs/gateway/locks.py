@@ -43,7 +43,7 @@ def locked(name: str, what: str, limit: float) -> Iterator[None]:
 
 
 def _open(directory: Path, name: str) -> int:
-    """Open a lock's file in a directory that nobody else can write to. No link is followed.
+    """Open a lock's file in a directory that only this user can write to. No link is followed.
 
     :raises OSError: if there can't be one, or somebody else has made it.
     """
@@ -65,7 +65,7 @@ def _open(directory: Path, name: str) -> int:
 
 
 def _wait(file: int, what: str, path: Path, limit: float) -> None:
-    """Wait until nobody else holds the lock, and say so; or go on without it."""
+    """Wait for the lock and log that; continue without it after the limit."""
     give_up = time.monotonic() + limit
     has_told = False
     while True:

@@ -20,7 +20,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sighting:
-    """What one look at a job has shown.
+    """The answer to one look at a job.
 
     :param status: where the job stands, by DESCRIBE SERVICE or else by the job history; ``None`` if neither shows it.
     :param row: the row of DESCRIBE SERVICE, with ``comment`` and ``created_on``; ``None`` if it shows no such job.

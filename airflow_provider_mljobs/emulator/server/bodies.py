@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests: read and decoded within limits, whoever sends them."""
+"""Bodies of HTTP requests, read and decoded within limits."""
 
 from __future__ import annotations
 

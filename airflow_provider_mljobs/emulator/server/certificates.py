@@ -34,7 +34,7 @@ _BEGIN = "-----BEGIN CERTIFICATE-----"
 
 
 class Certificates:
-    """What the server shows to clients that speak TLS, and what these need to trust it.
+    """The certificate of the server, and the authority by which TLS clients trust it.
 
     :param bundle: the file to write; it holds the authorities that a client trusts anyway, and the server's own.
     :param environment: where a client looks for the authorities that it trusts.
