@@ -39,7 +39,7 @@ test-ui: $(VENV)/.ready ## Drive the pages in a real browser, in front of a real
 	$(BIN)/python -m pytest tests/ui/browser
 
 test-nightly: $(VENV)/.ready ## Send 10 000 hostile texts through every argument (some minutes)
-	$(BIN)/python -m pytest tests/jobs/test_hostile_text.py tests/jobs/test_specification_properties.py --hypothesis-profile=nightly
+	$(BIN)/python -m pytest tests/jobs/test_hostile_text.py tests/jobs/spec/test_properties.py --hypothesis-profile=nightly
 
 check: check-lock $(VENV)/.ready ## Lint, formatting, types, the lock
 	$(BIN)/ruff check .

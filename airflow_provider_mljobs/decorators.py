@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
-from airflow_provider_mljobs import arguments
-from airflow_provider_mljobs.arguments import resolved
-from airflow_provider_mljobs.jobs.arguments import Arguments
-from airflow_provider_mljobs.jobs.functions import SESSION
+from airflow_provider_mljobs.jobs.payload.functions import SESSION
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.task import fields
+from airflow_provider_mljobs.task.fields import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +78,7 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
             resolved(list(self.op_args)),
             resolved(kwargs),
             serializer=self.serializer,
-            importable=arguments.importable(self),
+            importable=fields.importable(self),
         )
 
     def _without_session(self) -> dict[str, Any]:

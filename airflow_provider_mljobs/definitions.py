@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow.sdk import DAG
 
-from airflow_provider_mljobs import __version__, assembly
-from airflow_provider_mljobs.arguments import is_known, optional_identifier
+from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.identifiers import Identifier
-from airflow_provider_mljobs.jobs.rendering import ml_job_options, render
+from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.spec.rendering import ml_job_options, render
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.task import build
+from airflow_provider_mljobs.task.fields import is_known, optional_identifier
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.git import GitSource
-    from airflow_provider_mljobs.jobs.payload import Payload
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
+    from airflow_provider_mljobs.jobs.payload.git import GitSource
 
 _PER_TASK = {"task_id", "args", "spec", "using"}
 
@@ -142,7 +143,7 @@ class MLJobDefinition:
         database, schema = hook.default_schema
         database = optional_identifier(task.database, "database") or database
         schema = optional_identifier(task.schema, "schema") or schema
-        spec = assembly.job_spec(
+        spec = build.job_spec(
             task,
             self._identifier,
             comment=json.dumps({"provider": __version__, "definition": self.name}),
@@ -151,7 +152,7 @@ class MLJobDefinition:
             schema=schema,
             warehouse=hook.default_warehouse,
         )
-        payload, given = assembly.payload_of(task, database, schema), task.packed_arguments(None)
+        payload, given = build.payload_of(task, database, schema), task.packed_arguments(None)
         self._refuse_files(payload, given.files)
         place = hook.client.keep(spec, payload)
         options, job = ml_job_options(spec, place, given, hook.client.image(spec), generate_suffix=True)

@@ -34,7 +34,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_mljobs.jobs.failures import Failure
+    from airflow_provider_mljobs.jobs.outcome.failures import Failure
 
 
 class MLJobError(Exception):

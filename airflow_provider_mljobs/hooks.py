@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 from airflow.sdk.configuration import conf
 
-from airflow_provider_mljobs.alarms import held_back
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
-from airflow_provider_mljobs.gateway.watcher import DEFAULT_LOG_STATEMENTS_PER_MINUTE, Watcher, shared_watcher
-from airflow_provider_mljobs.identity import role_tag, shortened
-from airflow_provider_mljobs.jobs.arguments import Arguments
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.references import StageRef, argument_reference
-from airflow_provider_mljobs.settings import deployment, result_retention
-from airflow_provider_mljobs.taskstates import of_api
+from airflow_provider_mljobs.gateway.watcher.status_loop import (
+    DEFAULT_LOG_STATEMENTS_PER_MINUTE,
+    Watcher,
+    shared_watcher,
+)
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
+from airflow_provider_mljobs.jobs.values.references import StageRef, argument_reference
+from airflow_provider_mljobs.task.query_tags import role_tag, shortened
+from airflow_provider_mljobs.task.settings import deployment, result_retention
+from airflow_provider_mljobs.task.task_states import of_api
+from airflow_provider_mljobs.task.timeout_signals import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +38,11 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_mljobs.gateway.collector import Collection, TaskStates
-    from airflow_provider_mljobs.gateway.following import Following, Report, Request
-    from airflow_provider_mljobs.jobs.payload import Payload
-    from airflow_provider_mljobs.jobs.results import JobResult
-    from airflow_provider_mljobs.jobs.spec import JobSpec
-    from airflow_provider_mljobs.jobs.status import JobStatus
+    from airflow_provider_mljobs.gateway.watcher.follower import Following, Report, Request
+    from airflow_provider_mljobs.jobs.outcome.results import JobResult
+    from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
 
 # The connector would go on trying for ever. By the same limit it cancels statements, of which copies of large files may
 # take minutes; a watcher has short ones only, and who waits for a job wants to know soon.
@@ -132,7 +136,7 @@ class MLJobHook(SnowflakeHook):
         return shared_watcher(self._identity(), self._make_watcher)
 
     def follow(self, request: Request, tell: Callable[[Report], None]) -> Wait:
-        """Begin to wait for a job; see :meth:`~airflow_provider_mljobs.gateway.watcher.Watcher.follow`."""
+        """Begin to wait for a job; see :meth:`~airflow_provider_mljobs.gateway.watcher.status_loop.Watcher.follow`."""
         watcher = self.watcher
         return Wait(watcher, watcher.follow(request, tell))
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
-from airflow_provider_mljobs.alarms import held_back
-from airflow_provider_mljobs.facts import DASHBOARD, FACTS, WATCHED, keep, kept
-from airflow_provider_mljobs.settings import base_path
+from airflow_provider_mljobs.task.settings import base_path
+from airflow_provider_mljobs.task.timeout_signals import held_back
+from airflow_provider_mljobs.task.xcoms import DASHBOARD, FACTS, WATCHED, keep, kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

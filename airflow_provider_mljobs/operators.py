@@ -22,9 +22,7 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
 )
 
-from airflow_provider_mljobs import arguments, links
-from airflow_provider_mljobs.alarms import disarm, held_back
-from airflow_provider_mljobs.arguments import is_known, resolved
+from airflow_provider_mljobs import links
 from airflow_provider_mljobs.exceptions import (
     JobAlreadyExistsError,
     MLJobCancelledError,
@@ -33,18 +31,21 @@ from airflow_provider_mljobs.exceptions import (
     ServicesLimitError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.facts import FACTS, facts_of, keep
-from airflow_provider_mljobs.identity import query_tag
-from airflow_provider_mljobs.jobs.arguments import Arguments, script_arguments
-from airflow_provider_mljobs.jobs.failures import Diagnosis, Failure
-from airflow_provider_mljobs.jobs.functions import called, pack, refuse_empty
-from airflow_provider_mljobs.jobs.git import GitSource
-from airflow_provider_mljobs.jobs.imports import plain as plain_imports
-from airflow_provider_mljobs.jobs.record import Step
-from airflow_provider_mljobs.jobs.spec import validate_instances
-from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
-from airflow_provider_mljobs.settings import max_unreachable_seconds, max_unseen_seconds
+from airflow_provider_mljobs.jobs.attempts import Step
+from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis, Failure
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.jobs.payload.functions import called, pack, refuse_empty
+from airflow_provider_mljobs.jobs.payload.git import GitSource
+from airflow_provider_mljobs.jobs.payload.imports import plain as plain_imports
+from airflow_provider_mljobs.jobs.spec.job import validate_instances
+from airflow_provider_mljobs.jobs.values.arguments import Arguments, script_arguments
+from airflow_provider_mljobs.task import fields
+from airflow_provider_mljobs.task.fields import is_known, resolved
+from airflow_provider_mljobs.task.query_tags import query_tag
+from airflow_provider_mljobs.task.settings import max_unreachable_seconds, max_unseen_seconds
+from airflow_provider_mljobs.task.timeout_signals import disarm, held_back
+from airflow_provider_mljobs.task.xcoms import FACTS, facts_of, keep
 
 if TYPE_CHECKING:
     import os
@@ -53,18 +54,18 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_mljobs.arguments import OnFinish, OnKillAction
-    from airflow_provider_mljobs.attempts import Attempts
-    from airflow_provider_mljobs.facts import JobEnd
-    from airflow_provider_mljobs.finishing import Finishing
-    from airflow_provider_mljobs.gateway.following import Request
+    from airflow_provider_mljobs.gateway.watcher.follower import Request
     from airflow_provider_mljobs.hooks import MLJobHook, Wait
-    from airflow_provider_mljobs.jobs.functions import Serializer
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
-    from airflow_provider_mljobs.jobs.origin import Origin
-    from airflow_provider_mljobs.jobs.payload import Payload
-    from airflow_provider_mljobs.jobs.record import Record
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.attempts import Record
+    from airflow_provider_mljobs.jobs.comment import Origin
+    from airflow_provider_mljobs.jobs.names import QualifiedName
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
+    from airflow_provider_mljobs.jobs.payload.functions import Serializer
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
+    from airflow_provider_mljobs.task.completion import Finishing
+    from airflow_provider_mljobs.task.fields import OnFinish, OnKillAction
+    from airflow_provider_mljobs.task.recovery import Attempts
+    from airflow_provider_mljobs.task.xcoms import JobEnd
 
 # Airflow's own timeout is for the case that no trigger reports a deadline.
 _DEFER_GRACE = timedelta(seconds=60)
@@ -105,7 +106,7 @@ class MLJobOperator(BaseOperator):
         MLJobOperator(task_id="own_image", spec="specs/job.yaml", compute_pool="ML_POOL")
 
     :param source: what to run: a Python file, a directory, a callable, ``@stage/path`` or ``snow://…`` (copied by
-        Snowflake, never to the worker), or a :class:`~airflow_provider_mljobs.jobs.sources.GitSource`. Relative paths
+        Snowflake, never to the worker), or a :class:`~airflow_provider_mljobs.types.GitSource`. Relative paths
         start at the folder of the DAG file. (templated)
     :param spec: instead of a source: a service specification as a dict, as YAML, in a file ``*.yaml``, ``*.yml`` or
         ``*.json`` beside the DAG file (templated as well), or in ``@stage/file``. (templated)
@@ -328,8 +329,8 @@ class MLJobOperator(BaseOperator):
 
     def prepare_template(self) -> None:
         """Read a specification's file, so that its text is rendered and shown like any other field."""
-        if arguments.is_specification_file(self.spec) and is_known(self.spec):
-            self.spec = arguments.read_specification(self)
+        if fields.is_specification_file(self.spec) and is_known(self.spec):
+            self.spec = fields.read_specification(self)
 
     def execute(self, context: Context) -> Any:
         """Submit the job, or take over the one of an earlier try; then wait, defer or return its id."""
@@ -406,9 +407,9 @@ class MLJobOperator(BaseOperator):
 
         What only Snowflake knows stands in angle brackets.
         """
-        from airflow_provider_mljobs import assembly
+        from airflow_provider_mljobs.task import build
 
-        print(assembly.preview(self, *self.hook.default_schema))  # noqa: T201 (for whoever calls it)
+        print(build.preview(self, *self.hook.default_schema))  # noqa: T201 (for whoever calls it)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Go on after the trigger has seen the end of the job."""
@@ -469,7 +470,7 @@ class MLJobOperator(BaseOperator):
             self._cancel(hook, hook.job(str(self.job_id)))
 
     def _cancel(self, hook: MLJobHook, job: QualifiedName) -> None:
-        from airflow_provider_mljobs.gateway.completion import end
+        from airflow_provider_mljobs.gateway.outcome import end
 
         sighting = end(hook.client, job, patience=max_unseen_seconds())
         if sighting.is_unseen:
@@ -477,7 +478,7 @@ class MLJobOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what OpenLineage is told of the job of a task that has ended."""
-        from airflow_provider_mljobs.lineage import lineage_of
+        from airflow_provider_mljobs.task.notify.lineage import lineage_of
 
         return lineage_of(self, task_instance)
 
@@ -550,19 +551,19 @@ class MLJobOperator(BaseOperator):
 
     def _submit(self, context: Context, attempts: Attempts, record: Record) -> Record:
         """Start the job. Its name is remembered before, in case that nobody is there to see it start."""
-        from airflow_provider_mljobs import assembly
-        from airflow_provider_mljobs.jobs.rendering import result_directory
-        from airflow_provider_mljobs.tasklog import mask_environment
+        from airflow_provider_mljobs.jobs.spec.rendering import result_directory
+        from airflow_provider_mljobs.task import build
+        from airflow_provider_mljobs.task.joblog import mask_environment
 
         spec = self._spec(context, attempts.origin, record)
         # What is secret by its name isn't shown, even if a statement or the job's log holds it.
         mask_environment(spec.env_vars)
         client = self.hook.client
         if self.spec is not None:
-            if arguments.is_specification_file(self.spec):
+            if fields.is_specification_file(self.spec):
                 # Airflow calls prepare_template for tasks that are not mapped, and before names are rendered.
-                self.spec = self.render_template(arguments.read_specification(self), context)
-            source = assembly.specification_source(self, *self.hook.default_schema)
+                self.spec = self.render_template(fields.read_specification(self), context)
+            source = build.specification_source(self, *self.hook.default_schema)
             start: Callable[[], object] = partial(client.submit_specification, spec, source)
         else:
             payload, given = self._payload(), self.packed_arguments(context)
@@ -594,9 +595,9 @@ class MLJobOperator(BaseOperator):
             )
 
     def _payload(self) -> Payload:
-        from airflow_provider_mljobs import assembly
+        from airflow_provider_mljobs.task import build
 
-        return assembly.payload_of(self, *self.hook.default_schema)
+        return build.payload_of(self, *self.hook.default_schema)
 
     def packed_arguments(self, context: Context | None) -> Arguments:  # noqa: ARG002 (the decorator needs the context)
         """Pack what the payload is given.
@@ -608,7 +609,7 @@ class MLJobOperator(BaseOperator):
                 self.function,
                 resolved(self.args),
                 serializer=self.serializer,
-                importable=arguments.importable(self),
+                importable=fields.importable(self),
             )
         return Arguments.of_script(self.args, to_process=self._is_command)
 
@@ -617,15 +618,15 @@ class MLJobOperator(BaseOperator):
         return isinstance(self.entrypoint, list | tuple)
 
     def _spec(self, context: Context, origin: Origin, record: Record) -> JobSpec:
-        from airflow_provider_mljobs import assembly
+        from airflow_provider_mljobs.task import build
 
         database, schema = self.hook.default_schema
-        return assembly.job_spec(
+        return build.job_spec(
             self,
             self.hook.job(record.job_id).name,
             comment=origin.to_comment(),
             query_tag=query_tag(context["ti"]),
-            environment=assembly.environment_of(context),
+            environment=build.environment_of(context),
             database=database,
             schema=schema,
             warehouse=self.hook.default_warehouse,
@@ -649,7 +650,7 @@ class MLJobOperator(BaseOperator):
         return None if queue_timeout is None else time.time() + queue_timeout
 
     def _request(self, context: Context, record: Record, queue_deadline: float | None) -> Request:
-        from airflow_provider_mljobs.gateway.following import Request
+        from airflow_provider_mljobs.gateway.watcher.follower import Request
 
         return Request(
             job=self.hook.job(record.job_id),
@@ -695,7 +696,7 @@ class MLJobOperator(BaseOperator):
 
     def _wait(self, context: Context, request: Request) -> dict[str, Any]:
         """Wait in the worker, by the same watcher as the trigger."""
-        from airflow_provider_mljobs.tasklog import TaskLog, Watched
+        from airflow_provider_mljobs.task.joblog import TaskLog, Watched
 
         links.show(self, context["ti"])
         events: SimpleQueue[dict[str, Any]] = SimpleQueue()
@@ -723,12 +724,12 @@ class MLJobOperator(BaseOperator):
         return self._finishing(context).finish(event)
 
     def _finishing(self, context: Context) -> Finishing:
-        from airflow_provider_mljobs.finishing import Finishing
+        from airflow_provider_mljobs.task.completion import Finishing
 
         return Finishing(self, context, self._attempts(context))
 
     def _attempts(self, context: Context) -> Attempts:
-        from airflow_provider_mljobs.attempts import Attempts
+        from airflow_provider_mljobs.task.recovery import Attempts
 
         # Whatever a process does for the task begins with this.
         self.hook.query_tag = query_tag(context["ti"])
@@ -736,18 +737,18 @@ class MLJobOperator(BaseOperator):
 
     def mask(self, job: QualifiedName) -> None:
         """Have masked what is secret in the job's environment; this may be another process than the one before."""
-        from airflow_provider_mljobs.tasklog import mask_environment, mask_job
+        from airflow_provider_mljobs.task.joblog import mask_environment, mask_job
 
         mask_environment(self.env_vars or {})
         if self.spec is not None or self.spec_overrides:
             mask_job(self.hook.client, job)
 
     def _validate(self) -> None:
-        arguments.validate(vars(self))
+        fields.validate(vars(self))
         validate_instances(self.target_instances, self.min_instances)
-        arguments.refuse_contradictions(self)
+        fields.refuse_contradictions(self)
         if self._dag is not None and is_known(self.imports):
-            arguments.locate_imports(self)
+            fields.locate_imports(self)
         if self.function is not None:
             self._validate_function(self.function)
         elif self.spec is None and is_known(self.source) and is_known(self.entrypoint):
@@ -759,7 +760,7 @@ class MLJobOperator(BaseOperator):
         if not is_known(self.imports):
             return
         if self.serializer == "source":
-            pack(function, "source", arguments.importable(self))
+            pack(function, "source", fields.importable(self))
         if is_known(self._given):
             self.packed_arguments(None)
 
@@ -772,7 +773,7 @@ class MLJobOperator(BaseOperator):
         if is_known(self.args):
             script_arguments(self.args, to_process=self._is_command)
         # A DAG file is parsed where its folder is; a task without a DAG says nothing about where it will run.
-        arguments.locate_source(self, is_here=self._dag is not None)
+        fields.locate_source(self, is_here=self._dag is not None)
 
 
 def _templatable(source: Any) -> Any:

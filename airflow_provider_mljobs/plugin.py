@@ -35,7 +35,7 @@ def _made() -> ASGIApp:
 
 def _bundle_url() -> str:
     """Return where browsers find the page's code; Airflow may live below a path of its host."""
-    from airflow_provider_mljobs.settings import base_path
+    from airflow_provider_mljobs.task.settings import base_path
     from airflow_provider_mljobs.ui.files import version
 
     return f"{base_path()}{URL_PREFIX}/static/{version()}/mljobs.js"

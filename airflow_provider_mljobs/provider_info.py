@@ -30,7 +30,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             f"airflow_provider_mljobs.links.{link}" for link in ("SnowsightLink", "RayDashboardLink", "MLJobLink")
         ],
-        "cli": ["airflow_provider_mljobs.cli_definition.get_mljobs_cli_commands"],
+        "cli": ["airflow_provider_mljobs.cli.definition.get_mljobs_cli_commands"],
         "config": {
             "mljobs": {
                 "description": "Settings of the Snowflake ML Jobs provider.",

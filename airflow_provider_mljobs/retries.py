@@ -16,7 +16,7 @@ from airflow_provider_mljobs.exceptions import (
     ServicesLimitError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.jobs.failures import KINDS, Retry
+from airflow_provider_mljobs.jobs.outcome.failures import KINDS, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,18 +22,18 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.facts import snowsight_url
-from airflow_provider_mljobs.identity import query_tag
-from airflow_provider_mljobs.jobs.status import JobStatus
-from airflow_provider_mljobs.jobs.watch import JobWatch, Verdict, to_event
-from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.links import SnowsightLink
-from airflow_provider_mljobs.settings import (
+from airflow_provider_mljobs.task.query_tags import query_tag
+from airflow_provider_mljobs.task.settings import (
     max_finish_seconds,
     max_unreachable_seconds,
     max_unseen_seconds,
     max_xcom_bytes,
 )
+from airflow_provider_mljobs.task.xcoms import snowsight_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
 
 # Airflow's own timeout is for the case that no trigger reports the deadline.
 _DEFER_GRACE_SECONDS = 60.0
@@ -246,8 +246,8 @@ class MLJobSensor(BaseSensorOperator):
 
     def _wait(self, job: QualifiedName, watch: JobWatch) -> dict[str, Any]:
         """Wait in the worker, by the same watcher as the trigger."""
-        from airflow_provider_mljobs.gateway.following import Request
-        from airflow_provider_mljobs.tasklog import TaskLog
+        from airflow_provider_mljobs.gateway.watcher.follower import Request
+        from airflow_provider_mljobs.task.joblog import TaskLog
 
         events: SimpleQueue[dict[str, Any]] = SimpleQueue()
         log = TaskLog(self.log, job, events.put)
@@ -262,12 +262,12 @@ class MLJobSensor(BaseSensorOperator):
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Show the log, push what XCom gets, and return the value or raise what happened."""
-        from airflow_provider_mljobs.alarms import limited
-        from airflow_provider_mljobs.finishing import out_of_time
-        from airflow_provider_mljobs.gateway.completion import Ending, complete
         from airflow_provider_mljobs.gateway.joblogs import Printed
-        from airflow_provider_mljobs.masking import star
-        from airflow_provider_mljobs.tasklog import mask_job, write_output
+        from airflow_provider_mljobs.gateway.outcome import Ending, complete
+        from airflow_provider_mljobs.task.completion import out_of_time
+        from airflow_provider_mljobs.task.joblog import mask_job, write_output
+        from airflow_provider_mljobs.task.masking import star
+        from airflow_provider_mljobs.task.timeout_signals import limited
 
         job, status, verdict = self.hook.job(event["job_id"]), JobStatus(event["status"]), Verdict(event["verdict"])
         self._show_link(job)

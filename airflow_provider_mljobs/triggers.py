@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mljobs import taskstates
-from airflow_provider_mljobs.facts import WATCHED, keep_end, kept
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.completion import abandon
-from airflow_provider_mljobs.gateway.following import Request
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName
-from airflow_provider_mljobs.jobs.origin import TaskKey
-from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS
-from airflow_provider_mljobs.jobs.watch import JobWatch
-from airflow_provider_mljobs.tasklog import TaskLog, Watched, mask_of
+from airflow_provider_mljobs.gateway.outcome import abandon
+from airflow_provider_mljobs.gateway.watcher.follower import Request
+from airflow_provider_mljobs.jobs.comment import TaskKey
+from airflow_provider_mljobs.jobs.names import QualifiedName
+from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
+from airflow_provider_mljobs.jobs.outcome.watch import JobWatch
+from airflow_provider_mljobs.task import task_states
+from airflow_provider_mljobs.task.joblog import TaskLog, Watched, mask_of
+from airflow_provider_mljobs.task.xcoms import WATCHED, keep_end, kept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -251,7 +251,7 @@ class MLJobTrigger(BaseTrigger):
         if ti is None:
             return False
         task = TaskKey(airflow="", dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
-        if taskstates.of_api([task]).get(task) not in _WAITED_FOR:
+        if task_states.of_api([task]).get(task) not in _WAITED_FOR:
             return False
         current = XCom.get_one(
             key="job_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
@@ -265,7 +265,7 @@ class MLJobTrigger(BaseTrigger):
     def _hook(self) -> MLJobHook:
         # Imported here: Airflow imports trigger modules on the event loop.
         from airflow_provider_mljobs.hooks import MLJobHook
-        from airflow_provider_mljobs.identity import query_tag
+        from airflow_provider_mljobs.task.query_tags import query_tag
 
         hook = MLJobHook(self.snowflake_conn_id)
         if self.task_instance is not None:

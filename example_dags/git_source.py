@@ -6,8 +6,8 @@ from datetime import datetime
 
 from airflow.sdk import dag, task
 
-from airflow_provider_mljobs.jobs.git import GitSource
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.types import GitSource
 
 
 @dag(

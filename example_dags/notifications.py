@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from airflow.sdk import BaseNotifier, dag, task
 
 from airflow_provider_mljobs.exceptions import MLJobFailedError
-from airflow_provider_mljobs.jobs.failures import Failure
+from airflow_provider_mljobs.types import Failure
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -33,6 +33,9 @@ settings.register_profile("test", max_examples=300, deadline=None, derandomize=T
 settings.register_profile("nightly", max_examples=10_000, deadline=None)
 settings.load_profile("test")
 
+# Fixtures of the tests of payloads, of the launcher and of values alike.
+pytest_plugins = ["tests.payload_runs"]
+
 
 @pytest.fixture(scope="session")
 def snowflake():

@@ -40,9 +40,9 @@ def _database():
 def submit(name, function, *, wait_for=None, **fields):
     """Submit a job by hand, and wait until it has a status."""
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.identifiers import Identifier
-    from airflow_provider_mljobs.jobs.payload import Payload
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.names import Identifier
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
 
     with MLJobHook() as hook:
         spec = JobSpec(name=hook.job(name), compute_pool=Identifier(POOL), stage=hook.stage(STAGE), **fields)

@@ -1,4 +1,4 @@
-"""Runs a DAG in an Airflow that tells OpenLineage of it; `tests/test_lineage.py` reads what it has told."""
+"""Runs a DAG in an Airflow that tells OpenLineage of it; `tests/task/notify/test_lineage.py` reads what it has told."""
 
 import json
 import sys

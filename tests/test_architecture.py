@@ -8,21 +8,28 @@ import pytest
 
 PACKAGE = "airflow_provider_mljobs"
 ROOT = Path(__file__).parents[1]
-# What each layer may not import. The shell is what is neither a layer nor shared: operators, hooks, triggers …
-SHELL = {
-    *("operators", "decorators", "sensors", "hooks", "triggers", "tasklog", "retries", "cli", "cli_definition"),
-    *("arguments", "assembly", "definitions", "settings", "attempts", "finishing", "alarms", "taskstates"),
-    *("assets", "facts", "identity", "lineage", "links", "masking", "plugin", "stats", "ui"),
+# What the modules of each layer may import of the package. A layer is a folder; everything else is the shell.
+MAY_IMPORT = {
+    "launcher": {"launcher"},
+    "shared": {"jobs", "shared"},
+    "jobs": {"jobs", "launcher", "shared"},
+    "gateway": {"gateway", "jobs", "launcher", "shared"},
+    "shell": {"shell", "gateway", "jobs", "launcher", "shared"},
+    "emulator": {"emulator"},
 }
-FORBIDDEN = {
-    "jobs": {"airflow", "snowflake", f"{PACKAGE}.gateway", f"{PACKAGE}.emulator"} | {f"{PACKAGE}.{m}" for m in SHELL},
-    "gateway": {"airflow", f"{PACKAGE}.emulator"} | {f"{PACKAGE}.{m}" for m in SHELL},
-    "shell": {f"{PACKAGE}.emulator"},
+# The files beside the folders that are no part of the shell.
+SHARED = {"__init__", "exceptions", "report"}
+# What each layer may not import of others.
+FOREIGN = {
+    "launcher": {"airflow"},
+    "shared": {"airflow", "snowflake"},
+    "jobs": {"airflow", "snowflake"},
+    "gateway": {"airflow"},
+    "shell": set(),
+    "emulator": {"airflow"},
 }
-ITS_OWN = {f"{PACKAGE}.emulator", f"{PACKAGE}.__version__"}
+LAUNCHER = f"{PACKAGE}.launcher"
 # The launcher runs without the package: what it does with these, it does only where the payload needs them.
-LAUNCHER = f"{PACKAGE}.jobs.launcher"
-LAUNCHER_IMPORTS = {"snowflake"}
 LAUNCHER_MAY_USE = {"snowflake.snowpark", "cloudpickle", "pandas", "pyarrow", "numpy", "ray"}
 SQL = (
     "JOB SERVICE",
@@ -37,18 +44,22 @@ SQL = (
 )
 
 
-def path_of(file):
-    """Return a file's name as a module."""
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-TREES = {path_of(file): ast.parse(file.read_text()) for file in sorted((ROOT / PACKAGE).rglob("*.py"))}
+def trees_of(root):
+    """Parse all modules of the package below a directory, by their names."""
+    files = sorted((root / PACKAGE).rglob("*.py"))
+    names = [".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    return {name: ast.parse(file.read_text()) for name, file in zip(names, files, strict=True)}
 
 
 def layer(module):
-    """Return the layer that a module lies in."""
-    name = module.split(".")[1] if "." in module else module
-    return "shell" if name in SHELL or name == "provider_info" else name
+    """Return the layer of a module: its folder, "shared" for the few files that all layers use, else "shell"."""
+    folder = module.split(".")[1] if "." in module else "__init__"
+    if folder in SHARED:
+        return "shared"
+    return folder if folder in MAY_IMPORT else "shell"
+
+
+TREES = trees_of(ROOT)
 
 
 def is_type_checking(node):
@@ -81,20 +92,54 @@ def lies_in(module, packages):
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
+def misplaced(module, tree, names):
+    """Return the imports of a module that its layer may not have.
+
+    :param names: the names of all modules.
+    """
+    own = layer(module)
+    modules = {name for name in imports(tree) if lies_in(name, {PACKAGE}) and name in names and name != PACKAGE}
+    downwards = {name for name in modules if layer(name) not in MAY_IMPORT[own]}
+    return downwards | {name for name in imports(tree) if lies_in(name, FOREIGN[own])}
+
+
 @pytest.mark.parametrize("module", TREES)
 def test_layers_import_downwards_only(module):
-    """jobs/ knows neither Airflow nor Snowflake, gateway/ no Airflow, and no production code the emulator."""
-    forbidden = FORBIDDEN.get(layer(module), set()) - (LAUNCHER_IMPORTS if lies_in(module, {LAUNCHER}) else set())
-
-    assert [] == [name for name in imports(TREES[module]) if lies_in(name, forbidden)]
+    """jobs/ knows neither Airflow nor Snowflake, gateway/ no Airflow, no layer the emulator, and it no other layer."""
+    assert set() == misplaced(module, TREES[module], TREES.keys())
 
 
-@pytest.mark.parametrize("module", [module for module in TREES if layer(module) == "emulator"])
-def test_the_emulator_stands_alone(module):
-    """It answers to Snowflake, not to the code that it is there to test."""
-    foreign = [name for name in imports(TREES[module]) if lies_in(name, {PACKAGE})]
+@pytest.mark.parametrize(
+    ("file", "line", "expected"),
+    [
+        ("stray.py", "from airflow_provider_mljobs.emulator import serve", "emulator"),
+        ("task/notify/stray.py", "import airflow_provider_mljobs.emulator.server", "emulator.server"),
+        ("jobs/stray.py", "from airflow_provider_mljobs.stray import x", "stray"),
+        ("jobs/spec/stray.py", "from airflow_provider_mljobs.gateway import client", "gateway.client"),
+        ("gateway/watcher/stray.py", "from airflow_provider_mljobs import stray", "stray"),
+        ("emulator/stray.py", "from airflow_provider_mljobs.jobs import names", "jobs.names"),
+        ("launcher/stray.py", "def f(): from airflow_provider_mljobs.jobs.values import codec", "jobs.values.codec"),
+        ("jobs/stray.py", "if TYPE_CHECKING:\n    from airflow_provider_mljobs.task import stray", "task.stray"),
+    ],
+)
+def test_a_module_that_no_list_names_is_checked(tmp_path, file, line, expected):
+    """A new file belongs to the layer of its folder, and a new file beside the folders to the shell."""
+    for place in ("stray.py", "task/stray.py", file):
+        planted = tmp_path / PACKAGE / place
+        planted.parent.mkdir(parents=True, exist_ok=True)
+        planted.write_text(line if place == file else "")
+    planted = {f"{PACKAGE}.{file.removesuffix('.py').replace('/', '.')}": ast.parse(line)}
+    trees = TREES | trees_of(tmp_path)
 
-    assert [] == [name for name in foreign if name != PACKAGE and not lies_in(name, ITS_OWN)]
+    assert [{f"{PACKAGE}.{expected}"}] == [
+        misplaced(name, trees[name], trees.keys()) & {f"{PACKAGE}.{expected}"} for name in planted
+    ]
+
+
+@pytest.mark.parametrize("line", ["import airflow", "from airflow.sdk import conf", "import snowflake.connector"])
+def test_a_planted_import_of_a_foreign_package_is_seen(line):
+    """Pure code stays pure in files that come later, too."""
+    assert misplaced(f"{PACKAGE}.jobs.values.stray", ast.parse(line), TREES.keys())
 
 
 @pytest.mark.parametrize("module", TREES)
@@ -185,7 +230,7 @@ def test_sql_is_written_in_one_module(module):
 # The only code that may parse text from outside: its one reader, and the launcher, which runs in the container.
 READERS = {f"{PACKAGE}.jobs.untrusted"}
 # A default of the DAG author's own function, parsed by Python already; what is no plain value is refused.
-PARSED_ALREADY = {f"{PACKAGE}.jobs.standalone": {"ast.literal_eval"}}
+PARSED_ALREADY = {f"{PACKAGE}.jobs.payload.source_code": {"ast.literal_eval"}}
 PARSERS = {
     *("json.load", "json.loads", "json.JSONDecoder", "json.decoder", "ast.literal_eval", "pickle.load", "pickle.loads"),
     *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "yaml.safe_load", "yaml.safe_load_all"),

@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import open_reference
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE, served
 

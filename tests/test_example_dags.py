@@ -14,10 +14,10 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.identifiers import Identifier
-from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.spec import JobSpec
+from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
+from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.spec.job import JobSpec
 from tests import git_server
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"

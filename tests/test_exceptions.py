@@ -5,7 +5,7 @@ import pytest
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.exceptions import GatewayError, MLJobError, MLJobFailedError, RemoteError
-from airflow_provider_mljobs.jobs.failures import Diagnosis, Failure
+from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis, Failure
 
 CLASSES = [
     kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if kind.__module__ == exceptions.__name__

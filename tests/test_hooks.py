@@ -8,12 +8,12 @@ from airflow.sdk.exceptions import AirflowException
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import GatewayError, JobAlreadyExistsError, JobNotFoundError
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.arguments import Arguments
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.spec import JobSpec
-from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.spec.job import JobSpec
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from tests.lab import POOL
 
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_mljobs.facts import snowsight_url
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
 from airflow_provider_mljobs.links import MLJobLink, RayDashboardLink, SnowsightLink
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.sensors import MLJobSensor
+from airflow_provider_mljobs.task.xcoms import snowsight_url
 from tests.lab import POOL, STAGE, submit
 
 SETTINGS = {"compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05, "deferrable": True}

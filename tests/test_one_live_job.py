@@ -10,7 +10,7 @@ from airflow.sdk.execution_time.timeout import timeout
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import JobNotFoundError, MLJobFailedError, MLJobTimeoutError
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
-from airflow_provider_mljobs.jobs.spec import CONTAINER
+from airflow_provider_mljobs.jobs.spec.job import CONTAINER
 from tests.lab import STAGE
 from tests.tries import tries
 

@@ -9,9 +9,9 @@ import pytest
 
 from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
-from airflow_provider_mljobs.gateway.watcher import DEFAULT_LOG_STATEMENTS_PER_MINUTE
-from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
-from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS
+from airflow_provider_mljobs.gateway.watcher.status_loop import DEFAULT_LOG_STATEMENTS_PER_MINUTE
+from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES
+from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
 from airflow_provider_mljobs.provider_info import get_provider_info
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]

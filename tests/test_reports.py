@@ -9,13 +9,13 @@ from queue import SimpleQueue
 import pytest
 
 from airflow_provider_mljobs.exceptions import RemoteError
-from airflow_provider_mljobs.facts import WATCHED
-from airflow_provider_mljobs.gateway.following import Ended, Output, Request
+from airflow_provider_mljobs.gateway.watcher.follower import Ended, Output, Request
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.reports import MARK
-from airflow_provider_mljobs.jobs.watch import JobWatch
+from airflow_provider_mljobs.jobs.outcome.reports import MARK
+from airflow_provider_mljobs.jobs.outcome.watch import JobWatch
 from airflow_provider_mljobs.operators import MLJobOperator
-from airflow_provider_mljobs.tasklog import mask_environment, redacted
+from airflow_provider_mljobs.task.joblog import mask_environment, redacted
+from airflow_provider_mljobs.task.xcoms import WATCHED
 from mljobs import report
 from tests.lab import POOL, STAGE, submit
 

@@ -14,7 +14,7 @@ from airflow.sdk.serde import deserialize, serialize
 
 from airflow_provider_mljobs import triggers
 from airflow_provider_mljobs.emulator.settings import Fault
-from airflow_provider_mljobs.jobs.reports import Reported
+from airflow_provider_mljobs.jobs.outcome.reports import Reported
 from airflow_provider_mljobs.triggers import MLJobTrigger
 from tests.lab import POOL
 

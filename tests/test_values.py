@@ -8,9 +8,9 @@ from airflow.sdk import dag, task
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.record import Left
+from airflow_provider_mljobs.jobs.attempts import Left
 from airflow_provider_mljobs.operators import MLJobOperator
-from airflow_provider_mljobs.outputs import refused
+from airflow_provider_mljobs.task.outputs import refused
 from tests.lab import POOL, STAGE
 from tests.tries import Tries
 

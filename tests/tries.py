@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time.comms import GetXCom, MaskSecret, SetXCom, XComResult
 from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 
-from airflow_provider_mljobs.jobs.origin import TaskKey
+from airflow_provider_mljobs.jobs.comment import TaskKey
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from airflow_provider_mljobs.emulator.services.facade import Services
+from airflow_provider_mljobs.emulator.spcs.service import Services
 from airflow_provider_mljobs.emulator.sql.engine import Engine
 from airflow_provider_mljobs.emulator.stages.store import Stages
 from airflow_provider_mljobs.emulator.tokens import Tokens

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.containers.joblog import nanoseconds
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
-from airflow_provider_mljobs.emulator.runner.joblog import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

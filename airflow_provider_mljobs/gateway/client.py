@@ -30,15 +30,15 @@ from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payl
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
 from airflow_provider_mljobs.gateway.usage import Usage, read_usage
-from airflow_provider_mljobs.jobs.description import Description
-from airflow_provider_mljobs.jobs.failures import past_containers
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES
-from airflow_provider_mljobs.jobs.rendering import given_environment, result_directory
-from airflow_provider_mljobs.jobs.results import DEFAULT_MAX_XCOM_BYTES
-from airflow_provider_mljobs.jobs.sightings import MAX_UNSEEN_SECONDS, Sighting, in_history, pauses
-from airflow_provider_mljobs.jobs.spec import CONTAINER
-from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.outcome.failures import past_containers
+from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES
+from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS, Sighting, in_history, pauses
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.spec.description import Description
+from airflow_provider_mljobs.jobs.spec.job import CONTAINER
+from airflow_provider_mljobs.jobs.spec.rendering import given_environment, result_directory
+from airflow_provider_mljobs.launcher.results import INPUT_FILES, OWN_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_mljobs.gateway.joblogs import Printed, WholeLog
-    from airflow_provider_mljobs.jobs.arguments import Arguments
-    from airflow_provider_mljobs.jobs.failures import ContainerEnd
-    from airflow_provider_mljobs.jobs.payload import Payload
-    from airflow_provider_mljobs.jobs.rendering import SpecificationSource
-    from airflow_provider_mljobs.jobs.results import InstanceResult, JobResult
-    from airflow_provider_mljobs.jobs.sources import StageCopy
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.outcome.failures import ContainerEnd
+    from airflow_provider_mljobs.jobs.outcome.results import InstanceResult, JobResult
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
+    from airflow_provider_mljobs.jobs.payload.sources import StageCopy
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
+    from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource
+    from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 logger = logging.getLogger(__name__)
 _ENDING = frozenset({JobStatus.CANCELLING, JobStatus.DELETING})

@@ -21,20 +21,20 @@ from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import origin_of
 from airflow_provider_mljobs.gateway.payloads import is_incomplete, job_of
-from airflow_provider_mljobs.jobs.credits import credits_per_hour
-from airflow_provider_mljobs.jobs.identifiers import JOB_NAME_PREFIX, Identifier
-from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES, OWN_FILES, RESULT_FILES
-from airflow_provider_mljobs.jobs.origin import TASKS_JOB, Origin
-from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
-from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.comment import TASKS_JOB, Origin
+from airflow_provider_mljobs.jobs.names import JOB_NAME_PREFIX, Identifier
+from airflow_provider_mljobs.jobs.outcome.credits import credits_per_hour
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
+from airflow_provider_mljobs.launcher.results import INPUT_FILES, OWN_FILES, RESULT_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
     from typing import Any
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
-    from airflow_provider_mljobs.jobs.origin import TaskKey
+    from airflow_provider_mljobs.jobs.comment import TaskKey
+    from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
 
     TaskStates = Callable[[AbstractSet[TaskKey]], Mapping[TaskKey, str | None]]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, ResultError, UnreadableError
-from airflow_provider_mljobs.jobs.description import Description
-from airflow_provider_mljobs.jobs.identifiers import StagePath
-from airflow_provider_mljobs.jobs.origin import Origin
-from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, STAGE_VOLUME
+from airflow_provider_mljobs.jobs.comment import Origin
+from airflow_provider_mljobs.jobs.names import StagePath
+from airflow_provider_mljobs.jobs.spec.description import Description
+from airflow_provider_mljobs.jobs.spec.rendering import RESULT_VOLUME, STAGE_VOLUME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+    from airflow_provider_mljobs.jobs.names import QualifiedName
 
 
 def directory_of(job: QualifiedName, row: Mapping[str, Any]) -> StagePath:

@@ -26,22 +26,22 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.unpacked import unpacked_bytes
-from airflow_provider_mljobs.jobs.launcher.references import load, version_problem
-from airflow_provider_mljobs.jobs.launcher.results import LARGE, OWN_FILES, SUMMARY
-from airflow_provider_mljobs.jobs.references import StageRef, collect
-from airflow_provider_mljobs.jobs.results import (
+from airflow_provider_mljobs.jobs.outcome.results import (
     DEFAULT_MAX_XCOM_BYTES,
     MAX_SUMMARY_BYTES,
     InstanceResult,
     JobResult,
 )
-from airflow_provider_mljobs.jobs.spec import RESULT_PATH
+from airflow_provider_mljobs.jobs.spec.job import RESULT_PATH
+from airflow_provider_mljobs.jobs.values.references import StageRef, collect
+from airflow_provider_mljobs.launcher.references import load, version_problem
+from airflow_provider_mljobs.launcher.results import LARGE, OWN_FILES, SUMMARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from airflow_provider_mljobs.gateway.connection import Connection
-    from airflow_provider_mljobs.jobs.identifiers import StagePath
+    from airflow_provider_mljobs.jobs.names import StagePath
 
 logger = logging.getLogger(__name__)
 Seen = TypeVar("Seen")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError, UnreadableError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName
-from airflow_provider_mljobs.jobs.logcursor import (
+from airflow_provider_mljobs.jobs.logs.cursor import (
     Gap,
     LogCursor,
     Tail,
@@ -23,8 +22,9 @@ from airflow_provider_mljobs.jobs.logcursor import (
     shifted,
     without_stamps,
 )
-from airflow_provider_mljobs.jobs.logs import readable
-from airflow_provider_mljobs.jobs.reports import Reported, take_reports, without_reports
+from airflow_provider_mljobs.jobs.logs.text import readable
+from airflow_provider_mljobs.jobs.names import QualifiedName
+from airflow_provider_mljobs.jobs.outcome.reports import Reported, take_reports, without_reports
 from airflow_provider_mljobs.jobs.untrusted import reading
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from airflow_provider_mljobs.exceptions import (
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.locks import locked
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
-from airflow_provider_mljobs.jobs.origin import TASKS_JOB, Origin
-from airflow_provider_mljobs.jobs.payload import ARCHIVE, PREFIX
+from airflow_provider_mljobs.jobs.comment import TASKS_JOB, Origin
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
-    from airflow_provider_mljobs.jobs.identifiers import StagePath
-    from airflow_provider_mljobs.jobs.payload import Payload
+    from airflow_provider_mljobs.jobs.names import StagePath
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.pickling import python_version
-from airflow_provider_mljobs.jobs.spec import Resources, Runtime
+from airflow_provider_mljobs.jobs.payload.pickles import python_version
+from airflow_provider_mljobs.jobs.spec.job import Resources, Runtime
 
 if TYPE_CHECKING:
     from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
-    from airflow_provider_mljobs.jobs.identifiers import Identifier
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.names import Identifier
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
 
 
 class Runtimes:

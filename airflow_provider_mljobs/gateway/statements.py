@@ -1,9 +1,9 @@
 """Every SQL text of the provider: functions of typed values, nothing else.
 
-Names come as :class:`~airflow_provider_mljobs.jobs.identifiers.Identifier`,
-:class:`~airflow_provider_mljobs.jobs.identifiers.QualifiedName` or
-:class:`~airflow_provider_mljobs.jobs.identifiers.StagePath`, which write themselves quoted; text goes through
-:func:`~airflow_provider_mljobs.jobs.identifiers.literal`.
+Names come as :class:`~airflow_provider_mljobs.jobs.names.Identifier`,
+:class:`~airflow_provider_mljobs.jobs.names.QualifiedName` or
+:class:`~airflow_provider_mljobs.jobs.names.StagePath`, which write themselves quoted; text goes through
+:func:`~airflow_provider_mljobs.jobs.names.literal`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_mljobs.jobs.identifiers import literal, quoted
+from airflow_provider_mljobs.jobs.names import literal, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-    from airflow_provider_mljobs.jobs.rendering import SpecificationSource
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
+    from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource
 
 # So many rows has the answer to a SHOW at most.
 MOST_ROWS = 10_000

@@ -19,10 +19,8 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import is_in
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
-from airflow_provider_mljobs.jobs import arguments as packed
-from airflow_provider_mljobs.jobs.launcher.results import INPUT_FILES
-from airflow_provider_mljobs.jobs.origin import Origin
-from airflow_provider_mljobs.jobs.rendering import (
+from airflow_provider_mljobs.jobs.comment import Origin
+from airflow_provider_mljobs.jobs.spec.rendering import (
     SpecificationSource,
     ml_job_options,
     render,
@@ -30,6 +28,8 @@ from airflow_provider_mljobs.jobs.rendering import (
     specification,
 )
 from airflow_provider_mljobs.jobs.untrusted import read_json
+from airflow_provider_mljobs.jobs.values import arguments as packed
+from airflow_provider_mljobs.launcher.results import INPUT_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.gateway.runtimes import Runtimes
-    from airflow_provider_mljobs.jobs.arguments import Arguments
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName, StagePath
-    from airflow_provider_mljobs.jobs.sources import StageCopy
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.payload.sources import StageCopy
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
+    from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airflow_provider_mljobs.gateway.connection import Connection
-    from airflow_provider_mljobs.jobs.description import Description
-    from airflow_provider_mljobs.jobs.identifiers import QualifiedName
+    from airflow_provider_mljobs.jobs.names import QualifiedName
+    from airflow_provider_mljobs.jobs.spec.description import Description
 
 logger = logging.getLogger(__name__)
 _CORES, _BYTES, _RATIO = "cores", "bytes", "ratio"

@@ -6,8 +6,8 @@ import json
 import re
 from urllib.parse import quote
 
-from airflow_provider_mljobs.jobs.identifiers import literal
-from airflow_provider_mljobs.jobs.transport import to_ascii
+from airflow_provider_mljobs.jobs.names import literal
+from airflow_provider_mljobs.jobs.values.escaping import to_ascii
 
 STARS = "***"
 # As urllib splits an address: all up to the last "@" before the path. Linear in any text.

@@ -26,22 +26,22 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway.collector import FINISHED
+from airflow_provider_mljobs.jobs.comment import Origin
 from airflow_provider_mljobs.jobs.credentials import starred
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName
-from airflow_provider_mljobs.jobs.origin import Origin
-from airflow_provider_mljobs.jobs.rendering import given_environment
-from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.names import QualifiedName
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.spec.rendering import given_environment
 from airflow_provider_mljobs.jobs.untrusted import read_yaml, reading
-from airflow_provider_mljobs.jobs.xcoms import jsonb_safe
-from airflow_provider_mljobs.taskstates import of_database
-from airflow_provider_mljobs.ui import listing, shown
+from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
+from airflow_provider_mljobs.task.task_states import of_database
+from airflow_provider_mljobs.ui import listing, presenters
 from airflow_provider_mljobs.ui.connections import connection_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
 
-    from airflow_provider_mljobs.jobs.origin import TaskKey
+    from airflow_provider_mljobs.jobs.comment import TaskKey
     from airflow_provider_mljobs.ui.hooks import PageHook
 
 logger = logging.getLogger(__name__)
@@ -151,8 +151,8 @@ def _known(task: TaskKey, job_id: str | None = None) -> Known:
         own_conn_id = connection_of(session, task)
     if row is None:
         raise HTTPException(404, f"{task} has no ML job.")
-    facts = shown.mapping(row["job"])
-    found, snowflake_conn_id = shown.text(facts.get("job_id")), shown.text(facts.get("snowflake_conn_id"))
+    facts = presenters.mapping(row["job"])
+    found, snowflake_conn_id = presenters.text(facts.get("job_id")), presenters.text(facts.get("snowflake_conn_id"))
     if found is None or snowflake_conn_id is None:
         raise HTTPException(409, f"The XCom 'mljob' of {task} isn't what the task has pushed: its job is unknown.")
     if own_conn_id != snowflake_conn_id:
@@ -169,7 +169,7 @@ def _known(task: TaskKey, job_id: str | None = None) -> Known:
         job=_own_job(task, found),
         snowflake_conn_id=snowflake_conn_id,
         state=row["state"],
-        submitted_at=shown.moment(facts.get("submitted_at")),
+        submitted_at=presenters.moment(facts.get("submitted_at")),
     )
 
 

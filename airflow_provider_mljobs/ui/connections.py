@@ -15,7 +15,7 @@ from sqlalchemy import select
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from airflow_provider_mljobs.jobs.origin import TaskKey
+    from airflow_provider_mljobs.jobs.comment import TaskKey
 
 _FIELD = "snowflake_conn_id"
 

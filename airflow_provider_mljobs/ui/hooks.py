@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.identity import role_tag
+from airflow_provider_mljobs.task.query_tags import role_tag
 
 _LOGIN_SECONDS = 20
 _STATEMENT_SECONDS = 60

@@ -15,9 +15,9 @@ from airflow.utils.state import TaskInstanceState
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
-from airflow_provider_mljobs.jobs.origin import TaskKey
-from airflow_provider_mljobs.settings import deployment
-from airflow_provider_mljobs.ui import access, actions, listing, shown
+from airflow_provider_mljobs.jobs.comment import TaskKey
+from airflow_provider_mljobs.task.settings import deployment
+from airflow_provider_mljobs.ui import access, actions, listing, presenters
 
 T = TypeVar("T")
 Limit = Annotated[int, Field(ge=1, le=500)]
@@ -182,7 +182,7 @@ async def clean_up(body: CleanUp) -> dict[str, Any]:
 
 def _jobs(rows: Any) -> list[dict[str, Any]]:
     now = datetime.now(UTC)
-    return [shown.job(row, now) for row in rows]
+    return [presenters.job(row, now) for row in rows]
 
 
 async def _in_thread(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:

@@ -99,10 +99,10 @@ def measure_ui() -> None:
 def measure_job() -> None:
     """Time one function from its call to its result."""
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.arguments import Arguments
-    from airflow_provider_mljobs.jobs.identifiers import Identifier
-    from airflow_provider_mljobs.jobs.payload import Payload
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.names import Identifier
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
+    from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
     with MLJobHook() as hook:
         job = hook.job("MLJOB_RESULT")

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from airflow_provider_mljobs.taskstates import of_database
+from airflow_provider_mljobs.task.task_states import of_database
 from tests import lab
 from tests.benchmarks import chaos_tries
 from tests.benchmarks.chaos_judge import Chaos, Course, Job, Report, judge

@@ -19,7 +19,7 @@ import airflow_provider_mljobs
 from tests.benchmarks import chaos_tries  # noqa: F401 (as above)
 
 # Another process's part: a server with threads, and what runs in containers.
-_ELSEWHERE = ("airflow_provider_mljobs.emulator", "airflow_provider_mljobs.jobs.launcher")
+_ELSEWHERE = ("airflow_provider_mljobs.emulator", "airflow_provider_mljobs.launcher")
 
 
 def _import_all() -> None:

@@ -200,12 +200,12 @@ def _finish(event: dict[str, Any]) -> None:
     """Write what is left of the log, as the task does when it goes on."""
     import structlog
 
-    from airflow_provider_mljobs.gateway.completion import Ending, complete
     from airflow_provider_mljobs.gateway.joblogs import Printed
+    from airflow_provider_mljobs.gateway.outcome import Ending, complete
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.status import JobStatus
-    from airflow_provider_mljobs.jobs.watch import Verdict
-    from airflow_provider_mljobs.tasklog import write_output
+    from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+    from airflow_provider_mljobs.jobs.outcome.watch import Verdict
+    from airflow_provider_mljobs.task.joblog import write_output
 
     with MLJobHook() as hook:
         job = hook.job(event["job_id"])

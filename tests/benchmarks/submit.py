@@ -83,9 +83,9 @@ def _ours(snowflake: Any, source: Path) -> list[Row]:
 
 def _submit(hook: Any, names: Any, source: Path) -> None:
     """Do what a task does: pack, upload unless it is there, start."""
-    from airflow_provider_mljobs.jobs.identifiers import Identifier
-    from airflow_provider_mljobs.jobs.payload import Payload
-    from airflow_provider_mljobs.jobs.spec import JobSpec
+    from airflow_provider_mljobs.jobs.names import Identifier
+    from airflow_provider_mljobs.jobs.payload.archive import Payload
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec
 
     name = hook.job(f"MLJOB_BENCH_{next(names)}")
     spec = JobSpec(name=name, compute_pool=Identifier("ML_POOL"), stage=hook.stage("@ML_PAYLOADS"), comment="bench")

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from airflow_provider_mljobs.emulator.runner.instance import probe_isolation
+from airflow_provider_mljobs.emulator.containers.instance import probe_isolation
 from airflow_provider_mljobs.emulator.settings import VirtualJob
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_mljobs.emulator.runner.joblog import JobLog, LogLine, nanoseconds
+from airflow_provider_mljobs.emulator.containers.joblog import JobLog, LogLine, nanoseconds
 
 AT = nanoseconds("2026-01-02T03:04:05.678901234Z")
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from airflow_provider_mljobs.emulator.runner.usage import Meter, Process, Sample, UsageLog, processes, used
+from airflow_provider_mljobs.emulator.containers.usage import Meter, Process, Sample, UsageLog, processes, used
 from airflow_provider_mljobs.emulator.settings import Settings, VirtualJob
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"

@@ -6,7 +6,7 @@ import uuid
 import pytest
 import yaml
 
-from airflow_provider_mljobs.emulator.services.ml_jobs import merge
+from airflow_provider_mljobs.emulator.spcs.ml_jobs import merge
 
 RUNTIME = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0"
 

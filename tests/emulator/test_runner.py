@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mljobs.emulator.runner.instance import (
+from airflow_provider_mljobs.emulator.containers.instance import (
     Instance,
     InstancePlan,
     JobLog,
@@ -461,7 +461,7 @@ def test_nothing_outlives_a_killed_server(isolation, tmp_path):
     server.write_text(
         "import sys, threading, time\n"
         "from pathlib import Path\n"
-        "from airflow_provider_mljobs.emulator.runner.instance import Instance, InstancePlan, JobLog\n"
+        "from airflow_provider_mljobs.emulator.containers.instance import Instance, InstancePlan, JobLog\n"
         f"plan = InstancePlan(directory=Path({str(tmp_path / 'one')!r}), image='i', command=('python', '-c', "
         f"{DAEMON!r}, '60', {mark!r}), args=(), env={{}}, mounts=(), token='t', python=Path(sys.executable),\n"
         "    connection={'host': 'h', 'port': '1', 'protocol': 'http'})\n"

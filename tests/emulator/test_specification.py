@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
-from airflow_provider_mljobs.emulator.services.instance_families import FAMILIES
-from airflow_provider_mljobs.emulator.services.specification import REGISTRY, Resources, parse_specification
-from airflow_provider_mljobs.emulator.services.specification_template import render
+from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES
+from airflow_provider_mljobs.emulator.spcs.specification import REGISTRY, Resources, parse_specification
+from airflow_provider_mljobs.emulator.spcs.specification_template import render
 
 FAMILY = FAMILIES["CPU_X64_S"]
 

@@ -14,10 +14,10 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.collector import Collector, Kind, Rules
 from airflow_provider_mljobs.gateway.payloads import put
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.origin import VARIABLES, Origin, TaskKey
-from airflow_provider_mljobs.jobs.rendering import RESULT_VOLUME, SpecificationSource
-from airflow_provider_mljobs.jobs.spec import JobSpec
+from airflow_provider_mljobs.jobs.comment import VARIABLES, Origin, TaskKey
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.spec.job import JobSpec
+from airflow_provider_mljobs.jobs.spec.rendering import RESULT_VOLUME, SpecificationSource
 from tests.hostile import COMMENTS
 from tests.lab import served
 

@@ -27,10 +27,10 @@ from airflow_provider_mljobs.gateway.downloads import (
     read_instances,
     read_result,
 )
-from airflow_provider_mljobs.jobs.identifiers import Identifier, StagePath
-from airflow_provider_mljobs.jobs.launcher.results import SUMMARY, write_result
-from airflow_provider_mljobs.jobs.references import StageRef
-from airflow_provider_mljobs.jobs.results import MAX_SUMMARY_BYTES, InstanceResult
+from airflow_provider_mljobs.jobs.names import Identifier, StagePath
+from airflow_provider_mljobs.jobs.outcome.results import MAX_SUMMARY_BYTES, InstanceResult
+from airflow_provider_mljobs.jobs.values.references import StageRef
+from airflow_provider_mljobs.launcher.results import SUMMARY, write_result
 
 DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
 PYTHON = "{}.{}".format(*sys.version_info)

@@ -22,8 +22,8 @@ from airflow_provider_mljobs.gateway.joblogs import (
     sources,
 )
 from airflow_provider_mljobs.gateway.statements import Extent
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
-from airflow_provider_mljobs.jobs.logcursor import Gap, LogCursor, Tail
+from airflow_provider_mljobs.jobs.logs.cursor import Gap, LogCursor, Tail
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
 from tests.lab import POOL, served
 
 IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1"

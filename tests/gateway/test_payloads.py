@@ -16,12 +16,12 @@ from airflow_provider_mljobs.gateway import locks, statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of
-from airflow_provider_mljobs.jobs.arguments import Arguments
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.origin import Origin, TaskKey
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.rendering import SpecificationSource, result_directory
-from airflow_provider_mljobs.jobs.spec import JobSpec
+from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.spec.job import JobSpec
+from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, result_directory
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from tests.hostile import COMMENTS
 from tests.lab import served
 

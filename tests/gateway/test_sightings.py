@@ -6,9 +6,9 @@ from airflow_provider_mljobs.emulator import serve
 from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
 from airflow_provider_mljobs.exceptions import JobNotFoundError, SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway.client import MLJobClient
-from airflow_provider_mljobs.jobs.identifiers import QualifiedName
-from airflow_provider_mljobs.jobs.sightings import Sighting, in_history, pauses
-from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.names import QualifiedName
+from airflow_provider_mljobs.jobs.outcome.sightings import Sighting, in_history, pauses
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 
 SPEC = "spec: {containers: [{name: main, image: /snowflake/images/snowflake_images/x:1}]}"
 NEVER = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job", None, None)

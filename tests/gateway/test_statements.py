@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.arguments import Arguments
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
-from airflow_provider_mljobs.jobs.spec import JobSpec, Resources, Runtime
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
+from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, ml_job_options, render, specification
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 DB, ML = Identifier("DB"), Identifier("ML")
 POOL = Identifier("ML_POOL")

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_mljobs.emulator.containers.usage import Sample
 from airflow_provider_mljobs.emulator.parsing import parse_name
-from airflow_provider_mljobs.emulator.runner.usage import Sample
 from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
 from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.usage import MOST_POINTS, UNITS, Series, Usage, read_usage
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
 from tests.lab import served
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"

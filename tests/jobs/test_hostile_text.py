@@ -9,13 +9,13 @@ from hypothesis import example, given, strategies as st
 from airflow_provider_mljobs.emulator.parsing import tokenize, unescape
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.gateway.statements import execute_job_service, execute_ml_job
-from airflow_provider_mljobs.jobs.arguments import FILE, Arguments
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.launcher.arguments import function_arguments, read_arguments
-from airflow_provider_mljobs.jobs.origin import TaskKey
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.rendering import SpecificationSource, ml_job_options, render, specification
-from airflow_provider_mljobs.jobs.spec import JobSpec, Resources, Runtime
+from airflow_provider_mljobs.jobs.comment import TaskKey
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
+from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, ml_job_options, render, specification
+from airflow_provider_mljobs.jobs.values.arguments import FILE, Arguments
+from airflow_provider_mljobs.launcher.arguments import function_arguments, read_arguments
 
 # Each means something to one of those on the way: Jinja, SQL, YAML, JSON, Kubernetes, shells, terminals, Python.
 FRAGMENTS = [

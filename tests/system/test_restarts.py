@@ -73,7 +73,7 @@ def test_undisturbed(triggerer, task):
     """
     task.await_lines(triggerer)
     assert "deferred" == task.state
-    assert "gateway/watcher.py" in triggerer.stacks
+    assert "gateway/watcher/status_loop.py" in triggerer.stacks
     printed = task.finish()
 
     assert list(range(1, printed + 1)) == [number for number, _ in task.shown(triggerer)]
@@ -81,7 +81,7 @@ def test_undisturbed(triggerer, task):
     log = "\n".join(task.log(triggerer))
     assert PASSWORD not in log
     assert "password ***" in log
-    wait_until(lambda: "gateway/watcher.py" not in triggerer.stacks)
+    wait_until(lambda: "gateway/watcher/status_loop.py" not in triggerer.stacks)
     assert 0 == triggerer.connections
     assert triggerer.is_alive
 
@@ -139,7 +139,7 @@ def test_stalled(triggerer, task, installation):
     triggerer.send(signal.SIGCONT)
     goes_on = f"Another triggerer has taken job {task.job} over; it goes on."
     wait_until(lambda: goes_on in task.log(triggerer))
-    wait_until(lambda: "gateway/watcher.py" not in triggerer.stacks)
+    wait_until(lambda: "gateway/watcher/status_loop.py" not in triggerer.stacks)
     printed = task.finish()
 
     assert_taken_over(task, triggerer, second, printed)

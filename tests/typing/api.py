@@ -7,12 +7,12 @@ from typing import Any
 
 from airflow_provider_mljobs.exceptions import MLJobError, RemoteError
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.arguments import Arguments
-from airflow_provider_mljobs.jobs.identifiers import Identifier, QualifiedName, StagePath
-from airflow_provider_mljobs.jobs.payload import Payload
-from airflow_provider_mljobs.jobs.results import JobResult
-from airflow_provider_mljobs.jobs.spec import JobSpec
-from airflow_provider_mljobs.jobs.status import JobStatus
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.outcome.results import JobResult
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.spec.job import JobSpec
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.operators import MLJobOperator
 
 

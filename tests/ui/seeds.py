@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from random import Random
 
-from airflow_provider_mljobs.jobs.origin import TaskKey
-from airflow_provider_mljobs.jobs.status import JobStatus, Phase
-from airflow_provider_mljobs.jobs.watch import Step
+from airflow_provider_mljobs.jobs.comment import TaskKey
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus, Phase
+from airflow_provider_mljobs.jobs.outcome.watch import Step
 
 DAGS = ("churn_weekly", "fraud_weekly", "loan_default", "recommender", "tide_forecast")
 POOLS = ("ML_POOL", "ML_POOL_GPU", "ML_POOL_LARGE")

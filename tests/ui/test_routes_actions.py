@@ -15,8 +15,8 @@ from airflow.utils.session import create_session
 from sqlalchemy import delete, select, update
 
 from airflow_provider_mljobs.emulator.settings import Fault
-from airflow_provider_mljobs.identity import role_tag
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.task.query_tags import role_tag
 from tests.lab import POOL, STAGE, submit
 from tests.ui.api import ONE_DAG, served
 

@@ -10,7 +10,7 @@ if (location.pathname.endsWith(PAGE) && viewOf(search).name === "list") askEarly
 
 // What the list is made of: all of it is asked for at once, not each module when another one is found to need it.
 const MODULES = [
-  "asking",
+  "polling",
   "facts",
   "filters",
   "format",

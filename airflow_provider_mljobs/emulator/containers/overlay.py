@@ -1,0 +1,162 @@
+"""A job's private Python environment and home directory, laid over an interpreter without copying anything.
+
+``python -m pip install`` inside a job writes to the overlay; the environment of the developer is only read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.emulator.containers import login_shim
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DESCRIBE = """
+import json, os, site, sys
+sites = site.getsitepackages()
+if site.ENABLE_USER_SITE:
+    sites.append(site.getusersitepackages())
+print(json.dumps({
+    "executable": getattr(sys, "_base_executable", sys.executable),
+    "version": "%d.%d" % sys.version_info[:2],
+    "sites": [path for path in sites if os.path.isdir(path)],
+    "prefixes": sorted({sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path)}),
+}))
+"""
+# Not a name that a job could import by accident.
+_SHIM = "_embedded_snowflake"
+# Longer first lines are cut by some kernels.
+_LONGEST_SHEBANG = 120
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What is known of an interpreter.
+
+    :param executable: the interpreter that its virtual environment, if it is in one, is based on.
+    :param version: e.g. ``3.11``.
+    :param sites: its directories of installed packages.
+    :param prefixes: where it and what it imports, such as editable projects, are installed.
+    :param scripts: its console scripts, without their first line.
+    :param scripts_directory: where they are.
+    """
+
+    executable: Path
+    version: str
+    sites: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    scripts: Mapping[str, bytes]
+    scripts_directory: Path
+
+
+@cache
+def describe(python: Path) -> Interpreter:
+    """Ask an interpreter for its site directories; it is asked once.
+
+    :param python: the interpreter.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    answer = subprocess.run(
+        [python, "-c", _DESCRIBE], cwd="/", env=environment, check=True, capture_output=True, timeout=60
+    ).stdout
+    found = json.loads(answer)
+    return Interpreter(
+        Path(found["executable"]),
+        found["version"],
+        tuple(found["sites"]),
+        tuple(found["prefixes"]),
+        _console_scripts(python.parent),
+        python.parent,
+    )
+
+
+def _console_scripts(directory: Path) -> dict[str, bytes]:
+    """Read the scripts that name an interpreter of their own directory.
+
+    Run from there, ``pip`` would install into the developer's environment and ``torchrun`` not see the job's packages.
+    """
+    scripts: dict[str, bytes] = {}
+    if directory in {Path("/bin"), Path("/usr/bin")}:
+        return scripts  # the system's own tools
+    prefix = os.fsencode(f"#!{directory}/python")
+    for path in directory.iterdir():
+        if path.name.startswith("python") or not path.is_file() or path.stat().st_size > 1 << 16:
+            continue
+        try:
+            first, _, body = path.read_bytes().partition(b"\n")
+        except OSError:
+            continue
+        if first.startswith(prefix):
+            scripts[path.name] = body
+    return scripts
+
+
+def build(directory: Path, interpreter: Interpreter, connection: Mapping[str, str]) -> Path:
+    """Make an environment in ``directory``; what ``python -m venv`` does in a second, in some file operations.
+
+    :param directory: a new directory.
+    :param interpreter: what the environment is laid over.
+    :param connection: ``host``, ``port`` and ``protocol`` that logins from inside get if they leave them out.
+    :return: the directory of its programs.
+    """
+    programs = directory / "bin"
+    packages = directory / "lib" / f"python{interpreter.version}" / "site-packages"
+    programs.mkdir(parents=True)
+    packages.mkdir(parents=True)
+    (directory / "lib64").symlink_to("lib")
+    (directory / "pyvenv.cfg").write_text(
+        f"home = {interpreter.executable.parent}\ninclude-system-site-packages = false\n", encoding="utf-8"
+    )
+    for name in ("python", "python3", f"python{interpreter.version}"):
+        (programs / name).symlink_to(interpreter.executable)
+    lines = [f"import site; site.addsitedir({path!a})" for path in interpreter.sites]
+    login = (connection["host"], str(connection["port"]), connection["protocol"])
+    lines.append(f"import {_SHIM}; {_SHIM}.install(*{login!a})")
+    (packages / f"{_SHIM}.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (packages / f"{_SHIM}.py").write_bytes(_shim_source())
+    _write_scripts(programs, interpreter)
+    return programs
+
+
+@cache
+def _shim_source() -> bytes:
+    return Path(login_shim.__file__).read_bytes()
+
+
+def _write_scripts(programs: Path, interpreter: Interpreter) -> None:
+    python = os.fsencode(programs / "python")
+    shebang = b"#!" + python + b"\n"
+    if len(shebang) > _LONGEST_SHEBANG or len(python.split()) > 1:
+        # sh runs the second line; to Python both are one string. Python lies beside the script.
+        shebang = b"""#!/bin/sh\n'''exec' "${0%/*}/python" "$0" "$@"\n' '''\n"""
+    pip = b"import runpy\nrunpy.run_module('pip', run_name='__main__')\n"
+    scripts = {**interpreter.scripts, "pip": pip, "pip3": pip, f"pip{interpreter.version}": pip}
+    for name, body in scripts.items():
+        descriptor = os.open(programs / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o755)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(shebang + body)
+
+
+def write_login(home: Path, connection: Mapping[str, str], token_path: str) -> None:
+    """Write the file that ``snowflake.connector.connect()`` and ``Session.builder.getOrCreate()`` read.
+
+    :param home: home directory of the job.
+    :param connection: parameters of the connection.
+    :param token_path: where the job finds its token.
+    """
+    settings = {**connection, "authenticator": "oauth", "token_file_path": token_path}
+    # The connector wants a number here; a JSON string is a TOML string, but for JSON's way to escape an emoji.
+    texts = {name: json.dumps(str(value), ensure_ascii=False) for name, value in settings.items()}
+    lines = [f"{name} = {text}" for name, text in (texts | {"port": settings["port"]}).items()]
+    path = home / ".snowflake" / "connections.toml"
+    path.parent.mkdir(mode=0o700, parents=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write("\n".join(["[default]", *lines, ""]))

@@ -1,0 +1,184 @@
+"""Named objects of the account that jobs refer to: what CREATE, DROP and SHOW of them have in common."""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_mljobs.emulator.errors import SnowflakeError, already_exists, does_not_exist
+from airflow_provider_mljobs.emulator.listing import parse_listing
+from airflow_provider_mljobs.emulator.options import parse_options
+from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
+from airflow_provider_mljobs.emulator.results import Column, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_mljobs.emulator.parsing import Parser
+    from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.spcs.history import History
+
+_STATUS = (Column("status"),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of object.
+
+    :param words: its words in SQL.
+    :param plural: the last of them as SHOW has it.
+    :param label: its name in messages.
+    :param properties: what CREATE takes.
+    :param required: what CREATE must be given.
+    :param columns: what SHOW answers.
+    :param in_schema: whether it lives in a schema; else in the account.
+    :param optional: whether CREATE takes IF NOT EXISTS.
+    """
+
+    words: tuple[str, ...]
+    plural: str
+    label: str
+    properties: frozenset[str]
+    columns: tuple[Column, ...]
+    required: tuple[str, ...] = ()
+    in_schema: bool = True
+    optional: bool = True
+
+    @property
+    def text(self) -> str:
+        """Its words as one text."""
+        return " ".join(self.words)
+
+
+class Objects(ABC):
+    """The objects of one kind, by name.
+
+    :param history: where they survive a restart.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._lock = threading.Lock()
+        self._records: dict[QualifiedName, dict[str, Any]] = {
+            parse_name(name): json.loads(record) for name, record in history.objects(self.kind.label)
+        }
+
+    @abstractmethod
+    def row(self, name: QualifiedName, record: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what SHOW answers about an object."""
+
+    def check(self, context: Context, record: dict[str, Any]) -> None:  # noqa: ARG002 - for those who look things up
+        """Raise what CREATE fails with; of all kinds, for a property that is missing."""
+        missing = [key for key in self.kind.required if key not in record]
+        if missing:
+            # The number is from memory.
+            raise SnowflakeError(2029, "42601", f"SQL compilation error:\nMissing option(s): [{', '.join(missing)}]")
+
+    def get(self, name: QualifiedName) -> dict[str, Any]:
+        """Return an object's record; raises 2003 if there is none of that name."""
+        record = self._records.get(name)
+        if record is None:
+            raise does_not_exist(self.kind.label, str(name))
+        return record
+
+    def all(self) -> list[tuple[QualifiedName, dict[str, Any]]]:
+        """Return all objects."""
+        with self._lock:
+            return list(self._records.items())
+
+    def drop_all(self, database: str, schema: str | None) -> None:
+        """Delete the objects of a database or schema that was dropped."""
+        with self._lock:
+            for name in list(self._records):
+                if name.database == database and schema in {None, name.schema}:
+                    self._remove(name)
+
+    def _remove(self, name: QualifiedName) -> None:
+        del self._records[name]
+        self._history.delete_object(self.kind.label, str(name))
+
+    # Statements.
+
+    @property
+    def extension(self) -> Extension:
+        """What the kind adds to SQL."""
+        kind = self.kind
+        plural = (*kind.words[:-1], kind.plural)
+        create = (
+            f"CREATE [OR REPLACE] {kind.text} {'[IF NOT EXISTS] ' if kind.optional else ''}<name> "
+            + " ".join(f"{key} = <value>" for key in kind.required)
+            + (" " if kind.required else "")
+            + "[<property> = <value> …]"
+        )
+        show = f"SHOW {' '.join(plural)} [LIKE '<pattern>']{' [IN …]' if kind.in_schema else ''}"
+        return Extension(
+            statements=(
+                Statement(("CREATE", *kind.words), self._create, _STATUS, create),
+                Statement(("CREATE", "OR", "REPLACE", *kind.words), self._replace, _STATUS, create),
+                Statement(("DROP", *kind.words), self._drop, _STATUS, f"DROP {kind.text} [IF EXISTS] <name>"),
+                Statement(("SHOW", *plural), self._show, kind.columns, show),
+            )
+        )
+
+    def _create(self, context: Context, parser: Parser) -> Result:
+        return self._make(context, parser, or_replace=False)
+
+    def _replace(self, context: Context, parser: Parser) -> Result:
+        return self._make(context, parser, or_replace=True)
+
+    def _make(self, context: Context, parser: Parser, *, or_replace: bool) -> Result:
+        kind = self.kind
+        if_not_exists = kind.optional and parser.accept("IF", "NOT", "EXISTS")
+        name = self._name(context, parser, f"CREATE {kind.text}")
+        if kind.in_schema and not context.account.engine.schema_exists(name.database or "", name.schema or ""):
+            raise does_not_exist("Schema", f"{name.database}.{name.schema}")
+        record: dict[str, Any] = {"created_on": context.account.now(), "owner": context.session.role}
+        record |= parse_options(parser, kind.properties, kind.text)
+        parser.expect_end()
+        self.check(context, record)
+        with self._lock:
+            if name in self._records and if_not_exists:
+                return Result.status(f"{name.name} already exists, statement succeeded.")
+            if name in self._records and not or_replace:
+                raise already_exists(name.name)
+            self._records[name] = record
+            self._history.save_object(kind.label, str(name), json.dumps(record))
+        self._history.flush()
+        return Result.status(f"{kind.label} {name.name} successfully created.")
+
+    def _drop(self, context: Context, parser: Parser) -> Result:
+        if_exists = parser.accept("IF", "EXISTS")
+        name = self._name(context, parser, f"DROP {self.kind.text}")
+        parser.expect_end()
+        with self._lock:
+            if name in self._records:
+                self._remove(name)
+                return Result.status(f"{name.name} successfully dropped.")
+        if not if_exists:
+            raise does_not_exist(self.kind.label, str(name))
+        return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
+
+    def _show(self, context: Context, parser: Parser) -> Result:
+        listing = parse_listing(context, parser, levels=2 if self.kind.in_schema else 0)
+        covered = {
+            str(name): (name, record)
+            for name, record in self.all()
+            if not self.kind.in_schema or listing.covers(name.database or "", name.schema or "")
+        }
+        allowed = set(listing.names(name.name for name, _ in covered.values()))
+        rows = [self.row(*covered[key]) for key in sorted(covered) if covered[key][0].name in allowed]
+        return Result(self.kind.columns, rows, statement="show")
+
+    def _name(self, context: Context, parser: Parser, command: str) -> QualifiedName:
+        name = parser.qualified_name()
+        if self.kind.in_schema:
+            return context.session.resolve(name, command)
+        if name.schema is not None:
+            raise parser.error()
+        return name

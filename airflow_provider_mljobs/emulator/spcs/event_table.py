@@ -1,0 +1,208 @@
+"""What the account's event table has of jobs, logs, events and metrics, and the functions that read it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator.moments import to_nanoseconds, window, without_zone
+from airflow_provider_mljobs.emulator.parsing import QualifiedName
+from airflow_provider_mljobs.emulator.registry import TableFunction
+from airflow_provider_mljobs.emulator.results import Column, Result
+from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
+from airflow_provider_mljobs.emulator.spcs.functions import lines_of
+from airflow_provider_mljobs.emulator.spcs.job_statements import service_name
+from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
+from airflow_provider_mljobs.emulator.spcs.metrics import measurements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_provider_mljobs.emulator.containers.joblog import LogLine
+    from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.spcs.jobs import Job
+    from airflow_provider_mljobs.emulator.spcs.metrics import Measurement
+
+_LOG_COLUMNS = (
+    Column("TIMESTAMP", "timestamp_ntz"),
+    Column("INSTANCE_ID", "fixed"),
+    Column("CONTAINER_NAME"),
+    Column("LOG"),
+    Column("RECORD_ATTRIBUTES", "object"),
+)
+_EVENT_COLUMNS = (
+    Column("TIMESTAMP", "timestamp_ntz"),
+    Column("SEVERITY"),
+    Column("EVENT_NAME"),
+    Column("EVENT_DETAILS", "object"),
+    Column("INSTANCE_ID", "fixed"),
+    Column("CONTAINER_NAME"),
+    Column("RECORD", "object"),
+    Column("RECORD_ATTRIBUTES", "object"),
+)
+_EVENT_TABLE_COLUMNS = (
+    Column("TIMESTAMP", "timestamp_ntz"),
+    Column("START_TIMESTAMP", "timestamp_ntz"),
+    Column("OBSERVED_TIMESTAMP", "timestamp_ntz"),
+    Column("TRACE", "object"),
+    Column("RESOURCE", "object"),
+    Column("RESOURCE_ATTRIBUTES", "object"),
+    Column("SCOPE", "object"),
+    Column("SCOPE_ATTRIBUTES", "object"),
+    Column("RECORD_TYPE"),
+    Column("RECORD", "object"),
+    Column("RECORD_ATTRIBUTES", "object"),
+    Column("VALUE", "variant"),
+    Column("EXEMPLARS", "array"),
+)
+_METRIC_COLUMNS = (
+    Column("TIMESTAMP", "timestamp_ntz"),
+    Column("METRIC_NAME"),
+    Column("VALUE"),
+    Column("UNIT"),
+    Column("INSTANCE_ID", "fixed"),
+    Column("CONTAINER_NAME"),
+    Column("RESOURCE"),
+    Column("RECORD", "object"),
+    Column("RECORD_ATTRIBUTES", "object"),
+)
+_ATTRIBUTES = {stream: json.dumps({"log.iostream": stream}) for stream in ("stdout", "stderr")}
+
+
+def _event_window(context: Context, named: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the window of a function about the event table, up to what has arrived there."""
+    begin, end = window(context.account.now(), named, ("START_TIME", "END_TIME"), 1)
+    lag = context.account.settings.event_table_lag
+    return begin, min(end, to_nanoseconds(context.account.now() - lag)) if lag else end
+
+
+def _log_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
+    begin, end = _event_window(context, named)
+    rows = [
+        (without_zone(line.at), instance, container, line.line, _ATTRIBUTES[line.stream])
+        for line, instance, container in _recorded(context, _past_job(context, name), begin, end)
+    ]
+    return Result(_LOG_COLUMNS, rows, statement="select")
+
+
+def _recorded(context: Context, job: Job, begin: int, end: int) -> list[tuple[LogLine, int, str]]:
+    """Return the lines of a job that the event table has, with instance and container."""
+    level = job.request.specification.log_level
+    streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
+    found = [
+        (line, instance, container.name)
+        for instance in range(job.request.instance_count)
+        for container in job.request.specification.containers
+        for line in lines_of(context, job, instance, container.name, begin)
+        if line.stream in streams and line.at <= end
+    ]
+    return sorted(found, key=lambda row: row[0].at)
+
+
+def _event_table_rows(context: Context, *_: Any) -> Result:
+    """Return the event table: of what real ones hold, the logs and metrics of containers."""
+    end = _event_window(context, {})[1]
+    rows = [row for job in context.account.services.past() for row in _rows_of(context, job, end)]
+    return Result(_EVENT_TABLE_COLUMNS, rows, statement="select")
+
+
+def _rows_of(context: Context, job: Job, end: int) -> Iterator[tuple[Any, ...]]:
+    service = {
+        "snow.account.name": context.account.locator,
+        "snow.database.name": job.name.database,
+        "snow.schema.name": job.name.schema,
+        "snow.service.name": job.name.name,
+        "snow.service.type": "Job",
+        "snow.compute_pool.name": job.request.pool,
+        "snow.query.id": job.request.query_id,
+    }
+
+    def row(  # noqa: PLR0913, PLR0917 (so many columns differ)
+        at: int, instance: int, container: str, kind: str, record: str | None, attributes: str, value: str
+    ) -> tuple[Any, ...]:
+        place = {"snow.service.container.name": container, "snow.service.container.instance": str(instance)}
+        when, resource = without_zone(at), json.dumps(service | place)
+        return (when, None, when, None, None, resource, None, None, kind, record, attributes, value, None)
+
+    for line, instance, container in _recorded(context, job, 0, end):
+        yield row(line.at, instance, container, "LOG", None, _ATTRIBUTES[line.stream], json.dumps(line.line))
+    for found in measurements(context.account, job, 0, end):
+        record, attributes = _metric_record(found), _metric_attributes(found)
+        yield row(found.at, found.instance, found.container, "METRIC", record, attributes, json.dumps(found.value))
+
+
+def _metric_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
+    begin, end = _event_window(context, named)
+    found = measurements(context.account, _past_job(context, name), begin, end)
+    rows = [
+        (
+            without_zone(measured.at), measured.metric.name, str(measured.value), measured.metric.unit,
+            measured.instance, measured.container, None, _metric_record(measured), _metric_attributes(measured),
+        )
+        for measured in found
+    ]  # fmt: skip
+    return Result(_METRIC_COLUMNS, rows, statement="select")
+
+
+def _metric_record(measured: Measurement) -> str:
+    kind = "INT" if isinstance(measured.value, int) else "DOUBLE"
+    metric = {"name": measured.metric.name, "unit": measured.metric.unit}
+    return json.dumps({"metric": metric, "metric_type": "gauge", "value_type": kind})
+
+
+def _metric_attributes(measured: Measurement) -> str:
+    return json.dumps({} if measured.gpu is None else {"gpu": str(measured.gpu)})
+
+
+def _event_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
+    job = _past_job(context, name)
+    begin, end = _event_window(context, named)
+    changes: list[tuple[float | None, str, str]] = [
+        (job.request.created, "PENDING", "Job is pending"),
+        (job.started, "RUNNING", "Job is running"),
+        (job.completed, job.status, JOB_MESSAGES[job.status].rstrip(".")),
+    ]
+    rows = []
+    for seconds, status, message in changes:
+        at = None if seconds is None else to_nanoseconds(seconds)
+        if at is not None and begin <= at <= end:
+            severity = "ERROR" if status in {"FAILED", "INTERNAL_ERROR"} else "INFO"
+            record = json.dumps({"name": "SERVICE.STATUS_CHANGE", "severity_text": severity})
+            details = json.dumps({"message": message, "status": status})
+            rows.append((without_zone(at), severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
+    return Result(_EVENT_COLUMNS, rows, statement="select")
+
+
+def _past_job(context: Context, name: QualifiedName | None) -> Job:
+    full = service_name(context, name or QualifiedName(""), "SPCS_GET_LOGS")
+    job = context.account.services.latest(full)
+    if not job.dropped:
+        context.account.services.scheduler.look([job])
+    return job
+
+
+_WINDOW_SYNTAX = "[START_TIME => <time>] [, END_TIME => <time>]"
+TABLE_FUNCTIONS: tuple[TableFunction, ...] = (
+    TableFunction(
+        "SPCS_GET_LOGS",
+        _log_rows,
+        _LOG_COLUMNS,
+        f"TABLE(<service>!SPCS_GET_LOGS({_WINDOW_SYNTAX}))",
+        of_service=True,
+    ),
+    TableFunction(
+        "SPCS_GET_EVENTS",
+        _event_rows,
+        _EVENT_COLUMNS,
+        f"TABLE(<service>!SPCS_GET_EVENTS({_WINDOW_SYNTAX}))",
+        of_service=True,
+    ),
+    TableFunction(
+        "SPCS_GET_METRICS",
+        _metric_rows,
+        _METRIC_COLUMNS,
+        f"TABLE(<service>!SPCS_GET_METRICS({_WINDOW_SYNTAX}))",
+        of_service=True,
+    ),
+    TableFunction(EVENT_TABLE, _event_table_rows, _EVENT_TABLE_COLUMNS, f"FROM {EVENT_TABLE}", view=True),
+)

@@ -1,0 +1,288 @@
+"""Functions about job services: status, logs, waiting, cancelling, history."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator.containers.joblog import LogLine, clipped
+from airflow_provider_mljobs.emulator.errors import SnowflakeError, cancelled
+from airflow_provider_mljobs.emulator.moments import read_time, to_nanoseconds, window
+from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
+from airflow_provider_mljobs.emulator.registry import Function, Method, TableFunction
+from airflow_provider_mljobs.emulator.results import Column, Result
+from airflow_provider_mljobs.emulator.spcs.errors import (
+    container_not_started,
+    no_such_container,
+    no_such_instance,
+    wait_failed,
+)
+from airflow_provider_mljobs.emulator.spcs.job_statements import service_name
+from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
+from airflow_provider_mljobs.emulator.spcs.listings import iso, looked_at
+from airflow_provider_mljobs.emulator.spcs.pools import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.spcs.jobs import InstanceRun, Job
+
+_LOG_BYTES = 100 * 1024
+_DEFAULT_HISTORY = 100
+_MOST_HISTORY = 10_000
+_DAYS_OF_HISTORY = 30
+_HISTORY_COLUMNS = (
+    Column("QUERY_ID"),
+    Column("ID"),
+    Column("NAME"),
+    Column("DATABASE_NAME"),
+    Column("SCHEMA_NAME"),
+    Column("CREATED_TIME", "timestamp_ltz"),
+    Column("COMPLETED_TIME", "timestamp_ltz"),
+    Column("DELETED_TIME", "timestamp_ltz"),
+    Column("STATUS"),
+    Column("MESSAGE"),
+    Column("INSTANCE_STATUSES", "object"),
+    Column("COMPUTE_POOL_NAME"),
+    Column("OWNER"),
+    Column("OWNER_ROLE_TYPE"),
+    Column("PARAMETERS", "object"),
+    Column("MANAGING_OBJECT", "object"),
+)
+_COUNTED = {"pendingInstances": "PENDING", "runningInstances": "READY", "succeededInstances": "SUCCEEDED"}
+
+
+def _wrong_arguments(function: str) -> SnowflakeError:
+    return SnowflakeError(939, "22023", f"SQL compilation error:\ninvalid number or type of arguments for {function}")
+
+
+def _whole(value: Any, function: str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise _wrong_arguments(function) from None
+
+
+@dataclass(frozen=True)
+class _LogRequest:
+    """The arguments of SYSTEM$GET_SERVICE_LOGS."""
+
+    service: QualifiedName
+    instance: int
+    container: str
+    lines: int | None
+    since: int | None
+    timestamps: bool
+
+    @classmethod
+    def of(cls, args: Sequence[Any]) -> _LogRequest:
+        """Read three to seven arguments; the logs of an earlier run of a container, the fifth, jobs never have."""
+        function = "SYSTEM$GET_SERVICE_LOGS"
+        least, most = 3, 7
+        if not least <= len(args) <= most:
+            raise _wrong_arguments(function)
+        padded = [*args, *[None] * (most - len(args))]
+        service, instance, container, lines, _, since, timestamps = padded
+        return cls(
+            parse_name(str(service)),
+            _whole(instance, function),
+            str(container),
+            None if lines is None else _whole(lines, function),
+            read_time(since),
+            str(timestamps).upper() == "TRUE",
+        )
+
+
+def _get_logs(context: Context, args: Sequence[Any]) -> str:
+    request = _LogRequest.of(args)
+    services = context.account.services
+    job = services.job(service_name(context, request.service, "SYSTEM$GET_SERVICE_LOGS"))
+    services.scheduler.pass_time([job])
+    with services.scheduler.lock:
+        _check_container(context, job, request)
+    if job.virtual is not None:
+        return _virtual_tail(context, job, request)
+    log = services.files.log(job.request.id, request.instance, request.container)
+    return log.tail(request.lines, _LOG_BYTES, since=request.since, timestamps=request.timestamps)
+
+
+def _check_container(context: Context, job: Job, request: _LogRequest) -> None:
+    names = [container.name for container in job.request.specification.containers]
+    if request.container not in names:
+        raise no_such_container(request.container, ", ".join(names))
+    index = names.index(request.container)
+    runs = {run.index: run.containers[index] for run in job.view()}
+    retention = context.account.settings.log_retention
+    if retention is not None:
+        oldest = context.account.now() - retention
+        # Where the node has forgotten the container, the service has no such instance any more.
+        runs = {key: run for key, run in runs.items() if run.finished is None or run.finished > oldest}
+    if request.instance not in runs:
+        raise no_such_instance(request.instance, ", ".join(map(str, runs)))
+    if runs[request.instance].started is None:
+        raise container_not_started(runs[request.instance].status)
+
+
+def _virtual_tail(context: Context, job: Job, request: _LogRequest) -> str:
+    lines = _virtual_lines(context, job)
+    if request.since is not None:
+        lines = lines[bisect_left(lines, request.since, key=job.line_logged_on) :]
+    if request.lines is not None:
+        lines = lines[max(0, len(lines) - max(0, request.lines)) :]
+    # No line is shorter than two bytes.
+    shown = map(partial(_virtual_line, job), lines[-_LOG_BYTES // 2 :])
+    return clipped("".join(f"{line.stamped if request.timestamps else line.line}\n" for line in shown), _LOG_BYTES)
+
+
+def _virtual_lines(context: Context, job: Job) -> range:
+    """Return the numbers of the lines that a virtual job has printed until now."""
+    if job.virtual is None or job.started is None:
+        return range(0)
+    until = job.completed if job.completed is not None else context.account.now()
+    numbers = range(1, job.virtual.log_lines + 1)
+    return numbers[: bisect_right(numbers, to_nanoseconds(until), key=job.line_logged_on)]
+
+
+def _virtual_line(job: Job, number: int) -> LogLine:
+    count = 0 if job.virtual is None else job.virtual.log_lines
+    return LogLine(job.line_logged_on(number), "stdout", f"line {number} of {count}")
+
+
+def lines_of(context: Context, job: Job, instance: int, container: str, since: int) -> Iterator[LogLine]:
+    """Iterate over what a container printed, from a time on."""
+    if job.virtual is None:
+        yield from context.account.services.files.log(job.request.id, instance, container).records(since)
+        return
+    numbers = _virtual_lines(context, job)
+    for number in numbers[bisect_left(numbers, since, key=job.line_logged_on) :]:
+        yield _virtual_line(job, number)
+
+
+def _get_status(context: Context, args: Sequence[Any]) -> str:
+    if not 1 <= len(args) <= 2:  # noqa: PLR2004
+        raise _wrong_arguments("SYSTEM$GET_SERVICE_STATUS")
+    job = looked_at(context, parse_name(str(args[0])), "SYSTEM$GET_SERVICE_STATUS")
+    scheduler = context.account.services.scheduler
+    timeout = float(args[1] or 0) if len(args) > 1 else 0.0
+    if timeout > 0:
+        scheduler.wait(job, lambda: job.status not in {"PENDING", "CANCELLING"}, timeout, context.cancelled)
+    with scheduler.lock:
+        images = [container.image for container in job.request.specification.containers]
+        statuses = [
+            {
+                "status": container.status,
+                "message": container.message,
+                "containerName": container.name,
+                "instanceId": str(run.index),
+                "serviceName": job.name.name,
+                "image": image,
+                "restartCount": 0,
+                "startTime": iso(container.started),
+            }
+            for run in job.view()
+            for container, image in zip(run.containers, images, strict=True)
+        ]
+    return json.dumps(statuses)
+
+
+def _wait_for(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
+    if len(args) != 2:  # noqa: PLR2004
+        raise _wrong_arguments("SPCS_WAIT_FOR")
+    wanted, timeout = str(args[0]).upper(), float(args[1])
+    if wanted not in JOB_MESSAGES:
+        raise _wrong_arguments("SPCS_WAIT_FOR")
+    job = looked_at(context, name, "SPCS_WAIT_FOR")
+    scheduler = context.account.services.scheduler
+    reached = scheduler.wait(job, lambda: job.status == wanted or job.terminal, timeout, context.cancelled)
+    if context.cancelled.is_set():
+        raise cancelled()
+    if job.status == wanted:
+        return f"Service {job.name.name} reached status {wanted}."
+    why = "the status can't be reached any more" if reached else f"timed out after {timeout:g} seconds"
+    raise wait_failed(job.name.name, wanted, job.status, why)
+
+
+def _cancel(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
+    if args:
+        raise _wrong_arguments("SPCS_CANCEL_JOB")
+    services = context.account.services
+    job = services.job(service_name(context, name, "SPCS_CANCEL_JOB"))
+    services.scheduler.cancel(job)
+    services.flush()
+    return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
+
+
+def _history(context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]) -> Result:
+    begin, end = window(context.account.now(), named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
+    limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
+    if not 1 <= limit <= _MOST_HISTORY:
+        raise _wrong_arguments("GET_JOB_HISTORY")
+    services = context.account.services
+    jobs = [job for job in services.past() if begin <= to_nanoseconds(job.request.created) <= end][:limit]
+    services.scheduler.pass_time(jobs)
+    with services.scheduler.lock:
+        return Result(_HISTORY_COLUMNS, [_history_row(job) for job in jobs], statement="select")
+
+
+def _history_row(job: Job) -> tuple[Any, ...]:
+    request = job.request
+    parameters: dict[str, Any] = {"ASYNC": request.asynchronous}
+    if request.replicas is not None:
+        parameters["REPLICAS"] = request.replicas
+    return (
+        request.query_id, request.id, job.name.name, job.name.database, job.name.schema, moment(request.created),
+        moment(job.completed), moment(job.deleted), job.status, job.message, json.dumps(_instance_statuses(job)),
+        request.pool, request.owner, "ROLE", json.dumps(parameters), None,
+    )  # fmt: skip
+
+
+def _instance_statuses(job: Job) -> dict[str, Any]:
+    runs = job.view()
+    counts = {key: sum(run.status == status for run in runs) for key, status in _COUNTED.items()}
+    failed = sum(run.status == "FAILED" for run in runs)
+    instances = [{"instanceId": run.index, "containers": _container_statuses(job, run)} for run in runs]
+    return {"totalInstances": len(runs), **counts, "failedInstances": failed, "instances": instances}
+
+
+def _container_statuses(job: Job, run: InstanceRun) -> list[dict[str, Any]]:
+    return [
+        {
+            "containerName": container.name,
+            "status": container.status,
+            "message": container.message,
+            "image": described.image,
+            "imageSha256": described.sha256.removeprefix("@"),
+            "lastExitCode": container.exit_code,
+            "restartCount": 0,
+            "startTime": iso(container.started),
+        }
+        for container, described in zip(run.containers, job.request.specification.containers, strict=True)
+    ]
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Function(
+        "SYSTEM$GET_SERVICE_LOGS",
+        _get_logs,
+        "SYSTEM$GET_SERVICE_LOGS(<service>, <instance>, <container> [, <lines> [, <previous> [, <since> "
+        "[, <timestamps>]]]])",
+    ),
+    Function("SYSTEM$GET_SERVICE_STATUS", _get_status, "SYSTEM$GET_SERVICE_STATUS(<service> [, <timeout>])"),
+)
+METHODS: tuple[Method, ...] = (
+    Method("SPCS_WAIT_FOR", _wait_for, "CALL <service>!SPCS_WAIT_FOR('<status>', <seconds>)"),
+    Method("SPCS_CANCEL_JOB", _cancel, "CALL <service>!SPCS_CANCEL_JOB()"),
+)
+TABLE_FUNCTIONS: tuple[TableFunction, ...] = (
+    TableFunction(
+        "SNOWFLAKE.SPCS.GET_JOB_HISTORY",
+        _history,
+        _HISTORY_COLUMNS,
+        "TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY([CREATED_TIME_START => <time>] [, CREATED_TIME_END => <time>] "
+        "[, RESULT_LIMIT => <n>]))",
+    ),
+)

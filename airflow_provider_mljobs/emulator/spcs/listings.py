@@ -1,0 +1,272 @@
+"""SHOW and DESCRIBE of job services, their instances, containers and endpoints."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
+from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.results import Column, Result
+from airflow_provider_mljobs.emulator.spcs.job_runs import shown_specification
+from airflow_provider_mljobs.emulator.spcs.job_statements import service_name
+from airflow_provider_mljobs.emulator.spcs.jobs import TERMINAL
+from airflow_provider_mljobs.emulator.spcs.pool_statements import pool_name
+from airflow_provider_mljobs.emulator.spcs.pools import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
+    from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.spcs.jobs import InstanceRun, Job, JobRequest
+
+_MOST_ROWS = 10_000
+SHOW_COLUMNS = (
+    Column("name"),
+    Column("status"),
+    Column("database_name"),
+    Column("schema_name"),
+    Column("owner"),
+    Column("compute_pool"),
+    Column("dns_name"),
+    Column("current_instances", "fixed"),
+    Column("target_instances", "fixed"),
+    Column("min_ready_instances", "fixed"),
+    Column("min_instances", "fixed"),
+    Column("max_instances", "fixed"),
+    Column("auto_resume", "boolean"),
+    Column("external_access_integrations"),
+    Column("created_on", "timestamp_ltz"),
+    Column("updated_on", "timestamp_ltz"),
+    Column("resumed_on", "timestamp_ltz"),
+    Column("suspended_on", "timestamp_ltz"),
+    Column("auto_suspend_secs", "fixed"),
+    Column("comment"),
+    Column("owner_role_type"),
+    Column("query_warehouse"),
+    Column("is_job", "boolean"),
+    Column("is_async_job", "boolean"),
+    Column("spec_digest"),
+    Column("is_upgrading", "boolean"),
+    Column("managing_object_domain"),
+    Column("managing_object_name"),
+)
+_BEFORE_SPEC = 6
+DESCRIBE_COLUMNS = (*SHOW_COLUMNS[:_BEFORE_SPEC], Column("spec"), *SHOW_COLUMNS[_BEFORE_SPEC:])
+_INSTANCE_COLUMNS = tuple(
+    Column(name)
+    for name in (
+        "database_name", "schema_name", "service_name", "service_status", "instance_id", "status", "spec_digest",
+        "creation_time", "start_time", "ip_address",
+    )
+)  # fmt: skip
+_NUMBERS = {"restart_count", "last_exit_code"}
+_CONTAINER_COLUMNS = tuple(
+    Column(name, "fixed" if name in _NUMBERS else "text")
+    for name in (
+        "database_name", "schema_name", "service_name", "service_status", "instance_id", "instance_status",
+        "container_name", "status", "message", "image_name", "image_digest", "restart_count", "start_time",
+        "last_exit_code", "last_restart_time",
+    )
+)  # fmt: skip
+_ENDPOINT_COLUMNS = (
+    Column("name"),
+    Column("port", "fixed"),
+    Column("port_range"),
+    Column("protocol"),
+    Column("is_public", "boolean"),
+    Column("ingress_url"),
+)
+
+_PROVISIONING = "Endpoints provisioning in progress... check back in a few minutes"
+_INGRESS_PREFIX = 7
+
+
+def iso(seconds: float | None) -> str:
+    """Return a time as SHOW SERVICE CONTAINERS writes it: empty until it has come."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def looked_at(context: Context, name: QualifiedName, command: str) -> Job:
+    """Return the job of a name, counting the look."""
+    services = context.account.services
+    job = services.job(service_name(context, name, command))
+    services.scheduler.look([job])
+    return job
+
+
+def _dns_name(request: JobRequest) -> str:
+    return f"{request.name.name.lower().replace('_', '-')}.{request.id[:4]}.svc.spcs.internal"
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    request, status = job.request, job.status
+    name, count = request.name, request.instance_count
+    integrations = f"[{', '.join(request.integrations)}]" if request.integrations else None
+    current = 0 if status == "PENDING" or status in TERMINAL else count
+    return (
+        name.name, status, name.database, name.schema, request.owner, request.pool, _dns_name(request),
+        current, count, count, count, count, True, integrations, moment(request.created),
+        moment(job.updated), None, None, 0, request.comment, "ROLE", request.query_warehouse, True,
+        request.asynchronous, request.specification.digest, False, None, None,
+    )  # fmt: skip
+
+
+def _show_services(context: Context, parser: Parser) -> Result:
+    without_jobs = parser.accept("EXCLUDE", "JOBS")
+    workloads = _take_workloads(parser)
+    pool, listing = _parse_filter(context, parser)
+    services = context.account.services
+    if pool is not None:
+        services.pool(pool)
+    if without_jobs:
+        # Long-running services don't exist here.
+        return Result(SHOW_COLUMNS, [], statement="show")
+    found = [
+        job for job in _filtered(services.jobs(), listing, pool) if not workloads or job.request.workload in workloads
+    ][: min(_MOST_ROWS, listing.limit or _MOST_ROWS)]
+    services.scheduler.look(found)
+    with services.scheduler.lock:
+        return Result(SHOW_COLUMNS, [_row(job) for job in found], statement="show")
+
+
+def _take_workloads(parser: Parser) -> set[str]:
+    """Cut ``OF TYPE a, b`` off the end of the statement."""
+    texts = [token.keyword for token in parser.tokens]
+    for index in range(parser.position, len(texts) - 1):
+        if texts[index : index + 2] == ["OF", "TYPE"]:
+            words = {text for text in texts[index + 2 :] if text}
+            del parser.tokens[index:]
+            return words
+    return set()
+
+
+def _parse_filter(context: Context, parser: Parser) -> tuple[str | None, Listing]:
+    begin = parser.position
+    pattern = parser.string() if parser.accept("LIKE") else None
+    if not parser.accept("IN", "COMPUTE", "POOL"):
+        parser.position = begin
+        return None, parse_listing(context, parser)
+    pool = pool_name(parser)
+    rest = parse_listing(context, parser, levels=0)
+    return pool, Listing(pattern, None, None, None, rest.starts_with, rest.limit, rest.after)
+
+
+def _filtered(jobs: list[Job], listing: Listing, pool: str | None) -> list[Job]:
+    wanted = like(listing.pattern) if listing.pattern is not None else None
+    found = [
+        (name.database, name.schema, name.name, job)
+        for job in jobs
+        for name in (job.request.name,)
+        if listing.covers(name.database or "", name.schema or "")
+        and pool in {None, job.request.pool}
+        and (wanted is None or wanted.fullmatch(name.name))
+        and name.name.startswith(listing.starts_with)
+        and name.name > listing.after
+    ]
+    return [job for *_, job in sorted(found)]
+
+
+def _describe(context: Context, parser: Parser) -> Result:
+    job = looked_at(context, parser.qualified_name(), "DESCRIBE SERVICE")
+    parser.expect_end()
+    spec = shown_specification(context.account, job.request)
+    with context.account.services.scheduler.lock:
+        row = _row(job)
+    return Result(DESCRIBE_COLUMNS, [(*row[:_BEFORE_SPEC], spec, *row[_BEFORE_SPEC:])], statement="show")
+
+
+def _in_service(context: Context, parser: Parser, command: str) -> Job:
+    parser.expect("IN", "SERVICE")
+    job = looked_at(context, parser.qualified_name(), command)
+    while not parser.at_end():
+        # LIKE, STARTS WITH and LIMIT narrow a handful of rows.
+        parser.next()
+    return job
+
+
+def _head(job: Job) -> tuple[Any, ...]:
+    return (job.name.database, job.name.schema, job.name.name, job.status)
+
+
+def _show_instances(context: Context, parser: Parser) -> Result:
+    job = _in_service(context, parser, "SHOW SERVICE INSTANCES")
+    with context.account.services.scheduler.lock:
+        rows = [(*_head(job), *_instance_row(job, run)) for run in job.view()]
+    return Result(_INSTANCE_COLUMNS, rows, statement="show")
+
+
+def _instance_row(job: Job, run: InstanceRun) -> tuple[Any, ...]:
+    digest, created = job.request.specification.digest, iso(job.request.created)
+    return (str(run.index), run.status, digest, created, iso(run.started), run.address)
+
+
+def _show_containers(context: Context, parser: Parser) -> Result:
+    job = _in_service(context, parser, "SHOW SERVICE CONTAINERS")
+    with context.account.services.scheduler.lock:
+        rows = [(*_head(job), *row) for run in job.view() for row in _container_rows(job, run)]
+    return Result(_CONTAINER_COLUMNS, rows, statement="show")
+
+
+def _container_rows(job: Job, run: InstanceRun) -> Iterator[tuple[Any, ...]]:
+    for container, described in zip(run.containers, job.request.specification.containers, strict=True):
+        yield (
+            str(run.index), run.status, container.name, container.status, container.message, described.image,
+            described.sha256.removeprefix("@"), 0, iso(container.started), container.exit_code, "",
+        )  # fmt: skip
+
+
+def _show_endpoints(context: Context, parser: Parser) -> Result:
+    job = _in_service(context, parser, "SHOW ENDPOINTS")
+    with context.account.services.scheduler.lock:
+        job.endpoint_looks += 1
+        is_ready = job.endpoints_are_ready(context.account.settings.endpoint_ready, context.account.now())
+    rows = [
+        (
+            endpoint["name"], endpoint.get("port"), endpoint.get("portRange"), endpoint.get("protocol", "HTTP"),
+            endpoint.get("public", False), _ingress_url(context, job, endpoint, is_ready=is_ready),
+        )
+        for endpoint in job.request.specification.endpoints
+    ]  # fmt: skip
+    return Result(_ENDPOINT_COLUMNS, rows, statement="show")
+
+
+def _ingress_url(context: Context, job: Job, endpoint: Mapping[str, Any], *, is_ready: bool) -> str | None:
+    if not endpoint.get("public"):
+        return None
+    if not is_ready:
+        return _PROVISIONING
+    name = hashlib.sha256(f"{job.request.id} {endpoint['name']}".encode()).digest()
+    prefix = base64.b32encode(name).decode().lower()[:_INGRESS_PREFIX]
+    account = f"{context.account.organization}-{context.account.locator}".lower()
+    return f"{prefix}-{account}.snowflakecomputing.app"
+
+
+_SHOW_SYNTAX = (
+    "SHOW [JOB] SERVICES [EXCLUDE JOBS] [LIKE '<pattern>'] "
+    "[IN {ACCOUNT | DATABASE [<db>] | [SCHEMA] [<schema>] | COMPUTE POOL <pool>}] "
+    "[STARTS WITH '…'] [LIMIT <n> [FROM '…']] [OF TYPE …]"
+)
+_DESCRIBE_SYNTAX = "{DESC | DESCRIBE} SERVICE <name>"
+STATEMENTS: tuple[Statement, ...] = (
+    Statement(("SHOW", "SERVICES"), _show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
+    Statement(("SHOW", "JOB", "SERVICES"), _show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
+    Statement(("DESCRIBE", "SERVICE"), _describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+    Statement(("DESC", "SERVICE"), _describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+    Statement(
+        ("SHOW", "SERVICE", "INSTANCES"),
+        _show_instances,
+        _INSTANCE_COLUMNS,
+        "SHOW SERVICE INSTANCES IN SERVICE <name>",
+    ),
+    Statement(
+        ("SHOW", "SERVICE", "CONTAINERS"),
+        _show_containers,
+        _CONTAINER_COLUMNS,
+        "SHOW SERVICE CONTAINERS IN SERVICE <name>",
+    ),
+    Statement(("SHOW", "ENDPOINTS"), _show_endpoints, _ENDPOINT_COLUMNS, "SHOW ENDPOINTS IN SERVICE <name>"),
+)

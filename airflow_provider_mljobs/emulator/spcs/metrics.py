@@ -1,0 +1,138 @@
+"""What the platform measures of containers, in the groups that a specification asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.emulator.containers.usage import Sample
+from airflow_provider_mljobs.emulator.moments import to_nanoseconds
+from airflow_provider_mljobs.emulator.spcs.specification_schema import cpu_cores, memory_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from airflow_provider_mljobs.emulator.account import Account
+    from airflow_provider_mljobs.emulator.spcs.jobs import Job
+    from airflow_provider_mljobs.emulator.spcs.specification import Container
+
+_GPU = "nvidia.com/gpu"
+_GIB = 2**30
+# A virtual job uses half of what it may use.
+_VIRTUAL_SAMPLES = 10
+_VIRTUAL_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a sample stands for.
+
+    :param gpu_share: how much of each GPU is used: here are none, only virtual jobs pretend to use them.
+    :param gpu_memory: bytes of each GPU.
+    """
+
+    container: Container
+    sample: Sample
+    gpu_share: float
+    gpu_memory: int
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs the container has."""
+        return int(self.container.fields["resources"]["limits"].get(_GPU, 0))
+
+    def cpu(self, which: str) -> float:
+        """Return the cores that it requests, or is limited to."""
+        return cpu_cores(self.container.fields["resources"][which]["cpu"])
+
+    def memory(self, which: str) -> int:
+        """Return the bytes that it requests, or is limited to."""
+        return int(memory_bytes(self.container.fields["resources"][which]["memory"]))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the platform.
+
+    :param group: the group that has it.
+    :param of_gpu: whether each GPU has one.
+    """
+
+    name: str
+    unit: str
+    group: str
+    value: Callable[[_Measured], float]
+    of_gpu: bool = False
+
+
+_METRICS = (
+    Metric("container.cpu.usage", "cpu cores", "system", lambda of: of.sample.cpu),
+    Metric("container.memory.usage", "bytes", "system", lambda of: of.sample.memory),
+    Metric("container.gpu.utilization", "ratio", "system", lambda of: of.gpu_share, of_gpu=True),
+    Metric(
+        "container.gpu.memory.usage", "bytes", "system", lambda of: round(of.gpu_share * of.gpu_memory), of_gpu=True
+    ),
+    Metric("container.cpu.limit", "cpu cores", "system_limits", lambda of: of.cpu("limits")),
+    Metric("container.cpu.requested", "cpu cores", "system_limits", lambda of: of.cpu("requests")),
+    Metric("container.memory.limit", "bytes", "system_limits", lambda of: of.memory("limits")),
+    Metric("container.memory.requested", "bytes", "system_limits", lambda of: of.memory("requests")),
+    Metric("container.gpu.limit", "gpus", "system_limits", lambda of: of.gpus, of_gpu=True),
+    Metric("container.gpu.requested", "gpus", "system_limits", lambda of: of.gpus, of_gpu=True),
+    Metric("container.gpu.memory.capacity", "bytes", "system_limits", lambda of: of.gpu_memory, of_gpu=True),
+    Metric("container.restarts", "restarts", "status", lambda _: 0),
+    Metric("container.state.started", "boolean", "status", lambda _: 1),
+    Metric("container.state.running", "boolean", "status", lambda _: 1),
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One value of a metric.
+
+    :param at: when it was measured, in nanoseconds since the epoch.
+    :param gpu: the GPU that it is of.
+    """
+
+    at: int
+    metric: Metric
+    value: float
+    instance: int
+    container: str
+    gpu: int | None = None
+
+
+def measurements(account: Account, job: Job, begin: int, end: int) -> list[Measurement]:
+    """Return what was measured of a job between two times, oldest first."""
+    wanted = [metric for metric in _METRICS if metric.group in job.request.specification.metric_groups]
+    found = [
+        measurement
+        for instance in range(job.request.instance_count if wanted else 0)
+        for container in job.request.specification.containers
+        for sample in _samples(account, job, instance, container)
+        if begin <= sample.at <= end
+        for measurement in _of_sample(account, job, instance, container, sample, wanted)
+    ]
+    return sorted(found, key=lambda measurement: measurement.at)
+
+
+def _of_sample(
+    account: Account, job: Job, instance: int, container: Container, sample: Sample, wanted: Sequence[Metric]
+) -> Iterator[Measurement]:
+    pool = account.services.pools.get(job.request.pool)
+    memory = 0 if pool is None else pool.family.gpu_memory_gib * _GIB
+    measured = _Measured(container, sample, 0.0 if job.virtual is None else _VIRTUAL_SHARE, memory)
+    for metric in wanted:
+        for gpu in range(measured.gpus) if metric.of_gpu else (None,):
+            yield Measurement(sample.at, metric, metric.value(measured), instance, container.name, gpu)
+
+
+def _samples(account: Account, job: Job, instance: int, container: Container) -> Sequence[Sample]:
+    if job.virtual is None:
+        return account.services.files.usage(job.request.id, instance, container.name).read()
+    if job.started is None:
+        return ()
+    until = to_nanoseconds(account.now() if job.completed is None else job.completed)
+    limits = container.fields["resources"]["limits"]
+    cpu, memory = cpu_cores(limits["cpu"]) * _VIRTUAL_SHARE, int(memory_bytes(limits["memory"]) * _VIRTUAL_SHARE)
+    moments = (job.done_on(part, _VIRTUAL_SAMPLES) for part in range(1, _VIRTUAL_SAMPLES + 1))
+    return [Sample(at, cpu, memory) for at in moments if at <= until]

@@ -1,0 +1,215 @@
+"""Compute pools: their state by the clock or by looks, and which node has room for an instance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_mljobs.emulator.results import Column
+from airflow_provider_mljobs.emulator.settings import Ready
+from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES, InstanceFamily
+from airflow_provider_mljobs.emulator.spcs.specification import Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PoolState = Literal["STARTING", "ACTIVE", "IDLE", "STOPPING", "SUSPENDED"]
+
+SHOW_COLUMNS = (
+    Column("name"),
+    Column("state"),
+    Column("min_nodes", "fixed"),
+    Column("max_nodes", "fixed"),
+    Column("instance_family"),
+    Column("num_services", "fixed"),
+    Column("num_jobs", "fixed"),
+    Column("auto_suspend_secs", "fixed"),
+    Column("auto_resume", "boolean"),
+    Column("active_nodes", "fixed"),
+    Column("idle_nodes", "fixed"),
+    Column("target_nodes", "fixed"),
+    Column("created_on", "timestamp_ltz"),
+    Column("resumed_on", "timestamp_ltz"),
+    Column("updated_on", "timestamp_ltz"),
+    Column("owner"),
+    Column("comment"),
+    Column("is_exclusive", "boolean"),
+    Column("application"),
+    Column("placement_group"),
+    Column("backup_instance_families"),
+)
+DESCRIBE_COLUMNS = (*SHOW_COLUMNS, Column("error_code"), Column("status_message"))
+_MESSAGES: Mapping[PoolState, str] = {
+    "STARTING": "Compute pool is starting for last {minutes} minutes",
+    "ACTIVE": "Compute pool is active",
+    "IDLE": "Compute pool is idle",
+    "STOPPING": "Compute pool is stopping",
+    "SUSPENDED": "Compute pool is suspended",
+}
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Return a time of the account as a value for a result."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """What CREATE and ALTER COMPUTE POOL set."""
+
+    min_nodes: int = 1
+    max_nodes: int = 1
+    instance_family: str = "CPU_X64_XS"
+    auto_resume: bool = True
+    auto_suspend_secs: int = 3600
+    comment: str | None = None
+    application: str | None = None
+    placement_group: str | None = None
+    backup_instance_families: tuple[str, ...] = ()
+
+
+@dataclass
+class _Node:
+    free: Resources
+    instances: int = 0
+
+
+@dataclass(eq=False)
+class Pool:
+    """A compute pool. Not thread-safe: the scheduler's lock guards it.
+
+    :param system: whether Snowflake manages it, as SYSTEM_COMPUTE_POOL_CPU.
+    :param suspended: whether it was suspended, by a statement or because nothing ran for long.
+    :param looks: how often it was shown since it began to start.
+    :param live_jobs: ids of the jobs that haven't ended.
+    """
+
+    name: str
+    options: PoolOptions
+    owner: str
+    created_on: float
+    ready: Ready
+    system: bool = False
+    suspended: bool = False
+    resumed_on: float | None = None
+    updated_on: float = 0.0
+    idle_since: float = 0.0
+    looks: int = 0
+    live_jobs: set[str] = field(default_factory=set)
+    _nodes: list[_Node] = field(default_factory=list)
+
+    @property
+    def family(self) -> InstanceFamily:
+        """The machine type of its nodes."""
+        return FAMILIES[self.options.instance_family]
+
+    @property
+    def active_nodes(self) -> int:
+        """How many nodes run instances."""
+        return sum(node.instances > 0 for node in self._nodes)
+
+    def state(self, now: float) -> PoolState:
+        """Return the state; a pool without jobs suspends itself by the clock."""
+        idle = now - max(self.idle_since, self.started_on)
+        if not self.suspended and not self.live_jobs and 0 < self.options.auto_suspend_secs <= idle:
+            self.suspended = True
+        if self.suspended:
+            return "STOPPING" if self.live_jobs else "SUSPENDED"
+        if not self.is_ready(now):
+            return "STARTING"
+        return "ACTIVE" if self.live_jobs else "IDLE"
+
+    @property
+    def started_on(self) -> float:
+        """When it last began to start."""
+        return self.resumed_on if self.resumed_on is not None else self.created_on
+
+    @property
+    def ready_on(self) -> float:
+        """When it is up, if that is a matter of the clock."""
+        return self.started_on + self.ready.seconds
+
+    def is_ready(self, now: float) -> bool:
+        """Tell whether it has started, provided that it isn't suspended."""
+        return self.looks > self.ready.polls if self.ready.polls else now >= self.ready_on
+
+    def look(self) -> None:
+        """Count a look at it."""
+        if not self.suspended:
+            self.looks += 1
+
+    def resume(self, now: float) -> None:
+        """Start it again; without effect unless it is suspended."""
+        if self.suspended:
+            self.suspended = False
+            self.resumed_on = self.updated_on = now
+            self.looks = 0
+
+    def suspend(self, now: float) -> None:
+        """Suspend it; jobs run on to their end."""
+        self.suspended = True
+        self.updated_on = now
+
+    def place(self, request: Resources) -> int | None:
+        """Take room for an instance; return the node, or ``None`` if none is free."""
+        for index, node in enumerate(self._nodes[: self.options.max_nodes]):
+            if not request.exceeding(node.free):
+                return self._take(index, request)
+        if len(self._nodes) >= self.options.max_nodes:
+            return None
+        self._nodes.append(_Node(Resources.of(self.family)))
+        return self._take(len(self._nodes) - 1, request)
+
+    def _take(self, index: int, request: Resources) -> int:
+        node = self._nodes[index]
+        node.free -= request
+        node.instances += 1
+        return index
+
+    def release(self, index: int, request: Resources) -> None:
+        """Give the room of an instance back."""
+        node = self._nodes[index]
+        node.instances -= 1
+        free = node.free
+        node.free = Resources(free.cpu + request.cpu, free.memory + request.memory, free.gpu + request.gpu)
+        if node.instances == 0:
+            # Sums of fractions drift.
+            node.free = Resources.of(self.family)
+
+    def finish(self, job: str, now: float) -> None:
+        """Note that a job has ended."""
+        self.live_jobs.discard(job)
+        self.idle_since = now
+
+    def row(self, now: float) -> tuple[Any, ...]:
+        """Return the row of SHOW COMPUTE POOLS."""
+        options, state, active = self.options, self.state(now), self.active_nodes
+        stopped = state in {"SUSPENDED", "STOPPING"}
+        target = active if stopped else max(active, options.min_nodes)
+        idle = target - active if state in {"ACTIVE", "IDLE"} else 0
+        return (
+            self.name, state, options.min_nodes, options.max_nodes, options.instance_family, 0, len(self.live_jobs),
+            options.auto_suspend_secs, options.auto_resume, active, idle, target, moment(self.created_on),
+            moment(self.resumed_on), moment(self.updated_on or self.created_on), self.owner, options.comment,
+            options.application is not None, options.application, options.placement_group,
+            f"[{', '.join(options.backup_instance_families)}]" if options.backup_instance_families else None,
+        )  # fmt: skip
+
+    def description(self, now: float) -> tuple[Any, ...]:
+        """Return the row of DESCRIBE COMPUTE POOL."""
+        minutes = int(now - self.started_on) // 60
+        return (*self.row(now), "", _MESSAGES[self.state(now)].format(minutes=minutes))
+
+    def record(self) -> dict[str, Any]:
+        """Return what has to survive a restart."""
+        kept = ("name", "owner", "created_on", "system", "suspended", "resumed_on", "updated_on")
+        return {"options": asdict(self.options), **{name: getattr(self, name) for name in kept}}
+
+    @classmethod
+    def restore(cls, record: Mapping[str, Any], now: float) -> Pool:
+        """Build a pool from its record; after a restart it is up, as pools don't depend on any server of ours."""
+        options = dict(record["options"])
+        options["backup_instance_families"] = tuple(options["backup_instance_families"])
+        rest = {name: value for name, value in record.items() if name != "options"}
+        return cls(options=PoolOptions(**options), ready=Ready(), idle_since=now, **rest)

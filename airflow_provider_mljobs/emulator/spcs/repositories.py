@@ -1,0 +1,54 @@
+"""Image repositories. They hold no images: what runs is the machine's own software."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.emulator.results import Column
+from airflow_provider_mljobs.emulator.spcs.account_objects import Kind, Objects
+from airflow_provider_mljobs.emulator.spcs.pools import moment
+from airflow_provider_mljobs.emulator.spcs.specification import REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_mljobs.emulator.parsing import QualifiedName
+
+_BUILT_IN = ("/snowflake/images/", "cre@")
+
+
+class Repositories(Objects):
+    """The image repositories of the account."""
+
+    kind = Kind(
+        words=("IMAGE", "REPOSITORY"),
+        plural="REPOSITORIES",
+        label="Image repository",
+        properties=frozenset({"COMMENT", "ENCRYPTION"}),
+        columns=(
+            Column("created_on", "timestamp_ltz"),
+            Column("name"),
+            Column("database_name"),
+            Column("schema_name"),
+            Column("repository_url"),
+            Column("owner"),
+            Column("owner_role_type"),
+            Column("comment"),
+        ),
+    )
+
+    def row(self, name: QualifiedName, record: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what SHOW answers about a repository."""
+        url = "/".join([REGISTRY, *(str(part).lower() for part in (name.database, name.schema, name.name))])
+        created, owner = moment(record["created_on"]), record["owner"]
+        return (created, name.name, name.database, name.schema, url, owner, "ROLE", record.get("COMMENT", ""))
+
+    def knows(self, image: str) -> bool:
+        """Tell whether an image, ``/db/schema/repository/…``, could be pulled."""
+        if image.startswith(_BUILT_IN):
+            return True
+        parts = [part.upper() for part in image.strip("/").split("/")[:3]]
+        return any(
+            [name.database, name.schema, name.name] == parts or str(name).upper() == ".".join(parts)
+            for name, _ in self.all()
+        )

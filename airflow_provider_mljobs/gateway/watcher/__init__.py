@@ -1,0 +1,1 @@
+"""Watches any number of jobs on two sessions: one for their states, one for their logs."""

@@ -1,0 +1,155 @@
+"""Which task a job is of, as its COMMENT says. Anybody may write one: what it says is checked, and never runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_provider_mljobs import __version__
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
+from airflow_provider_mljobs.jobs.names import JOB_NAME_PREFIX, job_name
+from airflow_provider_mljobs.jobs.payload.archive import PREFIX
+from airflow_provider_mljobs.jobs.untrusted import read_json, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_mljobs.jobs.names import Identifier
+
+# The variables by which a job knows its task, under the names of Airflow's own operators.
+VARIABLES = {
+    "dag_id": "AIRFLOW_CTX_DAG_ID",
+    "run_id": "AIRFLOW_CTX_DAG_RUN_ID",
+    "task_id": "AIRFLOW_CTX_TASK_ID",
+    "map_index": "AIRFLOW_CTX_MAP_INDEX",
+    "try_number": "AIRFLOW_CTX_TRY_NUMBER",
+}
+# The name of a task's job: digest of the task instance, epoch, attempt.
+TASKS_JOB = re.compile(rf"{JOB_NAME_PREFIX}[A-Z0-9_]*_[0-9A-F]{{12}}_[0-9]+_[0-9]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKey:
+    """A task instance, whatever its tries.
+
+    :param airflow: the Airflow that it belongs to: several may have DAGs of the same names, and share a schema.
+    :param map_index: -1 for a task that isn't mapped.
+    """
+
+    airflow: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    def job_name(self, epoch: int, attempt: int) -> Identifier:
+        """Choose the name of a job of the task instance: see :class:`Origin`.
+
+        :param epoch: what a clear changes.
+        :param attempt: which of the epoch's jobs.
+        """
+        return job_name(**asdict(self), attempt=f"{epoch}_{attempt}")
+
+    def __str__(self) -> str:
+        index = "" if self.map_index < 0 else f"[{self.map_index}]"
+        return f"{self.dag_id}.{self.task_id}{index} of run {self.run_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What has submitted a job.
+
+    :param task: the task instance.
+    :param run_started: when its DAG run has started: a run that is deleted and repeated starts again.
+    :param epoch: the task instance's ``max_tries``, which Airflow raises when somebody clears the task, and only then.
+    :param try_number: the try that has submitted the job; later ones may have taken it over.
+    :param waits: whether a task waits for the job, so that the job is nobody's when the task is over.
+    :param payload: the directory of its payload on the stage; empty if it has none.
+    :param comment: what people have to say about it.
+    """
+
+    task: TaskKey
+    run_started: str
+    epoch: int
+    try_number: int
+    waits: bool = True
+    payload: str = ""
+    comment: str = ""
+
+    def is_same_attempt(self, other: Origin | None) -> bool:
+        """Tell whether a job of the same name is the same attempt's, perhaps submitted by an earlier try."""
+        return other is not None and (self.task, self.run_started, self.epoch) == (
+            other.task,
+            other.run_started,
+            other.epoch,
+        )
+
+    def is_called(self, name: str) -> bool:
+        """Tell whether a job of that name is what its COMMENT says it is, and has a payload that could be its own."""
+        attempt = name.rpartition("_")[2]
+        try:
+            # No task of Airflow's has a NUL in its name, or half a character; its database would stumble over them.
+            str(self.task).encode()
+            expected = self.task.job_name(self.epoch, int(attempt)).value
+        except (InvalidJobSpecError, ValueError):
+            return False
+        own = re.fullmatch(rf"{PREFIX}[0-9a-f]+_(?:[0-9]+|{re.escape(name)})", self.payload)
+        return name == expected and "\0" not in str(self.task) and (own is not None or not self.payload)
+
+    def to_comment(self) -> str:
+        """Write it as the COMMENT of a job, which people read, too."""
+        job = {name: value for name, value in asdict(self).items() if name != "task" and value != ""}
+        return json.dumps({"provider": __version__, **asdict(self.task), **job})
+
+    @classmethod
+    def parse(cls, comment: str | None) -> Self | None:
+        """Read a COMMENT; ``None`` if it isn't one of a task's job."""
+        try:
+            document = read_json(comment or "", "The COMMENT")
+            if not isinstance(document, dict) or "provider" not in document:
+                return None
+            with reading("The COMMENT"):
+                return cls(task=TaskKey(**_arguments(TaskKey, document)), **_arguments(cls, document))
+        except UnreadableError:
+            # Something is missing or something else: a job of the hook's, of a definition, or of somebody's making.
+            return None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, Any], airflow: str, name: str, payload: str) -> Self | None:
+        """Read the environment of a job whose COMMENT is lost; ``None`` unless the job's name confirms it.
+
+        When the DAG run started and whether the task waits for the job is lost with the COMMENT.
+
+        :param airflow: the Airflow that may have submitted the job.
+        :param name: the job's name.
+        :param payload: the directory of its payload on the stage.
+        """
+        if TASKS_JOB.fullmatch(name) is None:
+            return None
+        try:
+            names = {part: str(environment[VARIABLES[part]]) for part in ("dag_id", "run_id", "task_id")}
+            map_index, try_number = (int(environment[VARIABLES[part]]) for part in ("map_index", "try_number"))
+        except (LookupError, TypeError, ValueError):
+            return None
+        origin = cls(
+            task=TaskKey(airflow=airflow, map_index=map_index, **names),
+            run_started="",
+            epoch=int(name.rsplit("_", 2)[1]),
+            try_number=try_number,
+            waits=False,
+            payload=payload,
+        )
+        return origin if origin.is_called(name) else None
+
+
+def _arguments(kind: type, document: dict[str, Any]) -> dict[str, Any]:
+    """Take what a dataclass has; what a later version adds is passed over.
+
+    :raises TypeError: if a part has another type: what stands in a COMMENT can be anything.
+    """
+    found = {field.name: (field.type, document[field.name]) for field in fields(kind) if field.name in document}
+    if any(type(value).__name__ != expected for expected, value in found.values()):
+        raise TypeError(document)
+    return {name: value for name, (_, value) in found.items()}

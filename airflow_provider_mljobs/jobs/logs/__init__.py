@@ -1,0 +1,1 @@
+"""Logs of jobs: how far they are read, and their text."""

@@ -1,0 +1,1 @@
+"""States, results and failures of jobs."""

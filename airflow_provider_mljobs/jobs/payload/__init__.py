@@ -1,0 +1,1 @@
+"""Payloads: code, packed into an archive that starts itself."""

@@ -1,0 +1,212 @@
+"""What a job runs: a function, a file or a directory, packed into one archive that starts itself.
+
+The archive is a zipapp: ``python payload.pyz`` runs the launcher in it. One file is one upload and one command. The
+same code gives the same bytes (files are sorted, times and modes are fixed), and these its name on the stage: no
+argument and nothing else of a single job is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.jobs.payload import functions
+from airflow_provider_mljobs.jobs.payload.files import SourceFile, refuse_large
+from airflow_provider_mljobs.jobs.payload.git import GIT_SECRET_DIRECTORY
+from airflow_provider_mljobs.jobs.payload.imports import collect
+from airflow_provider_mljobs.jobs.payload.requirements import refuse_credentials, validate_requirements
+from airflow_provider_mljobs.jobs.payload.sources import (
+    Place,
+    StageCopy,
+    is_on_stage,
+    locate,
+    staged,
+    start_of_directory,
+)
+from airflow_provider_mljobs.launcher import PROTOCOL
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_provider_mljobs.jobs.payload.functions import Serializer
+    from airflow_provider_mljobs.jobs.payload.git import GitSource
+    from airflow_provider_mljobs.jobs.payload.imports import Import, Imports
+    from airflow_provider_mljobs.jobs.payload.sources import Start
+
+ARCHIVE = "payload.pyz"
+# How the directory on the stage is called in which it lies.
+PREFIX = "payload_"
+_LAUNCHER = Path(__file__).parents[2] / "launcher"
+# What jobs can import of ours.
+_MLJOBS = Path(__file__).parents[3] / "mljobs"
+_MAIN = b"import sys\n\nfrom mljob_launcher.main import main\n\nsys.exit(main())\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_FILE_MODE, _PROGRAM_MODE = 0o100644 << 16, 0o100755 << 16
+_DIGEST_LENGTH = 32
+_ANYWHERE = Place()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """A packed payload, ready to be uploaded.
+
+    :param archive: the bytes of the zipapp.
+    :param copies: what Snowflake copies into each job's own directory: code that lies on stages already.
+    """
+
+    archive: bytes
+    copies: tuple[StageCopy, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """What the archive is called by on the stage: the beginning of its SHA-256."""
+        return hashlib.sha256(self.archive).hexdigest()[:_DIGEST_LENGTH]
+
+    @classmethod
+    def of_function(
+        cls,
+        function: Callable[..., Any],
+        *,
+        serializer: Serializer = "auto",
+        imports: Sequence[Import] = (),
+        pip_requirements: Sequence[str] = (),
+        place: Place = _ANYWHERE,
+    ) -> Payload:
+        """Pack a function.
+
+        One that stands alone travels as source, so that any Python can run it; one that closes over something is
+        pickled by value and needs the same Python in the job.
+
+        :param imports: what it can import, e.g. ``[("src/utils/", "utils")]``.
+        :param place: what relative paths and unqualified stage names are relative to.
+        :raises PayloadError: if the function or an import can't be packed.
+        :raises InvalidJobSpecError: if something can't be an import or a requirement.
+        """
+        found = collect(imports, place)
+        packed = functions.pack(function, serializer, found.called)
+        manifest = {
+            "kind": "function",
+            "entrypoint": functions.FILE,
+            "function": packed.name,
+            "file": packed.file,
+            "pickled_by": packed.pickled_by,
+        }
+        files: dict[str, bytes | SourceFile] = {}
+        if packed.source is not None:
+            files[f"app/{functions.FILE}"] = packed.source.encode()
+        if packed.pickle is not None:
+            files["function.pkl"] = packed.pickle
+        return cls._pack(manifest, files, found, pip_requirements)
+
+    @classmethod
+    def of_source(
+        cls,
+        source: str | os.PathLike[str],
+        entrypoint: str | os.PathLike[str] | Sequence[str] | None,
+        *,
+        imports: Sequence[Import] = (),
+        pip_requirements: Sequence[str] = (),
+        place: Place = _ANYWHERE,
+    ) -> Payload:
+        """Pack a file, a directory with an entrypoint, or the name of a place in Snowflake where these are.
+
+        :param source: a path, or what starts with ``@`` or ``snow://``: that is never downloaded to the worker.
+        :param entrypoint: a Python file of the source, or a command such as ``["torchrun", "train.py"]``.
+        :param imports: what the job can import beside its source, e.g. ``[("src/utils/", "utils")]``.
+        :param place: what relative paths and unqualified stage names are relative to.
+        :raises PayloadError: if a file can't be found, read or sent.
+        :raises InvalidJobSpecError: if something can't be a source, an entrypoint, an import or a requirement.
+
+        Example::
+
+            Payload.of_source("train/", ["torchrun", "train.py"], imports=["../common/features"])
+        """
+        extra = collect(imports, place)
+        if is_on_stage(source):
+            there = staged(str(source), entrypoint, place)
+            manifest = _manifest(there.start) | {"stage": {"from": there.copy.source, "input": there.copy.target}}
+            return cls._pack(manifest, {}, extra, pip_requirements, there.copy)
+        here = locate(place.path(source), entrypoint)
+        found = here.files()
+        extra.refuse_hidden(found, f"source {str(source)!r}")
+        refuse_credentials(found)
+        files: dict[str, bytes | SourceFile] = {f"app/{name}": file for name, file in found.items()}
+        return cls._pack(_manifest(here.start), files, extra, pip_requirements)
+
+    @classmethod
+    def of_git(
+        cls,
+        source: GitSource,
+        entrypoint: str | os.PathLike[str] | Sequence[str],
+        *,
+        imports: Sequence[Import] = (),
+        pip_requirements: Sequence[str] = (),
+        place: Place = _ANYWHERE,
+    ) -> Payload:
+        """Pack the address of a git repository, which the job clones.
+
+        The container needs the files of the source's secret in ``GIT_SECRET_DIRECTORY``.
+
+        :param entrypoint: a Python file below the source's path, or a command.
+        :param imports: as for :meth:`of_source`.
+        :param place: as for :meth:`of_source`.
+        :raises PayloadError: if an import can't be found, read or sent.
+        :raises InvalidJobSpecError: if something can't be a repository, an entrypoint, an import or a requirement.
+        """
+        source.validate()
+        git = {"url": source.url, "ref": source.ref, "path": source.path}
+        git["secret_directory"] = GIT_SECRET_DIRECTORY if source.secret is not None else ""
+        manifest = _manifest(start_of_directory(entrypoint, f"source {source.url!r}")) | {"git": git}
+        return cls._pack(manifest, {}, collect(imports, place), pip_requirements)
+
+    @classmethod
+    def _pack(
+        cls,
+        manifest: Mapping[str, Any],
+        files: Mapping[str, bytes | SourceFile],
+        imports: Imports,
+        pip_requirements: Sequence[str],
+        *copies: StageCopy,
+    ) -> Payload:
+        content = {**files, **imports.files}
+        refuse_large(content, "The payload")
+        content["__main__.py"] = _MAIN
+        for module in _LAUNCHER.glob("*.py"):
+            content[f"mljob_launcher/{module.name}"] = module.read_bytes()
+        for module in _MLJOBS.glob("*.py"):
+            content[f"inside/mljobs/{module.name}"] = module.read_bytes()
+        document = {
+            **manifest,
+            "protocol": PROTOCOL,
+            "pip_requirements": validate_requirements(pip_requirements),
+            "imports": imports.manifest,
+        }
+        content["mljob.json"] = json.dumps(document, sort_keys=True).encode()
+        return cls(archive=_archive(content), copies=(*copies, *imports.copies))
+
+
+def _manifest(start: Start) -> dict[str, Any]:
+    return {"kind": start.kind, "command": start.command, "pickled_by": None}
+
+
+def _archive(files: Mapping[str, bytes | SourceFile]) -> bytes:
+    """Write a zip file of which every byte is decided by names, contents and who may run them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, file in sorted(files.items()):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.external_attr = _FILE_MODE
+            info.compress_type = zipfile.ZIP_DEFLATED
+            if isinstance(file, SourceFile):
+                info.external_attr = _PROGRAM_MODE if file.is_executable else _FILE_MODE
+                archive.writestr(info, file.read())
+            else:
+                archive.writestr(info, file)
+    return buffer.getvalue()

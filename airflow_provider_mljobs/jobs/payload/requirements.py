@@ -1,0 +1,99 @@
+"""Requirements that the job's pip installs, and the settings that pip and uv read from the environment."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.credentials import passwords, starred
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_mljobs.jobs.payload.files import SourceFile
+
+FILE = "requirements.txt"
+_REQUIREMENT = re.compile(r"[^\x00-\x1f\x7f]+")
+# A backslash at the end of a line has pip read on in the next one.
+_CONTINUATION = re.compile(r"\\\r?\n")
+_INCLUDE = re.compile(r"^\s*(?:-[rc]|--requirement|--constraint)[ =]*(\S+)", re.MULTILINE)
+_SETTING = re.compile(r"(?:PIP|UV)_\w+", re.IGNORECASE)
+_LOGIN = re.compile(r"UV_\w*(?:PASSWORD|TOKEN)", re.IGNORECASE)
+
+
+def validate_requirements(pip_requirements: object) -> list[str]:
+    """Refuse what can't be the lines of a requirements file, and credentials, which are no secret in one.
+
+    :raises InvalidJobSpecError: naming the line.
+    """
+    if isinstance(pip_requirements, str) or not hasattr(pip_requirements, "__iter__"):
+        given = starred(repr(pip_requirements))
+        raise InvalidJobSpecError(f"pip_requirements must be a list of requirements, got {given}.")
+    lines = list(pip_requirements)
+    for index, line in enumerate(lines):
+        if not isinstance(line, str) or not _REQUIREMENT.fullmatch(line):
+            raise InvalidJobSpecError(
+                f"pip_requirements[{index}] is {starred(repr(line))}; write one requirement, e.g. 'lightgbm==4.*'."
+            )
+        _refuse_credentials(line, f"pip_requirements[{index}]")
+    _refuse_credentials(_CONTINUATION.sub("", "\n".join(lines)), "pip_requirements")
+    return lines
+
+
+def refuse_credentials(files: Mapping[str, SourceFile]) -> None:
+    """Refuse credentials in a source's ``requirements.txt``, and in the files that it includes.
+
+    :raises InvalidJobSpecError: naming file and address.
+    """
+    for name in _included(files):
+        for line in _text(files[name]).split("\n"):
+            _refuse_credentials(line.strip(), name)
+
+
+def validate_settings(environment: Mapping[str, object], what: str) -> None:
+    """Refuse credentials in the variables that pip and uv read.
+
+    :param what: names the variables in the message, e.g. ``env_vars``.
+    :raises InvalidJobSpecError: naming the variable.
+    """
+    for name in settings_with_credentials(environment):
+        raise InvalidJobSpecError(
+            f"{what}[{name!r}] holds credentials, which everybody could read in the job's specification. Put the value "
+            f"into a Snowflake secret and name it: secrets={{{name!r}: 'db.schema.name'}}."
+        )
+
+
+def settings_with_credentials(environment: Mapping[str, object]) -> list[str]:
+    """Return the variables of pip and uv that hold credentials."""
+    names = [str(name) for name in environment if _SETTING.fullmatch(str(name))]
+    return [name for name in names if _LOGIN.fullmatch(name) or passwords(str(environment[name]))]
+
+
+def _refuse_credentials(line: str, what: str) -> None:
+    if passwords(line):
+        raise InvalidJobSpecError(
+            f"{what}, {starred(line)!r}, holds credentials, which everybody could read who may read the stage. Put "
+            "them into a Snowflake secret and name its variable in their place, secrets={'FEED_TOKEN': "
+            "'db.schema.name'} and https://user:${FEED_TOKEN}@…; or put the whole address of an index there: "
+            "secrets={'PIP_INDEX_URL': 'db.schema.name'}."
+        )
+
+
+def _included(files: Mapping[str, SourceFile]) -> Iterator[str]:
+    """Yield the requirements files that pip reads, of those that travel."""
+    names, seen = [FILE], set()
+    while names:
+        name = names.pop()
+        if name in seen or name not in files:
+            continue
+        seen.add(name)
+        yield name
+        folder = posixpath.dirname(name)
+        names += (posixpath.normpath(posixpath.join(folder, other)) for other in _INCLUDE.findall(_text(files[name])))
+
+
+def _text(file: SourceFile) -> str:
+    """Return a file's lines, with those joined that a backslash ends."""
+    return _CONTINUATION.sub("", file.read().decode(errors="replace"))

@@ -1,0 +1,275 @@
+"""Code that stands alone: the source of a function or a class, where that is all that the job needs to have it."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import dis
+import inspect
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.jobs.payload.pickles import is_available
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+_FUTURE = "from __future__ import annotations"
+# Every module and every class body has these.
+_GIVEN = {"__name__", "__module__", "__qualname__"}
+_LOOKS_UP = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
+
+
+class DependenceError(Exception):
+    """Raised when code can't stand alone; the text goes on from "it": on what it depends, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Code that stands alone.
+
+    :param name: the name of the function or class.
+    :param file: the file that it was written in, for tracebacks.
+    :param text: a module that defines it, on the very lines of that file.
+    """
+
+    name: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Definition:
+    """A definition as it is written.
+
+    :param text: the lines, parseable: an indented definition stands below an ``if``.
+    :param node: the definition in their tree.
+    :param line: the line of its file that ``def`` or ``class`` is on.
+    """
+
+    text: str
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    line: int
+
+
+def is_empty(function: Callable[..., Any]) -> bool:
+    """Tell whether a function is known to have nothing to run: its source has no body."""
+    try:
+        body = _function_definition(function).node.body
+    except DependenceError:
+        return False
+    return all(
+        isinstance(statement, ast.Pass)
+        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        for statement in body
+    )
+
+
+def function_source(function: Callable[..., Any], importable: Collection[str] = ()) -> Source:
+    """Return a function's source without its decorators, and with the imports of its module that it uses.
+
+    :param importable: modules that travel with the payload.
+    :raises DependenceError: if the function needs more than that.
+    """
+    definition = _function_definition(function)
+    code = function.__code__
+    if code.co_freevars:
+        closed = ", ".join(repr(name) for name in code.co_freevars)
+        raise DependenceError(f"closes over {closed}: pass that as an argument, or build it inside")
+    _refuse_defaults(definition.node)
+    names = {name for name in _global_names(code) if name != function.__name__}
+    header = _imports(names, function.__globals__, set(_attribute_names(code)), importable)
+    if code.co_flags & __future__.annotations.compiler_flag:
+        header = [_FUTURE, *header]
+    text = _module(header, definition, definition.node.lineno)
+    if not _same(code, _code_of(text, definition.node.name)):
+        raise DependenceError(
+            "was compiled from another text than what its file holds there: the file has changed, a tool has "
+            "rewritten the code, or it is a method with private names"
+        )
+    return Source(name=definition.node.name, file=PurePath(code.co_filename).name, text=text)
+
+
+def class_source(kind: type, importable: Collection[str] = ()) -> Source:
+    """Return a class's source with its decorators, and with the imports of its module that it uses.
+
+    :param importable: modules that travel with the payload.
+    :raises DependenceError: if the class needs more than that.
+    """
+    namespace = getattr(sys.modules.get(kind.__module__), "__dict__", {})
+    if namespace.get(kind.__qualname__) is not kind:
+        raise DependenceError("is no class at the top of a module")
+    definition = _definition(kind, kind.__name__)
+    # Annotations stay text; dataclasses still want to find ClassVar and the like by their names.
+    code = compile(f"{_FUTURE}\n{definition.text}", "<class>", "exec", dont_inherit=True)
+    names = {name for name in _global_names(code) if name not in {kind.__name__, "__annotations__"}}
+    header = [_FUTURE, *_imports(names, namespace, set(_attribute_names(code)), importable)]
+    annotations = sorted(_annotation_names(definition.node) - names)
+    found = [_import_of(name, namespace.get(name), kind.__module__, importable) for name in annotations]
+    header += [statement for statement in found if statement is not None]
+    first = min([definition.node.lineno, *(decorator.lineno for decorator in definition.node.decorator_list)])
+    file = PurePath(inspect.getsourcefile(kind) or "").name
+    return Source(name=kind.__name__, file=file, text=_module(header, definition, first))
+
+
+def _function_definition(function: Callable[..., Any]) -> _Definition:
+    if not isinstance(function, types.FunctionType):
+        raise DependenceError(f"is of type {type(function).__name__}, not a function written with def")
+    if hasattr(function, "__wrapped__"):
+        # What inspect would show is the function below another decorator.
+        raise DependenceError("is wrapped by a decorator of its own: do inside the function what that does")
+    if function.__name__ == "<lambda>":
+        raise DependenceError("is a lambda: write it with def")
+    return _definition(function, function.__code__.co_name)
+
+
+def _definition(target: types.FunctionType | type, name: str) -> _Definition:
+    try:
+        lines, first = inspect.getsourcelines(target)
+    except (OSError, TypeError):
+        raise DependenceError("has no source in a file") from None
+    text = "".join(lines)
+    # What is indented is put under an "if", so that no text within its strings moves.
+    is_indented = text[:1].isspace()
+    text = f"if True:\n{text}" if is_indented else text
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        raise DependenceError("has a source that can't be cut out of its file") from None
+    block = tree.body[0].body if isinstance(tree.body[0], ast.If) else tree.body
+    node = block[0]
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or node.name != name:
+        raise DependenceError("has a source that can't be cut out of its file")
+    return _Definition(text=text, node=node, line=first + node.lineno - 1 - is_indented)
+
+
+def _refuse_defaults(node: ast.AST) -> None:
+    """Refuse defaults, which are evaluated where the function is defined, that are no plain values."""
+    arguments = node.args  # type: ignore[attr-defined]
+    by_position = [*arguments.posonlyargs, *arguments.args]
+    defaults = [*zip(reversed(by_position), reversed(arguments.defaults), strict=False)]
+    defaults += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    for argument, default in defaults:
+        try:
+            ast.literal_eval(default if default is not None else "None")
+        except ValueError:
+            raise DependenceError(
+                f"has a default for {argument.arg!r} that is no plain value: use None and choose the value inside"
+            ) from None
+
+
+def _imports(
+    names: Iterable[str], namespace: Mapping[str, Any], attributes: set[str], importable: Collection[str]
+) -> list[str]:
+    """Return the import statements that define names of a module as they are there."""
+    statements: list[str] = []
+    for name in sorted(names):
+        if name not in namespace or name in _GIVEN:
+            # Built in, given to every module, or set by the code itself.
+            continue
+        value = namespace[name]
+        statement = _import_of(name, value, namespace.get("__name__"), importable)
+        if statement is None:
+            raise DependenceError(_dependence(name, value))
+        statements += [*_imports_below(value, attributes), statement]
+    return statements
+
+
+def _dependence(name: str, value: Any) -> str:
+    if isinstance(value, types.ModuleType):
+        return f"uses the module {name!r}, which is no installed one: pass it in imports"
+    return (
+        f"uses {name!r} of its module, which is no import from an installed module: pass it as an argument, or "
+        "import or define it inside"
+    )
+
+
+def _import_of(name: str, value: Any, own_module: str | None, importable: Collection[str]) -> str | None:
+    """Return the statement that gives the job the same object under the same name, if there is one."""
+    if isinstance(value, types.ModuleType):
+        is_there = sys.modules.get(value.__name__) is value and is_available(value, importable)
+        return f"import {value.__name__} as {name}" if is_there else None
+    module, attribute = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    # Special forms of typing have another one.
+    attribute = attribute or getattr(value, "_name", None)
+    if (
+        module in {None, own_module, "__main__"}
+        or getattr(sys.modules.get(str(module)), str(attribute), None) is not value
+        or not is_available(sys.modules[str(module)], importable)
+    ):
+        return None
+    return f"from {module} import {attribute} as {name}"
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the global names that code and what it defines inside look up."""
+    own: set[str] = set()
+    if not code.co_flags & inspect.CO_NEWLOCALS:
+        # The body of a module or class finds what it defines itself.
+        own = {str(step.argval) for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
+    for step in dis.get_instructions(code):
+        if step.opname in _LOOKS_UP and step.argval not in own:
+            yield str(step.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
+
+
+def _imports_below(value: Any, attributes: set[str]) -> list[str]:
+    """Return the imports of the modules in a package that the code reaches as its attributes."""
+    if not isinstance(value, types.ModuleType):
+        return []
+    prefix = f"{value.__name__}."
+    below = sorted(module for module in sys.modules if module.startswith(prefix))
+    return [f"import {module}" for module in below if attributes.issuperset(module.removeprefix(prefix).split("."))]
+
+
+def _attribute_names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _attribute_names(constant)
+
+
+def _annotation_names(node: ast.AST) -> set[str]:
+    annotations = [child.annotation for child in ast.walk(node) if isinstance(child, ast.AnnAssign)]
+    return {name.id for annotation in annotations for name in ast.walk(annotation) if isinstance(name, ast.Name)}
+
+
+def _module(header: list[str], definition: _Definition, first: int) -> str:
+    """Write a module that has the definition, from a line of its text on, on its own lines and with its comments."""
+    # Not splitlines(): only a line feed ends a line of Python.
+    body = "\n".join(definition.text.split("\n")[first - 1 : definition.node.end_lineno])
+    top = ["; ".join(header)]
+    if definition.node.col_offset:
+        top.append("if True:")
+    top += [""] * (definition.line - (definition.node.lineno - first) - 1 - len(top))
+    return "\n".join([*top, body.rstrip("\n"), ""])
+
+
+def _code_of(text: str, name: str) -> types.CodeType | None:
+    """Return the code of the function that a module defines."""
+    code = compile(text, "<function>", "exec", dont_inherit=True)
+    found = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return next((constant for constant in found if constant.co_name == name), None)
+
+
+def _same(one: types.CodeType, other: types.CodeType | None) -> bool:
+    """Tell whether two pieces of code do the same; where they stand doesn't matter."""
+    if other is None or (one.co_code, one.co_names, one.co_varnames, one.co_freevars) != (
+        other.co_code,
+        other.co_names,
+        other.co_varnames,
+        other.co_freevars,
+    ):
+        return False
+    return len(one.co_consts) == len(other.co_consts) and all(
+        _same(a, b)
+        if isinstance(a, types.CodeType) and isinstance(b, types.CodeType)
+        # Not a == b, which holds for 1 and True; but equal sets may be written in another order.
+        else repr(a) == repr(b) or (isinstance(a, frozenset) and a == b)
+        for a, b in zip(one.co_consts, other.co_consts, strict=True)
+    )

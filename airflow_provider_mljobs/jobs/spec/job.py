@@ -1,0 +1,235 @@
+"""How and where a job runs: everything that is known before Snowflake is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.payload.requirements import validate_settings
+from airflow_provider_mljobs.jobs.values.escaping import is_plain, to_ascii, validate_text
+
+if TYPE_CHECKING:
+    from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+
+CONTAINER = "main"
+RESULT_PATH = "output/mljob_result"
+# Pools that Snowflake keeps for managed jobs; they take no plain job services.
+SYSTEM_POOL_PREFIX = "SYSTEM_COMPUTE_POOL_"
+LOG_LEVELS = ("INFO", "ERROR", "NONE")
+# The specification is a part of one SQL statement, which Snowflake takes up to 1 MB.
+_MAX_ENV_BYTES = 500_000
+_MAX_QUERY_TAG = 2000
+# JSON writes what is beyond these as two halves, which YAML doesn't join again.
+_SPECIFIABLE = re.compile("[\x00-\ud7ff\ue000-\uffff]*")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_RESERVED_ENV = re.compile(
+    # How long instances wait for each other is the user's to say.
+    r"MLRS_(?!INSTANCES_(TIMEOUT|MIN_WAIT|CHECK_INTERVAL)$).*|MLJOBS_.*|SNOWFLAKE_(HOST|ACCOUNT|DATABASE|SCHEMA|SERVICE_NAME|JOBS_COUNT|JOB_INDEX)"
+)
+_RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a node of an instance family gives to containers.
+
+    :param cpu: cores.
+    :param memory_gib: memory, in GiB.
+    :param gpu: GPUs.
+    """
+
+    cpu: int
+    memory_gib: int
+    gpu: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What Snowflake resolves for a pool before a job can be described.
+
+    :param image: the image of the ML runtime; a reference ``cre@…`` can only be run by a managed job.
+    :param resources: the node's resources: an ML job takes the whole node.
+    """
+
+    image: str
+    resources: Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """How and where to run a payload, or a service specification of the user's own.
+
+    :param name: fully qualified name of the job.
+    :param compute_pool: the pool that runs it.
+    :param stage: where payloads and results go; ``None`` for a specification of the user's own.
+    :param query_warehouse: warehouse of the session inside the job, if the payload runs queries.
+    :param external_access_integrations: what the job may reach outside Snowflake.
+    :param env_vars: environment of the payload; any text but NUL.
+    :param target_instances: number of instances.
+    :param min_instances: how many of them are enough to begin with; all by default.
+    :param parallel: whether each instance runs the entrypoint, instead of the first with the others for Ray.
+    :param runtime_environment: tag or image of the runtime; Snowflake's choice by default.
+    :param secrets: entries of the container's ``secrets``.
+    :param volumes: volumes beside the job's own, in the words of a service specification.
+    :param volume_mounts: where they are mounted.
+    :param endpoints: endpoints, in the words of a service specification.
+    :param spec_overrides: what is merged into the specification, by names of containers and volumes.
+    :param enable_metrics: whether the platform collects metrics.
+    :param log_level: which streams an event table keeps: one of ``LOG_LEVELS``; the account's default if ``None``.
+    :param artifact_repositories: from where pip installs without leaving Snowflake; managed jobs only.
+    :param managed: whether SYSTEM$EXECUTE_ML_JOB starts it instead of EXECUTE JOB SERVICE.
+    :param query_tag: QUERY_TAG of the sessions inside the job.
+    :param comment: who submitted the job, for people and for finding it again.
+    """
+
+    name: QualifiedName
+    compute_pool: Identifier
+    stage: StagePath | None = None
+    query_warehouse: Identifier | None = None
+    external_access_integrations: tuple[Identifier, ...] = ()
+    env_vars: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    target_instances: int = 1
+    min_instances: int | None = None
+    parallel: bool = False
+    runtime_environment: str | None = None
+    secrets: Sequence[Mapping[str, Any]] = ()
+    volumes: Sequence[Mapping[str, Any]] = ()
+    volume_mounts: Sequence[Mapping[str, Any]] = ()
+    endpoints: Sequence[Mapping[str, Any]] = ()
+    spec_overrides: Mapping[str, Any] | None = None
+    enable_metrics: bool = True
+    log_level: str | None = None
+    artifact_repositories: Sequence[str] = ()
+    managed: bool = False
+    query_tag: str = ""
+    comment: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what Snowflake would refuse later, or would run wrongly."""
+        if not all(part.is_bare for part in (self.name.database, self.name.schema, self.name.name)):
+            raise InvalidJobSpecError(
+                f"A job can't be called {self.name}: Snowflake takes no quoted names, neither for a job "
+                "nor for its database and schema. Choose a database and schema with upper-case names."
+            )
+        if not self.compute_pool.is_bare:
+            raise InvalidJobSpecError(f"compute_pool {self.compute_pool} can't be a pool: pools have no quoted names.")
+        if self.stage is not None and not _SPECIFIABLE.fullmatch(str(self.stage)):
+            raise InvalidJobSpecError(f"{self.stage} can't be written into a specification: no emoji in stage paths.")
+        validate_instances(self.target_instances, self.min_instances)
+        validate_env_vars(self.env_vars)
+        validate_text(self.comment, "comment")
+        validate_query_tag(self.query_tag)
+        self._validate_managed()
+
+    def _validate_managed(self) -> None:
+        is_system_pool = self.compute_pool.value.startswith(SYSTEM_POOL_PREFIX)
+        if is_system_pool and not self.managed:
+            raise InvalidJobSpecError(
+                f"compute_pool {self.compute_pool} is a pool of the system's, which runs managed ML jobs only: "
+                "leave managed out, or choose another pool; a specification of your own needs another pool, too."
+            )
+        if self.artifact_repositories and not self.managed:
+            raise InvalidJobSpecError("artifact_repositories need a managed job: leave managed out, or set it to True.")
+        if self.managed:
+            given = {"volumes": self.volumes, "endpoints": self.endpoints, "log_level": self.log_level}
+            if refused := [name for name, value in given.items() if value]:
+                raise InvalidJobSpecError(
+                    f"{' and '.join(refused)} can't be given to a managed job: Snowflake writes its specification. "
+                    "Set managed=False and choose a compute pool of your own."
+                )
+
+
+def is_managed(compute_pool: Identifier, *, managed: bool | None, artifact_repositories: Sequence[str]) -> bool:
+    """Choose the way to submit: the caller's choice, else what pool and features need."""
+    if managed is not None:
+        return managed
+    return compute_pool.value.startswith(SYSTEM_POOL_PREFIX) or bool(artifact_repositories)
+
+
+def validate_instances(target_instances: object, min_instances: object = None) -> None:
+    """Refuse instance counts that no job can have."""
+    _whole_number(target_instances, "target_instances")
+    if min_instances is None:
+        return
+    _whole_number(min_instances, "min_instances")
+    if isinstance(target_instances, int) and isinstance(min_instances, int) and min_instances > target_instances:
+        raise InvalidJobSpecError(
+            f"min_instances={min_instances} is more than target_instances={target_instances}; it says how many of "
+            "these are enough to begin with."
+        )
+
+
+def _whole_number(value: object, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidJobSpecError(f"{what} must be a whole number from 1 on, got {value!r}.")
+
+
+def validate_runtime_environment(value: object) -> None:
+    """Refuse what is neither a tag nor an image."""
+    if value is not None and (not isinstance(value, str) or not _RUNTIME.fullmatch(value)):
+        raise InvalidJobSpecError(
+            f"runtime_environment {value!r} is neither a tag, e.g. '2.9-py3.11', nor an image, "
+            "e.g. '/db/schema/repository/image:tag'."
+        )
+
+
+def validate_query_tag(value: str) -> None:
+    """Refuse what no session takes as its QUERY_TAG."""
+    validate_text(value, "query_tag")
+    if len(value) > _MAX_QUERY_TAG:
+        raise InvalidJobSpecError(
+            f"query_tag has {len(value)} characters; Snowflake takes {_MAX_QUERY_TAG}. Shorten it."
+        )
+
+
+def validate_log_level(value: object) -> None:
+    """Refuse what an event table doesn't know."""
+    if value is not None and value not in LOG_LEVELS:
+        raise InvalidJobSpecError(f"log_level must be one of {', '.join(LOG_LEVELS)}; got {value!r}.")
+
+
+def validate_artifact_repositories(value: object) -> None:
+    """Refuse what is no list of names."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise InvalidJobSpecError(
+            f"artifact_repositories must be a list of names, e.g. ['snowflake.snowpark.pypi_shared_repository']; "
+            f"got {value!r}."
+        )
+
+
+def validate_env_vars(env_vars: object) -> None:
+    """Refuse variables that no process can have, and those by which the job finds its payload and its result."""
+    if not isinstance(env_vars, Mapping):
+        # Without the value: whatever it is, it may hold secrets.
+        raise InvalidJobSpecError(f"env_vars must map names to text, got a value of type {type(env_vars).__name__}.")
+    for name, value in env_vars.items():
+        validate_env_name(name, "env_vars")
+        if not isinstance(value, str):
+            raise InvalidJobSpecError(f"env_vars[{name!r}] is of type {type(value).__name__}; write it as a string.")
+        validate_text(value, f"env_vars[{name!r}]")
+    validate_settings(env_vars, "env_vars")
+    size = sum(len(f"{name}={value}".encode()) for name, value in env_vars.items())
+    if size > _MAX_ENV_BYTES:
+        raise InvalidJobSpecError(
+            f"env_vars have {size} bytes together, more than the {_MAX_ENV_BYTES} that fit into a specification; "
+            "put them into a file of the source or on a stage."
+        )
+    # Together they are one variable of the container.
+    validate_text(to_ascii(encoded(env_vars)), "env_vars, with what isn't plain ASCII in it written as JSON,")
+
+
+def validate_env_name(name: object, what: str) -> None:
+    """Refuse a name that no variable can have, or that the job's own variables have."""
+    if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+        raise InvalidJobSpecError(f"{name!r} in {what} can't be the name of an environment variable.")
+    if _RESERVED_ENV.fullmatch(name):
+        raise InvalidJobSpecError(f"{name!r} in {what} is set by the platform or by this provider; take it out.")
+
+
+def encoded(env_vars: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a specification can't carry as they are."""
+    return {name: value for name, value in env_vars.items() if not is_plain(value)}

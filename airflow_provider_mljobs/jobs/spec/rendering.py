@@ -1,0 +1,244 @@
+"""A job spec in the two forms that Snowflake takes: a service specification, and the options of a managed job.
+
+Both start the same archive with the same environment, so that the launcher and the result are the same, too. The
+container is what ``snowflake.ml.jobs`` builds, so that Snowflake's own client and Snowsight understand it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
+from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE
+from airflow_provider_mljobs.jobs.spec.job import CONTAINER, RESULT_PATH, encoded
+from airflow_provider_mljobs.jobs.spec.specification import merge, validate
+from airflow_provider_mljobs.jobs.untrusted import read_json
+from airflow_provider_mljobs.jobs.values.escaping import to_ascii
+from airflow_provider_mljobs.launcher.ports import PORTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_mljobs.jobs.names import StagePath
+    from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
+    from airflow_provider_mljobs.jobs.values.arguments import Arguments
+
+STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY = "stage-volume", "result-volume", "dshm"
+# Whoever could point these elsewhere could have foreign files removed with the rights of this task.
+PROTECTED_VOLUMES = (STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY)
+STAGE_MOUNT, RESULT_MOUNT = "/mnt/job_stage", "/mnt/job_result"
+# The ML runtime image sets up its Python environment in here and then runs the arguments.
+IMAGE_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
+_COMMAND = ("python", f"{STAGE_MOUNT}/{ARCHIVE}")
+_SHARED_MEMORY_SHARE = 0.3
+_METRICS = ("system", "status", "network", "storage")
+# Instances reach each other on declared ports only. The endpoints' names are those of the ML runtime.
+_RAY_ENDPOINTS = {
+    "ray-client-server": "HEAD_CLIENT_SERVER_PORT",
+    "ray-gcs": "HEAD_GCS_PORT",
+    "ray-dashboard-grpc": "HEAD_DASHBOARD_GRPC_PORT",
+    "ray-object-manager": "OBJECT_MANAGER_PORT",
+    "ray-node-manager": "NODE_MANAGER_PORT",
+    "ray-runtime-agent": "RUNTIME_ENV_AGENT_PORT",
+    "ray-dashboard-agent-grpc": "DASHBOARD_AGENT_GRPC_PORT",
+}
+_RAY_RANGES = {
+    "ephemeral-port-range": "32768-60999",
+    "ray-worker-ports": f"{PORTS['MIN_WORKER_PORT']}-{PORTS['MAX_WORKER_PORT']}",
+}
+_RAY_ENVIRONMENT = {**{variable: str(port) for variable, port in PORTS.items()}, "ENABLE_HEALTH_CHECKS": "false"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecificationSource:
+    """Where EXECUTE JOB SERVICE reads a specification: in the statement, or in a file on a stage.
+
+    :param text: the specification itself.
+    :param file: the file that holds it.
+    :param using: what a template's variables become; ``None`` if it is no template.
+    """
+
+    text: str | None = None
+    file: StagePath | None = None
+    using: Mapping[str, str] | None = None
+
+
+def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runtime: Runtime) -> dict[str, Any]:
+    """Build the service specification: one container of the ML runtime that starts the payload's archive.
+
+    :param payload: the payload's directory on the stage.
+    :raises InvalidJobSpecError: if the overrides make it invalid, or the image is none.
+    """
+    if runtime.image.lower().startswith("cre@"):
+        raise InvalidJobSpecError(
+            f"Snowflake runs ML jobs of compute pool {spec.compute_pool} in {runtime.image!r}, which is no image: set "
+            "managed=True, or name an image with runtime_environment."
+        )
+    document: dict[str, Any] = {
+        "containers": [_container(spec, arguments, runtime)],
+        "volumes": [
+            _shared_memory(runtime.resources),
+            _stage_volume(STAGE_VOLUME, payload),
+            _stage_volume(RESULT_VOLUME, result_directory(spec, payload)),
+            *spec.volumes,
+        ],
+    }
+    if endpoints := [*_ray_endpoints(spec), *spec.endpoints]:
+        document["endpoints"] = endpoints
+    if spec.log_level is not None:
+        document["logExporters"] = {"eventTableConfig": {"logLevel": spec.log_level}}
+    if spec.enable_metrics:
+        document["platformMonitor"] = {"metricConfig": {"groups": list(_METRICS)}}
+    merged = merge(
+        {"spec": document}, spec.spec_overrides or {}, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,)
+    )
+    validate(merged, "The specification, with what the task has added,")
+    return merged
+
+
+def ml_job_options(
+    spec: JobSpec, payload: StagePath, arguments: Arguments, image: str | None, *, generate_suffix: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the two options of SYSTEM$EXECUTE_ML_JOB, of which Snowflake makes the same specification.
+
+    :param payload: the payload's directory on the stage.
+    :param image: the runtime's image, or the reference that stands for it; ``None`` for Snowflake's choice.
+    :param generate_suffix: whether Snowflake completes the job's name, so that the statement can be repeated.
+    """
+    overrides: Mapping[str, Any] = spec.spec_overrides or {}
+    if spec.secrets:
+        secrets = {"spec": {"containers": [{"name": CONTAINER, "secrets": list(spec.secrets)}]}}
+        overrides = merge(secrets, overrides, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,))
+    options = {
+        "STAGE_PATH": str(payload),
+        "ARGS": list(_COMMAND),
+        "ENV_VARS": _environment(spec, arguments),
+        "ENABLE_METRICS": spec.enable_metrics,
+        "SPEC_OVERRIDES": dict(overrides),
+        "RUNTIME": image,
+        "ENABLE_STAGE_MOUNT_V2": True,
+        "ARTIFACT_REPOSITORIES": list(spec.artifact_repositories) or None,
+    }
+    job = {
+        "EXTERNAL_ACCESS_INTEGRATIONS": [str(name) for name in spec.external_access_integrations],
+        "QUERY_WAREHOUSE": None if spec.query_warehouse is None else str(spec.query_warehouse),
+        "TARGET_INSTANCES": spec.target_instances,
+        "MIN_INSTANCES": spec.min_instances or spec.target_instances,
+        "COMMENT": spec.comment or None,
+        "GENERATE_SUFFIX": generate_suffix,
+        "ASYNC": True,
+    }
+    return options, job
+
+
+def validate_overrides(overrides: Mapping[str, Any] | None) -> None:
+    """Refuse overrides that no specification can take.
+
+    :raises InvalidJobSpecError: with the path in the overrides.
+    """
+    if overrides is None:
+        return
+    if not isinstance(overrides, dict):
+        raise InvalidJobSpecError(f"spec_overrides must be a dict in the shape of a specification, got {overrides!r}.")
+    containers = {"containers": [{"name": CONTAINER}], "volumes": [{"name": name} for name in PROTECTED_VOLUMES]}
+    merge({"spec": containers}, overrides, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,))
+
+
+def result_directory(spec: JobSpec, payload: StagePath) -> StagePath:
+    """Return the job's own directory, below its payload's: result, arguments and what the payload saves.
+
+    Snowflake puts the results of managed jobs there, so ours are there, too.
+    """
+    return payload / spec.name.name.value
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """Write a document as JSON, which is YAML too; the text holds no ``$``, so it fits into ``$$ … $$``."""
+    return to_ascii(document)
+
+
+def _container(spec: JobSpec, arguments: Arguments, runtime: Runtime) -> dict[str, Any]:
+    resources = runtime.resources
+    request: dict[str, Any] = {"cpu": f"{resources.cpu * 1000}m", "memory": f"{resources.memory_gib}Gi"}
+    if resources.gpu:
+        request["nvidia.com/gpu"] = resources.gpu
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": runtime.image,
+        "command": [IMAGE_ENTRYPOINT],
+        "args": list(_COMMAND),
+        "env": _environment(spec, arguments),
+        "resources": {"requests": request, "limits": request},
+        "volumeMounts": [
+            {"name": SHARED_MEMORY, "mountPath": "/dev/shm"},  # noqa: S108 (a path in the container)
+            {"name": STAGE_VOLUME, "mountPath": STAGE_MOUNT},
+            {"name": RESULT_VOLUME, "mountPath": RESULT_MOUNT},
+            *spec.volume_mounts,
+        ],
+    }
+    if spec.secrets:
+        container["secrets"] = list(spec.secrets)
+    return container
+
+
+def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
+    contract = {
+        "MLRS_STAGE_MOUNT_PATH": STAGE_MOUNT,
+        "MLRS_STAGE_RESULT_PATH": RESULT_MOUNT,
+        "MLRS_RESULT_PATH": RESULT_PATH,
+    }
+    if spec.target_instances > 1:
+        least = spec.min_instances or spec.target_instances
+        if taken := sorted(_RAY_ENVIRONMENT.keys() & spec.env_vars.keys()):
+            raise InvalidJobSpecError(
+                f"{', '.join(taken)} in env_vars is how the instances of a job reach each other; take it out."
+            )
+        contract |= _RAY_ENVIRONMENT | {"MLRS_MIN_INSTANCES": str(least)}
+    if spec.parallel:
+        # By the first two Snowflake's client knows that each instance has a result of its own.
+        contract |= {
+            "MLRS_LAUNCH_BACKEND": "passthrough",
+            "MLRS_SUBMITTED_TARGET_INSTANCES": str(spec.target_instances),
+            "MLJOBS_PARALLEL": "1",
+        }
+    if spec.query_tag:
+        contract["MLJOBS_QUERY_TAG"] = to_ascii(spec.query_tag)
+    if arguments.inline is not None:
+        contract["MLJOBS_ARGS"] = arguments.inline
+    hidden = encoded(spec.env_vars)
+    plain = {name: value for name, value in spec.env_vars.items() if name not in hidden}
+    if hidden:
+        contract["MLJOBS_ENV"] = to_ascii(hidden)
+    return {**plain, **contract}
+
+
+def _shared_memory(resources: Resources) -> dict[str, Any]:
+    size = math.ceil(resources.memory_gib * _SHARED_MEMORY_SHARE)
+    return {"name": SHARED_MEMORY, "source": "memory", "size": f"{size}Gi"}
+
+
+def _stage_volume(name: str, directory: StagePath) -> dict[str, Any]:
+    return {"name": name, "source": "stage", "stageConfig": {"name": str(directory)}}
+
+
+def _ray_endpoints(spec: JobSpec) -> list[dict[str, Any]]:
+    if spec.target_instances == 1:
+        return []
+    ports = [{"name": name, "port": PORTS[variable], "protocol": "TCP"} for name, variable in _RAY_ENDPOINTS.items()]
+    ranges = [{"name": name, "portRange": text, "protocol": "TCP"} for name, text in _RAY_RANGES.items()]
+    return [*ports, *ranges]
+
+
+def given_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a container's variables as its code sees them, also those that could not be sent as they are."""
+    found = dict(environment)
+    try:
+        hidden = read_json(found.pop("MLJOBS_ENV", "{}"), "MLJOBS_ENV")
+    except UnreadableError:
+        # Somebody else's variable of that name.
+        return dict(environment)
+    if not isinstance(hidden, dict):
+        return dict(environment)
+    return {**found, **{name: str(value) for name, value in hidden.items()}}

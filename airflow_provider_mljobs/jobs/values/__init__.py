@@ -1,0 +1,1 @@
+"""Values on their way into a job and back."""

@@ -1,0 +1,156 @@
+"""What a watcher tells of a job, in the log of the task that waits for it."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Secrets
+from airflow_provider_mljobs.jobs.logs.text import blocks, printable
+from airflow_provider_mljobs.links import RayDashboardLink, dashboard
+from airflow_provider_mljobs.task.masking import Mask, secrets, star
+from airflow_provider_mljobs.task.timeout_signals import held_back
+from airflow_provider_mljobs.task.xcoms import WATCHED, keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_provider_mljobs.gateway.client import MLJobClient
+    from airflow_provider_mljobs.gateway.watcher.follower import Report
+    from airflow_provider_mljobs.jobs.names import QualifiedName
+
+# What jobs say themselves, of all that is known of them.
+_SAID = ("logs", "progress", "metrics", "series", "artifacts", "assets")
+
+
+class TaskLog:
+    """Takes the reports on a job, in the threads of a watcher: what they write there blocks no event loop.
+
+    :param log: the task's log.
+    :param job: the job.
+    :param end: takes the event that ends the wait.
+    :param keep: takes what is known of the job, with all that the next triggerer has to know, should this one die.
+    """
+
+    def __init__(
+        self,
+        log: Any,
+        job: QualifiedName,
+        end: Callable[[dict[str, Any]], None],
+        keep: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        self._log = log
+        self._job = job
+        self._end = end
+        self._keep = keep
+        # What is secret in texts about the job; in the triggerer no other task's concern.
+        self.mask = Mask()
+        # Whether the last state was kept.
+        self.is_kept = False
+        self._is_told = False
+        # Airflow tells the tasks of a triggerer apart by the context that a record is written in.
+        self._context = contextvars.copy_context()
+
+    def __call__(self, report: Report) -> None:
+        """Take a report."""
+        self._context.copy().run(self._take, report)
+
+    def _take(self, report: Report) -> None:
+        match report:
+            case Note(text, is_warning=True):
+                self._log.warning("%s", printable(self.mask(text)))
+            case Note(text):
+                self._log.info("%s", printable(self.mask(text)))
+            case Secrets(environment):
+                self.mask.learn(environment)
+            case Output(lines, state):
+                write_output(self._log, self._job, lines, self.mask)
+                self._try_to_keep(state)
+            case Ended(event):
+                self._end({**event, "printed": redacted(event["printed"], self.mask)})
+
+    def _try_to_keep(self, state: Mapping[str, Any]) -> None:
+        """Keep what is known; whatever Airflow says to that, the lines that came with it stand in the log already."""
+        if self._keep is None:
+            return
+        try:
+            self._keep(redacted(state, self.mask))
+        except Exception as error:  # noqa: BLE001 (whatever Airflow has to say: the lines are written)
+            self.is_kept = False
+            if not self._is_told:
+                self._log.warning("What job %s reports can't be kept in XCom now: %s", self._job, error)
+            self._is_told = True
+        else:
+            self.is_kept, self._is_told = True, False
+
+
+class Watched:
+    """Keeps what is known of a running job in XCom, for people and for the next triggerer.
+
+    :param ti: the task instance that waits for the job.
+    :param job: the job.
+    """
+
+    def __init__(self, ti: Any, job: QualifiedName) -> None:
+        self._ti = ti
+        self._job = job
+        self._dashboard = ""
+
+    def __call__(self, state: Mapping[str, Any]) -> None:
+        """Keep what is known now."""
+        keep(self._ti, WATCHED, {**state, "job_id": str(self._job)})
+        address = dashboard(state)
+        if address != self._dashboard:
+            keep(self._ti, RayDashboardLink().xcom_key, address)
+            self._dashboard = address
+
+
+def redacted(known: Mapping[str, Any], mask: Callable[[str], str] = star) -> dict[str, Any]:
+    """Return what is known of a job with secrets masked in what the job itself has said."""
+    return {key: _redacted(value, mask) if key in _SAID else value for key, value in known.items()}
+
+
+def _redacted(value: Any, mask: Callable[[str], str]) -> Any:
+    """Mask secrets in texts. Airflow would also mask what is called like a secret, but tokens may well be a metric."""
+    match value:
+        case str():
+            return mask(value)
+        case dict():
+            return {mask(key): _redacted(item, mask) for key, item in value.items()}
+        case list():
+            return [_redacted(item, mask) for item in value]
+    return value
+
+
+def mask_environment(environment: Mapping[str, str]) -> None:
+    """Have Airflow mask what is secret in a job's environment, in all that this process logs.
+
+    Only in the process of a task, which ends with it: see :class:`~airflow_provider_mljobs.task.masking.Mask`.
+    """
+    by_name, others = secrets(environment)
+    with held_back():
+        mask_secret(by_name)
+        mask_secret(others)
+
+
+def mask_job(client: MLJobClient, job: QualifiedName) -> None:
+    """Have masked what is secret in a job's environment, as its specification has it; a job that is gone has none."""
+    mask_environment(client.environment(job))
+
+
+def mask_of(client: MLJobClient, job: QualifiedName) -> Mask:
+    """Return what masks the secrets of a job's environment in texts about this job."""
+    mask = Mask()
+    mask.learn(client.environment(job))
+    return mask
+
+
+def write_output(log: Any, job: QualifiedName, lines: Sequence[str], mask: Callable[[str], str] = star) -> None:
+    """Write what a job has printed: a record for each 64 KB, since a record for each line would cost far more.
+
+    Masked before: a secret on the border of two records is none in either of them.
+    """
+    for block in blocks(mask("\n".join(lines)).split("\n") if lines else ()):
+        log.info("Log of job %s:\n%s", job.name, block)

@@ -1,0 +1,1 @@
+"""What is reported to others: assets, lineage and metrics."""

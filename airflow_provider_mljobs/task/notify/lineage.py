@@ -1,0 +1,160 @@
+"""What OpenLineage is told of a task's job. Nothing of it is done where Airflow's OpenLineage provider isn't there."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_mljobs.task.xcoms import JobEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.event_v2 import OutputDataset
+
+    from airflow_provider_mljobs.operators import MLJobOperator
+
+logger = logging.getLogger(__name__)
+# The environment variable by which OpenLineage's integrations find their parent run.
+_PARENT = "OPENLINEAGE_PARENT_ID"
+_FACET = "snowflake_mljob"
+
+
+def environment(ti: Any) -> dict[str, str]:
+    """Return what tells a job that its task is the parent of what it emits itself.
+
+    :param ti: the task instance.
+    """
+    if find_spec("airflow.providers.openlineage") is None:
+        return {}
+    try:
+        from airflow.providers.openlineage.conf import is_disabled
+
+        if is_disabled():
+            return {}
+        from airflow.providers.openlineage.plugins.macros import lineage_parent_id
+
+        return {_PARENT: lineage_parent_id(ti)}
+    except Exception:  # whatever it is: no job needs this
+        logger.warning("The job doesn't learn which run is its parent.", exc_info=True)
+        return {}
+
+
+def lineage_of(task: MLJobOperator, ti: Any) -> OperatorLineage[Any, Any]:
+    """Return what is known of a task's job, for Airflow's OpenLineage provider, which asks when the task has ended.
+
+    The run has a facet ``snowflake_mljob``, and the query that has started the job as ``externalQuery``. Outputs are
+    what the job has left on its stage, what it has reported, and the task's outlets; inputs are the task's inlets.
+
+    :param ti: the task instance.
+    """
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.providers.openlineage.extractors.manager import ExtractorManager
+
+    found: OperatorLineage[Any, Any] = OperatorLineage()
+    end = task.end or JobEnd(facts=task.facts, account=task.hook.account_name)
+    if end.facts:
+        found.run_facets = _run_facets(end)
+        found.outputs = _on_stage(end)
+    with _unless_bad("the task's inlets and outlets"):
+        # The provider leaves them away where an operator has outputs of its own.
+        ExtractorManager().extract_inlets_and_outlets(found, task, ti)
+    known = {(each.namespace, each.name) for each in found.outputs}
+    for asset in end.watched.get("assets", ()):
+        with _unless_bad(asset["uri"]):
+            reported = _dataset(asset["uri"])
+            if (reported.namespace, reported.name) not in known:
+                found.outputs.append(reported)
+    return found
+
+
+@contextmanager
+def _unless_bad(what: str) -> Iterator[None]:
+    """Leave out of a task's lineage what can't be a dataset, and nothing else."""
+    try:
+        yield
+    except Exception:  # converters and URIs are other people's
+        logger.warning("OpenLineage gets nothing about %s.", what, exc_info=True)
+
+
+def _run_facets(end: JobEnd) -> dict[str, Any]:
+    from openlineage.client.facet_v2 import external_query_run
+
+    facts, query_id = end.facts, end.facts.get("query_id")
+    facet = _facet_class()(
+        jobId=facts["job_id"],
+        computePool=facts.get("compute_pool"),
+        targetInstances=facts.get("target_instances"),
+        status=end.watched.get("status"),
+        failure=str(failure) if (failure := getattr(end.error, "failure", None)) else None,
+        payload=facts.get("payload"),
+        gitCommit=end.xcoms.get("git_commit"),
+        stagePath=facts.get("stage_path"),
+        queryIds=[query_id] if query_id else [],
+    )
+    if not query_id:
+        return {_FACET: facet}
+    query = external_query_run.ExternalQueryRunFacet(externalQueryId=query_id, source=_namespace(end))
+    return {_FACET: facet, "externalQuery": query}
+
+
+@cache
+def _facet_class() -> Any:
+    from attrs import define
+    from openlineage.client.facet_v2 import RunFacet
+
+    @define
+    class SnowflakeMLJobRunFacet(RunFacet):
+        """A run of an ML job."""
+
+        jobId: str  # noqa: N815 (as OpenLineage's own)
+        computePool: str | None  # noqa: N815
+        targetInstances: int | None  # noqa: N815
+        status: str | None
+        failure: str | None
+        payload: str | None
+        gitCommit: str | None  # noqa: N815
+        stagePath: str | None  # noqa: N815
+        queryIds: list[str]  # noqa: N815
+
+    return SnowflakeMLJobRunFacet
+
+
+def _namespace(end: JobEnd) -> str:
+    """Return the namespace of what is in an account, as Airflow's Snowflake provider has it."""
+    from airflow.providers.snowflake.utils.openlineage import fix_account_name
+
+    return f"snowflake://{fix_account_name(end.account)}"
+
+
+def _on_stage(end: JobEnd) -> list[OutputDataset]:
+    """Return what a job has left on its stage: its value, if that stayed there, and what it has saved.
+
+    That is what it has reported; of a job that doesn't report, its whole directory.
+    """
+    from openlineage.client.event_v2 import OutputDataset
+
+    saved = end.artifacts or ([end.facts["stage_path"]] if end.xcoms.get("artifacts") else [])
+    places = [*end.values, *saved]
+    return [OutputDataset(namespace=_namespace(end), name=place.removeprefix("@")) for place in places]
+
+
+def _dataset(uri: str) -> OutputDataset:
+    """Return the dataset that a URI names."""
+    from airflow.providers.openlineage.utils.utils import translate_airflow_asset
+    from airflow.sdk import Asset
+    from openlineage.client.event_v2 import OutputDataset
+
+    asset = Asset(uri=uri)
+    known = translate_airflow_asset(asset, None)
+    if known is not None:
+        return OutputDataset(namespace=known.namespace, name=known.name)
+    parts = urlsplit(asset.uri)
+    if not parts.scheme:
+        return OutputDataset(namespace="airflow", name=uri)
+    return OutputDataset(namespace=f"{parts.scheme}://{parts.netloc}", name=parts.path.strip("/") or "/")

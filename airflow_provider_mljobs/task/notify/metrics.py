@@ -1,0 +1,69 @@
+"""Numbers of jobs for Airflow's own metrics: how many ended how, how long they waited and ran."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.observability import stats
+
+from airflow_provider_mljobs.jobs.outcome.status import Phase
+from airflow_provider_mljobs.jobs.outcome.watch import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_mljobs.task.xcoms import JobEnd
+
+logger = logging.getLogger(__name__)
+
+
+def count(end: JobEnd, ti: Any) -> None:
+    """Count a job that has ended. That never fails its task.
+
+    ``mljobs.jobs`` is a counter, ``mljobs.queue_duration`` and ``mljobs.run_duration`` are timings of jobs that have
+    run; Airflow sends timings in milliseconds.
+    Where the backend has tags, they have ``state`` (the job's last status), ``pool``, ``dag_id`` and ``task_id``.
+
+    :param ti: the task instance.
+    """
+    try:
+        _count(end, ti)
+    except Exception:
+        logger.warning("Job %s is missing in Airflow's metrics.", end.facts.get("job_id"), exc_info=True)
+
+
+def _count(end: JobEnd, ti: Any) -> None:
+    tags = {
+        "state": end.watched.get("status"),
+        "pool": end.facts.get("compute_pool"),
+        "dag_id": ti.dag_id,
+        "task_id": ti.task_id,
+    }
+    stats.incr("mljobs.jobs", tags=tags)
+    queued, ran = durations(end)
+    if queued is not None:
+        stats.timing("mljobs.queue_duration", queued, tags=tags)
+    if ran is not None:
+        stats.timing("mljobs.run_duration", ran, tags=tags)
+
+
+def durations(end: JobEnd) -> tuple[timedelta | None, timedelta | None]:
+    """Return for how long a job has waited for its start, and for how long it ran, as far as that was seen."""
+    steps = [Step.from_xcom(step) for step in end.watched.get("timeline", ())]
+    started = _first(steps, Phase.RUNNING)
+    if started is None:
+        return None, None
+    submitted = end.facts.get("submitted_at")
+    began = steps[0].at if submitted is None else datetime.fromisoformat(submitted).timestamp()
+    ended = _first(steps, Phase.FINISHING)
+    return (
+        # Two clocks.
+        timedelta(seconds=max(0.0, started - began)),
+        None if ended is None else timedelta(seconds=max(0.0, ended - started)),
+    )
+
+
+def _first(steps: Sequence[Step], phase: Phase) -> float | None:
+    return next((step.at for step in steps if step.phase is phase), None)

@@ -1,0 +1,69 @@
+"""Which task a statement in Snowflake is of, by its QUERY_TAG, and which one a job is of, by its environment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_provider_mljobs.exceptions import UnreadableError
+from airflow_provider_mljobs.jobs.untrusted import read_json
+
+# Snowflake's limit.
+_MOST_CHARACTERS = 2000
+_ENOUGH = (200, 100, 50, 20)
+_PROVIDER = "airflow-provider-mljobs"
+
+
+def query_tag(ti: Any) -> str:
+    """Return the QUERY_TAG of all that a try of a task does in Snowflake, inside of its job and outside.
+
+    :param ti: the task instance, as a task or a trigger has it.
+    """
+    # Unescaped, names of any script fit: Airflow's have at most 250 characters.
+    return json.dumps({**_names(ti), "try_number": ti.try_number}, ensure_ascii=False)
+
+
+def role_tag(role: str) -> str:
+    """Return the QUERY_TAG of what is done for no task, or for many.
+
+    :param role: what it is done by, e.g. ``watcher``.
+    """
+    return json.dumps({"provider": _PROVIDER, "role": role})
+
+
+def shortened(tag: str) -> str:
+    """Return a QUERY_TAG that Snowflake takes; of JSON the texts are cut, so that it stays JSON."""
+    if len(tag) <= _MOST_CHARACTERS:
+        return tag
+    try:
+        document = read_json(tag, "The QUERY_TAG")
+    except UnreadableError:
+        document = None
+    if isinstance(document, dict):
+        for most in _ENOUGH:
+            texts = {key: _cut(value, most) if isinstance(value, str) else value for key, value in document.items()}
+            text = json.dumps(texts, ensure_ascii=False)
+            if len(text) <= _MOST_CHARACTERS:
+                return text
+    return _cut(tag, _MOST_CHARACTERS)
+
+
+def environment(ti: Any) -> dict[str, str]:
+    """Return the variables by which a job knows its task, called as Airflow calls them in its own operators.
+
+    :param ti: the task instance.
+    """
+    # Imported here: a DAG file needs none of it.
+    from airflow_provider_mljobs.jobs.comment import VARIABLES
+
+    values = {**_names(ti), "try_number": ti.try_number}
+    return {variable: str(values[name]) for name, variable in VARIABLES.items()}
+
+
+def _names(ti: Any) -> dict[str, str | int]:
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index}
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

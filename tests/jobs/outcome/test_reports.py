@@ -1,0 +1,555 @@
+"""What jobs report: how it gets into their logs from any process, and how little is believed of what stands there."""
+
+import io
+import json
+import math
+import os
+import socket
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.outcome.reports import (
+    MARK,
+    Metrics,
+    Progress,
+    Reported,
+    take_reports,
+    without_reports,
+)
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.payload.functions import pack
+from airflow_provider_mljobs.jobs.payload.sources import Place
+from mljobs import report
+
+NOW = 1_800_000_000.0
+ROOT = Path(__file__).parents[3]
+
+
+def read(*lines, known=None, now=NOW):
+    """Read lines of a log; returns what people see of them, and what is known then."""
+    return take_reports(lines, known or Reported(), now)
+
+
+def line(**document):
+    """Write a report as an image of somebody's own may."""
+    return MARK + json.dumps(document)
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Be a process of a job; returns what reads its log so far: the lines that people see, and what is reported."""
+    log, results = tmp_path / "log", tmp_path / "results"
+    log.touch()
+    results.mkdir()
+    monkeypatch.setenv("MLJOBS_STDOUT", str(log))
+    monkeypatch.setenv("MLRS_STAGE_RESULT_PATH", str(results))
+    monkeypatch.chdir(tmp_path)
+    return lambda: read(*log.read_text().splitlines())
+
+
+# In the job.
+
+
+def test_all_of_it(job):
+    """What a job reports is what is read, each with its time."""
+    Path("model.json").write_text("{}")
+
+    report.progress(0.4, "epoch 4/10")
+    report.metrics(step=4, auc=0.91, rows=1000)
+    report.artifact("model.json")
+    report.asset("s3://models/churn", {"auc": 0.91, "features": ["age"]})
+
+    shown, reported = job()
+    assert ["progress 40 %: epoch 4/10"] == shown
+    assert (0.4, "epoch 4/10") == (reported.progress.fraction, reported.progress.message)
+    assert {"auc": 0.91, "rows": 1000} == reported.metrics
+    ((at, step, value),) = reported.series["auc"]
+    assert (4, 0.91) == (step, value)
+    assert reported.progress.at <= at
+    assert ("model.json",) == reported.artifacts
+    assert ({"uri": "s3://models/churn", "extra": {"auc": 0.91, "features": ["age"]}},) == reported.assets
+
+
+PROCESSES = """
+import contextlib, io, multiprocessing, os, subprocess, sys, threading
+from mljobs import report
+
+CHILD = "from mljobs import report; report.metrics({}=1); print('captured')"
+
+def work(name):
+    report.metrics(**{name: 1})
+
+if __name__ == "__main__":
+    print("unfinished", end="")
+    report.metrics(main=1)
+    print("finished")
+    assert subprocess.check_output([sys.executable, "-c", CHILD.format("captured")], text=True) == "captured\\n"
+    subprocess.run([sys.executable, "-c", CHILD.format("silenced")], stdout=subprocess.DEVNULL, check=True)
+    for method in ("fork", "spawn"):
+        process = multiprocessing.get_context(method).Process(target=work, args=(method,))
+        process.start()
+        process.join()
+    thread = threading.Thread(target=work, args=("thread",))
+    thread.start()
+    thread.join()
+    with contextlib.redirect_stdout(io.StringIO()):
+        report.metrics(redirected=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    report.metrics(replaced=1)
+    sys.stdout.close()
+    report.metrics(closed=1)
+"""
+NAMES = ["main", "captured", "silenced", "fork", "spawn", "thread", "redirected", "replaced", "closed"]
+
+
+def test_from_any_process(run, script):
+    """Whatever its stdout is, and however it came to be."""
+    ended = run(Payload.of_source(script(PROCESSES), None))
+
+    shown, reported = read(*ended.output.splitlines())
+    assert 0 == ended.code, ended.errors
+    assert dict.fromkeys(NAMES, 1) == reported.metrics
+    assert ["unfinished", "finished"] == [text for text in shown if "ML job" not in text and text.strip("-")]
+
+
+def test_from_a_command(run, script):
+    """Programs that a command starts import it, too."""
+    source = script("from mljobs import report; report.progress(1)").parent
+
+    ended = run(Payload.of_source(source, ["python", "-m", "job"]))
+
+    assert 1 == read(*ended.output.splitlines())[1].progress.fraction
+
+
+def test_many_at_once(run, script):
+    """Each report is one piece, also while others print."""
+    text = """
+import multiprocessing
+from mljobs import report
+
+def work(rank):
+    for step in range(300):
+        print("x" * 80)
+        report.metrics(step=step, **{f"loss/{rank}": step, f"a long name of a metric {rank}" + "." * 60: step})
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(work, range(4))
+"""
+    ended = run(Payload.of_source(script(text), None))
+
+    lines = ended.output.splitlines()
+    assert 1200 == len([text for text in lines if text.startswith(MARK) and text.endswith("}")])
+    assert {299} == set(read(*lines)[1].metrics.values())
+    assert ["x" * 80] * 1200 == [text for text in read(*lines)[0] if text.startswith("x")]
+
+
+REPORTS_TWICE = """
+import subprocess, sys
+from mljobs import report
+print("before")
+report.metrics(a=1)
+print("between")
+subprocess.run([sys.executable, "-c", "from mljobs import report; report.metrics(b=1)"], stdout=subprocess.PIPE)
+print("behind")
+"""
+
+
+def test_a_file_as_stdout(tmp_path, run, script):
+    """Nobody writes over what others have written."""
+    with (tmp_path / "log").open("w") as log:
+        run(Payload.of_source(script(REPORTS_TWICE), None), stdout=log)
+
+    shown, reported = read(*(tmp_path / "log").read_text().splitlines())
+    assert {"a": 1, "b": 1} == reported.metrics
+    assert ["before", "between", "behind"] == [text for text in shown if text.startswith("be")]
+
+
+def test_a_socket_as_stdout(run, script):
+    """It can't be opened again: the report goes to the process's own stdout."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        run(Payload.of_source(script(REPORTS_TWICE), None), stdout=theirs)
+        theirs.shutdown(socket.SHUT_WR)
+        text = ours.makefile().read()
+
+    assert {"a": 1} == read(*text.splitlines())[1].metrics
+
+
+def test_nobody_reads_any_more(job, monkeypatch, tmp_path):
+    """A pipe without a reader, or one that isn't there: the report is lost, and the job goes on."""
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path / "nowhere"):
+        monkeypatch.setenv("MLJOBS_STDOUT", str(place))
+        report.progress(0.5)
+
+    assert ([], Reported()) == job()
+
+
+def test_very_many_metrics(job):
+    """They take several lines, each of them shorter than what a pipe takes at once."""
+    values = {f"{'ä' * 90} {number}": float(number) for number in range(99)}
+
+    report.metrics(step=1, **values)
+
+    assert values == job()[1].metrics
+    assert 4096 > max(len(text) for text in (Path.cwd() / "log").read_bytes().splitlines())
+
+
+def test_numbers_of_libraries(job):
+    """Scalars of numpy and torch count; what is no number is reported as no value."""
+    report.metrics(
+        single=np.float32(0.5),
+        whole=np.int64(7),
+        array=np.array([[2.5]]),
+        nan=float("nan"),
+        infinite=-np.inf,
+        large=10**300,
+    )
+
+    reported = job()[1]
+    assert {"single": 0.5, "whole": 7, "array": 2.5, "nan": None, "infinite": None, "large": None} == reported.metrics
+    assert [None] == [value for _, _, value in reported.series["nan"]]
+    json.dumps(reported.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: report.progress(40), ValueError, "The fraction is from 0 to 1, e.g. 0.4 for 40 %; got 40."),
+        (lambda: report.progress(-0.1), ValueError, "The fraction is from 0 to 1, e.g. 0.4 for 40 %; got -0.1."),
+        (lambda: report.progress(math.nan), ValueError, "The fraction is from 0 to 1, e.g. 0.4 for 40 %; got nan."),
+        (lambda: report.progress("0.4"), TypeError, "The fraction is a number, got '0.4'."),
+        (lambda: report.progress(0.4, 4), TypeError, "The message is a text, got 4."),
+        (lambda: report.metrics(), ValueError, "There is no metric; name one"),  # noqa: PLW0108 (as the others)
+        (lambda: report.metrics(auc="0.9"), TypeError, "Metric 'auc' is a number, got '0.9'."),
+        (lambda: report.metrics(auc=None), TypeError, "Metric 'auc' is a number, got None."),
+        (lambda: report.metrics(done=True), TypeError, "Metric 'done' is a number, got True."),
+        (lambda: report.metrics(n=10**400), TypeError, "Metric 'n' is a number"),
+        (lambda: report.metrics(loss=np.array([1, 2])), TypeError, "Metric 'loss' is a number"),
+        (lambda: report.metrics({"auc": 0.9}, a=1), TypeError, "The step is a number, got {'auc': 0.9}."),
+        (lambda: report.metrics(**{"x" * 101: 1}), ValueError, "A metric has a name of 1 to 100 characters"),
+        (
+            lambda: report.metrics(__classname__=1),
+            ValueError,
+            "A metric has a name of 1 to 100 characters that doesn't",
+        ),
+        (lambda: report.artifact("nowhere"), ValueError, "There is no file or directory 'nowhere'"),
+        (lambda: report.artifact(None), TypeError, "NoneType"),
+        (lambda: report.artifact("."), ValueError, "the job's own directory"),
+        (lambda: report.asset(4), TypeError, "The URI is a text"),
+        (lambda: report.asset(""), ValueError, "The URI has 1 to 1000 characters"),
+        (lambda: report.asset("s3://a\nb"), ValueError, "that can be printed"),
+        (lambda: report.asset("s3://a", {"model": object()}), TypeError, "What is said about an asset is JSON"),
+        (lambda: report.asset("s3://a", {"text": "x" * 5000}), ValueError, "The asset takes 5"),
+        (lambda: report.asset("s3://a", {"a": [[[[[[[[1]]]]]]]]}), ValueError, "nested deeper than 8 levels"),
+        (lambda: report.asset("s3://a", {"__var": 1}), ValueError, "doesn't begin with '__'"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(job, call, error, message):
+    """They are refused at once, in words, and nothing is reported."""
+    with pytest.raises(error) as raised:
+        call()
+
+    assert message in str(raised.value)
+    assert ([], Reported()) == job()
+
+
+def test_what_is_nearly_right(job):
+    """Ten tenths are a whole, and a long message is cut."""
+    report.progress(sum([0.1] * 10) + 1e-12, "x" * 500)
+
+    assert (1.0, "x" * 199 + "…") == (job()[1].progress.fraction, job()[1].progress.message)
+
+
+def test_artifacts_are_kept(job):
+    """Files and directories come beside the job's result, under their own names; what lies there stays."""
+    results = Path.cwd() / "results"
+    for name in ("out/model.json", "charts/roc/a.txt", "results/deep/there.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+
+    report.artifact("out/model.json")
+    report.artifact(Path("charts"))
+    report.artifact(results / "deep" / "there.txt")
+    Path("out/model.json").write_text("newer")
+    report.artifact("out/model.json")
+
+    assert ("model.json", "charts", "deep/there.txt") == job()[1].artifacts
+    assert "newer" == (results / "model.json").read_text()
+    assert "charts/roc/a.txt" == (results / "charts/roc/a.txt").read_text()
+    assert ["charts", "deep", "model.json"] == sorted(path.name for path in results.iterdir())
+
+
+@pytest.mark.parametrize("name", ["input", "results/output/mljob_result", "results/input/x"])
+def test_the_launchers_own_files_are_no_artifacts(job, name):
+    """The clean-up would remove them."""
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text("")
+
+    with pytest.raises(ValueError, match="is not the payload's"):
+        report.artifact(name)
+
+
+def test_an_artifact_that_cannot_be_kept(job, capsys):
+    """The job goes on: what else it has computed is worth more."""
+    Path("model").mkdir()
+    Path("results/model").write_text("a file is in the way")
+
+    report.artifact("model")
+
+    assert "Artifact 'model' can't be kept: " in capsys.readouterr().err
+    assert () == job()[1].artifacts
+
+
+def test_outside_a_job(tmp_path, monkeypatch, capsys):
+    """It prints, and copies nothing."""
+    monkeypatch.delenv("MLJOBS_STDOUT", raising=False)
+    (tmp_path / "model.json").write_text("{}")
+
+    report.progress(0.4, "epoch 4/10")
+    report.progress(0.29)
+    report.metrics(step=4, auc=0.91)
+    report.artifact(tmp_path / "model.json")
+    report.asset("s3://models/churn", {"auc": 0.91})
+
+    assert [
+        "progress 40 %: epoch 4/10",
+        "progress 29 %",
+        "metrics step=4 auc=0.91",
+        f"artifact {tmp_path / 'model.json'}",
+        's3://models/churn {"auc": 0.91}',
+    ] == [text.removeprefix("asset ") for text in capsys.readouterr().out.splitlines()]
+
+
+def test_a_stdout_that_is_closed(monkeypatch):
+    """Nothing is printed, and nothing raised."""
+    monkeypatch.delenv("MLJOBS_STDOUT", raising=False)
+    stdout = io.StringIO()
+    stdout.close()
+    monkeypatch.setattr(sys, "stdout", stdout)
+
+    report.progress(0.4)
+
+
+# Its way into the job.
+
+
+def top(epochs):
+    """Report by a name of this module."""
+    for epoch in range(epochs):
+        report.progress((epoch + 1) / epochs)
+
+
+def inside(epochs):
+    """Report by a name of the function's own."""
+    from mljobs import report as told
+
+    told.progress(epochs / epochs)
+
+
+@pytest.mark.parametrize("function", [top, inside])
+def test_functions_travel_as_source(call, function):
+    """The name may be imported at the top of the DAG file, or in the function."""
+    ended = call(function, 4)
+
+    assert "mljobs" in pack(function, "source").source
+    assert 1 == read(*ended.output.splitlines())[1].progress.fraction
+
+
+def test_a_package_of_that_name_in_the_source_wins(run, write):
+    """It is what the script was written with."""
+    source = write("own", {"mljobs/__init__.py": "", "mljobs/mine.py": "X = 1", "job.py": "from mljobs import mine"})
+
+    assert 0 == run(Payload.of_source(source, "job.py")).code
+
+
+def test_an_import_of_that_name_is_refused(write):
+    """It would hide ours."""
+    with pytest.raises(InvalidJobSpecError, match="it would hide the job's own 'mljobs'"):
+        Payload.of_function(top, imports=[(write("utils", {"a.py": ""}), "mljobs")], place=Place())
+
+
+# In Airflow.
+
+
+def test_somebody_elses_lines_stay():
+    """Only reports are taken out, with the line feed before them; text beside them in a line is theirs."""
+    shown, reported = read(
+        "first",
+        "",
+        "",
+        line(metrics={"a": 1}, at=NOW),
+        f"12% done {line(metrics={'b': 2})} and more",
+        "last",
+    )
+
+    assert ["first", "", "12% done ", "and more", "last"] == shown
+    assert {"a": 1, "b": 2} == reported.metrics
+
+
+def test_behind_the_prefix_of_ray():
+    """Where a report could not be written to the container's stdout, Ray has put its words before it."""
+    text = "\x1b[36m(train pid=12, ip=10.0.0.2)\x1b[0m " + line(metrics={"a": 1})
+
+    assert ([], {"a": 1}) == (read(text)[0], read(text)[1].metrics)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MARK,
+        f"{MARK}{{",
+        f"{MARK}4",
+        f"{MARK}null",
+        line(),
+        line(progress="0.4"),
+        line(progress=None),
+        line(progress=0.4, message=7),
+        line(progress=0.4, at="now"),
+        line(progress=0.4, at=1e300),
+        line(metrics=[1]),
+        line(metrics={"a": "1"}),
+        line(metrics={"a": True}),
+        line(metrics={"": 1}),
+        line(metrics={"__classname__": 1}),
+        line(metrics={"a": 1}, step="x"),
+        line(artifact="../../etc/passwd"),
+        line(artifact="/etc/passwd"),
+        line(artifact="a\nb"),
+        line(artifact=["a"]),
+        line(asset="", extra={}),
+        line(asset="s3://a", extra=[1]),
+        line(asset="s3://a", extra={"__type": 1}),
+        line(asset="s3://a", extra={"a": [[[[[[[[[1]]]]]]]]]}),
+        line(asset="s3://" + "a" * 2000),
+        line(asset="s3://a", extra={"a": "x" * 5000}),
+        MARK + '{"metrics":{"a":' + "[" * 4000,
+        MARK + '{"metrics":{"a":' + "9" * 4000 + "}}",
+    ],
+)
+def test_what_only_looks_like_a_report_is_shown(text):
+    """Somebody has printed it, and may want to know what is wrong with it."""
+    assert ([text], Reported()) == read(text)
+
+
+def test_what_can_be_mended_is():
+    """Of the rest the useful part is kept, in a form that Airflow's database takes."""
+    text = MARK + '{"progress":7,"message":"\\u0000\\ud800\\u001b[31mred","progress":2}'
+    shown, reported = read(text, MARK + '{"metrics":{"a":NaN,"b":1e999,"c":-Infinity}}')
+
+    assert ["progress 100 %: red"] == [text.replace("\ufffd", "") for text in shown]
+    assert {"a": None, "b": None, "c": None} == reported.metrics
+
+
+TEXTS = st.text(max_size=9)
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+KINDS = st.sampled_from(["progress", "metrics", "artifact", "asset", "at", "step", "message", "extra"])
+REPORTS = st.dictionaries(KINDS, DOCUMENTS, max_size=4).map(lambda document: MARK + json.dumps(document))
+
+
+@given(st.lists(REPORTS | TEXTS.map(lambda text: MARK + text), max_size=4))
+def test_hostile_lines(lines):
+    """Whatever they say: nothing is raised, and what is kept is JSON that is read again."""
+    _, reported = read(*lines)
+
+    written = json.dumps(reported.to_json(), allow_nan=False)
+    assert reported == Reported.from_json(json.loads(written))
+    without_reports("\n".join(lines))
+
+
+@given(DOCUMENTS)
+def test_hostile_state(value):
+    """So does what comes back from XCom, which others can write."""
+    names = ("progress", "metrics", "series", "artifacts", "assets")
+
+    Reported.from_json(dict.fromkeys(names, value))
+
+
+def test_a_flood_is_kept_small():
+    """However much a job reports, what is kept of it fits into an XCom."""
+    lines = [line(metrics={f"name {number} {'x' * 80}": number}, at=NOW + number) for number in range(10_000)]
+    lines += [line(artifact=f"{number}/{'x' * 900}") for number in range(1000)]
+    lines += [line(asset=f"s3://{number}", extra={"text": "x" * 3000}) for number in range(1000)]
+
+    _, reported = read(*lines)
+
+    assert (100, 100, 20) == (len(reported.metrics), len(reported.artifacts), len(reported.assets))
+    assert 250_000 > len(json.dumps(reported.to_json()))
+
+
+def test_a_log_may_be_read_again():
+    """The same reports twice are the same as once, also if others came in between."""
+    lines = [line(metrics={"loss": 1 / number}, step=number, at=NOW + number) for number in range(1, 200)]
+    lines += [line(progress=0.5, at=NOW), line(progress=0.6, at=NOW + 1), line(artifact="a"), line(asset="s3://a")]
+
+    once = read(*lines)[1]
+    twice = read(*lines[50:], known=once)[1]
+
+    assert once == twice
+    assert 0.6 == twice.progress.fraction
+
+
+def test_long_series_are_thinned_evenly():
+    """500 points in all, in each part of the time about as many; the first and the last one stay, and short series."""
+    reported = Reported()
+    for turn in range(100):
+        loss = [Metrics({"loss": float(step)}, NOW + step, step) for step in range(turn * 100, turn * 100 + 100)]
+        reported = reported.folded([*loss, Metrics({"auc": 0.5 + turn / 200}, NOW + turn * 100, turn)])
+
+    assert 100 == len(reported.series["auc"])
+    times = [at - NOW for at, _, _ in reported.series["loss"]]
+    assert (0, 9999) == (times[0], times[-1])
+    assert 200 <= len(times) <= 400
+    assert 100 > max(later - earlier for earlier, later in pairwise(times))
+    assert {"loss": 9999, "auc": 0.995} == reported.metrics
+
+
+def test_metrics_of_several_instances():
+    """A metric is what it is called: the last value by time is the one, and the series has all by time."""
+    first = [Metrics({"loss": 1.0}, NOW + 1), Metrics({"loss": 3.0}, NOW + 3)]
+    second = [Metrics({"loss": 2.0}, NOW + 2)]
+
+    reported = Reported().folded(first).folded(second)
+
+    assert {"loss": 3.0} == reported.metrics
+    assert [1.0, 2.0, 3.0] == [value for _, _, value in reported.series["loss"]]
+
+
+def test_progress_in_the_log():
+    """A line in ten seconds is enough, and the end; the state has the last one anyway."""
+    lines = [line(progress=number / 1000, message="training", at=NOW + number / 10) for number in range(1001)]
+
+    shown, reported = read(*lines)
+
+    assert [f"progress {percent} %: training" for percent in range(0, 100, 10)] == shown[:10]
+    assert ["progress 100 %: training"] == shown[10:]
+    assert Progress(1.0, "training", NOW + 100) == reported.progress
+
+
+def test_a_whole_log():
+    """As text it reads as it did line by line."""
+    text = "\n".join(["a", "", line(progress=0.1, at=1), "b", line(metrics={"x": 1}), ""])
+
+    assert "a\nprogress 10 %\nb\n" == without_reports(text)
+    assert "a\n\nb" == without_reports("a\n\nb")
+
+
+def test_a_line_that_takes_long():
+    """What looks like the beginning of a line of Ray's doesn't stop all who share the process with its reader."""
+    begin = time.process_time()
+    shown, known = read("(pid=" + "1" * 50_000 + "(" + line(progress=0.5))
+
+    assert (2, 0.5) == (len(shown), known.progress.fraction)
+    assert time.process_time() - begin < 1

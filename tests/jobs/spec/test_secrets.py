@@ -1,0 +1,132 @@
+import pytest
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.spec.secrets import parse_secrets, validate_secrets
+from airflow_provider_mljobs.jobs.spec.specification import validate
+
+DB, ML = Identifier("DB"), Identifier("ML")
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "expected"),
+    [
+        (
+            "API_KEY",
+            "wandb",
+            {"snowflakeSecret": "DB.ML.WANDB", "envVarName": "API_KEY", "secretKeyRef": "secret_string"},
+        ),
+        (
+            "PASSWORD",
+            {"snowflakeSecret": "s.login", "secretKeyRef": "password"},
+            {"snowflakeSecret": "DB.S.LOGIN", "envVarName": "PASSWORD", "secretKeyRef": "password"},
+        ),
+        ("/secrets/feed", 'd.s."my feed"', {"snowflakeSecret": 'D.S."my feed"', "directoryPath": "/secrets/feed"}),
+        ("/secrets//feed/", "feed", {"snowflakeSecret": "DB.ML.FEED", "directoryPath": "/secrets/feed"}),
+        (
+            "/secrets",
+            {"snowflakeSecret": {"objectName": "feed"}},
+            {"snowflakeSecret": "DB.ML.FEED", "directoryPath": "/secrets"},
+        ),
+        (
+            "/secrets",
+            {"snowflakeSecret": {"objectReference": "feed"}},
+            {"snowflakeSecret": {"objectReference": "feed"}, "directoryPath": "/secrets"},
+        ),
+    ],
+    ids=["variable", "key", "directory", "slashes", "object name", "reference"],
+)
+def test_secrets(place, given, expected):
+    """A name is a variable, an absolute path a directory; the secret is always qualified."""
+    entries = parse_secrets({place: given}, database=DB, schema=ML)
+
+    assert [expected] == entries
+    validate({"spec": {"containers": [{"name": "main", "image": "i", "secrets": entries}]}})
+
+
+def test_order():
+    """The entries stand in the order of the argument: the same argument gives the same specification."""
+    entries = parse_secrets({"B": "b", "/a": "a", "A": "b"}, database=DB, schema=ML)
+
+    assert ["B", "/a", "A"] == [entry.get("envVarName", entry.get("directoryPath")) for entry in entries]
+
+
+def test_no_secrets():
+    """There need not be any."""
+    assert [] == parse_secrets({})
+
+
+def test_what_is_known_of_secrets_while_parsing():
+    """A name without a database and schema gets those of the connection later."""
+    validate_secrets({"API_KEY": "wandb"})
+
+    with pytest.raises(InvalidJobSpecError, match="no database and schema"):
+        parse_secrets({"API_KEY": "wandb"})
+
+
+@pytest.mark.parametrize(
+    ("secrets", "message"),
+    [
+        (
+            ["a"],
+            "secrets must map variables or directories to secrets, e.g. {'API_KEY': 'db.schema.secret'}; got a list.",
+        ),
+        ("a", "secrets must map variables or directories to secrets, e.g. {'API_KEY': 'db.schema.secret'}; got 'a'."),
+        (
+            {"A": None},
+            "secrets['A'] must be the name of a secret, or a dict with snowflakeSecret and secretKeyRef; got nothing",
+        ),
+        ({"A": ""}, "secrets is not valid: secrets['A'].snowflakeSecret must be the name of a secret, got ''."),
+        ({"A": "my secret"}, "secrets['A'] 'my secret' is not a name of at most 3 parts."),
+        ({"A": "a.b.c.d"}, "secrets['A'] 'a.b.c.d' is not a name of at most 3 parts."),
+        ({"A": {}}, "secrets is not valid: secrets['A'].snowflakeSecret is missing."),
+        (
+            {"A": {"snowflakeSecret": {"objectName": "a", "objectReference": "b"}}},
+            "secrets['A'].snowflakeSecret needs either objectName or objectReference; it has both.",
+        ),
+        (
+            {"A": {"snowflakeSecret": "a", "secretKeyRef": "token"}},
+            "secrets['A'].secretKeyRef must be one of username, password, secret_string, access_token; got 'token'.",
+        ),
+        (
+            {"A": {"snowflakeSecret": "a", "key": 1}},
+            "secrets['A'].key is unknown; what can stand here: snowflakeSecret, s",
+        ),
+        (
+            {"A": {"snowflakeSecret": "a", "envVarName": "B"}},
+            "secrets['A'].envVarName can't stand here: it is what the secret stands under.",
+        ),
+        (
+            {"A": {"snowflakeSecret": {1}}},
+            "secrets['A'].snowflakeSecret is {1}, of type set, which no specification can",
+        ),
+        ({"A B": "a"}, "'A B' in secrets can't be the name of an environment variable."),
+        ({"secrets/feed": "a"}, "'secrets/feed' in secrets can't be the name of an environment variable."),
+        ({1: "a"}, "1 in secrets can't be the name of an environment variable."),
+        (
+            {"SNOWFLAKE_HOST": "a"},
+            "'SNOWFLAKE_HOST' in secrets is set by the platform or by this provider; take it out.",
+        ),
+        ({"MLJOBS_ARGS": "a"}, "'MLJOBS_ARGS' in secrets is set by the platform or by this provider; take it out."),
+        (
+            {"/a": {"snowflakeSecret": "a", "secretKeyRef": "password"}},
+            "secrets['/a'] can't have secretKeyRef: the directory gets a file for each key.",
+        ),
+        (
+            {"/a/../b": "a"},
+            "secrets is not valid: the path must be an absolute path without '.' and '..', e.g. /data, got",
+        ),
+        (
+            {"/snowflake/session": "a"},
+            "'/snowflake/session' in secrets can't be mounted: /snowflake is the platform's.",
+        ),
+        ({"/a": "a", "/a/": "b"}, "'/a/' stands twice in secrets; one secret can be there."),
+        ({f"A{n}": "a" for n in range(51)}, "secrets has 51 entries, more than the 50 that Snowflake takes."),
+    ],
+)
+def test_secrets_that_no_job_can_have(secrets, message):
+    """The message names the variable or the directory."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        validate_secrets(secrets)
+
+    assert message in str(caught.value)

@@ -1,0 +1,183 @@
+import pytest
+
+from airflow_provider_mljobs.exceptions import InvalidJobSpecError
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath, job_name, literal
+
+DB, ML = Identifier("DB"), Identifier("ML")
+TASK = {
+    "airflow": "prod",
+    "dag_id": "retrain",
+    "run_id": "manual__1",
+    "task_id": "train",
+    "map_index": -1,
+    "attempt": "0_1",
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "stored", "in_sql"),
+    [
+        ("ml_pool", "ML_POOL", "ML_POOL"),
+        (" ml_pool ", "ML_POOL", "ML_POOL"),
+        ("_a$1", "_A$1", "_A$1"),
+        ('"ML_POOL"', "ML_POOL", "ML_POOL"),
+        ('"ml_pool"', "ml_pool", '"ml_pool"'),
+        ('"my ""best"" pool"', 'my "best" pool', '"my ""best"" pool"'),
+        ('"1st"', "1st", '"1st"'),
+        ('"a.b; --"', "a.b; --", '"a.b; --"'),
+        ('"größe 🚀"', "größe 🚀", '"größe 🚀"'),
+    ],
+)
+def test_names_are_read_as_snowflake_reads_them(written, stored, in_sql):
+    """A bare name is stored in upper case, a quoted one as it is; it is written with quotes only if it needs them."""
+    identifier = Identifier.parse(written, "compute_pool")
+
+    assert stored == identifier.value
+    assert in_sql == str(identifier)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "1st", "a b", "a.b", "a;b", "a'b", 'a"b', '""', '"a', 'a"', '"a"b', "a.", ".a", "ä", "a\0", "A" * 256],
+)
+def test_what_is_no_name_is_refused(text):
+    """Nothing that isn't one name gets into SQL."""
+    with pytest.raises(InvalidJobSpecError):
+        Identifier.parse(text, "compute_pool")
+
+
+def test_refused_names_are_shown_with_the_parameter():
+    """The message says which parameter is wrong, and how names are written."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        Identifier.parse("my pool", "compute_pool")
+
+    assert (
+        'compute_pool \'my pool\' is not a name. Write letters, digits, "_" and "$", or put the name in double quotes.'
+    ) == str(caught.value)
+
+
+def test_every_name_survives_writing_and_reading():
+    """What is written into SQL reads back as the same name."""
+    names = [Identifier(value) for value in ('"', '""', "a b", "A", "a", "'", "\\", "\n", "$$", "🚀", "A" * 255)]
+
+    assert names == [Identifier.parse(str(name), "name") for name in names]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("job", "DB.ML.JOB"), ("s.job", "DB.S.JOB"), ("d.s.job", "D.S.JOB"), ('"d.x". s ."j"', '"d.x".S."j"')],
+)
+def test_names_are_qualified(text, expected):
+    """What a name lacks comes from the connection."""
+    assert expected == str(QualifiedName.parse(text, "job", DB, ML))
+
+
+@pytest.mark.parametrize(
+    ("text", "database", "schema", "missing"),
+    [
+        ("job", None, None, "no database and schema"),
+        ("job", DB, None, "no schema"),
+        ("s.job", None, ML, "no database"),
+        ("a.b.c.d", DB, ML, "at most 3 parts"),
+    ],
+)
+def test_names_that_can_not_be_qualified_are_refused(text, database, schema, missing):
+    """Nothing depends on what a session's current schema is."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        QualifiedName.parse(text, "job", database, schema)
+
+    assert missing in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("payloads", "@DB.ML.PAYLOADS"),
+        ("@payloads", "@DB.ML.PAYLOADS"),
+        (" @s.payloads/ ", "@DB.S.PAYLOADS"),
+        ("@d.s.payloads/A/b c/", "@D.S.PAYLOADS/A/b c"),
+        ('@"my stage"/a', '@DB.ML."my stage"/a'),
+    ],
+)
+def test_stage_paths_are_read_with_or_without_at_sign(text, expected):
+    """The stage is a name; the path keeps its case."""
+    assert expected == str(StagePath.parse(text, "stage_name", DB, ML))
+
+
+@pytest.mark.parametrize("path", ["a'b", "a\\b", "a\nb", "a\0b", "..", "a/../../b", "a/.."])
+def test_paths_that_leave_the_stage_or_the_literal_are_refused(path):
+    """A path can't end the SQL literal it is written in, nor point outside."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        StagePath.parse(f"@payloads/{path}", "stage_name", DB, ML)
+
+    assert "can't be a path on a stage" in str(caught.value)
+
+
+def test_stage_paths_are_joined_like_paths():
+    """A slash leads on, and can't lead out."""
+    stage = StagePath.parse("@payloads", "stage_name", DB, ML)
+
+    assert "@DB.ML.PAYLOADS/job/output" == str(stage / "job" / "output")
+    with pytest.raises(InvalidJobSpecError):
+        stage / ".."
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "parent"),
+    [
+        ("payloads/p_1/JOB", "JOB", "@DB.ML.S/payloads/p_1"),
+        ("model.bin", "model.bin", "@DB.ML.S"),
+        ("p_1/", "", "@DB.ML.S/p_1"),
+        ("", "", "@DB.ML.S"),
+    ],
+    ids=["path", "one part", "with a slash", "stage"],
+)
+def test_the_parts_of_stage_paths(path, name, parent):
+    """As for paths on a disk."""
+    place = StagePath(QualifiedName(DB, ML, Identifier("S")), path)
+
+    assert (name, parent) == (place.name, str(place.parent))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", "''"),
+        ("it's", "'it''s'"),
+        ("\\", "'\\\\'"),
+        ("\\'; DROP", "'\\\\''; DROP'"),
+        ("a\nb\r\tc\0", "'a\\nb\\r\\tc\\0'"),
+        ('"$$" 🚀', "'\"$$\" 🚀'"),
+    ],
+)
+def test_literals_mean_exactly_the_text(value, expected):
+    """Quotes are doubled, backslashes and control characters escaped."""
+    assert expected == literal(value)
+
+
+def test_job_names_are_for_people_and_for_finding_again():
+    """A job is called after its task, and the same task instance gives the same name at any time."""
+    name = job_name(**TASK)
+
+    assert "MLJOB_TRAIN_65CF9AF4D3DB_0_1" == str(name)
+    assert name == job_name(**TASK)
+
+
+@pytest.mark.parametrize("field", ["airflow", "dag_id", "run_id", "task_id", "attempt"])
+def test_each_task_instance_has_its_own_job_name(field):
+    """Airflow, DAG, run, task, map index and attempt all tell jobs apart."""
+    assert job_name(**TASK) != job_name(**TASK | {field: "1_9"})
+    assert job_name(**TASK) != job_name(**TASK | {"map_index": 0})
+
+
+@pytest.mark.parametrize("task_id", ["group.train-model", "größe", "🚀", "a" * 250, "_" * 60, "x" * 41 + ".y"])
+def test_any_task_id_makes_a_bare_name_that_fits_a_host_name(task_id):
+    """Job names need no quotes and have at most 63 characters."""
+    name = job_name(**TASK | {"task_id": task_id, "attempt": "10_11"})
+
+    assert name.is_bare
+    assert len(name.value) <= 63
+    # By that the jobs of a task instance are found.
+    first = job_name(**TASK | {"task_id": task_id, "attempt": "0_1"})
+    assert first.value.removesuffix("0_1") == name.value.removesuffix("10_11")
+    assert "__" not in name.value

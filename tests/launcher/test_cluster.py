@@ -1,0 +1,201 @@
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_mljobs
+from airflow_provider_mljobs.launcher.cluster import (
+    Peer,
+    Requirement,
+    find_head,
+    head_options,
+    head_port,
+    on_one_machine,
+    raylet_options,
+    worker_options,
+)
+
+PACKAGE = str(Path(airflow_provider_mljobs.__file__).parent)
+GIB = 1024**3
+# An address of the cloud's, and one of a machine that all instances share.
+OWN_NODE, SHARED = "10.16.4.7", "127.1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("target", "environ", "least", "min_wait"),
+    [
+        (4, {}, 4, 6.0),
+        (4, {"MLRS_MIN_INSTANCES": "2"}, 2, 6.0),
+        (2, {"MLRS_INSTANCES_TIMEOUT": "20"}, 2, 2.0),
+        (2, {"MLRS_INSTANCES_MIN_WAIT": "0"}, 2, 0.0),
+        (1024, {"MLRS_INSTANCES_MIN_WAIT": ""}, 1024, 30.0),
+    ],
+    ids=["by default", "min_instances", "a tenth of the timeout", "no wait", "many"],
+)
+def test_what_the_entrypoint_waits_for(target, environ, least, min_wait):
+    """As in Snowflake's runtime: three seconds for each doubling."""
+    requirement = Requirement.of(target, environ)
+
+    assert (target, least, min_wait) == (requirement.target, requirement.least, requirement.min_wait)
+
+
+def test_times_of_the_environment():
+    """By default a job waits twelve minutes, and asks every ten seconds."""
+    given = {"MLRS_INSTANCES_TIMEOUT": "30", "MLRS_INSTANCES_CHECK_INTERVAL": "0.5"}
+
+    assert (720.0, 10.0) == (Requirement.of(2, {}).timeout, Requirement.of(2, {}).interval)
+    assert (30.0, 0.5) == (Requirement.of(2, given).timeout, Requirement.of(2, given).interval)
+
+
+@pytest.mark.parametrize(
+    ("available", "elapsed", "expected"),
+    [
+        (4, 0.5, "Target instance requirement met: 4 instances available after 0.5s"),
+        (5, 0.5, "Target instance requirement met: 5 instances available after 0.5s"),
+        (2, 5.9, ""),
+        (2, 6.0, "Minimum instance requirement met: 2 instances available after 6.0s"),
+        (3, 719.0, "Minimum instance requirement met: 3 instances available after 719.0s"),
+        (1, 719.0, ""),
+    ],
+    ids=["all", "more", "enough but early", "enough", "enough but late", "too few"],
+)
+def test_waiting(available, elapsed, expected):
+    """All of them at once, or enough of them after a while; the log says which."""
+    assert expected == Requirement.of(4, {"MLRS_MIN_INSTANCES": "2"}).met(available, elapsed)
+
+
+def test_waiting_has_an_end():
+    """The message says what to look at."""
+    with pytest.raises(TimeoutError) as caught:
+        Requirement.of(4, {"MLRS_MIN_INSTANCES": "2"}).met(1, 720.2)
+
+    assert str(caught.value).startswith("Timed out after 720s waiting for 2 instances, only 1 available.")
+    assert "min_instances" in str(caught.value)
+
+
+def test_ports_are_those_of_the_ml_runtime():
+    """They are declared as endpoints: others can't be reached from node to node."""
+    environ = {"HEAD_GCS_PORT": "12101", "OBJECT_MANAGER_PORT": "12111"}
+    head = head_options(OWN_NODE, 13 * GIB, environ)
+    raylet = raylet_options(OWN_NODE, "/tmp/ray", GIB, environ)
+
+    assert not on_one_machine(OWN_NODE)
+    assert {"--port=12101", "--ray-client-server-port=10001", "--dashboard-port=12003"} <= set(head)
+    assert {
+        "--node-ip-address=10.16.4.7",
+        "--temp-dir=/tmp/ray",
+        "--object-manager-port=12111",
+        "--node-manager-port=12012",
+        "--runtime-env-agent-port=12013",
+        "--dashboard-agent-grpc-port=12014",
+        "--dashboard-agent-listen-port=12015",
+        "--min-worker-port=12031",
+        "--max-worker-port=13000",
+        "--metrics-export-port=11502",
+        "--object-store-memory=1073741824",
+    } <= set(raylet)
+    assert "--address=10.16.4.7:12101" in worker_options(OWN_NODE, "TRAIN", environ)
+
+
+def test_instances_on_one_machine_share_its_ports():
+    """Ray listens on all addresses, so two jobs' heads need different ports; for the rest it takes free ones."""
+    heads = [f"127.1.{block}.{number}" for block in (2, 3) for number in range(1, 255)]
+    ports = [head_port(head, {}) for head in heads]
+    client_ports = [port + 1 for port in ports]
+
+    assert on_one_machine(SHARED)
+    assert 2 * len(heads) == len({*ports, *client_ports})
+    assert all(1024 < port < 32768 for port in ports)
+    assert f"--port={head_port(SHARED, {})}" in head_options(SHARED, 13 * GIB, {"HEAD_GCS_PORT": "12001"})
+    assert f"--address={SHARED}:{head_port(SHARED, {})}" in worker_options(SHARED, "TRAIN", {})
+    assert "--object-manager-port=0" in raylet_options(SHARED, "/tmp/ray-1", GIB, {"OBJECT_MANAGER_PORT": "12011"})
+
+
+def test_resources_tell_head_and_workers_apart():
+    """By the names that Snowflake's own libraries ask for."""
+    assert '--resources={"node_tag:head": 1}' in head_options(OWN_NODE, GIB, {})
+    assert '--resources={"node_tag:worker": 1, "TRAIN": 1}' in worker_options(OWN_NODE, "TRAIN", {})
+
+
+@pytest.mark.parametrize(
+    ("address", "memory", "expected"),
+    [(OWN_NODE, 8 * GIB, True), (OWN_NODE, 6 * GIB, False), (SHARED, 64 * GIB, False)],
+    ids=["large node", "small node", "shared machine"],
+)
+def test_dashboard(address, memory, expected):
+    """It takes memory that a small node doesn't have, and a port."""
+    options = head_options(address, memory, {})
+
+    assert expected == ("--include-dashboard=true" in options)
+    assert expected == ("--dashboard-host=0.0.0.0" in options)
+
+
+QUICK = Requirement(target=2, least=2, min_wait=0, timeout=5, interval=0.05)
+
+
+def asked(*answers):
+    """Answer questions for the instances, the last answer again and again."""
+    remaining = list(answers)
+    return lambda: remaining.pop(0) if len(remaining) > 1 else remaining[0]
+
+
+@pytest.fixture
+def listening():
+    """The address of a head that listens."""
+    with socket.create_server((SHARED, head_port(SHARED, {}))):
+        yield SHARED
+
+
+def test_the_head_is_found(listening):
+    """Snowflake may not know it yet, nor its address, and its Ray may not have started."""
+    peers = asked({}, {0: Peer("", "PENDING")}, {0: Peer("127.9.9.9", "PENDING")}, {0: Peer(listening, "READY")})
+
+    assert listening == find_head(peers, QUICK)
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "TERMINATING"])
+def test_an_instance_that_comes_too_late(status, listening):
+    """The job went on without it: there is nothing to do, and that is no error."""
+    assert None is find_head(asked({0: Peer(listening, status)}), QUICK)
+
+
+def test_a_head_that_never_starts():
+    """The message names the log to look at, and how to wait longer."""
+    requirement = Requirement(target=2, least=2, min_wait=0, timeout=0.1, interval=0.05)
+    with pytest.raises(TimeoutError, match=re.escape("Instance 0 of the job did not start Ray within 0s; its log")):
+        find_head(asked({0: Peer("127.9.9.9", "PENDING")}), requirement)
+
+
+class TestWithoutRay:
+    """In a container that doesn't have it: here, in the interpreter that this environment was made from."""
+
+    @staticmethod
+    def run(code):
+        """Run code of the launcher's, whose own Python it needn't be."""
+        return subprocess.run(
+            [Path(sys.base_prefix, "bin/python3"), "-I", "-c", f"import sys; sys.path.append({PACKAGE!r}); {code}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_the_head_says_what_to_do(self):
+        """Work that is meant for three instances isn't done by one."""
+        ended = self.run("from launcher.cluster import head; head(0, 3).__enter__(); print('working')")
+
+        assert (1, "") == (ended.returncode, ended.stdout)
+        assert "LauncherError: target_instances=3 needs Ray in the container, which it doesn't have" in ended.stderr
+        assert "add 'ray' to pip_requirements" in ended.stderr
+        assert "parallel=True" in ended.stderr
+
+    def test_the_others_leave_it_to_the_head(self):
+        """The job fails with the head's error, not with one of theirs."""
+        ended = self.run("from launcher.cluster import work; work(2, 3)")
+
+        assert (0, "Instance 2 of 3 has no Ray and nothing to do; see the log of instance 0.\n") == (
+            ended.returncode,
+            ended.stdout,
+        )

@@ -1,0 +1,599 @@
+import dataclasses
+import io
+import json
+import zipfile
+
+import pytest
+
+from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.outcome.results import JobResult
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.payload.sources import Place
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
+
+LINE = "-" * 32
+STARTED, FINISHED = f"{LINE}\nML job started\n{LINE}\n", f"{LINE}\nML job finished\n{LINE}\n"
+
+
+def of(script, text):
+    return Payload.of_source(script(text), None)
+
+
+def with_manifest(packed, **changes):
+    """Change what a payload says of itself."""
+    old, new = zipfile.ZipFile(io.BytesIO(packed.archive)), io.BytesIO()
+    with zipfile.ZipFile(new, "w") as archive:
+        for name in old.namelist():
+            content = old.read(name)
+            archive.writestr(name, json.dumps(json.loads(content) | changes) if name == "mljob.json" else content)
+    return dataclasses.replace(packed, archive=new.getvalue())
+
+
+def test_a_scripts_result_is_its_global_return(run, script):
+    """As with snowflake.ml.jobs, a script returns what it assigns to __return__."""
+    ended = run(of(script, "print('working')\n__return__ = {'auc': 0.9}"))
+
+    assert 0 == ended.code
+    assert ("result", True, {"auc": 0.9}) == tuple(ended.record[key] for key in ("kind", "success", "value"))
+
+
+def test_banners_stand_around_what_the_payload_prints(run, script):
+    """Snowflake's client cuts the log at them; nothing else is printed."""
+    ended = run(of(script, "import sys\nprint('out')\nprint('err', file=sys.stderr)"))
+
+    assert f"{STARTED}out\n{FINISHED}" == ended.output
+    assert "err\n" == ended.errors
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "import sys\nsys.exit(3)"])
+def test_a_run_that_does_not_reach_its_end_has_no_end_banner(run, script, text):
+    """As with Snowflake's launcher: a traceback belongs to the payload's output."""
+    assert run(of(script, text)).output == STARTED
+
+
+def test_a_script_may_end_with_exit_zero(run, script):
+    """sys.exit(0), as in sys.exit(main()), is a normal end: __return__ counts, and the end banner is there."""
+    ended = run(of(script, "import sys\n__return__ = 5\nsys.exit(0)"))
+
+    assert (0, 5, STARTED + FINISHED) == (ended.code, ended.record["value"], ended.output)
+
+
+def test_an_exception_is_the_result(run, script):
+    """Type, text, and the frames from the payload's first one on, in the result and in the log."""
+    ended = run(of(script, "def inner():\n    raise ValueError('no rows')\n\ninner()"))
+    metadata = ended.record["metadata"]
+    frames = metadata["traceback"].splitlines()
+
+    assert 1 == ended.code
+    assert (False, None) == (ended.record["success"], ended.record["value"])
+    assert ("builtins.ValueError", "no rows", "ValueError('no rows')") == (
+        metadata["type"],
+        metadata["message"],
+        metadata["repr"],
+    )
+    assert frames[0].endswith('/app/job.py", line 4, in <module>')
+    assert "line 2, in inner" in metadata["traceback"]
+    assert f"Traceback (most recent call last):\n{metadata['traceback']}ValueError: no rows\n" == ended.errors
+
+
+async def fails_late():
+    raise LookupError("late")
+
+
+def imports_what_is_not_there():
+    import not_there
+
+    return not_there
+
+
+def fails_in_a_closure(message="x" + "y"):
+    raise KeyError(message)
+
+
+@pytest.mark.parametrize("function", [fails_late, imports_what_is_not_there, fails_in_a_closure])
+def test_tracebacks_of_functions_start_in_the_function(call, function):
+    """Neither the launcher's frames nor those of asyncio and the import system are the user's."""
+    ended = call(function)
+
+    assert 1 == ended.code
+    assert f"in {function.__name__}" in ended.record["metadata"]["traceback"].splitlines()[0]
+
+
+def test_a_module_that_the_job_lacks_is_missed_where_the_payload_imports_it(run, script):
+    """The frames of the import system are none of the user's business."""
+    script("import not_there", "helper.py")
+    job = script("import helper")
+    metadata = run(Payload.of_source(job.parent, "job.py")).record["metadata"]
+
+    assert "No module named 'not_there'" == metadata["message"]
+    assert "job.py" in metadata["traceback"].splitlines()[0]
+
+
+def test_exceptions_that_can_not_be_written_are_still_a_result(run, script):
+    """Somebody's broken __str__ doesn't hide that the run failed."""
+    ended = run(
+        of(
+            script,
+            "class Bad(Exception):\n    def __str__(self):\n        return 1 / 0\n    __repr__ = __str__\nraise Bad",
+        )
+    )
+    metadata = ended.record["metadata"]
+
+    assert ("__main__.Bad", "<str of Bad raised ZeroDivisionError>", "<repr of Bad raised ZeroDivisionError>") == (
+        metadata["type"],
+        metadata["message"],
+        metadata["repr"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "errors"),
+    [("0", 0, ""), ("None", 0, ""), ("", 0, ""), ("3", 3, ""), ("256", 0, ""), ("'text'", 1, "text\n")],
+)
+def test_exit_codes_are_those_of_python(run, script, argument, code, errors):
+    """sys.exit ends a job as it ends any process; all but 0 is a failure."""
+    ended = run(of(script, f"import sys\nsys.exit({argument})"))
+
+    assert (code, errors, code == 0) == (ended.code, ended.errors, ended.record["success"])
+
+
+def test_a_failing_exit_says_where(run, script):
+    """The result of sys.exit(3) has the script's frame first."""
+    metadata = run(of(script, "import sys\nsys.exit(3)")).record["metadata"]
+
+    assert ("builtins.SystemExit", "3") == (metadata["type"], metadata["message"])
+    assert "job.py" in metadata["traceback"].splitlines()[0]
+
+
+def frame():
+    import pandas as pd
+
+    return pd.DataFrame({"a": [1, 2]})
+
+
+def mixed_frame():
+    import pandas as pd
+
+    return pd.DataFrame({"a": [1, "x", {"y"}]})
+
+
+def table():
+    import pyarrow as pa
+
+    return pa.table({"a": [1, 2]})
+
+
+def array():
+    import numpy as np
+
+    return np.arange(3)
+
+
+def objects():
+    import numpy as np
+
+    return np.array([{}, set()], dtype=object)
+
+
+def complex_number():
+    return 1 + 2j
+
+
+@pytest.mark.parametrize(
+    ("function", "protocol", "file", "kind"),
+    [
+        (frame, "pandas", "mljob_extra_0.parquet", "DataFrame"),
+        (mixed_frame, "cloudpickle", "mljob_extra.pkl", "DataFrame"),
+        (table, "pyarrow", "mljob_extra_0.parquet", "Table"),
+        (array, "numpy", "mljob_extra.npy", "numpy.ndarray"),
+        (objects, "cloudpickle", "mljob_extra.pkl", "numpy.ndarray"),
+        (complex_number, "cloudpickle", "mljob_extra.pkl", "builtins.complex"),
+    ],
+)
+def test_values_that_are_no_json_are_saved_beside_the_result(call, function, protocol, file, kind):
+    """In the formats of snowflake.ml.jobs, described in the result."""
+    ended = call(function)
+    record, place = ended.record, ended.stage / "output" / file
+    manifest = record["protocol"]["manifest"]
+
+    assert 0 == ended.code, ended.errors
+    assert (True, None, protocol) == (record["success"], record["value"], record["protocol"]["name"])
+    assert str(place) in (manifest.get("path"), *manifest.get("paths", []))
+    assert place.stat().st_size > 0
+    assert record["metadata"]["type"].endswith(kind)
+
+
+def test_saved_values_read_back(call):
+    """The files are what their formats promise."""
+    import pandas as pd
+
+    assert [1, 2] == list(pd.read_parquet(call(frame).stage / "output" / "mljob_extra_0.parquet").a)
+
+
+def numpy_scalars():
+    import numpy as np
+
+    return {"auc": np.float32(0.5), "n": np.int64(3), "yes": np.bool_(True), "zero": np.array(7)}
+
+
+def test_numpy_scalars_are_plain_numbers(call):
+    """A metric is JSON, whoever computed it."""
+    assert {"auc": 0.5, "n": 3, "yes": True, "zero": 7} == call(numpy_scalars).record["value"]
+
+
+def test_values_that_can_not_be_saved_do_not_fail_the_run(run, script):
+    """The work is done; the result says what is missing."""
+    ended = run(of(script, "import threading\n__return__ = threading.Lock()"))
+
+    assert 0 == ended.code
+    assert ended.record["success"]
+    assert "cannot pickle '_thread.lock' object" in ended.record["serialize_error"]
+
+
+def test_nan_survives(run, script):
+    """Python's JSON knows it, and so do the readers of the result."""
+    text = (run(of(script, "__return__ = [float('nan'), float('-inf')]")).stage / "output/mljob_result").read_text()
+
+    assert '"value": [NaN, -Infinity]' in text
+
+
+def test_payloads_of_another_python_are_refused_with_the_way_out(run):
+    """Instead of an UnpicklingError, or worse, of a crash."""
+    packed = with_manifest(Payload.of_function(complex_number), pickled_by={"python": "3.1", "cloudpickle": "3.1.0"})
+    ended = run(packed)
+
+    assert 1 == ended.code
+    assert "The payload was pickled by Python 3.1, this container runs Python 3." in ended.record["metadata"]["message"]
+    assert "" == ended.record["metadata"]["traceback"]
+    assert STARTED not in ended.output
+
+
+def test_payloads_of_another_protocol_are_refused(run, script):
+    """The number is there to change it."""
+    ended = run(with_manifest(of(script, ""), protocol=99))
+
+    assert "The payload speaks protocol 99, its launcher 2." == ended.record["metadata"]["message"]
+
+
+def test_requirements_that_can_not_be_installed_fail_the_job(run, script):
+    """The message says what to do: most likely the container can't reach an index."""
+    packed = Payload.of_source(script("print('never')"), None, pip_requirements=["there-is-no-such-package==1"])
+    ended = run(packed, PIP_NO_INDEX="1")
+
+    assert 1 == ended.code
+    assert "never" not in ended.output
+    assert "Installing there-is-no-such-package==1\n" in ended.output
+    assert "while installing ['there-is-no-such-package==1']" in ended.record["metadata"]["message"]
+    assert "pass it as external_access_integrations." in ended.record["metadata"]["message"]
+
+
+PIP = "import sys, pathlib\nfile = pathlib.Path(sys.argv[-1])\nprint(file.parent, file.read_text().splitlines())"
+
+
+def test_pip_reads_the_requirements_beside_the_payload(run, script):
+    """So that "-r more.txt" in a requirements file means the file beside it. A stand-in for pip shows what it gets."""
+    script("# what we need\n-r more.txt\nnumpy", "requirements.txt")
+    script(PIP, "pip.py")
+    job = script("import os\nprint(os.getcwd())")
+    printed = run(Payload.of_source(job.parent, "job.py", pip_requirements=["lightgbm==4.*"])).output.splitlines()
+
+    assert "Installing -r requirements.txt, lightgbm==4.*" == printed[0]
+    assert f"{printed[-4]} ['-r requirements.txt', 'lightgbm==4.*']" == printed[1]
+
+
+def test_requirements_without_any_need_no_pip(run, script):
+    """Comments don't cost a second."""
+    script("# numpy\n\n", "requirements.txt")
+    job = script("")
+
+    assert STARTED + FINISHED == run(Payload.of_source(job.parent, "job.py")).output
+
+
+def test_the_payload_is_the_working_directory_and_importable(run, script):
+    """Files are found by relative paths, modules by their names, wherever the entrypoint lies."""
+    script("VALUE = 1", "helper.py")
+    script("2", "data/two.txt")
+    start = script(
+        "import helper, os, sys\n"
+        "text = open('data/two.txt').read()\n"
+        "__return__ = [helper.VALUE, text, os.environ['MLRS_PAYLOAD_DIR'] == os.getcwd() == sys.path[0]]",
+        "pkg/start.py",
+    )
+    ended = run(Payload.of_source(start.parents[1], "pkg/start.py"))
+
+    assert 0 == ended.code, ended.errors
+    assert [1, "2", True] == ended.record["value"]
+
+
+def test_zip_files_of_the_payload_are_importable_also_by_child_processes(run, script):
+    """As ``imports`` of snowflake.ml.jobs; a file that is only called .zip isn't one."""
+    script("no zip", "not.zip")
+    job = script(
+        "import packed, subprocess, sys\n"
+        "child = subprocess.check_output([sys.executable, '-c', 'import packed; print(packed.VALUE)'], text=True)\n"
+        "__return__ = [packed.VALUE, child.strip()]"
+    )
+    with zipfile.ZipFile(job.parent / "libs.zip", "w") as archive:
+        archive.writestr("packed.py", "VALUE = 5")
+    ended = run(Payload.of_source(job.parent, "job.py"))
+
+    assert 0 == ended.code, ended.errors
+    assert [5, "5"] == ended.record["value"]
+
+
+def test_files_that_the_job_saves_stay_on_the_stage(run, script):
+    """The documented place for models and reports."""
+    ended = run(
+        of(
+            script,
+            "import os, pathlib\n(pathlib.Path(os.environ['MLRS_STAGE_RESULT_PATH']) / 'model.txt').write_text('m')",
+        )
+    )
+
+    assert "m" == (ended.stage / "model.txt").read_text()
+
+
+def test_a_script_runs_as_main(run, script):
+    """Its last lines are those that everybody writes."""
+    assert 1 == run(of(script, "if __name__ == '__main__':\n    __return__ = 1")).record["value"]
+
+
+@pytest.mark.parametrize(("function", "expected"), [(complex_number, "(1+2j)"), (frame, "   a\n0  1\n1  2")])
+def test_what_the_launcher_writes_the_reader_reads(call, spec, function, expected):
+    """Writer and reader of the result agree on where it is and what it is."""
+    ended = call(function)
+    directory = spec().stage / "payload_1" / "MLJOB_TRAIN_1" / "output"
+    result = JobResult.parse((ended.stage / "output" / "mljob_result").read_text(), directory)
+
+    assert result.success
+    assert expected == result.reference.repr
+    assert result.reference.stage_paths[0].startswith("@DB.ML.PAYLOADS/payload_1/MLJOB_TRAIN_1/output/mljob_extra")
+
+
+@pytest.mark.parametrize(
+    "text", ["sys.stdout.close()\nsys.stderr.close()", "sys.stdout = sys.stderr = None"], ids=["closed", "replaced"]
+)
+@pytest.mark.parametrize(("end", "success"), [("", True), ("\nsys.exit('no')", False), ("\n1 / 0", False)])
+def test_a_run_without_streams_has_a_result(run, script, text, end, success):
+    """Only its log ends early when a payload closes stdout and stderr."""
+    ended = run(of(script, f"import sys\n{text}{end}"))
+
+    assert success is ended.record["success"]
+    assert (not success) is bool(ended.code)
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)"])
+def test_a_forked_child_leaves_result_and_directory_to_its_parent(run, script, end):
+    """However the child ends, it is the parent's run that counts."""
+    text = f"""
+import os, sys
+child = os.fork()
+if child:
+    _, status = os.waitpid(child, 0)
+    open("made by the parent", "w").close()
+    __return__ = os.waitstatus_to_exitcode(status)
+else:
+    {end or "pass"}
+"""
+    ended = run(of(script, text))
+
+    assert (True, 3 if end else 0) == (ended.record["success"], ended.record["value"])
+
+
+def test_a_returned_exception_is_a_value(run, script):
+    """It did not end the run, so it is saved like any object."""
+    ended = run(of(script, "__return__ = ValueError('returned')"))
+
+    assert (0, True, "cloudpickle") == (ended.code, ended.record["success"], ended.record["protocol"]["name"])
+
+
+def test_a_script_is_compiled_as_it_stands(run, script):
+    """What the launcher imports from __future__ doesn't change the payload's annotations."""
+    ended = run(of(script, "def f(x: int): ...\n__return__ = f.__annotations__['x'] is int"))
+
+    assert True is ended.record["value"]
+
+
+ML = Place(database=Identifier("DB"), schema=Identifier("ML"))
+SHOW = "import os, sys\nprint(sys.argv, os.path.basename(os.getcwd()))\n__return__ = 5"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "arguments"),
+    [
+        (["python", "train.py", "--x"], "['train.py', '--x', 'a b']"),
+        (["python3", "-c", "import sys, os; print(sys.argv, 'app')"], "['-c', 'a b']"),
+        (["bash", "run.sh", "1"], "['train.py', '1', 'a b']"),
+        (["./run.sh", "1"], "['train.py', '1', 'a b']"),
+        (["run.sh", "1"], "['train.py', '1', 'a b']"),
+        (["env", "X=1", "python", "train.py"], "['train.py', 'a b']"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_commands_run_with_the_tasks_arguments(run, script, entrypoint, arguments):
+    """A program of the container or the payload, in the payload's directory; ``python`` is that of the job."""
+    job = script(SHOW, "train.py")
+    script('#!/bin/sh\nexec python train.py "$@"\n', "run.sh").chmod(0o755)
+    ended = run(Payload.of_source(job.parent, entrypoint), Arguments.of_script(["a b"]))
+
+    assert f"{STARTED}{arguments} app\n{FINISHED}" == ended.output
+    assert (0, True, None) == (ended.code, ended.record["success"], ended.record["value"])
+
+
+def test_a_command_that_is_a_python_file_runs_as_a_script(run, script):
+    """So that it has a result."""
+    job = script(SHOW, "train.py")
+    ended = run(Payload.of_source(job.parent, ["train.py", "--x"]), Arguments.of_script(["y"]))
+
+    assert (5, f"{STARTED}['train.py', '--x', 'y'] app\n{FINISHED}") == (ended.record["value"], ended.output)
+
+
+def test_one_file_may_be_run_by_a_command(run, script):
+    """``torchrun train.py`` needs no directory."""
+    payload = Payload.of_source(script(SHOW, "train.py"), ["python", "train.py"])
+
+    assert f"{STARTED}['train.py'] app\n{FINISHED}" == run(payload).output
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "end"),
+    [
+        ("exit 3", 3, "ended with exit code 3"),
+        ("kill -KILL $$", 137, "was ended by SIGKILL"),
+        ("kill -TERM $$", 143, "was ended by SIGTERM"),
+    ],
+)
+def test_a_command_that_fails_fails_the_job(run, script, text, code, end):
+    """With its own exit code; a signal's is that of shells."""
+    ended = run(Payload.of_source(script(""), ["sh", "-c", text]))
+    message = f"Command {['sh', '-c', text]} {end}; its output is in the log above."
+
+    assert (code, False, message) == (ended.code, ended.record["success"], ended.record["metadata"]["message"])
+    assert code == ended.record["metadata"]["exit_code"]
+    assert STARTED == ended.output
+
+
+def test_what_stops_the_job_stops_the_command(run, script):
+    """The program hears of it and may end in its own way; the test plays the platform."""
+    stop = script(
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit('saved'))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "signal.pause()"
+    )
+    ended = run(Payload.of_source(stop, ["python", "job.py"]))
+
+    assert (1, "saved") == (ended.code, ended.errors.splitlines()[0])
+    assert "ended with exit code 1" in ended.record["metadata"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "message"),
+    [
+        (
+            ["no-such-program", "train.py"],
+            (
+                "Command 'no-such-program' is neither a file of the payload nor a program of this "
+                "container. If a package "
+                "brings it, add that to pip_requirements."
+            ),
+        ),
+        (
+            ["plain.sh"],
+            (
+                "'plain.sh' is not executable. Name its interpreter, e.g. ['bash', 'plain.sh'], or set its "
+                "mode: chmod +x "
+                "(files on a stage have none)."
+            ),
+        ),
+        (
+            ["./binary"],
+            (
+                "Command './binary' can't be started: Exec format error. A script needs a first line such "
+                "as #!/bin/sh, or "
+                "its interpreter in the command."
+            ),
+        ),
+    ],
+    ids=["unknown", "not executable", "no program"],
+)
+def test_commands_that_can_not_start_fail_the_job(run, script, entrypoint, message):
+    """The message says what is missing."""
+    job = script("")
+    script("echo", "plain.sh")
+    script("\0\1", "binary").chmod(0o755)
+    ended = run(Payload.of_source(job.parent, entrypoint))
+
+    assert (1, message) == (ended.code, ended.record["metadata"]["message"])
+
+
+@pytest.mark.parametrize("entrypoint", ["job.py", ["python", "job.py"]], ids=["script", "command"])
+def test_arguments_may_name_the_jobs_own_variables(run, script, entrypoint):
+    """Those that are documented and set; nothing else is expanded."""
+    job = script("import sys\nprint(*sys.argv[1:], sep='|')")
+    arguments = [
+        "$MLRS_STAGE_RESULT_PATH/model",
+        "${SNOWFLAKE_JOB_INDEX}of$SNOWFLAKE_JOBS_COUNT",
+        "$HOME ${PATH} $MLRS_NOT_SET ${SNOWFLAKE_NOT_SET} $mlrs_stage_result_path $$ $(MLRS_STAGE_RESULT_PATH)",
+        "$MLRS_STAGE_RESULT_PATHS ${MLRS_STAGE_RESULT_PATH",
+    ]
+    ended = run(
+        Payload.of_source(job.parent, entrypoint),
+        Arguments.of_script(arguments),
+        SNOWFLAKE_JOB_INDEX="1",
+        SNOWFLAKE_JOBS_COUNT="3",
+        MLJOBS_PARALLEL="1",
+    )
+    _, _, _, printed, *_ = ended.output.splitlines()
+
+    assert [f"{ended.stage}/model", "1of3", *arguments[2:]] == printed.split("|")
+
+
+def test_the_entrypoints_own_arguments_are_expanded_too(run, script):
+    """They are arguments like those of the task."""
+    payload = Payload.of_source(script("import sys\n__return__ = sys.argv[1:]"), ["job.py", "$MLRS_RESULT_PATH"])
+
+    assert ["output/mljob_result"] == run(payload).record["value"]
+
+
+def test_sources_on_stages_run_where_they_were_copied(run, write):
+    """With the requirements and the modules that lie beside the entrypoint."""
+    code = write("code", {"main.py": "import helper\n__return__ = helper.VALUE", "helper.py": "VALUE = 7"})
+    write("code", {"requirements.txt": "numpy", "pip.py": PIP})
+    ended = run(Payload.of_source("@code/v1", "main.py", place=ML), staged={"@DB.ML.CODE/v1/": code})
+
+    assert (0, 7) == (ended.code, ended.record["value"])
+    assert "Installing -r requirements.txt" == ended.output.splitlines()[0]
+
+
+def test_one_file_on_a_stage_runs_alone(run, write):
+    """Nothing else is copied."""
+    code = write("code", {"main.py": "import os\n__return__ = os.listdir()", "secret.txt": ""})
+    payload = Payload.of_source("@code/main.py", None, place=ML)
+
+    assert ["main.py"] == run(payload, staged={"@DB.ML.CODE/main.py": code / "main.py"}).record["value"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {},
+            (
+                "There was nothing to copy from '@DB.ML.CODE/'. A path that ends in .py or .zip is one "
+                "file, any other is a "
+                "directory."
+            ),
+        ),
+        (
+            {"train.py": "", "b/c.py": "", **{f"{index:02}.txt": "" for index in range(20)}},
+            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/'. There is: "
+            + ", ".join(f"{index:02}.txt" for index in range(20))
+            + ", ….",
+        ),
+        (
+            {"train.py": "", "b/c.py": ""},
+            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/'. There is: b/, train.py.",
+        ),
+        (
+            {"main.py": "", "environment.yml": ""},
+            (
+                "Source '@DB.ML.CODE/' has an environment.yml, but ML jobs take no conda environments. Write a "
+                "requirements.txt."
+            ),
+        ),
+        (
+            {"main.py": "", "tools.py": ""},
+            "Import 'tools' is hidden by module 'tools' of source '@DB.ML.CODE/'; give it another name.",
+        ),
+    ],
+    ids=["nothing", "long list", "no entrypoint", "conda", "hidden import"],
+)
+def test_sources_on_stages_are_looked_at_in_the_job(run, write, files, message):
+    """What is wrong with them can't be known before."""
+    helper = write("dags", {"helper.py": ""}) / "helper.py"
+    payload = Payload.of_source("@code/", "main.py", imports=[(helper, "tools")], place=ML)
+    ended = run(payload, staged={"@DB.ML.CODE/": write("code", files)})
+
+    assert (1, message) == (ended.code, ended.record["metadata"]["message"])
+    assert STARTED not in ended.output

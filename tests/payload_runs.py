@@ -1,0 +1,163 @@
+"""Runs packed payloads as a container would: their specification read as YAML, their archive in another Python."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, Payload
+from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
+from airflow_provider_mljobs.jobs.spec.rendering import RESULT_MOUNT, STAGE_MOUNT, render, specification
+from airflow_provider_mljobs.jobs.values.arguments import FILE, Arguments
+
+DATABASE, SCHEMA = Identifier("DB"), Identifier("ML")
+
+
+@dataclass
+class Run:
+    """The end of a payload's run.
+
+    :param code: the exit code.
+    :param output: what it printed to stdout, without the banners where it ended well.
+    :param errors: what it printed to stderr.
+    :param stage: the job's own directory on the stage.
+    """
+
+    code: int
+    output: str
+    errors: str
+    stage: Path
+
+    @property
+    def record(self):
+        """What the launcher wrote as the result."""
+        return json.loads((self.stage / "output" / "mljob_result").read_text())
+
+
+@pytest.fixture
+def spec():
+    """Make a job specification: what a test names, and something for all the rest."""
+
+    def spec(**fields):
+        name = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_TRAIN_1"))
+        stage = StagePath.parse("payloads", "stage_name", DATABASE, SCHEMA)
+        return JobSpec(**{"name": name, "compute_pool": Identifier("ML_POOL"), "stage": stage} | fields)
+
+    return spec
+
+
+@pytest.fixture
+def runtime():
+    """Describe a small node."""
+    return Runtime(image="/snowflake/images/snowbooks:1.2", resources=Resources(cpu=3, memory_gib=13))
+
+
+@pytest.fixture
+def run(tmp_path, spec, runtime):
+    """Run a payload; keyword arguments are the environment of the container beside that of the specification.
+
+    ``staged`` are files and directories on stages: where they lie here, by what COPY FILES is told. ``python`` are
+    options of the interpreter. ``stdout`` is where it prints, if that isn't a pipe.
+    """
+
+    def run(payload, arguments=None, env_vars=None, staged=None, python=(), stdout=subprocess.PIPE, **environment):
+        arguments = arguments or Arguments.of_script(())
+        job = spec(env_vars=env_vars or {})
+        text = render(specification(job, job.stage / "payload_1", arguments, runtime))
+        (container,) = yaml.safe_load(text)["spec"]["containers"]
+        stage, result = tmp_path / "stage", tmp_path / "result"
+        stage.mkdir()
+        (result / "input").mkdir(parents=True)
+        (stage / ARCHIVE).write_bytes(payload.archive)
+        if arguments.files:
+            (result / FILE).write_bytes(arguments.archive)
+        for copy in payload.copies:
+            copy_files((staged or {}).get(copy.source, tmp_path / "nowhere"), result / copy.target)
+        places = {STAGE_MOUNT: str(stage), RESULT_MOUNT: str(result)}
+        mounted = {name: places.get(value, value) for name, value in container["env"].items()}
+        ended = subprocess.run(
+            [sys.executable, *python, stage / ARCHIVE],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **mounted, **environment},
+            cwd=tmp_path,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        return Run(ended.returncode, (ended.stdout or b"").decode(), ended.stderr.decode(), result)
+
+    return run
+
+
+def copy_files(source, directory):
+    """Copy as Snowflake does: a directory with all below it, or one file, but no empty directory."""
+    for path in [source] if source.is_file() else source.rglob("*"):
+        if path.is_file():
+            target = directory / (path.name if path == source else path.relative_to(source))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+@pytest.fixture
+def call(run):
+    """Run a function with arguments as a payload."""
+
+    def call(function, *args, **kwargs):
+        return run(Payload.of_function(function), Arguments.of_function(function, args, kwargs))
+
+    return call
+
+
+@pytest.fixture
+def in_any_process():
+    """Run a program in processes that give sets another order each; return what they print, the same text once."""
+
+    def in_any_process(program):
+        places = [str(Path(__file__).with_name("jobs") / part) for part in ("payload", "values")]
+        program = f"import sys\nsys.path[:0] = {places!r}\n{program}"
+        return {
+            subprocess.run(
+                [sys.executable, "-c", program],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                check=True,
+                text=True,
+            ).stdout
+            for seed in "12"
+        }
+
+    return in_any_process
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Write a script, in a directory of its own."""
+
+    def script(text, name="job.py"):
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return script
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write files below a directory of the test's own, and return that directory."""
+
+    def write(directory, files):
+        for name, text in files.items():
+            path = tmp_path / directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (tmp_path / directory).mkdir(parents=True, exist_ok=True)
+        return tmp_path / directory
+
+    return write
