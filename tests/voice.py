@@ -23,11 +23,11 @@ PARTICIPLES = {"found", "known", "told", "shown", "kept", "taken", "left"}
 # First words by which a docstring can't be read alone.
 PRONOUNS = re.compile(
     r"(?:it|its|they|them|their|theirs|he|she|his|her|we|this|that|these|those|such|so|neither|nor|who|what)\b"
-    r"|(?:one|ones|both|each|another|others|all|some|none)\s+(?:of (?:it|them|these|those)\b|(?:is|are|has|have|was|were"
-    r"|does|do|can|may|must|stays?|gets?|goes|takes?|holds?|comes?|says?|leads?|needs?|fails?|ends?|works?)\b)",
+    r"|(?:one|ones|both|each|another|others|all|some|none)\s+(?:of (?:it|them|these|those)\b|(?:is|are|has|have|was"
+    r"|were|does|do|can|may|must|stays?|gets?|goes|takes?|holds?|comes?|says?|leads?|needs?|fails?|ends?|works?)\b)",
     re.IGNORECASE,
 )
-WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
+WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 CODE = re.compile(r"``.*?``|`[^`\n]*`|\"[^\"\n]*\"", re.DOTALL)
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

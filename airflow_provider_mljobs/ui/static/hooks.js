@@ -2,8 +2,8 @@
  * What the views have in common in behaviour: asking again and again, settings of the browser, the theme.
  */
 
-import { Asking, NOTHING_KNOWN } from "./polling.js";
 import { React } from "./host.js";
+import { Asking, NOTHING_KNOWN } from "./polling.js";
 
 const { useCallback, useEffect, useRef, useState, useSyncExternalStore } = React;
 
