@@ -11,7 +11,7 @@ from airflow.sdk import DAG
 from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace
 from airflow_provider_mljobs.jobs.spec.rendering import ml_job_options, render
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task import build
@@ -140,19 +140,19 @@ class MLJobDefinition:
                 f"{', '.join(templated)} of definition {self.name!r} has templates, which only Airflow renders: give "
                 "values to a statement that runs without it."
             )
-        database, schema = hook.default_schema
-        database = optional_identifier(task.database, "database") or database
-        schema = optional_identifier(task.schema, "schema") or schema
+        namespace = Namespace(
+            optional_identifier(task.database, "database") or hook.namespace.database,
+            optional_identifier(task.schema, "schema") or hook.namespace.schema,
+        )
         spec = build.job_spec(
             task,
             self._identifier,
             comment=json.dumps({"provider": __version__, "definition": self.name}),
             query_tag=json.dumps({"definition": self.name}),
-            database=database,
-            schema=schema,
+            namespace=namespace,
             warehouse=hook.default_warehouse,
         )
-        payload, given = build.payload_of(task, database, schema), task.packed_arguments(None)
+        payload, given = build.payload_of(task, namespace), task.packed_arguments(None)
         self._refuse_files(payload, given.files)
         place = hook.client.keep(spec, payload)
         options, job = ml_job_options(spec, place, given, hook.client.image(spec), generate_suffix=True)

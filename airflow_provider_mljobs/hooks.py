@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 from airflow.sdk.configuration import conf
 
-from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
@@ -21,7 +20,7 @@ from airflow_provider_mljobs.gateway.watcher.status_loop import (
     Watcher,
     shared_watcher,
 )
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.jobs.values.references import StageRef, argument_reference
 from airflow_provider_mljobs.task.query_tags import role_tag, shortened
@@ -54,8 +53,6 @@ _GOODBYE_SECONDS = 5.0
 _HOOK_TAG = role_tag("hook")
 # One session for the jobs of many tasks.
 _WATCHER_TAG = role_tag("watcher")
-# Stands for an object of a schema where only the schema counts.
-_ANY = Identifier("ANY")
 
 
 @dataclass(frozen=True)
@@ -167,31 +164,28 @@ class MLJobHook(SnowflakeHook):
 
     def job(self, job_id: str) -> QualifiedName:
         """Read a job's name; what it lacks comes from the connection."""
-        return QualifiedName.parse(job_id, "job", *self.default_schema)
+        return QualifiedName.parse(job_id, "job", self.namespace)
 
     def stage(self, stage_name: str) -> StagePath:
         """Read a stage's name with its path; what it lacks comes from the connection."""
-        return StagePath.parse(stage_name, "stage_name", *self.default_schema)
+        return StagePath.parse(stage_name, "stage_name", self.namespace)
 
-    def schema_of(self, name: str | None = None) -> QualifiedName | None:
-        """Read a schema's name, as an object in it: what listings take.
+    def schema_of(self, name: str | None = None) -> Namespace:
+        """Read the name of a schema to list jobs in.
 
-        :param name: ``[db.]schema``; by default the connection's, and ``None`` if it has none.
+        :param name: ``[db.]schema``, or ``account`` for the whole account; by default the connection's schema, and the
+            whole account if the connection has none.
         """
-        database, schema = self.default_schema
-        if name is not None:
-            parts = Identifier.parse_path(name, "schema", most=2)
-            database, schema = parts[0] if parts[1:] else database, parts[-1]
-        if schema is not None and database is None:
-            raise InvalidJobSpecError(f"Schema {schema} has no database: write DATABASE.SCHEMA, or set a database.")
-        return None if database is None or schema is None else QualifiedName(database, schema, _ANY)
+        if name is None:
+            return self.namespace.checked()
+        return ANYWHERE if name.lower() == "account" else Namespace.parse(name, "schema", self.namespace.database)
 
     @cached_property
-    def default_schema(self) -> tuple[Identifier | None, Identifier | None]:
+    def namespace(self) -> Namespace:
         """Database and schema of this hook, or of its connection."""
         static = self._get_static_conn_params
         database, schema = static.get("database"), static.get("schema")
-        return (
+        return Namespace(
             Identifier.parse(database, "database") if database else None,
             Identifier.parse(schema, "schema") if schema else None,
         )
@@ -265,10 +259,10 @@ class MLJobHook(SnowflakeHook):
         """Drop a job's service."""
         self.client.drop(job)
 
-    def list(self, prefix: str = "MLJOB_", schema: QualifiedName | None = None) -> list[dict[str, Any]]:
+    def list(self, prefix: str = "MLJOB_", schema: Namespace = ANYWHERE) -> list[dict[str, Any]]:
         """Return the rows of SHOW JOB SERVICES by the beginning of the name.
 
-        :param schema: see :meth:`schema_of`; ``None`` for the whole account.
+        :param schema: see :meth:`schema_of`; the whole account by default.
         """
         return self.client.list(schema, prefix)
 
@@ -291,7 +285,7 @@ class MLJobHook(SnowflakeHook):
         older_than: timedelta,
         *,
         stages: Sequence[str] = (),
-        schema: QualifiedName | None = None,
+        schema: Namespace = ANYWHERE,
         dry_run: bool = False,
         task_states: TaskStates = of_api,
     ) -> Collection:
@@ -302,7 +296,7 @@ class MLJobHook(SnowflakeHook):
 
         :param older_than: how old a job, or a file without a job, has to be.
         :param stages: stages on which files may be removed, as in ``stage_name``.
-        :param schema: see :meth:`schema_of`; ``None`` for the whole account.
+        :param schema: see :meth:`schema_of`; the whole account by default.
         :param dry_run: only tell what would be done.
         :param task_states: says in which states tasks are: by default for a task, as it asks Airflow's API.
         :raises InvalidJobSpecError: if this Airflow has no name, or ``older_than`` is negative.

@@ -409,7 +409,7 @@ class MLJobOperator(BaseOperator):
         """
         from airflow_provider_mljobs.task import build
 
-        print(build.preview(self, *self.hook.default_schema))  # noqa: T201 (for whoever calls it)
+        print(build.preview(self, self.hook.namespace))  # noqa: T201 (for whoever calls it)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Go on after the trigger has seen the end of the job."""
@@ -563,7 +563,7 @@ class MLJobOperator(BaseOperator):
             if fields.is_specification_file(self.spec):
                 # Airflow calls prepare_template for tasks that are not mapped, and before names are rendered.
                 self.spec = self.render_template(fields.read_specification(self), context)
-            source = build.specification_source(self, *self.hook.default_schema)
+            source = build.specification_source(self, self.hook.namespace)
             start: Callable[[], object] = partial(client.submit_specification, spec, source)
         else:
             payload, given = self._payload(), self.packed_arguments(context)
@@ -597,7 +597,7 @@ class MLJobOperator(BaseOperator):
     def _payload(self) -> Payload:
         from airflow_provider_mljobs.task import build
 
-        return build.payload_of(self, *self.hook.default_schema)
+        return build.payload_of(self, self.hook.namespace)
 
     def packed_arguments(self, context: Context | None) -> Arguments:  # noqa: ARG002 (the decorator needs the context)
         """Pack what the payload is given.
@@ -620,15 +620,13 @@ class MLJobOperator(BaseOperator):
     def _spec(self, context: Context, origin: Origin, record: Record) -> JobSpec:
         from airflow_provider_mljobs.task import build
 
-        database, schema = self.hook.default_schema
         return build.job_spec(
             self,
             self.hook.job(record.job_id).name,
             comment=origin.to_comment(),
             query_tag=query_tag(context["ti"]),
             environment=build.environment_of(context),
-            database=database,
-            schema=schema,
+            namespace=self.hook.namespace,
             warehouse=self.hook.default_warehouse,
         )
 

@@ -260,7 +260,7 @@ class MLJobTrigger(BaseTrigger):
 
     @property
     def _job(self) -> QualifiedName:
-        return QualifiedName.parse(self.job_id, "job", None, None)
+        return QualifiedName.parse(self.job_id, "job")
 
     def _hook(self) -> MLJobHook:
         # Imported here: Airflow imports trigger modules on the event loop.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
 from airflow_provider_mljobs.jobs.spec.rendering import RESULT_MOUNT, STAGE_MOUNT, render, specification
@@ -47,7 +47,7 @@ def spec():
 
     def spec(**fields):
         name = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_TRAIN_1"))
-        stage = StagePath.parse("payloads", "stage_name", DATABASE, SCHEMA)
+        stage = StagePath.parse("payloads", "stage_name", Namespace(DATABASE, SCHEMA))
         return JobSpec(**{"name": name, "compute_pool": Identifier("ML_POOL"), "stage": stage} | fields)
 
     return spec

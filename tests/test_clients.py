@@ -50,7 +50,7 @@ def seen():
     with served(python=ML_PYTHON) as server:
         seen = run_ml_client(server)
         client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
-        ids = {what: QualifiedName.parse(job_id, "job", None, None) for what, job_id in seen["ids"].items()}
+        ids = {what: QualifiedName.parse(job_id, "job") for what, job_id in seen["ids"].items()}
         seen["read"] = {what: client.result(job) for what, job in ids.items()}
         seen["opened"] = open_reference(client.connection, seen["read"]["frame"].reference)
         client.close()

@@ -175,7 +175,7 @@ def test_snowsight_address(account, place):
 
 def test_snowsight_address_without_an_account():
     """A connection that doesn't say its account has no link."""
-    assert not snowsight_url("", QualifiedName.parse("a.b.c", "job", None, None))
+    assert not snowsight_url("", QualifiedName.parse("a.b.c", "job"))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def _exit(message: str, code: int = _FAILURE) -> NoReturn:
 @_command
 def list_jobs(args: Namespace, hook: MLJobHook) -> None:
     """List jobs, the newest last."""
-    rows = [row for row in hook.list(args.prefix, _schema(args, hook)) if args.state in {None, row["status"]}]
+    rows = [row for row in hook.list(args.prefix, hook.schema_of(args.schema)) if args.state in {None, row["status"]}]
     listed = (
         {
             "job_id": f"{row['database_name']}.{row['schema_name']}.{row['name']}",
@@ -168,7 +168,7 @@ def gc_jobs(args: Namespace, hook: MLJobHook) -> None:
     found = hook.collect(
         _duration(args.older_than),
         stages=args.stage_name or (),
-        schema=_schema(args, hook),
+        schema=hook.schema_of(args.schema),
         dry_run=args.dry_run,
         task_states=of_database,
     )
@@ -204,11 +204,6 @@ def drop_job(args: Namespace, hook: MLJobHook) -> None:
         _exit(f"Job {job} is {status}: cancel it first, or pass --force.")
     hook.drop(job)
     _print(f"Dropped job {job}.")
-
-
-def _schema(args: Namespace, hook: MLJobHook) -> QualifiedName | None:
-    """Return the schema that is meant: the connection's, if none is named, or ``None`` for the whole account."""
-    return None if (args.schema or "").lower() == "account" else hook.schema_of(args.schema)
 
 
 def _duration(text: str) -> timedelta:

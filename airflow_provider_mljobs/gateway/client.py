@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payl
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission, explain
 from airflow_provider_mljobs.gateway.usage import Usage, read_usage
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.outcome.failures import past_containers
 from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES
 from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS, Sighting, in_history, pauses
@@ -481,10 +481,9 @@ class MLJobClient:
         self.connection.rows(statements.remove(directory / "", own), most=0)
         self._remove_payload(directory.parent)
 
-    def statuses(self, schema: QualifiedName, prefix: str, *, most: int = statements.MOST_ROWS) -> dict[str, JobStatus]:
+    def statuses(self, schema: Namespace, prefix: str, *, most: int = statements.MOST_ROWS) -> dict[str, JobStatus]:
         """Return where the jobs of a schema stand, by name.
 
-        :param schema: any object of the schema.
         :param prefix: how the names begin.
         :param most: how many rows to ask for at once.
         """
@@ -499,25 +498,24 @@ class MLJobClient:
                 return statuses
             after = last
 
-    def list(self, schema: QualifiedName | None = None, prefix: str = "MLJOB_") -> list[dict[str, Any]]:
+    def list(self, schema: Namespace = ANYWHERE, prefix: str = "MLJOB_") -> list[dict[str, Any]]:
         """Return the rows of SHOW JOB SERVICES.
 
-        :param schema: any object of the schema to look in; ``None`` for the whole account.
+        :param schema: the schema to look in; the whole account by default.
         :param prefix: how the names begin.
         """
         return self.connection.rows(statements.show_job_services(schema, prefix))
 
-    def living(self, schema: QualifiedName, beginning: str) -> tuple[QualifiedName, ...]:
+    def living(self, schema: Namespace, beginning: str) -> tuple[QualifiedName, ...]:
         """Return the jobs of a schema that the job history shows running or waiting; none if it can't be asked.
 
-        :param schema: any object of the schema.
         :param beginning: how their names begin.
         """
         rows = self._history(statements.get_jobs_called(schema, beginning))
-        names = (Identifier(row["name"]) for row in rows if not in_history(row).is_terminal)
-        return tuple(replace(schema, name=name) for name in names)
+        names = (str(Identifier(row["name"])) for row in rows if not in_history(row).is_terminal)
+        return tuple(QualifiedName.parse(name, "job", schema) for name in names)
 
-    def newest(self, schema: QualifiedName | None, pattern: str) -> QualifiedName | None:
+    def newest(self, schema: Namespace, pattern: str) -> QualifiedName | None:
         """Return the job that was made last of those whose names fit a pattern of LIKE; ``None`` if none does.
 
         :param schema: as for :meth:`list`.
@@ -538,7 +536,7 @@ class MLJobClient:
                 f"Stage {stage} does not exist or is not authorized for role {role}. Create it with "
                 f"CREATE STAGE {stage} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE').",
                 f"GRANT READ, WRITE ON STAGE {stage} TO ROLE {role}",
-                f"GRANT USAGE ON SCHEMA {stage.database}.{stage.schema} TO ROLE {role}",
+                f"GRANT USAGE ON SCHEMA {stage.namespace} TO ROLE {role}",
             ) from error
 
     def _remove_payload(self, payload: StagePath) -> None:

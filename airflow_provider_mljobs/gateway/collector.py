@@ -22,7 +22,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import origin_of
 from airflow_provider_mljobs.gateway.payloads import is_incomplete, job_of
 from airflow_provider_mljobs.jobs.comment import TASKS_JOB, Origin
-from airflow_provider_mljobs.jobs.names import JOB_NAME_PREFIX, Identifier
+from airflow_provider_mljobs.jobs.names import ANYWHERE, JOB_NAME_PREFIX, Identifier, Namespace
 from airflow_provider_mljobs.jobs.outcome.credits import credits_per_hour
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
@@ -73,7 +73,7 @@ class Rules:
 
     :param airflow: what the Airflow is called whose jobs these are.
     :param older_than: how old a job, or a file without a job, has to be.
-    :param schema: any object of the schema whose jobs are looked at; ``None`` for the whole account.
+    :param schema: the schema whose jobs are looked at; the whole account by default.
     :param stages: where files may be removed; nowhere else.
     :param result_retention: how old the result of a job that is gone has to be; 0 keeps it for ever.
     :param dry_run: only tell what would be done.
@@ -82,7 +82,7 @@ class Rules:
 
     airflow: str
     older_than: timedelta
-    schema: QualifiedName | None = None
+    schema: Namespace = ANYWHERE
     stages: tuple[StagePath, ...] = ()
     result_retention: timedelta = timedelta(0)
     dry_run: bool = False
@@ -284,7 +284,7 @@ class Collector:
         account, in which each schema may have a job of that name, it could pass over some.
         """
         # The files of a schema's jobs may lie on the stages of another one, and the other way round.
-        scope = None if self._rules.stages else self._rules.schema
+        scope = ANYWHERE if self._rules.stages else self._rules.schema
         statement = statements.show_jobs_called(scope, beginning, self._most)
         answer = self._client.connection.columns(statement, *_COLUMNS)
         page = [dict(zip(_COLUMNS, row, strict=True)) for row in answer]
@@ -301,8 +301,8 @@ class Collector:
         return found, is_complete
 
     def _is_looked_at(self, row: Mapping[str, Any]) -> bool:
-        schema, job = self._rules.schema, job_of(row)
-        return schema is None or (job.database, job.schema) == (schema.database, schema.schema)
+        schema = self._rules.schema
+        return schema.schema is None or job_of(row).namespace == schema
 
     def _job(self, row: Mapping[str, Any]) -> _Job | None:
         """Read a row of SHOW JOB SERVICES; ``None`` if it isn't the job of a task of this Airflow."""

@@ -41,7 +41,7 @@ def _directory_in(description: Description, job: QualifiedName) -> StagePath:
     place = description.volumes.get(RESULT_VOLUME) or description.volumes.get(STAGE_VOLUME)
     if place is None:
         raise ResultError(f"Job {job} has no volume for a result: its specification is not this provider's.")
-    return StagePath.parse(place, "stage", job.database, job.schema)
+    return StagePath.parse(place, "stage", job.namespace)
 
 
 def origin_of(row: Mapping[str, Any], job: QualifiedName, airflow: str) -> Origin | None:

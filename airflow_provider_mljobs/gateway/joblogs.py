@@ -169,7 +169,7 @@ def event_table(parameters: Sequence[Mapping[str, Any]]) -> QualifiedName | None
     :param parameters: the answer to :func:`~airflow_provider_mljobs.gateway.statements.show_event_table`.
     """
     name = str(parameters[0]["value"]) if parameters else ""
-    return QualifiedName.parse(name, "event table", None, None) if name else None
+    return QualifiedName.parse(name, "event table") if name else None
 
 
 @dataclass

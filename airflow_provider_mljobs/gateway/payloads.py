@@ -28,7 +28,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.locks import locked
 from airflow_provider_mljobs.jobs.comment import TASKS_JOB, Origin
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
@@ -169,7 +169,7 @@ class Payloads:
         """Return the payloads that jobs name, running or not; ``None`` if not all jobs can be seen."""
         # All jobs: those that a hook has submitted may be called anything.
         jobs = self._connection.fold(
-            statements.show_job_services(None, ""),
+            statements.show_job_services(ANYWHERE, ""),
             lambda rows: [(_named_in(str(row["comment"] or "")), job_of(row)) for row in rows],
         )
         if len(jobs) >= statements.MOST_ROWS:

@@ -19,7 +19,7 @@ from airflow_provider_mljobs.jobs.names import literal, quoted
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+    from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
     from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource
 
@@ -158,9 +158,7 @@ def describe_service(job: QualifiedName) -> str:
     return f"DESCRIBE SERVICE {job}"
 
 
-def show_job_services(
-    schema: QualifiedName | None, prefix: str, *, limit: int | None = None, after: str | None = None
-) -> str:
+def show_job_services(schema: Namespace, prefix: str, *, limit: int | None = None, after: str | None = None) -> str:
     """List jobs by the beginning of their names.
 
     :param limit: so many rows at most.
@@ -171,13 +169,13 @@ def show_job_services(
     return f"SHOW JOB SERVICES LIKE {literal(prefix + '%')} IN {_scope(schema)}{page}{start}"
 
 
-def show_jobs_called(schema: QualifiedName | None, beginning: str, most: int) -> str:
+def show_jobs_called(schema: Namespace, beginning: str, most: int) -> str:
     """List jobs by the very beginning of their names, in which nothing stands for something else; so many at most."""
     return f"SHOW JOB SERVICES IN {_scope(schema)} STARTS WITH {literal(beginning)} LIMIT {most:d}"
 
 
-def _scope(schema: QualifiedName | None) -> str:
-    return "ACCOUNT" if schema is None else f"SCHEMA {schema.database}.{schema.schema}"
+def _scope(schema: Namespace) -> str:
+    return "ACCOUNT" if schema.schema is None else f"SCHEMA {schema}"
 
 
 def show_service_containers(job: QualifiedName) -> str:
@@ -205,11 +203,8 @@ def get_job_instances(job: QualifiedName) -> str:
     return _from_history("INSTANCE_STATUSES", job)
 
 
-def get_jobs_called(schema: QualifiedName, beginning: str) -> str:
-    """Look up the jobs of a schema whose names begin so, dropped ones too.
-
-    :param schema: any object of the schema.
-    """
+def get_jobs_called(schema: Namespace, beginning: str) -> str:
+    """Look up the jobs of a schema whose names begin so, dropped ones too."""
     return _history_of("NAME, STATUS, DELETED_TIME", schema, f"STARTSWITH(NAME, {literal(beginning)})")
 
 
@@ -222,15 +217,16 @@ def get_living_jobs() -> str:
 
 
 def _from_history(columns: str, job: QualifiedName) -> str:
-    of_job = _history_of(columns, job, f"NAME = {literal(job.name.value)}")
+    of_job = _history_of(columns, job.namespace, f"NAME = {literal(job.name.value)}")
     return f"{of_job} ORDER BY CREATED_TIME DESC LIMIT 1"
 
 
-def _history_of(columns: str, schema: QualifiedName, condition: str) -> str:
-    database_name, schema_name = literal(schema.database.value), literal(schema.schema.value)
+def _history_of(columns: str, schema: Namespace, condition: str) -> str:
+    parts = (("SCHEMA_NAME", schema.schema), ("DATABASE_NAME", schema.database))
+    conditions = [condition, *(f"{column} = {literal(name.value)}" for column, name in parts if name is not None)]
     return (
         f"SELECT {columns} FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
-        f"WHERE {condition} AND SCHEMA_NAME = {schema_name} AND DATABASE_NAME = {database_name}"
+        f"WHERE {' AND '.join(conditions)}"
     )
 
 

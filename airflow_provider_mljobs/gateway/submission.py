@@ -112,7 +112,7 @@ class Submission:
             raise explain(
                 error,
                 f"Job {spec.name} can't be submitted.",
-                f"GRANT CREATE SERVICE ON SCHEMA {spec.name.database}.{spec.name.schema} TO ROLE {role}",
+                f"GRANT CREATE SERVICE ON SCHEMA {spec.name.namespace} TO ROLE {role}",
                 *([f"GRANT USAGE ON WAREHOUSE {spec.query_warehouse} TO ROLE {role}"] if spec.query_warehouse else []),
                 *(f"GRANT USAGE ON INTEGRATION {name} TO ROLE {role}" for name in spec.external_access_integrations),
                 *(f"GRANT READ ON SECRET {name} TO ROLE {role}" for name in _secrets(spec)),

@@ -73,18 +73,53 @@ class Identifier:
 
 
 @dataclass(frozen=True)
+class Namespace:
+    """A database and a schema in it, for names that are written without. Either may be missing."""
+
+    database: Identifier | None = None
+    schema: Identifier | None = None
+
+    @classmethod
+    def parse(cls, text: str, what: str, default: Identifier | None = None) -> Self:
+        """Read ``[db.]schema``.
+
+        :param default: the database if ``text`` has none.
+        :raises InvalidJobSpecError: if no database is given at all.
+        """
+        *database, schema = Identifier.parse_path(text, what, most=2)
+        return cls(database[0] if database else default, schema).checked()
+
+    def checked(self) -> Self:
+        """Refuse a schema without a database."""
+        if self.schema is not None and self.database is None:
+            raise InvalidJobSpecError(
+                f"Schema {self.schema} has no database: write DATABASE.SCHEMA, or set a database."
+            )
+        return self
+
+    def __str__(self) -> str:
+        return ".".join(str(part) for part in (self.database, self.schema) if part is not None)
+
+
+# A listing covers the whole account, and a name has to be complete.
+ANYWHERE = Namespace()
+# Stands in for the connection's database and schema in checks that run before the connection is read.
+PLACEHOLDER = Namespace(Identifier("ANY"), Identifier("ANY"))
+
+
+@dataclass(frozen=True)
 class QualifiedName:
-    """A schema-level object, always with database and schema: nothing depends on what a session's current one is."""
+    """A schema-level object, always with database and schema: it never depends on a session's current schema."""
 
     database: Identifier
     schema: Identifier
     name: Identifier
 
     @classmethod
-    def parse(cls, text: str, what: str, database: Identifier | None, schema: Identifier | None) -> Self:
-        """Read ``[[db.]schema.]name`` and fill in what is missing."""
+    def parse(cls, text: str, what: str, namespace: Namespace = ANYWHERE) -> Self:
+        """Read ``[[db.]schema.]name`` and fill in the missing parts from a namespace."""
         parts = Identifier.parse_path(text, what, most=3)
-        head: list[Identifier | None] = [database, schema]
+        head = [namespace.database, namespace.schema]
         head[len(head) - len(parts) + 1 :] = parts[:-1]
         missing = [label for label, part in zip(("database", "schema"), head, strict=True) if part is None]
         if head[0] is None or head[1] is None:
@@ -93,6 +128,11 @@ class QualifiedName:
                 f"{' and '.join(missing)} to the task, or set them on the Snowflake connection."
             )
         return cls(head[0], head[1], parts[-1])
+
+    @property
+    def namespace(self) -> Namespace:
+        """The schema that holds the object."""
+        return Namespace(self.database, self.schema)
 
     def __str__(self) -> str:
         return f"{self.database}.{self.schema}.{self.name}"
@@ -113,10 +153,10 @@ class StagePath:
             )
 
     @classmethod
-    def parse(cls, text: str, what: str, database: Identifier | None, schema: Identifier | None) -> Self:
-        """Read ``[@][[db.]schema.]stage[/path]``."""
+    def parse(cls, text: str, what: str, namespace: Namespace = ANYWHERE) -> Self:
+        """Read ``[@][[db.]schema.]stage[/path]`` and fill in the missing parts from a namespace."""
         head, _, path = text.strip().removeprefix("@").partition("/")
-        return cls(QualifiedName.parse(head, what, database, schema), path.strip("/"))
+        return cls(QualifiedName.parse(head, what, namespace), path.strip("/"))
 
     @property
     def name(self) -> str:

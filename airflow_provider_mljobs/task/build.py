@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
-from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import PREFIX, Payload
 from airflow_provider_mljobs.jobs.payload.git import GIT_SECRET_DIRECTORY, GitSource
 from airflow_provider_mljobs.jobs.payload.sources import Place
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.operators import MLJobOperator
 
 
-def payload_of(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> Payload:
+def payload_of(task: MLJobOperator, namespace: Namespace) -> Payload:
     """Pack what a task runs.
 
     :raises PayloadError: if it can't be packed.
@@ -46,7 +46,7 @@ def payload_of(task: MLJobOperator, database: Identifier | None, schema: Identif
     common: dict[str, Any] = {
         "imports": task.imports,
         "pip_requirements": task.pip_requirements,
-        "place": Place(folder=folder_of(task), database=database, schema=schema),
+        "place": Place(folder=folder_of(task), namespace=namespace),
     }
     if task.function is not None:
         return Payload.of_function(task.function, serializer=task.serializer, **common)
@@ -61,8 +61,7 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
     *,
     comment: str,
     query_tag: str,
-    database: Identifier | None,
-    schema: Identifier | None,
+    namespace: Namespace,
     warehouse: Identifier | None,
     environment: Mapping[str, str] | None = None,
 ) -> JobSpec:
@@ -76,12 +75,12 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
     :raises InvalidJobSpecError: naming the argument that can't be.
     """
     pool = identifier(task.compute_pool, "compute_pool")
-    volumes, mounts = parse_volumes(task.volumes or {}, database=database, schema=schema)
+    volumes, mounts = parse_volumes(task.volumes or {}, namespace)
     added = {name: value for name, value in (environment or {}).items() if name not in (task.secrets or {})}
     return JobSpec(
-        name=QualifiedName.parse(str(name), "job", database, schema),
+        name=QualifiedName.parse(str(name), "job", namespace),
         compute_pool=pool,
-        stage=None if task.stage_name is None else StagePath.parse(task.stage_name, "stage_name", database, schema),
+        stage=None if task.stage_name is None else StagePath.parse(task.stage_name, "stage_name", namespace),
         query_warehouse=optional_identifier(task.query_warehouse, "query_warehouse") or warehouse,
         external_access_integrations=integrations(task.external_access_integrations),
         env_vars={**added, **(task.env_vars or {})},
@@ -89,7 +88,7 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
         min_instances=task.min_instances,
         parallel=task.parallel,
         runtime_environment=task.runtime_environment or None,
-        secrets=_secrets(task, database, schema),
+        secrets=_secrets(task, namespace),
         volumes=volumes,
         volume_mounts=mounts,
         endpoints=parse_endpoints(task.endpoints),
@@ -128,9 +127,7 @@ def environment_of(context: Context) -> dict[str, str]:
     return {**query_tags.environment(ti), **lineage.environment(ti)}
 
 
-def specification_source(
-    task: MLJobOperator, database: Identifier | None, schema: Identifier | None
-) -> SpecificationSource:
+def specification_source(task: MLJobOperator, namespace: Namespace) -> SpecificationSource:
     """Read a task's own specification, and refuse what can be known to be wrong with it.
 
     :raises InvalidJobSpecError: with the path in the specification.
@@ -139,7 +136,7 @@ def specification_source(
     if isinstance(spec, str) and spec.startswith("@"):
         if using is not None:
             validate_using(using)
-        file = StagePath.parse(spec, "spec", database, schema)
+        file = StagePath.parse(spec, "spec", namespace)
         return SpecificationSource(file=file, using=None if using is None else using_values(using))
     if is_specification_file(spec):
         spec = read_specification(task)
@@ -150,20 +147,18 @@ def specification_source(
     return SpecificationSource(text=render(document))
 
 
-def preview(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> str:
+def preview(task: MLJobOperator, namespace: Namespace) -> str:
     """Return the statement that would start a task's job, without asking Snowflake.
 
     :raises InvalidJobSpecError: if the arguments can't make a job.
     """
     name = TaskKey(airflow="", dag_id=task.dag_id, run_id="dry_run", task_id=task.task_id).job_name(0, 1)
     task_name = json.dumps({"dag_id": task.dag_id, "task_id": task.task_id})
-    spec = job_spec(
-        task, name, comment=task_name, query_tag=task_name, database=database, schema=schema, warehouse=None
-    )
+    spec = job_spec(task, name, comment=task_name, query_tag=task_name, namespace=namespace, warehouse=None)
     if task.spec is not None:
-        return statements.execute_job_service(spec, specification_source(task, database, schema))
-    payload = payload_of(task, database, schema)
-    place = StagePath.parse(f"{task.stage_name}/{PREFIX}{payload.digest}_<period>", "stage_name", database, schema)
+        return statements.execute_job_service(spec, specification_source(task, namespace))
+    payload = payload_of(task, namespace)
+    place = StagePath.parse(f"{task.stage_name}/{PREFIX}{payload.digest}_<period>", "stage_name", namespace)
     given = task.packed_arguments(None)
     image = spec.runtime_environment or "<the image that Snowflake names>"
     if spec.managed:
@@ -205,11 +200,11 @@ def _template(spec: Any, using: Mapping[str, Any]) -> SpecificationSource:
     return SpecificationSource(text=spec, using=using_values(using))
 
 
-def _secrets(task: MLJobOperator, database: Identifier | None, schema: Identifier | None) -> list[dict[str, Any]]:
+def _secrets(task: MLJobOperator, namespace: Namespace) -> list[dict[str, Any]]:
     secrets = dict(task.secrets or {})
     if isinstance(task.source, dict) and task.source.get("secret"):
         secrets[GIT_SECRET_DIRECTORY] = task.source["secret"]
-    entries = parse_secrets(secrets, database=database, schema=schema)
+    entries = parse_secrets(secrets, namespace)
     twice = sorted({str(entry.get("envVarName")) for entry in entries} & set(task.env_vars or {}))
     if twice:
         raise InvalidJobSpecError(f"{', '.join(twice)} stands in env_vars and in secrets; leave one of them.")

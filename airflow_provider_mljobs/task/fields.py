@@ -15,7 +15,7 @@ from airflow.sdk import XComArg
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier, StagePath
+from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Identifier, StagePath
 from airflow_provider_mljobs.jobs.payload.functions import validate_serializer
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.imports import plain, validate_imports
@@ -60,8 +60,6 @@ _FOR_SOURCES = (
 # A text that is no file's name: a specification has several lines, or braces.
 _SPECIFICATION_FILES = (".yaml", ".yml", ".json")
 _LARGEST_EXIT_CODE = 255
-# Stands for the connection's database and schema while they aren't known.
-_ANY = Identifier("ANY")
 
 
 def is_known(value: Any) -> bool:
@@ -247,7 +245,7 @@ def _is_number(value: Any) -> bool:
 
 def _validate_stage(value: Any) -> None:
     if value is not None:
-        StagePath.parse(text(value, "stage_name"), "stage_name", _ANY, _ANY)
+        StagePath.parse(text(value, "stage_name"), "stage_name", PLACEHOLDER)
 
 
 def _validate_flag(value: Any, *, field: str, allowed: tuple[Any, ...] = (True, False)) -> None:

@@ -254,10 +254,14 @@ class Attempts:
         client = self._task.hook.client
         job = self._task.hook.job(self._new(self.origin.try_number).job_id)
         beginning = self.origin.task.job_name(0, 0).value.removesuffix("0_0")
-        rows = client.list(job, beginning)
+        rows = client.list(job.namespace, beginning)
         if self.origin.try_number > 1:
             listed = {row["name"] for row in rows}
-            rows += [self._described(each) for each in client.living(job, beginning) if each.name.value not in listed]
+            rows += [
+                self._described(each)
+                for each in client.living(job.namespace, beginning)
+                if each.name.value not in listed
+            ]
         jobs = [(record, JobStatus(row["status"])) for row in rows if (record := self._read(job, row)) is not None]
         if not jobs:
             return None
@@ -353,7 +357,7 @@ class Attempts:
 
     def _look(self, record: Record, *, patience: float = 0.0, needs_row: bool = False) -> Sighting | None:
         """Look at a job of the task; ``None`` if the job of that name is another task's."""
-        job = QualifiedName.parse(record.job_id, "job", None, None)
+        job = QualifiedName.parse(record.job_id, "job")
         try:
             client = self._hook(record).client
             sighting = client.look_for(job, patience=patience, needs_row=needs_row) if patience else client.look(job)

@@ -136,7 +136,7 @@ def clean_up(
         found = hook.collect(
             older_than,
             stages=tuple(stages),
-            schema=None if (schema or "").lower() == "account" else hook.schema_of(schema),
+            schema=hook.schema_of(schema),
             dry_run=dry_run,
             task_states=of_database,
         )
@@ -176,7 +176,7 @@ def _known(task: TaskKey, job_id: str | None = None) -> Known:
 def _own_job(task: TaskKey, job_id: str) -> QualifiedName:
     """Read the id of a job, whose name has to be one that the task instance gives its jobs."""
     try:
-        job = QualifiedName.parse(job_id, "job", None, None)
+        job = QualifiedName.parse(job_id, "job")
     except InvalidJobSpecError as error:
         raise HTTPException(409, _told(error)) from error
     attempt = _ATTEMPT.fullmatch(job.name.value)

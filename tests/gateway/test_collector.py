@@ -15,7 +15,7 @@ from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.collector import Collector, Kind, Rules
 from airflow_provider_mljobs.gateway.payloads import put
 from airflow_provider_mljobs.jobs.comment import VARIABLES, Origin, TaskKey
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
 from airflow_provider_mljobs.jobs.spec.rendering import RESULT_VOLUME, SpecificationSource
 from tests.hostile import COMMENTS
@@ -23,8 +23,8 @@ from tests.lab import served
 
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 DATABASE, SCHEMA, OTHER_SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("ELSEWHERE")
-STAGE = StagePath.parse("ML_PAYLOADS/shared", "stage_name", DATABASE, SCHEMA)
-OTHER_STAGE = StagePath.parse("OTHER_PAYLOADS", "stage_name", DATABASE, SCHEMA)
+STAGE = StagePath.parse("ML_PAYLOADS/shared", "stage_name", Namespace(DATABASE, SCHEMA))
+OTHER_STAGE = StagePath.parse("OTHER_PAYLOADS", "stage_name", Namespace(DATABASE, SCHEMA))
 TRAIN = TaskKey(airflow="prod", dag_id="weekly", run_id="manual__1", task_id="train")
 # Of a period that is far away, and of one that is long over.
 PAYLOAD, OLD_PAYLOAD = "payload_ab_99999999", "payload_ab_0"
@@ -359,7 +359,7 @@ def test_files_of_a_job_in_another_schema(client):
     """A job that is there keeps its files, wherever it is."""
     job = start(client, origin(replace(TRAIN, airflow="staging")), schema=OTHER_SCHEMA)
     leave(client, "input/args", job=job.name.value)
-    collect(client, schema=QualifiedName(DATABASE, SCHEMA, Identifier("ANY")))
+    collect(client, schema=Namespace(DATABASE, SCHEMA))
 
     assert (1, 1) == (len(jobs(client)), len(files(client)))
 
@@ -401,7 +401,7 @@ def test_schema(client):
     """Only the jobs of one schema are looked at."""
     here = start(client, origin())
     start(client, origin(), schema=OTHER_SCHEMA)
-    found = collect(client, schema=replace(here, schema=OTHER_SCHEMA), stages=())
+    found = collect(client, schema=Namespace(DATABASE, OTHER_SCHEMA), stages=())
 
     assert [str(here)] == jobs(client)
     assert (1, 0, 0) == (len(found.items), found.kept, found.not_ours)
@@ -491,7 +491,7 @@ def test_a_stage_that_is_not_there(client):
     """It is named, and nothing is dropped."""
     start(client, origin())
     with pytest.raises(NotFoundOrNotAuthorizedError, match="NOWHERE"):
-        collect(client, stages=(StagePath.parse("NOWHERE", "stage", DATABASE, SCHEMA),))
+        collect(client, stages=(StagePath.parse("NOWHERE", "stage", Namespace(DATABASE, SCHEMA)),))
 
     assert 1 == len(jobs(client))
 

@@ -27,7 +27,7 @@ from airflow_provider_mljobs.gateway.downloads import (
     read_instances,
     read_result,
 )
-from airflow_provider_mljobs.jobs.names import Identifier, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, StagePath
 from airflow_provider_mljobs.jobs.outcome.results import MAX_SUMMARY_BYTES, InstanceResult
 from airflow_provider_mljobs.jobs.values.references import StageRef
 from airflow_provider_mljobs.launcher.results import SUMMARY, write_result
@@ -50,7 +50,7 @@ def connection(snowflake):
 @pytest.fixture
 def directory():
     """The directory of a job on the stage."""
-    stage = StagePath.parse("LEFT_BY_JOBS", "stage_name", DATABASE, SCHEMA)
+    stage = StagePath.parse("LEFT_BY_JOBS", "stage_name", Namespace(DATABASE, SCHEMA))
     return stage / f"payload_{uuid.uuid4().hex}_1/MLJOB A"
 
 
@@ -113,7 +113,7 @@ def test_no_result(connection, directory, leave):
 
 def test_a_stage_that_is_gone(connection):
     """Snowflake's own error comes through."""
-    gone = StagePath.parse("NO_SUCH_STAGE/x", "stage_name", DATABASE, SCHEMA)
+    gone = StagePath.parse("NO_SUCH_STAGE/x", "stage_name", Namespace(DATABASE, SCHEMA))
     with pytest.raises(NotFoundOrNotAuthorizedError):
         read_result(connection, gone)
 

@@ -507,7 +507,7 @@ def test_only_the_last_gaps_are_remembered():
     """A job that prints faster than anybody reads must not fill a triggerer's memory, nor an event."""
     printed, node = Printed(), Node()
     for _ in range(30):
-        read_news(node, Source(QualifiedName.parse("DB.S.J", "job", None, None), 0, "main"), printed)
+        read_news(node, Source(QualifiedName.parse("DB.S.J", "job"), 0, "main"), printed)
 
     assert 20 == len(printed.gaps)
     assert "2026-01-01T00:00:30Z" == printed.gaps[-1][2].before
@@ -537,7 +537,7 @@ class SetBack:
 def test_a_clock_that_is_set_back(seconds, interval):
     """Each line that is printed before, while and after a node's clock is behind is shown once, in order."""
     node, printed, shown, texts = SetBack(), Printed(), [], []
-    source = Source(QualifiedName.parse("DB.S.J", "job", None, None), 0, "main")
+    source = Source(QualifiedName.parse("DB.S.J", "job"), 0, "main")
     overlap = timedelta(seconds=2 * interval)
     for number in range(1000):
         if number == 500:

@@ -17,7 +17,7 @@ from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of
 from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
 from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, result_directory
@@ -27,7 +27,7 @@ from tests.lab import served
 
 GRACE = 1000.0
 DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
-STAGE = StagePath.parse("ML_PAYLOADS/shared", "stage_name", DATABASE, SCHEMA)
+STAGE = StagePath.parse("ML_PAYLOADS/shared", "stage_name", Namespace(DATABASE, SCHEMA))
 PAYLOAD = Payload(archive=b"the same code")
 CONTAINER = {"name": "main", "image": "/snowflake/images/snowflake_images/x:1", "command": ["x"]}
 SPECIFICATION = SpecificationSource(text=json.dumps({"spec": {"containers": [CONTAINER]}}))

@@ -11,7 +11,7 @@ from airflow_provider_mljobs.jobs.outcome.sightings import Sighting, in_history,
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 
 SPEC = "spec: {containers: [{name: main, image: /snowflake/images/snowflake_images/x:1}]}"
-NEVER = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job", None, None)
+NEVER = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job")
 NOT_FOUND = {"effect": "error", "errno": 2003, "sqlstate": "02000", "message": "does not exist or not authorized."}
 
 
@@ -43,7 +43,7 @@ def job(client):
     names = []
 
     def start(name):
-        job = QualifiedName.parse(f"MLJOBS_DB.PUBLIC.{name}", "job", None, None)
+        job = QualifiedName.parse(f"MLJOBS_DB.PUBLIC.{name}", "job")
         client.connection.rows(
             f"EXECUTE JOB SERVICE IN COMPUTE POOL ML_POOL NAME = {job} ASYNC = TRUE COMMENT = 'mine' "
             f"FROM SPECIFICATION $${SPEC}$$"

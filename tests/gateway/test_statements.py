@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
 from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, ml_job_options, render, specification
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
@@ -57,14 +57,14 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
         (statements.remove(DIRECTORY / ""), "REMOVE '@DB.ML.\"payloads\"/A b/MLJOB_A/'"),
         (statements.remove(StagePath(ODD)), 'REMOVE \'@"d""b"."m\'\'l"."a\\\\b\\n$$ 🚀"\''),
         (statements.describe_service(JOB), "DESCRIBE SERVICE DB.ML.MLJOB_A"),
-        (statements.show_job_services(None, "MLJOB_"), "SHOW JOB SERVICES LIKE 'MLJOB_%' IN ACCOUNT"),
-        (statements.show_job_services(JOB, "it's"), "SHOW JOB SERVICES LIKE 'it''s%' IN SCHEMA DB.ML"),
+        (statements.show_job_services(ANYWHERE, "MLJOB_"), "SHOW JOB SERVICES LIKE 'MLJOB_%' IN ACCOUNT"),
+        (statements.show_job_services(JOB.namespace, "it's"), "SHOW JOB SERVICES LIKE 'it''s%' IN SCHEMA DB.ML"),
         (
-            statements.show_job_services(JOB, "", limit=10_000, after="it's a job"),
+            statements.show_job_services(JOB.namespace, "", limit=10_000, after="it's a job"),
             "SHOW JOB SERVICES LIKE '%' IN SCHEMA DB.ML LIMIT 10000 FROM 'it''s a job'",
         ),
         (
-            statements.show_job_services(None, "MLJOB_", limit=3),
+            statements.show_job_services(ANYWHERE, "MLJOB_", limit=3),
             "SHOW JOB SERVICES LIKE 'MLJOB_%' IN ACCOUNT LIMIT 3",
         ),
         (statements.show_service_containers(JOB), "SHOW SERVICE CONTAINERS IN SERVICE DB.ML.MLJOB_A"),
@@ -86,7 +86,7 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             ),
         ),
         (
-            statements.get_jobs_called(JOB, "MLJOB_A_1_"),
+            statements.get_jobs_called(JOB.namespace, "MLJOB_A_1_"),
             (
                 "SELECT NAME, STATUS, DELETED_TIME FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
                 "WHERE STARTSWITH(NAME, 'MLJOB_A_1_') AND SCHEMA_NAME = 'ML' AND DATABASE_NAME = 'DB'"

@@ -10,7 +10,7 @@ from airflow_provider_mljobs.emulator.parsing import tokenize, unescape
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.gateway.statements import execute_job_service, execute_ml_job
 from airflow_provider_mljobs.jobs.comment import TaskKey
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
 from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, ml_job_options, render, specification
@@ -91,7 +91,7 @@ def job(**fields):
     return JobSpec(
         name=QualifiedName(database, schema, Identifier("MLJOB_TRAIN_1")),
         compute_pool=Identifier("ML_POOL"),
-        stage=StagePath.parse("payloads", "stage_name", database, schema),
+        stage=StagePath.parse("payloads", "stage_name", Namespace(database, schema)),
         **fields,
     )
 

@@ -1,7 +1,7 @@
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath, job_name, literal
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath, job_name, literal
 
 DB, ML = Identifier("DB"), Identifier("ML")
 TASK = {
@@ -69,7 +69,7 @@ def test_every_name_survives_writing_and_reading():
 )
 def test_names_are_qualified(text, expected):
     """What a name lacks comes from the connection."""
-    assert expected == str(QualifiedName.parse(text, "job", DB, ML))
+    assert expected == str(QualifiedName.parse(text, "job", Namespace(DB, ML)))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_names_are_qualified(text, expected):
 def test_names_that_can_not_be_qualified_are_refused(text, database, schema, missing):
     """Nothing depends on what a session's current schema is."""
     with pytest.raises(InvalidJobSpecError) as caught:
-        QualifiedName.parse(text, "job", database, schema)
+        QualifiedName.parse(text, "job", Namespace(database, schema))
 
     assert missing in str(caught.value)
 
@@ -101,21 +101,21 @@ def test_names_that_can_not_be_qualified_are_refused(text, database, schema, mis
 )
 def test_stage_paths_are_read_with_or_without_at_sign(text, expected):
     """The stage is a name; the path keeps its case."""
-    assert expected == str(StagePath.parse(text, "stage_name", DB, ML))
+    assert expected == str(StagePath.parse(text, "stage_name", Namespace(DB, ML)))
 
 
 @pytest.mark.parametrize("path", ["a'b", "a\\b", "a\nb", "a\0b", "..", "a/../../b", "a/.."])
 def test_paths_that_leave_the_stage_or_the_literal_are_refused(path):
     """A path can't end the SQL literal it is written in, nor point outside."""
     with pytest.raises(InvalidJobSpecError) as caught:
-        StagePath.parse(f"@payloads/{path}", "stage_name", DB, ML)
+        StagePath.parse(f"@payloads/{path}", "stage_name", Namespace(DB, ML))
 
     assert "can't be a path on a stage" in str(caught.value)
 
 
 def test_stage_paths_are_joined_like_paths():
     """A slash leads on, and can't lead out."""
-    stage = StagePath.parse("@payloads", "stage_name", DB, ML)
+    stage = StagePath.parse("@payloads", "stage_name", Namespace(DB, ML))
 
     assert "@DB.ML.PAYLOADS/job/output" == str(stage / "job" / "output")
     with pytest.raises(InvalidJobSpecError):

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace
 from airflow_provider_mljobs.jobs.outcome.results import JobResult
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.payload.sources import Place
@@ -394,7 +394,7 @@ def test_a_script_is_compiled_as_it_stands(run, script):
     assert True is ended.record["value"]
 
 
-ML = Place(database=Identifier("DB"), schema=Identifier("ML"))
+ML = Place(namespace=Namespace(Identifier("DB"), Identifier("ML")))
 SHOW = "import os, sys\nprint(sys.argv, os.path.basename(os.getcwd()))\n__return__ = 5"
 
 

@@ -21,7 +21,7 @@ from airflow_provider_mljobs.task.masking import Mask
 from tests.lab import POOL, STAGE
 from tests.tries import tries
 
-JOB = QualifiedName.parse("ML.PUBLIC.TRAIN", "job", None, None)
+JOB = QualifiedName.parse("ML.PUBLIC.TRAIN", "job")
 SECRET = "correct-horse-battery"
 ADDRESS = "https://user:pa55wordpa55word@feed.acme.com/simple"
 

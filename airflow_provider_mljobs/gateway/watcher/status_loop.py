@@ -298,7 +298,7 @@ class Watcher:
         for entry in entries:
             entry.is_new = False
             job = entry.following.job
-            schemas.setdefault(f"{job.database}.{job.schema}", []).append(entry)
+            schemas.setdefault(str(job.namespace), []).append(entry)
         trouble: Exception | None = None
         for group in schemas.values():
             if trouble is not None:
@@ -317,13 +317,13 @@ class Watcher:
         """Take the statuses of a schema's jobs from one listing; returns those that have to be asked for singly."""
         jobs = [entry.following.job for entry in group]
         try:
-            statuses = client.statuses(jobs[0], _common_prefix([job.name.value for job in jobs]))
+            statuses = client.statuses(jobs[0].namespace, _common_prefix([job.name.value for job in jobs]))
         except NotFoundOrNotAuthorizedError:
             # What is left of the schema, if anything, is for the single questions to find out.
             statuses = {}
         except (ValueError, TypeError, LookupError) as error:
             # Nor does a listing that can't be read say anything of a job.
-            logger.warning("The listing of jobs in %s.%s can't be read: %r", jobs[0].database, jobs[0].schema, error)
+            logger.warning("The listing of jobs in %s can't be read: %r", jobs[0].namespace, error)
             statuses = {}
         now = self._clock.now()
         for entry in group:

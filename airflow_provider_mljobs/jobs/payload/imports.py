@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import PLACEHOLDER
 from airflow_provider_mljobs.jobs.payload.files import SourceFile, tree
 from airflow_provider_mljobs.jobs.payload.sources import Place, StageCopy, is_on_stage, stage_location
 
@@ -88,10 +88,9 @@ def validate_imports(imports: object, place: Place | None = None) -> None:
     :raises InvalidJobSpecError: naming the import.
     :raises PayloadError: if one isn't there.
     """
-    anywhere = Identifier("ANY")
     for index, item in enumerate(_items(imports, place or Place())):
         if is_on_stage(item.path):
-            stage_location(item.path, f"imports[{index}]", Place(database=anywhere, schema=anywhere), (_MODULE, _ZIP))
+            stage_location(item.path, f"imports[{index}]", Place(namespace=PLACEHOLDER), (_MODULE, _ZIP))
         elif place is not None:
             _refuse_missing(item, place)
 

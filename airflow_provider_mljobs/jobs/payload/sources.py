@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
-from airflow_provider_mljobs.jobs.names import Identifier, StagePath
+from airflow_provider_mljobs.jobs.names import ANYWHERE, PLACEHOLDER, Namespace, StagePath
 from airflow_provider_mljobs.jobs.payload.files import SourceFile, ignored, inside, tree
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.values.escaping import validate_text
@@ -26,13 +26,11 @@ class Place:
     """What a task's relative paths and unqualified names are relative to.
 
     :param folder: where relative paths begin; the working directory by default.
-    :param database: of stages that are named without one.
-    :param schema: as ``database``.
+    :param namespace: database and schema of stages that are named without.
     """
 
     folder: Path | None = None
-    database: Identifier | None = None
-    schema: Identifier | None = None
+    namespace: Namespace = ANYWHERE
 
     def path(self, path: str | os.PathLike[str]) -> Path:
         """Return a path of the task's."""
@@ -120,8 +118,7 @@ def validate_source(source: object, entrypoint: object) -> None:
         source.validate()
         start_of_directory(entrypoint, f"source {source.url!r}")
     elif isinstance(source, str) and is_on_stage(source):
-        anywhere = Identifier("ANY")
-        staged(source, entrypoint, Place(database=anywhere, schema=anywhere))
+        staged(source, entrypoint, Place(namespace=PLACEHOLDER))
     elif isinstance(source, (str, os.PathLike)) and str(source):
         _words(entrypoint)
     else:
@@ -188,7 +185,7 @@ def stage_location(path: str, what: str, place: Place, files: tuple[str, ...]) -
             f"{what} {path!r} is the stage of a user or a table; Snowflake copies from named stages: @db.schema.stage."
         )
     else:
-        whole = str(StagePath.parse(path, what, place.database, place.schema))
+        whole = str(StagePath.parse(path, what, place.namespace))
     name = path.rpartition("/")[2]
     return (whole, name) if "/" in path and name.endswith(files) else (f"{whole}/", None)
 

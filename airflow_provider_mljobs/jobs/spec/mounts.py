@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier, StagePath
+from airflow_provider_mljobs.jobs.names import ANYWHERE, PLACEHOLDER, Namespace, StagePath
 from airflow_provider_mljobs.jobs.spec.documents import plain
 from airflow_provider_mljobs.jobs.spec.laws import Different
 from airflow_provider_mljobs.jobs.spec.rules import Fields, Rule, refuse, shown
@@ -28,21 +28,17 @@ PLATFORM_PATHS = ("/mnt/job_stage", "/mnt/job_result", "/dev/shm", "/snowflake",
 # The job's own: payload, result and shared memory.
 _OWN_VOLUMES = 3
 _OWN_STAGES = 2
-_ANY = Identifier("ANY")
 _VOLUME: Rule = volume({}, {"name": "it is made from the mount path"})
 _ENDPOINTS = Fields(optional={"endpoints": ENDPOINTS}, laws=(Different("endpoints[].name"),))
 _MOST_SLUG = 40
 
 
-def parse_volumes(
-    value: object, *, database: Identifier | None = None, schema: Identifier | None = None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def parse_volumes(value: object, namespace: Namespace = ANYWHERE) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Read volumes by mount path as ``volumes`` of a specification and ``volumeMounts`` of its container.
 
     :param value: maps absolute paths to what is mounted there: a stage path that begins with ``@``, or a volume in the
         words of a service specification, without its name.
-    :param database: of stages that are named without one.
-    :param schema: as ``database``.
+    :param namespace: database and schema of stages that are named without.
     :raises InvalidJobSpecError: naming the mount path.
 
     Example::
@@ -58,7 +54,7 @@ def parse_volumes(
         place = directory(path, "volumes")
         if place in mounted:
             raise InvalidJobSpecError(f"{path!r} stands twice in volumes; mount one volume there.")
-        mounted[place] = {"name": _name(place), **_volume(given, f"volumes[{path!r}]", database, schema)}
+        mounted[place] = {"name": _name(place), **_volume(given, f"volumes[{path!r}]", namespace)}
     _refuse_too_many(list(mounted.values()))
     mounts = [{"name": each["name"], "mountPath": place} for place, each in mounted.items()]
     return list(mounted.values()), mounts
@@ -69,7 +65,7 @@ def validate_volumes(value: object) -> None:
 
     :raises InvalidJobSpecError: naming the mount path.
     """
-    parse_volumes(value, database=_ANY, schema=_ANY)
+    parse_volumes(value, PLACEHOLDER)
 
 
 def parse_endpoints(value: object) -> list[dict[str, Any]]:
@@ -103,7 +99,7 @@ def directory(path: Any, what: str) -> str:
     return text
 
 
-def _volume(given: Any, path: str, database: Identifier | None, schema: Identifier | None) -> dict[str, Any]:
+def _volume(given: Any, path: str, namespace: Namespace) -> dict[str, Any]:
     if isinstance(given, str) and given.startswith("@"):
         given = {"source": "stage", "stageConfig": {"name": given}}
     if not isinstance(given, Mapping):
@@ -114,10 +110,10 @@ def _volume(given: Any, path: str, database: Identifier | None, schema: Identifi
     found: dict[str, Any] = plain(given, path)
     refuse(_VOLUME.problems(found, path), "volumes")
     if found["source"].startswith("@"):
-        found["source"] = str(StagePath.parse(found["source"], f"{path}.source", database, schema))
+        found["source"] = str(StagePath.parse(found["source"], f"{path}.source", namespace))
     elif found["source"] == "stage" and found["stageConfig"]["name"].startswith("@"):
         config = found["stageConfig"]
-        config["name"] = str(StagePath.parse(config["name"], path, database, schema))
+        config["name"] = str(StagePath.parse(config["name"], path, namespace))
     return found
 
 

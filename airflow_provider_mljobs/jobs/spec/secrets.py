@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
+from airflow_provider_mljobs.jobs.names import ANYWHERE, PLACEHOLDER, Namespace, QualifiedName
 from airflow_provider_mljobs.jobs.spec.documents import plain
 from airflow_provider_mljobs.jobs.spec.job import validate_env_name
 from airflow_provider_mljobs.jobs.spec.mounts import directory
@@ -14,7 +14,6 @@ from airflow_provider_mljobs.jobs.spec.rules import Fields, refuse, shown
 from airflow_provider_mljobs.jobs.spec.schema import SECRET
 
 _MOST = 50
-_ANY = Identifier("ANY")
 _DEFAULT_KEY = "secret_string"
 _WORDS = Fields(
     required={"snowflakeSecret": SECRET.required["snowflakeSecret"]},
@@ -23,16 +22,13 @@ _WORDS = Fields(
 )
 
 
-def parse_secrets(
-    secrets: object, *, database: Identifier | None = None, schema: Identifier | None = None
-) -> list[dict[str, Any]]:
+def parse_secrets(secrets: object, namespace: Namespace = ANYWHERE) -> list[dict[str, Any]]:
     """Read secrets by where they go as entries of ``secrets`` of a container.
 
     :param secrets: maps the name of an environment variable, or the absolute path of a directory, to the name of a
         secret; or to ``{"snowflakeSecret": …, "secretKeyRef": …}``, for another key of the secret than
         ``secret_string``. A directory gets a file for each key.
-    :param database: of secrets that are named without one.
-    :param schema: as ``database``.
+    :param namespace: database and schema of secrets that are named without.
     :raises InvalidJobSpecError: naming the variable or directory.
 
     Example::
@@ -52,7 +48,7 @@ def parse_secrets(
         raise InvalidJobSpecError(f"secrets has {len(secrets)} entries, more than the {_MOST} that Snowflake takes.")
     entries: dict[str, dict[str, Any]] = {}
     for place, given in secrets.items():
-        entry = _entry(place, given, database, schema)
+        entry = _entry(place, given, namespace)
         if entries.setdefault(str(entry.get("directoryPath", place)), entry) is not entry:
             raise InvalidJobSpecError(f"{place!r} stands twice in secrets; one secret can be there.")
     return list(entries.values())
@@ -63,10 +59,10 @@ def validate_secrets(value: object) -> None:
 
     :raises InvalidJobSpecError: naming the variable or directory.
     """
-    parse_secrets(value, database=_ANY, schema=_ANY)
+    parse_secrets(value, PLACEHOLDER)
 
 
-def _entry(place: Any, given: Any, database: Identifier | None, schema: Identifier | None) -> dict[str, Any]:
+def _entry(place: Any, given: Any, namespace: Namespace) -> dict[str, Any]:
     path = f"secrets[{place!r}]"
     if not isinstance(given, str | Mapping):
         raise InvalidJobSpecError(
@@ -76,7 +72,7 @@ def _entry(place: Any, given: Any, database: Identifier | None, schema: Identifi
     refuse(_WORDS.problems(found, path), "secrets")
     secret = found["snowflakeSecret"]
     if name := secret if isinstance(secret, str) else secret.get("objectName"):
-        secret = str(QualifiedName.parse(name, path, database, schema))
+        secret = str(QualifiedName.parse(name, path, namespace))
     if not isinstance(place, str) or not place.startswith("/"):
         validate_env_name(place, "secrets")
         key = found.get("secretKeyRef", _DEFAULT_KEY)

@@ -214,4 +214,4 @@ def _file(path: object) -> StagePath:
             f"stage_paths has {path!r}, which is no file on a stage; write it as '@db.schema.stage/path/file'. For a "
             "whole directory mount the stage with volumes."
         )
-    return StagePath.parse(path, "stage_paths", None, None)
+    return StagePath.parse(path, "stage_paths")

@@ -88,7 +88,7 @@ class Lab:
 
     def start(self, *names, command="true", replicas=1, schema="PUBLIC"):
         """Start jobs and return their names."""
-        jobs = [QualifiedName.parse(f"MLJOBS_DB.{schema}.{name}", "job", None, None) for name in names]
+        jobs = [QualifiedName.parse(f"MLJOBS_DB.{schema}.{name}", "job") for name in names]
         many = f"REPLICAS = {replicas} " if replicas > 1 else ""
         run(
             self.server,
@@ -219,7 +219,7 @@ def test_long_listings_are_read_in_pages(lab, server):
     server.statements.clear()
     client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
 
-    found = client.statuses(jobs[0], "QUICK_PAGE", most=3)
+    found = client.statuses(jobs[0].namespace, "QUICK_PAGE", most=3)
 
     assert [job.name.value for job in jobs] == sorted(found)
     assert 3 == server.statements.total
@@ -252,7 +252,7 @@ def test_a_new_job_wakes_the_watcher(lab):
 
 def test_a_job_that_nothing_shows_is_gone(lab, server):
     """A job that neither its service nor the history shows is looked for over two minutes before it counts as gone."""
-    never = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job", None, None)
+    never = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job")
     began = time.monotonic()
 
     follower = Follower(lab.watcher(), never)
@@ -356,7 +356,7 @@ def test_a_dropped_job_is_looked_up_in_the_history(lab, server):
 
 def test_a_schema_that_is_gone(lab, server):
     """A schema that can't be listed has no jobs that are still there."""
-    nowhere = QualifiedName.parse("MLJOBS_DB.NOWHERE.J", "job", None, None)
+    nowhere = QualifiedName.parse("MLJOBS_DB.NOWHERE.J", "job")
 
     assert "gone" == Follower(lab.watcher(), nowhere).event["verdict"]
 
@@ -364,7 +364,7 @@ def test_a_schema_that_is_gone(lab, server):
 def test_many_jobs_are_gone_at_once(lab, server):
     """All are found out soon, though each is asked for singly; the jobs that are there are looked at as ever."""
     (job,) = lab.start("ENDLESS_M")
-    names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.GONE_{number}", "job", None, None) for number in range(30)]
+    names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.GONE_{number}", "job") for number in range(30)]
     watcher = lab.watcher()
     keeper = Follower(watcher, job)
 
@@ -378,7 +378,7 @@ def test_many_jobs_are_gone_at_once(lab, server):
 def test_jobs_that_cannot_be_asked_for_are_asked_ever_more_rarely(lab, server):
     """What neither the listing nor a question tells doesn't become a question for each look."""
     (job,) = lab.start("ENDLESS_W")
-    names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.ODD_{number}", "job", None, None) for number in range(5)]
+    names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.ODD_{number}", "job") for number in range(5)]
     watcher = lab.watcher()
     keeper = Follower(watcher, job)
     server.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", errno=604))

@@ -14,13 +14,13 @@ import pyarrow as pa  # noqa: TID253 (a test)
 import pytest
 
 from airflow_provider_mljobs.exceptions import ResultError
-from airflow_provider_mljobs.jobs.names import Identifier, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, StagePath
 from airflow_provider_mljobs.jobs.outcome.results import InstanceResult, JobResult, earliest_failure
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.jobs.values.references import StageRef
 from airflow_provider_mljobs.launcher import results as launcher
 
-DIRECTORY = StagePath.parse("payloads/JOB/output", "stage_name", Identifier("DB"), Identifier("ML"))
+DIRECTORY = StagePath.parse("payloads/JOB/output", "stage_name", Namespace(Identifier("DB"), Identifier("ML")))
 METADATA = {"type": "pandas.DataFrame", "repr": "…"}
 
 

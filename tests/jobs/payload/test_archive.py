@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.requirements import validate_requirements
@@ -40,7 +40,7 @@ NASTY = [
     "null",
     ("0123456789abcdef" * 1280)[:20_480],
 ]
-ML = Place(database=Identifier("DB"), schema=Identifier("ML"))
+ML = Place(namespace=Namespace(Identifier("DB"), Identifier("ML")))
 
 
 def archive(payload):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.payload.imports import collect, plain, validate_imports
 from airflow_provider_mljobs.jobs.payload.sources import Place, StageCopy
@@ -28,7 +28,7 @@ def shared(write):
     folder = write("dags", SHARED)
     with zipfile.ZipFile(folder / "libs.zip", "w") as archive:
         archive.writestr("packed.py", "VALUE = 5")
-    return Place(folder=folder, database=Identifier("DB"), schema=Identifier("ML"))
+    return Place(folder=folder, namespace=Namespace(Identifier("DB"), Identifier("ML")))
 
 
 @pytest.fixture

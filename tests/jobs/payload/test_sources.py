@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.sources import (
     Place,
@@ -16,7 +16,7 @@ from airflow_provider_mljobs.jobs.payload.sources import (
     validate_source,
 )
 
-ML = Place(database=Identifier("DB"), schema=Identifier("ML"))
+ML = Place(namespace=Namespace(Identifier("DB"), Identifier("ML")))
 URL = "https://github.com/acme/models"
 
 

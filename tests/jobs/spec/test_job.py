@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.spec.job import (
     Resources,
     Runtime,
@@ -83,7 +83,7 @@ def test_gpus_are_asked_for_where_the_node_has_some(spec):
 
 def test_rendered_specification_is_yaml_without_dollars(spec, runtime):
     """The text fits into $$ … $$ whatever the job is given, and reads back as the same specification."""
-    stage = StagePath.parse('@"größe $$"/$$ a', "stage_name", DB, ML)
+    stage = StagePath.parse('@"größe $$"/$$ a', "stage_name", Namespace(DB, ML))
     job = spec(stage=stage, env_vars={"A": "$$", "B": "$(HOME)", "C": "a\nb\u2028\x85🚀", "D": "\\\"'"})
     built = document(job, runtime)
     text = render(built)

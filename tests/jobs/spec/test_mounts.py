@@ -1,7 +1,7 @@
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace
 from airflow_provider_mljobs.jobs.spec.mounts import PLATFORM_PATHS, parse_endpoints, parse_volumes, validate_volumes
 from airflow_provider_mljobs.jobs.spec.rendering import PROTECTED_VOLUMES, RESULT_MOUNT, STAGE_MOUNT
 from airflow_provider_mljobs.jobs.spec.specification import validate
@@ -34,7 +34,7 @@ DB, ML = Identifier("DB"), Identifier("ML")
 )
 def test_volumes(given, expected):
     """A text is a path on a stage; all else stands in the words of a specification. Stages are always qualified."""
-    volumes, mounts = parse_volumes({"/data": given}, database=DB, schema=ML)
+    volumes, mounts = parse_volumes({"/data": given}, Namespace(DB, ML))
 
     assert [{"name": "volume-data-bd47413b", **expected}] == volumes
     assert [{"name": "volume-data-bd47413b", "mountPath": "/data"}] == mounts
@@ -72,7 +72,7 @@ def test_what_is_known_of_volumes_while_parsing():
 def test_the_argument_is_left_as_it_is():
     """What is made of it is a copy."""
     given = {"/data": {"source": "stage", "stageConfig": {"name": "@data"}}}
-    parse_volumes(given, database=DB, schema=ML)
+    parse_volumes(given, Namespace(DB, ML))
 
     assert {"/data": {"source": "stage", "stageConfig": {"name": "@data"}}} == given
 

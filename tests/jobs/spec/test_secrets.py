@@ -1,7 +1,7 @@
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace
 from airflow_provider_mljobs.jobs.spec.secrets import parse_secrets, validate_secrets
 from airflow_provider_mljobs.jobs.spec.specification import validate
 
@@ -38,7 +38,7 @@ DB, ML = Identifier("DB"), Identifier("ML")
 )
 def test_secrets(place, given, expected):
     """A name is a variable, an absolute path a directory; the secret is always qualified."""
-    entries = parse_secrets({place: given}, database=DB, schema=ML)
+    entries = parse_secrets({place: given}, Namespace(DB, ML))
 
     assert [expected] == entries
     validate({"spec": {"containers": [{"name": "main", "image": "i", "secrets": entries}]}})
@@ -46,7 +46,7 @@ def test_secrets(place, given, expected):
 
 def test_order():
     """The entries stand in the order of the argument: the same argument gives the same specification."""
-    entries = parse_secrets({"B": "b", "/a": "a", "A": "b"}, database=DB, schema=ML)
+    entries = parse_secrets({"B": "b", "/a": "a", "A": "b"}, Namespace(DB, ML))
 
     assert ["B", "/a", "A"] == [entry.get("envVarName", entry.get("directoryPath")) for entry in entries]
 
