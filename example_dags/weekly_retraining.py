@@ -67,7 +67,7 @@ def weekly_retraining():
         import xgboost
         from sklearn.metrics import log_loss, roc_auc_score
 
-        from mljobs import report
+        from airflow_provider_mljobs import report
 
         session.file.get(f"{model_directory}/model.json", ".")
         model = xgboost.XGBClassifier()

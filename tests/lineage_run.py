@@ -20,7 +20,7 @@ def train():
     import os
     from pathlib import Path
 
-    from mljobs import report
+    from airflow_provider_mljobs import report
 
     model = Path(os.environ["MLRS_STAGE_RESULT_PATH"], "model.bin")
     model.write_bytes(b"m")

@@ -142,7 +142,7 @@ MAIN = """
 import ray
 from ray.util import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from mljobs import report
+from airflow_provider_mljobs import report
 from shards import total
 
 

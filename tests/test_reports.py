@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from airflow_provider_mljobs import report
 from airflow_provider_mljobs.exceptions import RemoteError
 from airflow_provider_mljobs.gateway.watcher.follower import Ended, Output, Request
 from airflow_provider_mljobs.hooks import MLJobHook
@@ -16,20 +17,19 @@ from airflow_provider_mljobs.jobs.outcome.watch import JobWatch
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.joblog import mask_environment, redacted
 from airflow_provider_mljobs.task.xcoms import WATCHED
-from mljobs import report
 from tests.lab import POOL, STAGE, submit
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1"
 SCRIPT = """
 import multiprocessing, subprocess, sys
-from mljobs import report
+from airflow_provider_mljobs import report
 
 def work(rank):
     report.metrics(**{f"loss/{rank}": rank / 10})
 
 if __name__ == "__main__":
-    code = "from mljobs import report; report.progress(0.5, 'in a process of its own')"
+    code = "from airflow_provider_mljobs import report; report.progress(0.5, 'in a process of its own')"
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(work, range(2))

@@ -13,7 +13,7 @@ from .errors import LauncherError
 from .git import clone
 
 IMPORTS = "imports"
-# The package mljobs.
+# The package airflow_provider_mljobs, as far as jobs have it.
 INSIDE = "inside"
 CONDA_FILE = "environment.yml"
 LISTED = 20

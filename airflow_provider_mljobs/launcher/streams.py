@@ -19,7 +19,7 @@ def print_banner(event: str) -> None:
 
 
 def name_stdout() -> None:
-    """Let every process of the job find the container's stdout, whatever its own is: ``mljobs.report`` writes there."""
+    """Let every process of the job find the container's stdout, for ``airflow_provider_mljobs.report``."""
     with contextlib.suppress(OSError):
         # Not 1 itself, which the payload may redirect.
         stdout = os.dup(1)

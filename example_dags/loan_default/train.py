@@ -12,7 +12,7 @@ from features import FEATURES, TARGET, training_rows
 from sklearn.metrics import roc_auc_score
 from snowflake.snowpark import Session
 
-from mljobs import report
+from airflow_provider_mljobs import report
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--table", required=True)

@@ -20,7 +20,7 @@ SETTINGS = {"task_id": "job", "compute_pool": POOL.lower(), "stage_name": STAGE,
 
 def report():
     """Tell how well it goes."""
-    from mljobs import report
+    from airflow_provider_mljobs import report
 
     report.progress(0.5, "half")
     report.metrics(auc=0.8, loss=float("nan"))

@@ -1,7 +1,7 @@
 """What a job reports while it runs: found in its log, and kept in a state that doesn't grow.
 
-A report is a line with a mark and a JSON object; ``mljobs.report`` prints it in the job. Anybody's print may look like
-one, so nothing that a line says is believed to be short, flat, finite or of the right type.
+A report is a line with a mark and a JSON object; ``airflow_provider_mljobs.report`` prints it in the job. Any line of
+the log may look like one, so nothing in a line is trusted to be short, flat, finite or of the right type.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow_provider_mljobs.jobs.values.portability import fits, jsonb_safe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# As mljobs.report prints it.
+# As airflow_provider_mljobs.report prints it.
 MARK = "::mljobs::"
 # The time, the step and the value of a metric; no value if it was no number (NaN), infinite, or of more than
 # 64 bits.

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 ARCHIVE = "payload.pyz"
 # How the directory on the stage is called in which it lies.
 PREFIX = "payload_"
-_LAUNCHER = Path(__file__).parents[2] / "launcher"
-# What jobs can import of ours.
-_MLJOBS = Path(__file__).parents[3] / "mljobs"
+_PACKAGE = Path(__file__).parents[2]
+# In the job the package has report.py, and all other modules where the image has the provider installed.
+_EXTEND = b"\n__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
 _MAIN = b"import sys\n\nfrom mljob_launcher.main import main\n\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE, _PROGRAM_MODE = 0o100644 << 16, 0o100755 << 16
@@ -178,10 +178,10 @@ class Payload:
         content = {**files, **imports.files}
         refuse_large(content, "The payload")
         content["__main__.py"] = _MAIN
-        for module in _LAUNCHER.glob("*.py"):
+        for module in _PACKAGE.joinpath("launcher").glob("*.py"):
             content[f"mljob_launcher/{module.name}"] = module.read_bytes()
-        for module in _MLJOBS.glob("*.py"):
-            content[f"inside/mljobs/{module.name}"] = module.read_bytes()
+        content[f"inside/{_PACKAGE.name}/__init__.py"] = _PACKAGE.joinpath("__init__.py").read_bytes() + _EXTEND
+        content[f"inside/{_PACKAGE.name}/report.py"] = _PACKAGE.joinpath("report.py").read_bytes()
         document = {
             **manifest,
             "protocol": PROTOCOL,

@@ -30,7 +30,7 @@ DIRECTORY, INPUT = "imports", "input/imports"
 _MODULE, _ZIP = ".py", ".zip"
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 # What every payload has.
-_RESERVED = {"__main__", "mljob_launcher", "mljob_function", "mljobs"}
+_RESERVED = {"__main__", "mljob_launcher", "mljob_function", "airflow_provider_mljobs"}
 
 
 @dataclass(frozen=True, kw_only=True)

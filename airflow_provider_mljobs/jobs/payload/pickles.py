@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-# Each payload has them, wherever they are installed here.
-_INSIDE = {"mljobs", "mljobs.report"}
+# Each payload brings them, wherever they are installed here.
+_INSIDE = {"airflow_provider_mljobs", "airflow_provider_mljobs.report"}
 
 
 def pickled_by() -> dict[str, str]:

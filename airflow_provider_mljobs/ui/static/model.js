@@ -98,7 +98,7 @@ function Comparison({ jobs }) {
   const title = "Newest run against the one before";
   const metrics = lastTwo(jobs);
   if (metrics.length === 0) {
-    const how = "Report them in the job: from mljobs import report; report.metrics(auc=0.91)";
+    const how = "Report them in the job: from airflow_provider_mljobs import report; report.metrics(auc=0.91)";
     return html`<${Section} title=${title}><${Empty} title="No metrics">${how}<//><//>`;
   }
   const isMapped = metrics.some(({ mapLabel }) => mapLabel !== "");

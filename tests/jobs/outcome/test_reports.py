@@ -4,7 +4,9 @@ import io
 import json
 import math
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from airflow_provider_mljobs import __version__, report
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.outcome.reports import (
     MARK,
@@ -26,7 +29,6 @@ from airflow_provider_mljobs.jobs.outcome.reports import (
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.payload.functions import pack
 from airflow_provider_mljobs.jobs.payload.sources import Place
-from mljobs import report
 
 NOW = 1_800_000_000.0
 ROOT = Path(__file__).parents[3]
@@ -79,9 +81,9 @@ def test_all_of_it(job):
 
 PROCESSES = """
 import contextlib, io, multiprocessing, os, subprocess, sys, threading
-from mljobs import report
+from airflow_provider_mljobs import report
 
-CHILD = "from mljobs import report; report.metrics({}=1); print('captured')"
+CHILD = "from airflow_provider_mljobs import report; report.metrics({}=1); print('captured')"
 
 def work(name):
     report.metrics(**{name: 1})
@@ -121,7 +123,7 @@ def test_from_any_process(run, script):
 
 def test_from_a_command(run, script):
     """Programs that a command starts import it, too."""
-    source = script("from mljobs import report; report.progress(1)").parent
+    source = script("from airflow_provider_mljobs import report; report.progress(1)").parent
 
     ended = run(Payload.of_source(source, ["python", "-m", "job"]))
 
@@ -132,7 +134,7 @@ def test_many_at_once(run, script):
     """Each report is one piece, also while others print."""
     text = """
 import multiprocessing
-from mljobs import report
+from airflow_provider_mljobs import report
 
 def work(rank):
     for step in range(300):
@@ -153,11 +155,12 @@ if __name__ == "__main__":
 
 REPORTS_TWICE = """
 import subprocess, sys
-from mljobs import report
+from airflow_provider_mljobs import report
 print("before")
 report.metrics(a=1)
 print("between")
-subprocess.run([sys.executable, "-c", "from mljobs import report; report.metrics(b=1)"], stdout=subprocess.PIPE)
+child = "from airflow_provider_mljobs import report; report.metrics(b=1)"
+subprocess.run([sys.executable, "-c", child], stdout=subprocess.PIPE)
 print("behind")
 """
 
@@ -350,7 +353,7 @@ def top(epochs):
 
 def inside(epochs):
     """Report by a name of the function's own."""
-    from mljobs import report as told
+    from airflow_provider_mljobs import report as told
 
     told.progress(epochs / epochs)
 
@@ -364,17 +367,67 @@ def test_functions_travel_as_source(call, function):
     assert 1 == read(*ended.output.splitlines())[1].progress.fraction
 
 
-def test_a_package_of_that_name_in_the_source_wins(run, write):
-    """It is what the script was written with."""
-    source = write("own", {"mljobs/__init__.py": "", "mljobs/mine.py": "X = 1", "job.py": "from mljobs import mine"})
+TEAM_JOB = """
+from airflow_provider_mljobs import report
+from mljobs import steps
+report.progress(steps.DONE)
+"""
 
-    assert 0 == run(Payload.of_source(source, "job.py")).code
+
+@pytest.mark.parametrize("is_import", [False, True], ids=["in the source", "as an import"])
+def test_a_team_package_named_mljobs(run, write, is_import):
+    """A package ``mljobs`` of the payload and the reports of its job do not meet."""
+    files = {"mljobs/__init__.py": "", "mljobs/steps.py": "DONE = 1"}
+    source = write("source", {"job.py": TEAM_JOB, **({} if is_import else files)})
+    imports = [write("code", files) / "mljobs"] if is_import else []
+
+    ended = run(Payload.of_source(source, "job.py", imports=imports, place=Place()))
+
+    assert 0 == ended.code, ended.errors
+    assert 1 == read(*ended.output.splitlines())[1].progress.fraction
 
 
-def test_an_import_of_that_name_is_refused(write):
-    """It would hide ours."""
-    with pytest.raises(InvalidJobSpecError, match="it would hide the job's own 'mljobs'"):
-        Payload.of_function(top, imports=[(write("utils", {"a.py": ""}), "mljobs")], place=Place())
+def test_the_provider_as_the_source(run, write):
+    """A source that has a package ``airflow_provider_mljobs`` runs with that one."""
+    files = {"airflow_provider_mljobs/__init__.py": "", "airflow_provider_mljobs/report.py": "OWN = True"}
+    job = "from airflow_provider_mljobs import report; assert report.OWN"
+
+    ended = run(Payload.of_source(write("source", {**files, "job.py": job}), "job.py"))
+
+    assert 0 == ended.code, ended.errors
+
+
+def test_an_import_named_as_the_provider_is_refused(write):
+    """An import named ``airflow_provider_mljobs`` would take ``report`` away from the job."""
+    with pytest.raises(InvalidJobSpecError, match="it would hide the job's own 'airflow_provider_mljobs'"):
+        Payload.of_function(top, imports=[(write("utils", {"a.py": ""}), "airflow_provider_mljobs")], place=Place())
+
+
+def test_an_installed_provider_stays_importable(run, script):
+    """A container that has the whole provider installed has its other modules beside ``report``."""
+    text = "from airflow_provider_mljobs import __version__, report, retries; report.progress(1); print(__version__)"
+
+    ended = run(Payload.of_source(script(text), None))
+
+    assert 0 == ended.code, ended.errors
+    assert __version__ in ended.output
+
+
+def test_an_own_image(tmp_path):
+    """An image that has copied ``report.py``, and nothing else, reports to the container's log."""
+    package = tmp_path / "airflow_provider_mljobs"
+    package.mkdir()
+    shutil.copyfile(report.__file__, package / "report.py")
+    child = "from airflow_provider_mljobs import report; report.metrics(auc=0.9)"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {child!r}], stdout=-3, check=True)"
+
+    with (tmp_path / "log").open("w+") as log:
+        environment = {"PYTHONPATH": str(tmp_path), "MLJOBS_STDOUT": f"/proc/{os.getpid()}/fd/{log.fileno()}"}
+        subprocess.run([sys.executable, "-S", "-c", program], env=environment, check=True)
+        log.seek(0)
+        lines = log.read().splitlines()
+
+    assert {"auc": 0.9} == read(*lines)[1].metrics
 
 
 # In Airflow.

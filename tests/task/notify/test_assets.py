@@ -15,7 +15,7 @@ def train():
     import os
     from pathlib import Path
 
-    from mljobs import report
+    from airflow_provider_mljobs import report
 
     place = Path(os.environ["MLRS_STAGE_RESULT_PATH"])
     (place / "model").mkdir()
@@ -100,7 +100,7 @@ def test_what_is_no_asset(events):
     """A URI that Airflow refuses fails no task."""
 
     def make():
-        from mljobs import report
+        from airflow_provider_mljobs import report
 
         report.asset("airflow://nothing")
 

@@ -19,6 +19,6 @@ for line in test.makefile():
     if what == "print":
         print(*arguments, flush=True)
     else:
-        from mljobs import report
+        from airflow_provider_mljobs import report
 
         getattr(report, what)(*arguments, **options)

@@ -2,7 +2,7 @@
 
 Example::
 
-    from mljobs import report
+    from airflow_provider_mljobs import report
 
     for epoch in range(1, 11):
         auc = train(epoch)

@@ -1,1 +1,0 @@
-"""What the code of an ML job can import without installing anything."""
