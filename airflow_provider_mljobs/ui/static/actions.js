@@ -1,45 +1,45 @@
 /**
- * What a user who may edit the DAG can do with a job: cancel and drop it.
+ * Cancel and drop, for users who may edit the DAG.
  */
 
 import { get, post } from "./api.js";
-import * as facts from "./facts.js";
 import { useAnswer } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
+import * as read from "./untrusted.js";
 import { ownRoute, rightsRoute } from "./urls.js";
 
 const { Button, Dialog, Flex, Portal, Text } = ChakraUI;
 const { useRef, useState } = React;
 
 /**
- * A job is dropped once its task is over, which takes the result of the job first.
+ * Drop is disabled until the task is over, because the task still needs the result of the job.
  *
  * @param {object} props
  * @param {import("./urls.js").TaskKey} props.taskKey
- * @param {import("./jobdata.js").JobFacts} props.job
+ * @param {import("./jobdata.js").JobDetails} props.job
  * @param {() => void} props.onDone
  */
 export function Actions({ taskKey, job, onDone }) {
   const rights = useAnswer("rights", (signal) => get(rightsRoute(taskKey.dagId), signal));
-  const [told, setTold] = useState({ words: "", isProblem: false });
+  const [outcome, setOutcome] = useState({ words: "", isProblem: false });
   const act = async (what) => {
     try {
       const answer = await post(ownRoute(taskKey, what), { map_index: taskKey.mapIndex, job_id: job.jobId });
-      setTold({ words: `The job is ${facts.text(facts.record(answer).status)}.`, isProblem: false });
+      setOutcome({ words: `The job is ${read.text(read.record(answer).status)}.`, isProblem: false });
     } catch (error) {
-      setTold({ words: error.message, isProblem: true });
+      setOutcome({ words: error.message, isProblem: true });
     }
     onDone();
   };
-  const { words, isProblem } = rights.error ? { words: rights.error.message, isProblem: true } : told;
-  const canEdit = facts.record(rights.data).can_edit === true;
+  const { words, isProblem } = rights.error ? { words: rights.error.message, isProblem: true } : outcome;
+  const canEdit = read.record(rights.data).can_edit === true;
   const buttons = html`
     <${Confirmed} label="Cancel job" testId="cancel" disabled=${job.isJobOver} onConfirm=${() => act("cancel")}>
-      The job is stopped; its log and files stay. A task that waits for it fails, and tries again if it has retries left.
+      Stops the job. Its log and files are kept. A task that waits for the job fails, and is retried if it has retries left.
     <//>
     <${Confirmed} label="Drop job" testId="drop" isDanger disabled=${!job.isOver} onConfirm=${() => act("drop")}>
-      The job is removed from Snowflake, with the log that Snowflake has of it. What Airflow has of it stays. A job that
-      still runs has to be cancelled first.
+      Removes the job and its log from Snowflake. The log and the XComs in Airflow are kept. Cancel the job first if it is
+      still running.
     <//>`;
   return html`
     <${Flex} align="center" gap=${2} wrap="wrap">
@@ -49,13 +49,13 @@ export function Actions({ taskKey, job, onDone }) {
 }
 
 /**
- * A button that asks before it does something.
+ * A button with a confirmation.
  *
  * @param {object} props
  * @param {string} props.label
  * @param {string} props.testId
  * @param {() => Promise<void>} props.onConfirm
- * @param {any} props.children what it will do
+ * @param {any} props.children the consequences
  * @param {boolean} [props.isDanger]
  * @param {boolean} [props.disabled]
  */

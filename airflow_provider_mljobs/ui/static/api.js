@@ -1,46 +1,46 @@
 /**
- * Asks Airflow's public API and the page's own, as the user who is logged in.
+ * Requests to Airflow's public API and to the page's own, as the user who is logged in.
  */
 
-/** An answer that is none. */
+/** A failed request. */
 export class ApiError extends Error {
   /**
    * @param {string} message one sentence for the user
-   * @param {number} status of HTTP; 0 if there was no answer
+   * @param {number} status of HTTP; 0 without a response
    */
   constructor(message, status) {
     super(message);
     this.status = status;
   }
 
-  /** Whether the same question may be answered later. */
+  /** Whether the same request may succeed later. */
   get isPassing() {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
-// A question that hangs must not end the refresh for good.
+// A request that hangs must not end the refresh for good.
 const PATIENCE_MILLISECONDS = 120_000;
-// What HTTP calls a status explains nothing.
+// The names of HTTP statuses, e.g. "Not Found", explain nothing.
 const BARE = /^[A-Z]\w+( [A-Z]\w+)*$/;
 const EXPLANATIONS = new Map([
-  [401, "The session is over. Reload the page to log in again."],
-  [403, "You have no right to see this. Ask who administers this Airflow."],
-  [404, "This isn't there, or not any more."],
+  [401, "Your session has expired. Reload the page to log in again."],
+  [403, "You don't have permission to see this. Ask an Airflow administrator."],
+  [404, "Not found. It may have been deleted."],
 ]);
 
-// What is asked before there is a view to show it, and until when that is worth having.
+// The answer to a request that was sent before its view exists, and the time when it expires.
 const early = { route: "", until: 0, answer: null };
 const EARLY_MILLISECONDS = 5000;
 
 /**
- * Ask what a view will ask as soon as it is there; its first question takes this answer.
+ * Send the first request of a view before the view exists; the view takes the answer.
  *
  * @param {string} route relative to Airflow's base URL
  */
 export function askEarly(route) {
   const answer = get(route);
-  // Whoever takes it is told what went wrong.
+  // The view handles the error.
   answer.catch(() => {});
   Object.assign(early, { route, until: Date.now() + EARLY_MILLISECONDS, answer });
 }
@@ -82,11 +82,11 @@ async function ask(route, options) {
   try {
     response = await fetch(url, { ...options, headers, credentials: "same-origin" });
   } catch {
-    throw new ApiError("Airflow can't be reached. Is the network down, or is it restarting?", 0);
+    throw new ApiError("Can't reach Airflow. The network may be down, or Airflow may be restarting.", 0);
   }
   const answer = await response.json().catch(() => undefined);
   if (response.ok && answer !== undefined) return answer;
-  if (response.ok) throw new ApiError("The answer isn't from Airflow. Is there a proxy in between?", 0);
+  if (response.ok) throw new ApiError("The response isn't from Airflow. Check for a proxy in between.", 0);
   throw new ApiError(explanation(response.status, answer), response.status);
 }
 
@@ -98,5 +98,7 @@ async function ask(route, options) {
 function explanation(status, answer) {
   if (status === 401) return EXPLANATIONS.get(401);
   const detail = typeof answer?.detail === "string" && !BARE.test(answer.detail) ? answer.detail : "";
-  return detail || EXPLANATIONS.get(status) || `Airflow answered with status ${status}. Its log may say why.`;
+  return (
+    detail || EXPLANATIONS.get(status) || `Airflow responded with status ${status}. See the log of the API server.`
+  );
 }

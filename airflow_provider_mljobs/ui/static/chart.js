@@ -1,5 +1,5 @@
 /**
- * A line chart with a caption, a summary for those who can't see it, and its numbers as a table.
+ * A line chart with a caption, a summary for screen readers, and its numbers as a table.
  */
 
 import { chartOptions, HEIGHT } from "./curves.js";
@@ -21,15 +21,15 @@ document.head.append(stylesheet);
  * @typedef {object} Plot
  * @property {number[]} x ascending
  * @property {{label: string, values: (number | null)[]}[]} lines a value, or null, for each x
- * @property {string} xLabel what x is
- * @property {(x: number) => string} xText x as people read it
- * @property {(value: number | null) => string} [yText] a value as people read it
- * @property {boolean} [isWhole] whether x counts something, so that there is nothing between two whole numbers
+ * @property {string} xLabel the name of x
+ * @property {(x: number) => string} xText x, formatted
+ * @property {(value: number | null) => string} [yText] a value, formatted
+ * @property {boolean} [isWhole] whether x is a whole number
  * @property {boolean} [isTime] whether x is in seconds
- * @property {"bytes" | "seconds"} [yUnit] of the values, where their round numbers are not those of tens
+ * @property {"bytes" | "seconds"} [yUnit] of values whose ticks are not powers of ten
  */
 
-/** Charts beside each other, as many as there is room for. */
+/** Charts side by side, as many as fit. */
 export function Charts({ children }) {
   return html`<${Grid} templateColumns="repeat(auto-fit, minmax(min(380px, 100%), 1fr))" gap=${6}>${children}<//>`;
 }
@@ -77,7 +77,7 @@ function Canvas({ plot, summary }) {
   const shape = JSON.stringify([theme, plot.xLabel, plot.lines.map((line) => line.label)]);
   const latest = useRef(plot);
   latest.current = plot;
-  // New numbers don't make a new chart, another shape does.
+  // Only a new shape makes a new chart; new numbers update it.
   useEffect(() => {
     const chart = new uPlot(chartOptions(latest, place.current.clientWidth), data, place.current);
     drawn.current = chart;
@@ -104,10 +104,10 @@ function Canvas({ plot, summary }) {
 function summaryOf(title, { x, lines, xText, yText = formatNumber }) {
   const span = x.length > 1 ? `from ${xText(x[0])} to ${xText(x[x.length - 1])}` : "";
   const words = lines.map(({ label, values }) => {
-    const known = values.filter((value) => value !== null);
-    if (known.length === 0) return `${label}: no values`;
-    const [lowest, highest] = [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))];
-    return `${label}: last ${yText(known[known.length - 1])}, lowest ${yText(lowest)}, highest ${yText(highest)}`;
+    const numbers = values.filter((value) => value !== null);
+    if (numbers.length === 0) return `${label}: no values`;
+    const [lowest, highest] = [numbers.reduce((a, b) => Math.min(a, b)), numbers.reduce((a, b) => Math.max(a, b))];
+    return `${label}: last ${yText(numbers[numbers.length - 1])}, lowest ${yText(lowest)}, highest ${yText(highest)}`;
   });
   return `Line chart of ${title} ${span}. ${words.join(". ")}.`;
 }

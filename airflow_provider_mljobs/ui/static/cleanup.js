@@ -1,14 +1,14 @@
 /**
- * The view of what nobody owns: jobs and payloads that tasks have left in Snowflake, and a way to remove them.
+ * The view that finds and removes orphaned jobs and payloads in Snowflake.
  */
 
 import { Confirmed } from "./actions.js";
 import { get, post } from "./api.js";
-import * as facts from "./facts.js";
 import { capital, formatNumber, NOTHING } from "./format.js";
 import { useAnswer } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
 import { Answered, Empty, ErrorBox, Mono, PlainTable, Section, Time } from "./parts.js";
+import * as read from "./untrusted.js";
 
 const { Box, Button, Field, Grid, Input, Stack, Text } = ChakraUI;
 const { useState } = React;
@@ -18,62 +18,62 @@ const FIELDS = [
     name: "snowflake_conn_id",
     label: "Connection",
     start: "snowflake_default",
-    help: "An Airflow connection to Snowflake.",
+    help: "Airflow connection to Snowflake.",
     needs: { required: true },
   },
   {
     name: "older_than_hours",
     label: "Older than (hours)",
     start: "24",
-    help: "What is younger may still be needed.",
+    help: "Newer jobs and files may still be in use.",
     needs: { required: true, type: "number", min: 0, step: "any" },
   },
   {
     name: "stages",
     label: "Stages",
     start: "",
-    help: "With payloads, e.g. @ML_PAYLOADS; several with commas. May be empty.",
+    help: "Stages with payloads, e.g. @ML_PAYLOADS, separated by commas. Empty: only jobs are removed.",
   },
   {
     name: "schema",
     label: "Schema",
     start: "",
-    help: "db.schema, or account for all. Empty: the connection's.",
+    help: "db.schema, or 'account' for all schemas. Empty: the connection's schema.",
   },
 ];
 
 /** The whole view; only for users who may clean up. */
 export function CleanUpView() {
   const options = useAnswer("filters", (signal) => get("mljobs/api/filters", signal));
-  const forbidden = html`<${Empty} title="Not for you">Only administrators may clean up. Ask one to do it.<//>`;
+  const forbidden = html`<${Empty} title="Administrators only">Cleaning up needs permission to edit all DAGs and connections.<//>`;
   return html`
     <${Box} data-testid="clean-up-view">
       <${Answered} answer=${options}>
-        ${(data) => (facts.record(data).can_clean_up === true ? html`<${CleanUp} />` : forbidden)}
+        ${(data) => (read.record(data).can_clean_up === true ? html`<${CleanUp} />` : forbidden)}
       <//>
     <//>`;
 }
 
 function CleanUp() {
   const [values, setValues] = useState(() => Object.fromEntries(FIELDS.map(({ name, start }) => [name, start])));
-  const [found, setFound] = useState(null);
+  const [result, setResult] = useState(null);
   const [error, setError] = useState(null);
   const [isBusy, setIsBusy] = useState(false);
   const run = async (isDryRun) => {
     setIsBusy(true);
     setError(null);
     try {
-      setFound({ isDryRun, ...facts.record(await post("mljobs/api/clean-up", request(values, isDryRun))) });
+      setResult({ isDryRun, ...read.record(await post("mljobs/api/clean-up", request(values, isDryRun))) });
     } catch (failure) {
-      setFound(null);
+      setResult(null);
       setError(failure);
     }
     setIsBusy(false);
   };
-  // What was found belongs to what was asked.
+  // A result belongs to the form that asked for it.
   const change = (name, value) => {
     setValues({ ...values, [name]: value });
-    setFound(null);
+    setResult(null);
   };
   const onSubmit = (event) => {
     event.preventDefault();
@@ -83,20 +83,20 @@ function CleanUp() {
     html`<${TextField} key=${about.name} about=${about} value=${values[about.name]} onChange=${change} />`;
   return html`
     <${Stack} gap=${4}>
-      <${Section} title="Where to look">
+      <${Section} title="Search">
         <form onSubmit=${onSubmit}>
           <${Grid} templateColumns="repeat(auto-fill, minmax(240px, 1fr))" gap=${4} mb=${4}>${FIELDS.map(field)}<//>
           <${Button} type="submit" size="sm" colorPalette="brand" loading=${isBusy} data-testid="dry-run">
-            Look, change nothing
+            Preview (changes nothing)
           <//>
         </form>
       <//>
       ${error && html`<${ErrorBox} error=${error} retry=${() => run(true)} />`}
-      <${Box} aria-live="polite">${found && html`<${Found} found=${found} collect=${() => run(false)} />`}<//>
+      <${Box} aria-live="polite">${result && html`<${Result} result=${result} collect=${() => run(false)} />`}<//>
     <//>`;
 }
 
-/** The form's texts as the question to Snowflake. */
+/** The form as the body of the request. */
 function request(values, isDryRun) {
   const stages = values.stages.split(",").map((stage) => stage.trim());
   return {
@@ -119,35 +119,35 @@ function TextField({ about, value, onChange }) {
     <//>`;
 }
 
-function Found({ found, collect }) {
-  const items = facts.list(found.items).map(facts.record);
-  const title = found.isDryRun ? "What nobody owns" : "What was collected";
+function Result({ result, collect }) {
+  const items = read.list(result.items).map(read.record);
+  const title = result.isDryRun ? "Orphaned jobs and files" : "Removed jobs and files";
   const button = html`
-    <${Confirmed} label="Collect" testId="collect" isDanger onConfirm=${collect}>
-      Snowflake is looked through again, and all of this that is still there is removed. That can't be undone.
+    <${Confirmed} label="Remove" testId="collect" isDanger onConfirm=${collect}>
+      Searches Snowflake again and removes what is listed, if it still qualifies. This can't be undone.
     <//>`;
   const nothing = html`
-    <${Empty} title="Nothing">
-      Each job and payload has an owner, or is younger. Look again with fewer hours or another schema.
+    <${Empty} title="Nothing to clean up">
+      Every job and payload is in use or too new. Try fewer hours or another schema.
     <//>`;
   return html`
-    <${Section} title=${title} aside=${found.isDryRun && items.length > 0 && button}>
-      <${Text} fontSize="sm" mb=${3}>${capital(facts.text(found.summary))}<//>
+    <${Section} title=${title} aside=${result.isDryRun && items.length > 0 && button}>
+      <${Text} fontSize="sm" mb=${3}>${capital(read.text(result.summary))}<//>
       ${items.length === 0 ? nothing : html`<${Items} title=${title} items=${items} />`}
     <//>`;
 }
 
 function Items({ title, items }) {
-  const head = ["Kind", "Name", "Action", "Task", "Task's state", "Job's status", "Created", "Credits an hour"];
+  const head = ["Kind", "Name", "Action", "Task", "Task state", "Job status", "Created", "Credits per hour"];
   const rows = items.map((item) => [
-    facts.text(item.kind),
-    html`<${Mono}>${facts.text(item.name)}<//>`,
-    html`${facts.text(item.action)}<${Text} fontSize="xs" color="fg.error">${facts.text(item.error)}<//>`,
-    facts.text(item.task) || NOTHING,
-    facts.text(item.task_state) || NOTHING,
-    facts.text(item.job_status) || NOTHING,
-    html`<${Time} at=${facts.moment(item.created)} />`,
-    formatNumber(facts.number(item.credits_per_hour)),
+    read.text(item.kind),
+    html`<${Mono}>${read.text(item.name)}<//>`,
+    html`${read.text(item.action)}<${Text} fontSize="xs" color="fg.error">${read.text(item.error)}<//>`,
+    read.text(item.task) || NOTHING,
+    read.text(item.task_state) || NOTHING,
+    read.text(item.job_status) || NOTHING,
+    html`<${Time} at=${read.moment(item.created)} />`,
+    formatNumber(read.number(item.credits_per_hour)),
   ]);
   return html`<${PlainTable} caption=${title} head=${head} rows=${rows} numeric=${[7]} />`;
 }

@@ -1,5 +1,5 @@
 /**
- * How a chart is drawn: uPlot's options, in the colours of the theme.
+ * uPlot's options of a chart, in the colours of the theme.
  */
 
 import { capital, formatNumber, formatTick } from "./format.js";
@@ -9,14 +9,14 @@ import { capital, formatNumber, formatTick } from "./format.js";
 /** Of a chart without its legend, in pixels. */
 export const HEIGHT = 180;
 
-// So many points can be told apart.
+// The most points that are drawn as dots.
 const FEW_POINTS = 40;
 const HUES = ["blue", "orange", "teal", "purple", "pink", "green", "amber", "red"];
-// Lines differ not only by colour.
+// Lines differ by more than colour.
 const DASHES = [[], [8, 4], [2, 3], [12, 4, 2, 4]];
 
 /**
- * @param {{current: Plot}} latest its texts are asked for whenever the chart is drawn
+ * @param {{current: Plot}} latest its labels are read at each drawing
  * @param {number} width in pixels
  * @returns {object}
  */
@@ -33,7 +33,7 @@ export function chartOptions(latest, width) {
   return {
     width,
     height: HEIGHT,
-    // Half of the last label of x is behind the end.
+    // Half of the last label of x extends beyond the axis.
     padding: [null, 40, null, null],
     scales: { x: { time: false, range: xRange } },
     cursor: { y: false },
@@ -54,7 +54,7 @@ export function chartOptions(latest, width) {
   };
 }
 
-/** A single point is in the middle: uPlot would have it at the edge of a range that it makes up. */
+/** Centre a single point: uPlot would put it at the edge. */
 function xRange({ data: [x] }, from, to) {
   return x.length === 1 ? [x[0] - 1, x[0] + 1] : [from, to];
 }
@@ -71,7 +71,7 @@ function lineOptions(label, line, yText) {
   };
 }
 
-/** The legend has the last values while no others are pointed at. */
+/** Show the last values in the legend while the pointer is elsewhere. */
 function showLast(chart) {
   const isPointedAt = typeof chart.cursor.idx === "number";
   if (!isPointedAt) chart.setLegend({ idx: chart.data[0].length - 1 }, false);
@@ -89,19 +89,19 @@ const ROUND_TIMES = [
 const ROUND_COUNTS = Array.from({ length: 8 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 const ROUND_BYTES = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
-/** What is round of x, for the lines of the grid; undefined: powers of ten. */
+/** The steps of the grid along x; undefined for powers of ten. */
 function xSteps({ isTime = false, isWhole = false }) {
   if (isTime) return ROUND_TIMES;
   return isWhole ? ROUND_COUNTS : undefined;
 }
 
-/** What is round of the values. */
+/** The steps of the grid along the values. */
 function ySteps({ yUnit = undefined }) {
   if (yUnit === "seconds") return ROUND_TIMES;
   return yUnit === "bytes" ? ROUND_BYTES : undefined;
 }
 
-/** As wide as the longest of the texts. */
+/** The width of the longest label. */
 function yAxisSize(_chart, texts) {
   const longest = Math.max(0, ...(texts ?? []).map((words) => words.length));
   return 16 + longest * 6.5;
@@ -112,7 +112,7 @@ function hue(line) {
   return colour(`${HUES[line % HUES.length]}-${isDark ? 400 : 600}`);
 }
 
-/** A colour of the theme; a canvas can't look it up by itself. */
+/** A colour of the theme; a canvas can't resolve CSS variables. */
 function colour(token) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--chakra-colors-${token}`).trim();
 }

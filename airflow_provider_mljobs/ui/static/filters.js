@@ -2,10 +2,10 @@
  * The filters of the list: by DAG, state, pool and text. They are kept in the page's address.
  */
 
-import * as facts from "./facts.js";
 import { capital } from "./format.js";
 import { ChakraUI, html, React } from "./host.js";
 import { Choice } from "./parts.js";
+import * as read from "./untrusted.js";
 
 const { Field, Flex, Input } = ChakraUI;
 
@@ -28,17 +28,17 @@ const PAUSE_MILLISECONDS = 300;
 /**
  * @param {object} props
  * @param {import("./urls.js").Filters} props.filters
- * @param {Record<string, any>} props.known the DAGs and pools there are
+ * @param {Record<string, any>} props.choices the DAGs and pools that have jobs
  * @param {(name: string, value: string, navigation?: object) => void} props.change
  */
-export function FilterBar({ filters, known, change }) {
+export function FilterBar({ filters, choices, change }) {
   const { dagId, state, pool, text } = filters;
   const states = ["active", ...STATES].map((name) => [name, capital(name.replaceAll("_", " "))]);
-  const [dags, pools] = [known.dag_ids, known.pools].map((names) => facts.list(names).map((name) => [name, name]));
+  const [dags, pools] = [choices.dag_ids, choices.pools].map((names) => read.list(names).map((name) => [name, name]));
   const dag = { value: dagId, options: dags, onChange: (value) => change("dag_id", value) };
   const standing = { value: state, options: states, onChange: (value) => change("state", value) };
   const place = { value: pool, options: pools, onChange: (value) => change("pool", value) };
-  // What is typed is one step back, however long it took.
+  // A search replaces the history entry: "back" undoes it as a whole.
   const search = (value) => change("text", value, { replace: true });
   const stay = (event) => event.preventDefault();
   return html`
@@ -59,23 +59,23 @@ function Labelled({ label, children, ...props }) {
 }
 
 function Filter({ label, all, name, value, options, onChange }) {
-  // The address may name one that isn't there (any more).
-  const isKnown = value === "" || options.some(([option]) => option === value);
-  const shown = [["", all], ...(isKnown ? [] : [[value, value]]), ...options];
+  // The address may name a value that is no longer an option.
+  const isListed = value === "" || options.some(([option]) => option === value);
+  const choices = [["", all], ...(isListed ? [] : [[value, value]]), ...options];
   return html`
     <${Labelled} label=${label} w=${{ base: "full", sm: "190px" }}>
-      <${Choice} value=${value} options=${shown} onChange=${onChange} testId=${`filter-${name}`} />
+      <${Choice} value=${value} options=${choices} onChange=${onChange} testId=${`filter-${name}`} />
     <//>`;
 }
 
-/** Takes what is typed once the user pauses; follows the address where that changes by itself, e.g. on "back". */
+/** Searches once the user pauses typing, and follows the address when it changes by itself, e.g. on "back". */
 function SearchField({ value, onChange }) {
   const [typed, setTyped] = React.useState(value);
-  const [shown, setShown] = React.useState(value);
+  const [address, setAddress] = React.useState(value);
   const [sent, setSent] = React.useState(value);
-  if (shown !== value) {
-    setShown(value);
-    // The address may be behind what is typed.
+  if (address !== value) {
+    setAddress(value);
+    // The address may lag behind the field.
     if (sent !== value) {
       setSent(value);
       setTyped(value);
@@ -92,7 +92,7 @@ function SearchField({ value, onChange }) {
     return () => clearTimeout(timer);
   }, [typed, value]);
   const input = { value: typed, onChange: (event) => setTyped(event.target.value) };
-  const hint = "Part of a DAG, task, run or job";
+  const hint = "DAG, task, run or job";
   return html`
     <${Labelled} label="Search" flex="1" minW="220px" maxW="420px">
       <${Input} type="search" size="sm" placeholder=${hint} data-testid="filter-text" ...${input} />

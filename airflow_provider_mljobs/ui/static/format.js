@@ -1,19 +1,19 @@
 /**
- * Numbers, durations and times as people read them.
+ * Formats numbers, durations and times.
  */
 
-/** What stands where nothing is known. */
+/** The placeholder for an unknown value. */
 export const NOTHING = "–";
 
 const significant = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const relative = new Intl.RelativeTimeFormat("en");
-// By time zone: to make one takes longer than to use it a hundred times.
+// By time zone: creating a formatter costs more than a hundred uses.
 const clocks = new Map();
 
 /**
  * @param {number | null} value
- * @returns {string} four significant digits, of large numbers all; the very small and very large in powers of ten
+ * @returns {string} four significant digits, or all of a large integer; very small and very large numbers in powers of ten
  */
 export function formatNumber(value) {
   if (value === null) return NOTHING;
@@ -23,17 +23,17 @@ export function formatNumber(value) {
 }
 
 /**
- * @param {number | null | undefined} value of a metric; null if what was reported is NaN, or infinite
+ * @param {number | null | undefined} value of a metric; null if NaN or infinity was reported
  * @returns {string}
  */
 export function formatMetric(value) {
-  return value === null ? "no number" : formatNumber(value ?? null);
+  return value === null ? "not finite" : formatNumber(value ?? null);
 }
 
 /**
  * @param {number} value on an axis
  * @param {number} step from one to the next
- * @returns {string} with the digits that tell it from the next
+ * @returns {string} with enough digits to differ from the next
  */
 export function formatTick(value, step) {
   if (step < 1e-6) return formatNumber(value);
@@ -101,13 +101,13 @@ export function formatMeasure(value, unit) {
 
 /**
  * @param {number | null} moment in seconds since the epoch
- * @param {string} [timeZone] the browser's without
+ * @param {string} [timeZone] default: the browser's
  * @returns {string} e.g. "2026-11-21 20:00:05"
  */
 export function formatTime(moment, timeZone) {
   if (moment === null) return NOTHING;
   if (!clocks.has(timeZone)) {
-    // Sweden writes dates as ISO 8601 does.
+    // The Swedish locale formats dates as ISO 8601.
     const style = /** @type {const} */ ({ dateStyle: "short", timeStyle: "medium", timeZone });
     clocks.set(timeZone, new Intl.DateTimeFormat("sv-SE", style));
   }
@@ -132,7 +132,7 @@ export function formatAgo(moment, now) {
 /**
  * @param {number | null} newest
  * @param {number | null} previous
- * @returns {string} the difference and its share of the previous value, e.g. "▲ 0.02 (+2.2 %)"; not which is better
+ * @returns {string} the difference and its share of the previous value, e.g. "▲ 0.02 (+2.2 %)"
  */
 export function formatDifference(newest, previous) {
   if (newest === null || previous === null) return NOTHING;

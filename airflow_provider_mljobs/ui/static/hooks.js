@@ -1,52 +1,52 @@
 /**
- * What the views have in common in behaviour: asking again and again, settings of the browser, the theme.
+ * Hooks of the views: polling, settings of the browser, the theme.
  */
 
 import { React } from "./host.js";
-import { Asking, NOTHING_KNOWN } from "./polling.js";
+import { NO_ANSWER, Poll } from "./polling.js";
 
 const { useCallback, useEffect, useRef, useState, useSyncExternalStore } = React;
 
 /**
  * @typedef {object} Answer
  * @property {any} data the last answer; undefined before the first
- * @property {Error | null} error why the last question has no answer
+ * @property {Error | null} error of the last request; null if it succeeded
  * @property {boolean} isStale whether `data` answers an earlier question
  * @property {number | null} at when `data` came, in seconds since the epoch
  * @property {() => void} refresh asks again
  */
 
 /**
- * Ask a question, and again while it is worth it: one request at a time, none while the tab is hidden.
+ * Poll a question: one request at a time, none while the tab is hidden.
  *
- * @param {string | null} question names what is asked; another one is asked at once, null asks nothing
+ * @param {string | null} question the name of the question; a new name asks at once, null asks nothing
  * @param {(signal: AbortSignal) => Promise<any>} ask
  * @param {number} [seconds] between an answer and the next question; 0 asks once
  * @returns {Answer}
  */
 export function useAnswer(question, ask, seconds = 0) {
-  const [known, setKnown] = useState(NOTHING_KNOWN);
+  const [last, setLast] = useState(NO_ANSWER);
   const [turn, setTurn] = useState(0);
   const latest = useRef(ask);
   latest.current = ask;
-  // Another turn asks again.
+  // A new turn asks again.
   useEffect(() => {
     if (question === null) return undefined;
     const controller = new AbortController();
     const answer = () => latest.current(controller.signal);
-    const asking = new Asking({ question, seconds, ask: answer, tell: setKnown });
-    const onVisibility = () => asking.look();
+    const poll = new Poll({ question, seconds, ask: answer, update: setLast });
+    const onVisibility = () => poll.look();
     document.addEventListener("visibilitychange", onVisibility);
-    asking.ask();
+    poll.ask();
     return () => {
-      asking.stop();
+      poll.stop();
       controller.abort();
       document.removeEventListener("visibilitychange", onVisibility);
     };
   }, [question, seconds, turn]);
-  const refresh = useCallback(() => setTurn((last) => last + 1), []);
-  const { data, error, at } = known;
-  return { data, error, isStale: known.question !== question, at, refresh };
+  const refresh = useCallback(() => setTurn((count) => count + 1), []);
+  const { data, error, at } = last;
+  return { data, error, isStale: last.question !== question, at, refresh };
 }
 
 /**
@@ -64,18 +64,18 @@ export function useRemembered(name) {
 
 const zones = new Map();
 
-/** @returns {string | undefined} the time zone that is chosen in Airflow; undefined: the browser's */
+/** @returns {string | undefined} the time zone chosen in Airflow; undefined for the browser's */
 export function timeZone() {
   const chosen = localStorage.getItem("timezone")?.replaceAll('"', "");
-  if (!zones.has(chosen)) zones.set(chosen, knownZone(chosen));
+  if (!zones.has(chosen)) zones.set(chosen, supportedZone(chosen));
   return zones.get(chosen);
 }
 
-function knownZone(name) {
+function supportedZone(name) {
   try {
     return new Intl.DateTimeFormat("en", { timeZone: name }).resolvedOptions().timeZone;
   } catch {
-    // Of a newer Airflow or another browser.
+    // A zone that this browser doesn't support.
     return undefined;
   }
 }

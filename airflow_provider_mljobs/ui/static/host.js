@@ -1,5 +1,5 @@
 /**
- * What Airflow's page lends to its plugins: React, its router and its components; and markup without a build step.
+ * React, its router and components, shared by Airflow's page; and markup without a build step.
  */
 
 import htm from "./vendor/htm.js";

@@ -31,10 +31,10 @@ const { Box, Flex, Grid, Stack, Text } = ChakraUI;
 const { useEffect, useState } = React;
 
 const REFRESH_SECONDS = 5;
-// Of a task that is over, which somebody may clear.
+// Of a task that is over: a user may clear it.
 const SLOW_SECONDS = 60;
 const TWO_COLUMNS = { base: "minmax(0, 1fr)", lg: "repeat(2, minmax(0, 1fr))" };
-// No hole beside the last of an odd number.
+// The last of an odd number fills its row.
 const LAST_FILLS = { "& > :last-child:nth-child(odd)": { gridColumn: "1 / -1" } };
 
 /** @param {{taskKey: import("./urls.js").TaskKey}} props */
@@ -79,18 +79,18 @@ function NoJob({ job }) {
 }
 
 function whyNoJob({ isOurs, isSensor, isOver }) {
-  if (isSensor) return ["No job of its own", "This task waits for the job of another one, which shows it here."];
+  if (isSensor)
+    return ["No job of its own", "This sensor waits for another task's job. Open that task to see the job."];
   if (!isOurs) {
-    const ours = "Tasks with an MLJobOperator or @task.mljob show theirs here.";
-    return ["Not an ML job", `This task has run no Snowflake ML Job. ${ours}`];
+    return ["Not an ML job", "This tab shows the job of a task that uses MLJobOperator or @task.mljob."];
   }
-  if (isOver) return ["No job", "The task ended before it had submitted a job. Its log says why."];
-  return ["No job yet", "The task has not submitted its job. It is here as soon as it has."];
+  if (isOver) return ["No job", "The task ended before it submitted a job. See its log."];
+  return ["No job yet", "The job appears here as soon as the task has submitted it."];
 }
 
 function Headline({ taskKey, job, live, refresh }) {
   const spans = spansOf(job.timeline, job.submittedAt, job.end);
-  // Nobody has watched the job since its task ended.
+  // The provider stops watching a job when its task ends.
   const isOld = job.status !== "" && !job.isJobOver && !job.isWaitedFor;
   return html`
     <${Section} title="Job" aside=${live}>
@@ -115,7 +115,7 @@ function Headline({ taskKey, job, live, refresh }) {
     <//>`;
 }
 
-/** What a job does, where its status doesn't say it. */
+/** The current phase of a job, unless its status says the same. */
 function waitingFor({ isJobOver, status }, span) {
   if (isJobOver || span === undefined || span.phase === status.toLowerCase()) return "";
   return span.message === "" ? capital(span.phase) : `${capital(span.phase)}: ${span.message}`;

@@ -1,36 +1,36 @@
 /**
- * The lesser parts of a job's view: what it used, what it left, its attempts and its specification.
+ * The lower parts of a job's view: usage, result, files, attempts and specification.
  */
 
 import { get } from "./api.js";
 import { Chart, Charts } from "./chart.js";
-import * as facts from "./facts.js";
 import { formatBytes, formatDuration, NOTHING } from "./format.js";
 import { useAnswer } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
 import { readable } from "./jobdata.js";
 import { Answered, CARD, Empty, Mono, PAPER, PageLink, PlainTable, Section, StateBadge, Time } from "./parts.js";
 import { usagePlots } from "./plots.js";
+import * as read from "./untrusted.js";
 import { ownRoute, query, taskInstancePage, triesRoute } from "./urls.js";
 
 const { Box, Button, Flex, Heading, Text } = ChakraUI;
 
 /** @typedef {{taskKey: import("./urls.js").TaskKey}} OfTask */
-/** @typedef {{job: import("./jobdata.js").JobFacts}} OfJob */
+/** @typedef {{job: import("./jobdata.js").JobDetails}} OfJob */
 
-/** A part that asks Snowflake, and so only once it is opened. */
+/** A part that queries Snowflake, and therefore only once it is opened. */
 function OnDemand({ title, testId, taskKey, what, children }) {
   const [isOpen, setIsOpen] = React.useState(false);
   const route = ownRoute(taskKey, what) + query({ map_index: taskKey.mapIndex });
   const answer = useAnswer(isOpen ? route : null, (signal) => get(route, signal));
   const onToggle = (event) => setIsOpen(event.currentTarget.open);
   const answered = () => html`
-    <${Answered} answer=${answer}>${(data) => children(facts.record(data), answer.refresh)}<//>`;
-  // What isn't there, e.g. with a job that was dropped, won't be there the next time.
+    <${Answered} answer=${answer}>${(data) => children(read.record(data), answer.refresh)}<//>`;
+  // A 404 is final: the job was dropped.
   const isGone = answer.error?.status === 404;
   const content = html`
     <${Box} mt=${3}>
-      ${isGone ? html`<${Empty} title="Nothing to show">${answer.error.message}<//>` : answered()}
+      ${isGone ? html`<${Empty} title="Not available">${answer.error.message}<//>` : answered()}
     <//>`;
   return html`
     <${Box} as="details" data-testid=${testId} onToggle=${onToggle} ...${CARD}>
@@ -39,30 +39,31 @@ function OnDemand({ title, testId, taskKey, what, children }) {
     <//>`;
 }
 
-/** What the job's containers use. @param {OfTask} props */
+/** CPU, memory and GPU of the job's containers. @param {OfTask} props */
 export function Usage({ taskKey }) {
   return html`
     <${OnDemand} title="CPU, memory and GPU" testId="usage" taskKey=${taskKey} what="usage">
       ${(data, refresh) => {
         const plots = usagePlots(data.usage);
         if (plots.length === 0) {
-          const reason = facts.text(data.reason) || "Snowflake has none of this job yet. Open this again later.";
+          const reason =
+            read.text(data.reason) || "Snowflake hasn't published any for this job yet. Check again in a few minutes.";
           return html`<${Empty} title="No measurements">${reason}<//>`;
         }
         const chart = ({ title, plot }) =>
           html`<${Chart} key=${title} title=${title} plot=${plot} testId="usage-chart" />`;
         return html`
           <${Charts}>${plots.map(chart)}<//>
-          <${Flex} justify="end"><${Button} size="xs" variant="outline" onClick=${refresh}>Measure again<//><//>`;
+          <${Flex} justify="end"><${Button} size="xs" variant="outline" onClick=${refresh}>Refresh<//><//>`;
       }}
     <//>`;
 }
 
-/** What Snowflake was asked to run, without secrets. @param {OfTask} props */
+/** The job's specification in Snowflake, without secrets. @param {OfTask} props */
 export function Specification({ taskKey }) {
   return html`
     <${OnDemand} title="Specification" testId="specification" taskKey=${taskKey} what="specification">
-      ${(data) => html`<${Code} label="Specification">${facts.text(data.specification)}<//>`}
+      ${(data) => html`<${Code} label="Specification">${read.text(data.specification)}<//>`}
     <//>`;
 }
 
@@ -73,7 +74,7 @@ function Code({ label, children }) {
     <//>`;
 }
 
-/** What the task returns. @param {OfJob} props */
+/** The task's return value. @param {OfJob} props */
 export function Result({ job }) {
   if (job.result === undefined || job.result === null) return null;
   return html`<${Section} title="Result"><${Code} label="Result">${readable(job.result)}<//><//>`;
@@ -92,7 +93,7 @@ export function Artifacts({ job }) {
     <${Section} title="Artifacts"><${PlainTable} caption="Artifacts" head=${head} rows=${rows} numeric=${[1]} /><//>`;
 }
 
-/** The data assets that the job has reported. @param {OfJob} props */
+/** The assets that the job reported. @param {OfJob} props */
 export function Assets({ job }) {
   if (job.assets.length === 0) return null;
   const rows = job.assets.map(({ uri, extra }) => [
@@ -103,7 +104,7 @@ export function Assets({ job }) {
   return html`<${Section} title="Assets"><${PlainTable} caption="Assets" head=${head} rows=${rows} /><//>`;
 }
 
-/** How each instance has ended. @param {OfJob} props */
+/** Exit code and value of each instance. @param {OfJob} props */
 export function Instances({ job }) {
   if (job.instances.length === 0) return null;
   const head = ["Instance", "Exit code", "Value"];
@@ -120,14 +121,14 @@ export function Attempts({ taskKey, job }) {
   const answer = useAnswer(`${job.tryNumber} ${job.state}`, (signal) => get(triesRoute(taskKey), signal));
   const head = ["Try", "State", "Started", "Took", "Log"];
   const row = (one) => [
-    facts.text(one.try_number),
-    html`<${StateBadge} state=${facts.text(one.state)} />`,
-    html`<${Time} at=${facts.moment(one.start_date)} />`,
-    formatDuration(facts.number(one.duration)),
+    read.text(one.try_number),
+    html`<${StateBadge} state=${read.text(one.state)} />`,
+    html`<${Time} at=${read.moment(one.start_date)} />`,
+    formatDuration(read.number(one.duration)),
     html`<${PageLink} to=${taskInstancePage(taskKey, one.try_number)}>Log<//>`,
   ];
   const table = (data) => {
-    const rows = facts.list(facts.record(data).task_instances).map(facts.record).map(row);
+    const rows = read.list(read.record(data).task_instances).map(read.record).map(row);
     return html`<${PlainTable} caption="Attempts" head=${head} rows=${rows} numeric=${[3]} />`;
   };
   return html`<${Section} title="Attempts"><${Answered} answer=${answer}>${table}<//><//>`;

@@ -23,8 +23,7 @@ const COLUMNS = [
   ["Links", "145px"],
 ];
 
-// Cells are plain elements: as components of the host, each with a style of its own, fifty rows take it a quarter of a
-// second.
+// Cells are plain elements: as Chakra components, fifty rows take a quarter of a second.
 const LOOKS = {
   tableLayout: "fixed",
   "& tbody tr": { bg: "bg", verticalAlign: "top" },
@@ -40,7 +39,7 @@ const LOOKS = {
   "& .links": { display: "flex", flexWrap: "wrap", columnGap: 3, whiteSpace: "nowrap" },
 };
 
-/** @param {{jobs: import("./facts.js").Job[]}} props newest first */
+/** @param {{jobs: import("./jobs.js").Job[]}} props newest first */
 export function JobTable({ jobs }) {
   const minute = Math.floor(Date.now() / 60000);
   const row = (job) => html`<${Row} key=${JSON.stringify(job.key)} job=${job} minute=${minute} />`;
@@ -65,7 +64,7 @@ function Head({ name }) {
   return html`<${Table.ColumnHeader} scope="col" textAlign=${align} aria-sort=${sort}>${name}<//>`;
 }
 
-// Most rows are as they were when the list is refreshed; times as "5 minutes ago" are not, each minute.
+// A refresh changes few rows; relative times change once a minute.
 const Row = React.memo(
   JobRow,
   (last, next) => last.minute === next.minute && JSON.stringify(last.job) === JSON.stringify(next.job),
@@ -111,14 +110,14 @@ function JobRow({ job }) {
     </tr>`;
 }
 
-/** A link to elsewhere; nothing without an address. */
+/** An external link; nothing without an address. */
 function WebLink({ href, children }) {
   if (href === "") return null;
   return html`
     <a href=${href} target="_blank" rel="noopener noreferrer">${children}<span aria-hidden="true"> ↗</span></a>`;
 }
 
-/** What Snowflake says of a job: while it runs its phase, at the end its status. Without its task nobody watches it. */
+/** The phase of a running job, the status of one that has ended; "last seen" if its task no longer watches it. */
 function standing({ phase, status, state, endDate }) {
   if (phase === "" || phase === "finishing") return status;
   return isWaitedFor(state, endDate) ? capital(phase) : `Last seen ${phase}`;
@@ -129,17 +128,17 @@ function instances(count) {
   return count === 1 ? "1 instance" : `${count} instances`;
 }
 
-/** The first two; where there are more, the first and how many more. */
+/** Two metrics, or the first and the number of the others. */
 function Metrics({ metrics }) {
   if (metrics.length === 0) return NOTHING;
-  const shown = metrics.length > 2 ? 1 : 2;
-  const hidden = metrics.slice(shown);
+  const visible = metrics.length > 2 ? 1 : 2;
+  const hidden = metrics.slice(visible);
   const words = hidden.map(([name, value]) => `${name} ${formatMetric(value)}`).join(", ");
   const line = ([name, value]) => html`
     <div key=${name} className="pair small">
       <span className="cut muted" title=${name}>${name}</span><span>${formatMetric(value)}</span>
     </div>`;
   return html`
-    ${metrics.slice(0, shown).map(line)}
+    ${metrics.slice(0, visible).map(line)}
     ${hidden.length > 0 && html`<div className="cut small muted" title=${words}>and ${hidden.length} more</div>`}`;
 }

@@ -3,13 +3,14 @@
  */
 
 import { get } from "./api.js";
-import * as facts from "./facts.js";
 import { FilterBar } from "./filters.js";
 import { useAnswer, useRemembered } from "./hooks.js";
 import { ChakraUI, html, React, ReactRouterDOM } from "./host.js";
+import { jobOf } from "./jobs.js";
 import { JobTable } from "./jobtable.js";
 import { Page } from "./page.js";
 import { Answered, Empty, ErrorBox, LiveSwitch, Loading, PageLink } from "./parts.js";
+import * as read from "./untrusted.js";
 import { CLEAN_UP_PAGE, filtersOf, jobsRoute, PAGE_SIZE } from "./urls.js";
 
 const { Box, Button, Flex, Text } = ChakraUI;
@@ -24,9 +25,9 @@ export function JobsView() {
   const route = jobsRoute(filters);
   const jobs = useAnswer(route, (signal) => get(route, signal), isLive ? REFRESH_SECONDS : 0);
   const options = useAnswer("filters", (signal) => get("mljobs/api/filters", signal));
-  const known = facts.record(options.data);
+  const choices = read.record(options.data);
 
-  // A filter that is empty is not in the address; another filter begins at the first page.
+  // An empty filter is left out of the address; a new filter starts at the first page.
   const change = (name, value, navigation) =>
     setSearch((last) => {
       const next = new URLSearchParams(last);
@@ -36,55 +37,55 @@ export function JobsView() {
       return next;
     }, navigation);
 
-  const shown = (data) =>
-    html`<${Jobs} data=${facts.record(data)} isStale=${jobs.isStale} filters=${filters} change=${change} />`;
+  const content = (data) =>
+    html`<${Jobs} data=${read.record(data)} isStale=${jobs.isStale} filters=${filters} change=${change} />`;
   const aside = html`
     <${Flex} align="center" gap=${5}>
-      ${known.can_clean_up === true && html`<${PageLink} to=${CLEAN_UP_PAGE} fontSize="sm">Clean up<//>`}
+      ${choices.can_clean_up === true && html`<${PageLink} to=${CLEAN_UP_PAGE} fontSize="sm">Clean up<//>`}
       <${LiveSwitch} isLive=${isLive} setIsLive=${setIsLive} at=${jobs.at} />
     <//>`;
   return html`
     <${Page} aside=${aside}>
       <${Box} data-testid="jobs-list" aria-busy=${jobs.isStale}>
-        <${FilterBar} filters=${filters} known=${known} change=${change} />
+        <${FilterBar} filters=${filters} choices=${choices} change=${change} />
         ${options.error && !jobs.error && html`<${ErrorBox} error=${options.error} retry=${options.refresh} />`}
         <${Answered} answer=${jobs} loading=${html`<${Loading} rows=${10} height="44px" />`}>
-          ${shown}
+          ${content}
         <//>
       <//>
     <//>`;
 }
 
 function Jobs({ data, filters, isStale, change }) {
-  const jobs = facts.list(data.jobs).map(facts.job);
-  const total = facts.number(data.total) ?? jobs.length;
+  const jobs = read.list(data.jobs).map(jobOf);
+  const total = read.number(data.total) ?? jobs.length;
   const top = React.useRef(null);
   if (jobs.length === 0) return html`<${NoJobs} filters=${filters} />`;
   return html`
     <${Box} ref=${top} tabIndex=${-1} outline="none" opacity=${isStale ? 0.6 : 1}><${JobTable} jobs=${jobs} /><//>
-    <${Pager} page=${filters.page} shown=${jobs.length} total=${total} change=${change} top=${top} />`;
+    <${Pager} page=${filters.page} count=${jobs.length} total=${total} change=${change} top=${top} />`;
 }
 
 function NoJobs({ filters: { dagId, state, pool, text, page } }) {
   const all = (words) => html`<${PageLink} to="?" variant="underline">${words}<//>`;
-  if (page > 0) return html`<${Empty} title="This page is empty">There are fewer jobs by now: ${all("show all")}.<//>`;
+  if (page > 0) return html`<${Empty} title="This page is empty">There are fewer jobs now: ${all("show all")}.<//>`;
   if (dagId || state || pool || text) {
-    return html`<${Empty} title="No job matches">Choose other filters, or ${all("show all jobs")}.<//>`;
+    return html`<${Empty} title="No matching jobs">Change the filters, or ${all("show all jobs")}.<//>`;
   }
   return html`
     <${Empty} title="No ML jobs yet">
-      Run a DAG with an MLJobOperator or a task decorated with @task.mljob; its job is here as soon as it is submitted.
+      Run a DAG with an MLJobOperator or a @task.mljob function. Its job appears here as soon as it is submitted.
     <//>`;
 }
 
-function Pager({ page, shown, total, change, top }) {
-  const whole = (count) => new Intl.NumberFormat("en").format(count);
+function Pager({ page, count, total, change, top }) {
+  const whole = (number) => new Intl.NumberFormat("en").format(number);
   const first = page * PAGE_SIZE + 1;
-  const last = page * PAGE_SIZE + shown;
+  const last = page * PAGE_SIZE + count;
   const button = (words, to, testId, disabled) => {
     const go = () => {
       change("page", to === 0 ? "" : String(to + 1));
-      // A page is read from its beginning; and the button may be of no use there.
+      // Start at the top of the page: the button may be disabled there and lose the focus.
       top.current.scrollIntoView();
       top.current.focus({ preventScroll: true });
     };

@@ -1,13 +1,13 @@
 /**
- * A task's log as lines, each with the instance of the job that it comes from.
+ * The lines of a task's log, each with the instance of the job that printed it.
  */
 
-import { list, record, text } from "./facts.js";
+import { list, record, text } from "./untrusted.js";
 
 /** @typedef {{text: string, instance: number | null, isJobs: boolean, isProblem: boolean}} LogLine */
 
-/** How many of the last lines are kept. */
-export const KEPT_LINES = 500;
+/** How many lines are shown. */
+export const MAX_LINES = 500;
 
 const HEADER = /^Log of job [^\n]*:\n/;
 const LABEL = /^\[instance (\d+)(?:, [^\]]*)?\] /;
@@ -16,7 +16,7 @@ const GROUP = /^::(end)?group::/;
 
 /**
  * @param {unknown} content of an answer of Airflow's log route: records, or texts that could not be parsed
- * @returns {LogLine[]} without Airflow's own lines on where the log is
+ * @returns {LogLine[]} without Airflow's own lines about the log's location
  */
 export function logLines(content) {
   const lines = [];
@@ -32,7 +32,7 @@ export function logLines(content) {
   return lines;
 }
 
-/** The errors that Airflow has put beside an event. */
+/** The errors that Airflow attaches to an event. */
 function errorsOf(entry) {
   const errors = list(record(entry).error_detail).map(record);
   return errors.map((error) => `${text(error.exc_type)}: ${text(error.exc_value)}`);
@@ -53,7 +53,7 @@ function linesOf(event, isProblem) {
 
 /**
  * @param {string} line
- * @returns {number | null} the instance that has printed it; null if there is only one
+ * @returns {number | null} the instance that printed it; null if there is only one
  */
 export function instanceOf(line) {
   const label = LABEL.exec(line);
@@ -62,7 +62,7 @@ export function instanceOf(line) {
 
 /**
  * @param {LogLine[]} lines
- * @returns {number[]} the instances that have printed something
+ * @returns {number[]} the instances with output
  */
 export function instancesOf(lines) {
   const seen = new Set(lines.map((line) => line.instance).filter((instance) => instance !== null));
@@ -78,6 +78,6 @@ export function chosenLines(lines, choice) {
   const chosen = lines.filter(
     (line) => choice === "all" || (choice === "job" ? line.isJobs : String(line.instance) === choice),
   );
-  const last = chosen.slice(-KEPT_LINES);
+  const last = chosen.slice(-MAX_LINES);
   return /^\d+$/.test(choice) ? last.map((line) => ({ ...line, text: line.text.replace(LABEL, "") })) : last;
 }

@@ -1,40 +1,40 @@
 /**
- * The end of a task's log, while it is written.
+ * The end of a task's log, live.
  */
 
 import { get } from "./api.js";
 import { useAnswer } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
-import { chosenLines, instancesOf, KEPT_LINES, logLines } from "./loglines.js";
+import { chosenLines, instancesOf, logLines, MAX_LINES } from "./loglines.js";
 import { Answered, Choice, PAPER, PageLink, Section } from "./parts.js";
 import { logRoute, taskInstancePage } from "./urls.js";
 
 const { Box, Button, Flex, Text } = ChakraUI;
 const { useLayoutEffect, useRef, useState } = React;
 
-// Of all instances together, so that of each there is something to choose.
-const REMEMBERED_LINES = 10 * KEPT_LINES;
+// Of all instances together, so that each has some lines to choose.
+const REMEMBERED_LINES = 10 * MAX_LINES;
 const NEAR_THE_END_PIXELS = 24;
 const GROWING = ["running", "deferred"];
 
 /**
  * @param {object} props
  * @param {import("./urls.js").TaskKey} props.taskKey
- * @param {import("./jobdata.js").JobFacts} props.job
- * @param {number} props.seconds between two questions; 0: none
+ * @param {import("./jobdata.js").JobDetails} props.job
+ * @param {number} props.seconds between two requests; 0 for none
  */
 export function LogTail({ taskKey, job, seconds }) {
   const [choice, setChoice] = useState("job");
   const answer = useLog(taskKey, job, seconds);
   const instances = instancesOf(answer.data ?? []);
   const choices = [
-    ["job", instances.length > 0 ? "All instances" : "The job"],
+    ["job", instances.length > 0 ? "All instances" : "Job"],
     ...instances.map((instance) => [String(instance), `Instance ${instance}`]),
-    ["all", "The job and its task"],
+    ["all", "Job and task"],
   ];
   const aside = html`
     <${Flex} align="center" gap=${4}>
-      <${PageLink} to=${taskInstancePage(taskKey, job.tryNumber)} fontSize="sm" whiteSpace="nowrap">Whole log<//>
+      <${PageLink} to=${taskInstancePage(taskKey, job.tryNumber)} fontSize="sm" whiteSpace="nowrap">Full log<//>
       <${Choice}
         label="Lines of" value=${choice} options=${choices} onChange=${setChoice} testId="log-choice" width="190px"
       />
@@ -48,10 +48,10 @@ export function LogTail({ taskKey, job, seconds }) {
 }
 
 /**
- * Ask for what is new in the log, and remember the last lines.
+ * Poll the log, and remember its last lines.
  *
- * Airflow tells what is new while a task runs or is deferred; in any other state it gives the whole log, which is then
- * asked for once. When the task begins or ends to be written to, the log is read anew: it may have moved.
+ * Airflow sends new lines while a task runs or is deferred; in any other state it sends the whole log, which is read
+ * once. When the task starts or stops writing, the log is read from the beginning: it may have moved.
  */
 function useLog(taskKey, { tryNumber, state, isOver }, seconds) {
   const isGrowing = GROWING.includes(state);
@@ -71,7 +71,6 @@ function useLog(taskKey, { tryNumber, state, isOver }, seconds) {
 function Lines({ lines }) {
   const place = useRef(null);
   const [isFollowing, setIsFollowing] = useState(true);
-  // New lines are followed.
   useLayoutEffect(() => {
     if (isFollowing) place.current.scrollTop = place.current.scrollHeight;
   }, [lines, isFollowing]);
@@ -84,12 +83,12 @@ function Lines({ lines }) {
         ref=${place} onScroll=${onScroll} tabIndex=${0} role="log" aria-live="off" aria-label="Last lines of the log"
         data-testid="log-tail" h="320px" ...${PAPER}
       >
-        ${lines.length === 0 && html`<${Text} color="fg.muted" fontFamily="body">The job has printed nothing yet.<//>`}
+        ${lines.length === 0 && html`<${Text} color="fg.muted" fontFamily="body">No output yet.<//>`}
         ${lines.map((line, index) => html`<${Line} key=${index} line=${line} />`)}
       <//>
       ${
         !isFollowing &&
-        html`<${Button} size="xs" position="absolute" bottom=${3} right=${5} onClick=${follow}>Follow the end<//>`
+        html`<${Button} size="xs" position="absolute" bottom=${3} right=${5} onClick=${follow}>Follow<//>`
       }
     <//>`;
 }

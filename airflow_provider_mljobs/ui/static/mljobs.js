@@ -8,20 +8,21 @@ import { filtersOf, jobsRoute, PAGE, viewOf } from "./urls.js";
 const search = new URLSearchParams(location.search);
 if (location.pathname.endsWith(PAGE) && viewOf(search).name === "list") askEarly(jobsRoute(filtersOf(search)));
 
-// What the list is made of: all of it is asked for at once, not each module when another one is found to need it.
+// The modules of the list, preloaded: the browser would request each only after it has parsed an importer.
 const MODULES = [
-  "polling",
-  "facts",
   "filters",
   "format",
   "hooks",
   "host",
+  "jobs",
   "jobtable",
   "list",
   "page",
   "pages",
   "parts",
   "phases",
+  "polling",
+  "untrusted",
   "vendor/htm",
 ];
 
@@ -35,7 +36,6 @@ for (const name of MODULES) {
 const { JobsPage, JobTab, ModelTab } = await import("./pages.js");
 Object.assign(globalThis, { "ML Jobs": JobsPage, "ML Job": JobTab, "ML Model": ModelTab });
 
-// Airflow shows a page out of the promise that has loaded it, 0.3 s after it has begun to wait, and makes it anew at the
-// next navigation, when it finds it by name: what the user was typing would lose the focus. So there is a navigation at
-// once, to where the user is already.
+// Airflow first renders a page from the promise that loads it, and again at the next navigation, when it looks the page up
+// by name: a text field would lose the focus. Navigate to the current address now, before the user types.
 dispatchEvent(new PopStateEvent("popstate", { state: history.state }));

@@ -1,15 +1,16 @@
 /**
- * The view of a task: how the metrics of its jobs develop from run to run, and how long they wait and run.
+ * The view of a task: the metrics, queue and run times of its jobs over the runs.
  */
 
 import { get } from "./api.js";
 import { Chart, Charts } from "./chart.js";
-import * as facts from "./facts.js";
 import { formatDifference, formatDuration, formatMetric, formatNumber, formatTime, mappedName } from "./format.js";
 import { timeZone, useAnswer } from "./hooks.js";
 import { ChakraUI, html, React } from "./host.js";
+import { jobOf } from "./jobs.js";
 import { Answered, Choice, Empty, PageLink, PlainTable, Section, StateBadge, Time } from "./parts.js";
 import { comparable, lastTwo, runsPlot } from "./plots.js";
+import * as read from "./untrusted.js";
 import { dagPage, jobPage, runsRoute } from "./urls.js";
 
 const { Box, Flex, Stack, Text } = ChakraUI;
@@ -17,9 +18,9 @@ const { useState } = React;
 
 const LIMITS = [10, 30, 100].map((count) => [String(count), `Last ${count} runs`]);
 // More lines in a chart can't be told apart.
-const MOST_LINES = 8;
+const MAX_LINES = 8;
 // A task whose metrics have other names in each run would have thousands.
-const MOST_METRICS = 50;
+const MAX_METRICS = 50;
 
 /** @param {{dagId: string, taskId: string}} props */
 export function ModelView({ dagId, taskId }) {
@@ -27,11 +28,11 @@ export function ModelView({ dagId, taskId }) {
   const [mapLabel, setMapLabel] = useState(null);
   const route = runsRoute(dagId, taskId, Number(limit));
   const answer = useAnswer(route, (signal) => get(route, signal));
-  const jobs = facts.list(facts.record(answer.data).runs).map(facts.job);
+  const jobs = read.list(read.record(answer.data).runs).map(jobOf);
   const labels = [...new Set(jobs.map((job) => job.mapLabel))];
-  const chosen = mapLabel ?? (labels.length > MOST_LINES ? labels[0] : "");
-  const shown = chosen === "" ? jobs : jobs.filter((job) => job.mapLabel === chosen);
-  const most = facts.number(facts.record(answer.data).map_indexes) ?? Number.POSITIVE_INFINITY;
+  const chosen = mapLabel ?? (labels.length > MAX_LINES ? labels[0] : "");
+  const selected = chosen === "" ? jobs : jobs.filter((job) => job.mapLabel === chosen);
+  const most = read.number(read.record(answer.data).map_indexes) ?? Number.POSITIVE_INFINITY;
   const maps = [["", "All map indexes"], ...labels.map((label) => [label, label])];
   const mapped = { label: "Map index", value: chosen, options: maps, onChange: setMapLabel, testId: "map-index" };
   const runs = { label: "How many runs", value: limit, options: LIMITS, onChange: setLimit, testId: "runs" };
@@ -44,8 +45,8 @@ export function ModelView({ dagId, taskId }) {
         ${labels.length > 1 && html`<${Choice} width="180px" ...${mapped} />`}
         <${Choice} width="160px" ...${runs} />
       <//>
-      ${labels.length >= most && html`<${Text} fontSize="sm" mb=${3}>Of each run, the first ${most} map indexes.<//>`}
-      <${Answered} answer=${answer}>${() => html`<${Runs} jobs=${shown} isStale=${answer.isStale} />`}<//>
+      ${labels.length >= most && html`<${Text} fontSize="sm" mb=${3}>Showing the first ${most} map indexes of each run.<//>`}
+      <${Answered} answer=${answer}>${() => html`<${Runs} jobs=${selected} isStale=${answer.isStale} />`}<//>
     <//>`;
 }
 
@@ -53,12 +54,12 @@ function Runs({ jobs, isStale }) {
   if (jobs.length === 0) {
     return html`
       <${Empty} title="No ML jobs yet">
-        This task has run no Snowflake ML Job. Its metrics are here after its first run.
+        Metrics appear here after the first run of this task.
       <//>`;
   }
   const final = comparable(jobs);
   const all = [...new Set(final.flatMap(({ metrics }) => metrics.map(([name]) => name)))].sort();
-  const names = all.slice(0, MOST_METRICS);
+  const names = all.slice(0, MAX_METRICS);
   const hidden = all.length - names.length;
   const time = { yUnit: "seconds", testId: "time-chart" };
   const chart = (name) =>
@@ -66,9 +67,9 @@ function Runs({ jobs, isStale }) {
   return html`
     <${Stack} gap=${4} opacity=${isStale ? 0.6 : 1}>
       <${Comparison} jobs=${final} />
-      ${names.length > 0 && html`<${Section} title="Metrics of the runs"><${Charts}>${names.map(chart)}<//><//>`}
-      ${hidden > 0 && html`<${Text} fontSize="sm">${hidden} more metrics are only shown with their jobs.<//>`}
-      <${Section} title="Time of the runs">
+      ${names.length > 0 && html`<${Section} title="Metrics by run"><${Charts}>${names.map(chart)}<//><//>`}
+      ${hidden > 0 && html`<${Text} fontSize="sm">${hidden} more metrics: open a job to see them.<//>`}
+      <${Section} title="Duration by run">
         <${Charts}>
           <${RunsChart} title="Ran" jobs=${final} pick=${(job) => job.runSeconds} ...${time} />
           <${RunsChart} title="Queued" jobs=${final} pick=${(job) => job.queuedSeconds} ...${time} />
@@ -86,7 +87,7 @@ function RunsChart({ title, jobs, pick, yUnit, testId }) {
   return html`<${Chart} title=${title} plot=${runsPlot(title, jobs, pick, dates(jobs), yUnit)} testId=${testId} />`;
 }
 
-/** How runs are told apart: by their days, or by day and time where a day has several. */
+/** Label runs by day, or by day and time if a day has several. */
 function dates(jobs) {
   const runs = new Map(jobs.map(({ key, runAfter }) => [key.runId, formatTime(runAfter, timeZone())]));
   const days = new Set([...runs.values()].map((time) => time.slice(0, 10)));
@@ -95,14 +96,14 @@ function dates(jobs) {
 }
 
 function Comparison({ jobs }) {
-  const title = "Newest run against the one before";
+  const title = "Latest run compared with the previous one";
   const metrics = lastTwo(jobs);
   if (metrics.length === 0) {
-    const how = "Report them in the job: from airflow_provider_mljobs import report; report.metrics(auc=0.91)";
+    const how = "Report them from the job: from airflow_provider_mljobs import report; report.metrics(auc=0.91)";
     return html`<${Section} title=${title}><${Empty} title="No metrics">${how}<//><//>`;
   }
   const isMapped = metrics.some(({ mapLabel }) => mapLabel !== "");
-  const head = ["Metric", ...(isMapped ? ["Map index"] : []), "Newest", "Before", "Difference"];
+  const head = ["Metric", ...(isMapped ? ["Map index"] : []), "Latest", "Previous", "Change"];
   const rows = metrics.map(({ name, mapLabel, newest, previous }) => [
     name,
     ...(isMapped ? [mapLabel] : []),
@@ -113,7 +114,7 @@ function Comparison({ jobs }) {
   const numeric = [head.length - 3, head.length - 2, head.length - 1];
   return html`
     <${Section} title=${title}>
-      <${PlainTable} caption="Newest metrics against those before" head=${head} rows=${rows} numeric=${numeric} />
+      <${PlainTable} caption="Metrics of the latest run and the previous one" head=${head} rows=${rows} numeric=${numeric} />
     <//>`;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The frames of the views: of the page in the menu, and of tabs.
+ * The frames around views: the page in the menu, and the tabs.
  */
 
 import { ChakraUI, html, React } from "./host.js";
@@ -10,8 +10,8 @@ const { Box, Flex, Heading, Text } = ChakraUI;
 
 /**
  * @param {object} props
- * @param {string} props.title of the view; without one it is the list, where all ways begin
- * @param {any} [props.aside] stands beside the heading
+ * @param {string} props.title of the view; empty for the list
+ * @param {any} [props.aside] beside the heading
  * @param {any} props.children the view
  */
 export function Page({ title = "", aside = null, children }) {
@@ -39,7 +39,7 @@ export function Page({ title = "", aside = null, children }) {
     <//>`;
 }
 
-/** The frame of a tab, which has Airflow's heading. */
+/** The frame of a tab; Airflow shows its heading. */
 export function Tab({ children }) {
   return html`<${Box} py=${3}>${children}<//>`;
 }

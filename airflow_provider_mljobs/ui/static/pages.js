@@ -1,5 +1,5 @@
 /**
- * What the pages show: which view, in which frame. All views but the list are loaded when they are needed.
+ * The pages: which view, in which frame. All views but the list load on demand.
  */
 
 import { useAnswer } from "./hooks.js";
@@ -13,7 +13,7 @@ const JobView = loaded(async () => (await import("./job.js")).JobView);
 const ModelView = loaded(async () => (await import("./model.js")).ModelView);
 const CleanUpView = loaded(async () => (await import("./cleanup.js")).CleanUpView);
 
-/** A view that asks for its module first. */
+/** A view that loads its module on first use. */
 function loaded(load) {
   return function Loaded(props) {
     const answer = useAnswer("module", load);

@@ -1,5 +1,5 @@
 /**
- * Small parts that several views are made of.
+ * Components that several views share.
  */
 
 import { formatAgo, formatPercent, formatTime, NOTHING } from "./format.js";
@@ -9,7 +9,7 @@ import { ChakraUI, html, ReactRouterDOM } from "./host.js";
 const { Alert, Badge, Box, Button, Flex, Heading, Link, NativeSelect } = ChakraUI;
 const { Skeleton, Stack, Switch, Table, Text, VisuallyHidden } = ChakraUI;
 
-/** What a user is told instead of data, with a way to try again. */
+/** An error in the place of data, with a button to try again. */
 export function ErrorBox({ error, retry }) {
   const [words, action] = error.status === 401 ? ["Reload", () => location.reload()] : ["Try again", retry];
   return html`
@@ -20,7 +20,7 @@ export function ErrorBox({ error, retry }) {
     <//>`;
 }
 
-/** What stands where data will be. */
+/** A placeholder for data that is loading. */
 export function Loading({ rows = 3, height = "40px" }) {
   const still = { animation: "none" };
   const bar = (_, row) => html`<${Skeleton} key=${row} height=${height} _motionReduce=${still} />`;
@@ -30,7 +30,7 @@ export function Loading({ rows = 3, height = "40px" }) {
     <//>`;
 }
 
-/** What a user is told where there is nothing: what that means, and what to do. */
+/** An empty state: its meaning, and the next step. */
 export function Empty({ title, children, testId = "empty" }) {
   return html`
     <${Flex} direction="column" align="center" gap=${1} py=${10} px=${4} textAlign="center" data-testid=${testId}>
@@ -40,11 +40,11 @@ export function Empty({ title, children, testId = "empty" }) {
 }
 
 /**
- * The data of an answer once it is there; until then that it is loading, or why it can't be had.
+ * The data of an answer; until it arrives, a placeholder or the error.
  *
  * @param {object} props
  * @param {import("./hooks.js").Answer} props.answer
- * @param {any} [props.loading] what stands where the data will be
+ * @param {any} [props.loading] a placeholder
  * @param {(data: any) => any} props.children
  */
 export function Answered({ answer, loading = html`<${Loading} />`, children }) {
@@ -112,7 +112,7 @@ const PROGRESS = {
   "& .message": { color: "fg.muted", lineHeight: "1rem", truncate: true },
 };
 
-/** How far a job is; nothing if it hasn't said. */
+/** The progress of a job; nothing if it has reported none. */
 export function ProgressBar({ progress, label, ...props }) {
   if (progress === null) return null;
   const { fraction, message } = progress;
@@ -139,7 +139,7 @@ export function PageLink({ to, children, ...props }) {
   return html`<${Link} asChild color="fg.info" ...${props}><${ReactRouterDOM.Link} to=${to}>${children}<//><//>`;
 }
 
-/** A link to elsewhere; nothing without an address. */
+/** An external link; nothing without an address. */
 export function WebLink({ href, children }) {
   if (href === "") return null;
   return html`
@@ -148,12 +148,12 @@ export function WebLink({ href, children }) {
     <//>`;
 }
 
-/** A text on one line, with the whole of it where it is cut off. */
+/** A text on one line, with the full text as its tooltip. */
 export function Cut({ children, ...props }) {
   return html`<${Text} truncate title=${children} ...${props}>${children || NOTHING}<//>`;
 }
 
-/** A text of a machine, e.g. a path or JSON, in a cell. */
+/** A path, JSON or other code in a cell. */
 export function Mono({ children, ...props }) {
   return html`<${Text} fontFamily="mono" fontSize="xs" overflowWrap="anywhere" ...${props}>${children || NOTHING}<//>`;
 }
@@ -184,7 +184,7 @@ export function Time({ at, isRelative = false }) {
     </time>`;
 }
 
-/** Whether a view asks again by itself, and when it last did. */
+/** The switch for automatic refresh, and the time of the last one. */
 export function LiveSwitch({ isLive, setIsLive, at }) {
   const choose = ({ checked }) => setIsLive(checked);
   return html`
@@ -204,7 +204,7 @@ export function LiveSwitch({ isLive, setIsLive, at }) {
  * A choice of one of several values.
  *
  * @param {object} props
- * @param {string} [props.label] for those who don't see it; needless in a field, which has its own
+ * @param {string} [props.label] for screen readers; not needed inside a field, which has its own
  * @param {string} props.value
  * @param {[string, string][]} props.options values and words
  * @param {(value: string) => void} props.onChange

@@ -1,23 +1,23 @@
 /**
- * The timeline of a job: what it was doing, and for how long.
+ * The timeline of a job: its phases and how long each took.
  */
 
 /** @typedef {{phase: string, message: string, from: number, seconds: number}} Span */
 
-// While its task is in one of these states, and has not ended, somebody looks after a job.
+// A task in one of these states that has not ended watches its job.
 const WAITING = ["running", "deferred", "scheduled", "queued"];
 
 /**
  * @param {string} state of a task instance
- * @param {number | null} ended when its try has, in seconds since the epoch
- * @returns {boolean} whether it waits for its job, so that what is known of the job goes on to be true
+ * @param {number | null} ended the end of its try, in seconds since the epoch
+ * @returns {boolean} whether it waits for its job, so that the job's status is current
  */
 export function isWaitedFor(state, ended) {
   return ended === null && WAITING.includes(state);
 }
 
 /**
- * @param {import("./facts.js").Step[]} steps in order of time
+ * @param {import("./untrusted.js").Step[]} steps in order of time
  * @param {number | null} submittedAt in seconds since the epoch
  * @param {number} end of the last step: now if the job is waited for, else when its task has ended
  * @returns {Span[]}
@@ -30,7 +30,7 @@ export function spansOf(steps, submittedAt, end) {
   });
 }
 
-/** A job is queued from its submit on, which is before anybody looked. */
+/** Add the time between the submit and the first look: the job was queued. */
 function fromSubmitOn(steps, submittedAt) {
   const [first, ...others] = steps;
   if (submittedAt === null || submittedAt >= (first?.at ?? Number.POSITIVE_INFINITY)) return steps;

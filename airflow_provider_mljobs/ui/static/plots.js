@@ -1,18 +1,18 @@
 /**
- * What is drawn: reported metrics, measurements of containers and runs of a task as the numbers of a chart.
+ * The numbers of charts: reported metrics, measurements of containers, and runs of a task.
  */
 
-import * as facts from "./facts.js";
 import { formatDuration, formatMeasure, formatNumber, isBytes } from "./format.js";
 import { isWaitedFor } from "./phases.js";
+import * as read from "./untrusted.js";
 
 /** @typedef {import("./chart.js").Plot} Plot */
 
 /**
  * @param {string} name of a metric
- * @param {import("./facts.js").Point[]} points in the order in which they were reported
+ * @param {import("./untrusted.js").Point[]} points in the order of the reports
  * @param {number | null} start when the job began, in seconds since the epoch
- * @returns {Plot} over the steps, if all points have one and they never go back; else over time
+ * @returns {Plot} over the steps, if all points have one and they ascend; else over time
  */
 export function metricPlot(name, points, start) {
   const hasSteps = points.every(({ step }, at) => step !== null && (at === 0 || step > points[at - 1].step));
@@ -42,7 +42,7 @@ export function metricPlot(name, points, start) {
  */
 export function usagePlots(usage) {
   const kinds = new Map();
-  for (const measured of facts.list(usage).map(measurement)) {
+  for (const measured of read.list(usage).map(measurement)) {
     if (measured.metric === "" || measured.points.size === 0) continue;
     const key = JSON.stringify([measured.metric, measured.unit]);
     kinds.set(key, [...(kinds.get(key) ?? []), measured]);
@@ -63,11 +63,11 @@ export function usagePlots(usage) {
 }
 
 function measurement(value) {
-  const { metric, unit, instance, container, points } = facts.record(value);
-  const pairs = facts.list(points).filter((pair) => facts.number(pair?.[0]) !== null && facts.number(pair[1]) !== null);
-  const name = facts.text(container);
-  const label = `instance ${facts.number(instance) ?? 0}${name === "" || name === "main" ? "" : `, ${name}`}`;
-  return { metric: facts.text(metric), unit: facts.text(unit), label, points: new Map(pairs) };
+  const { metric, unit, instance, container, points } = read.record(value);
+  const pairs = read.list(points).filter((pair) => read.number(pair?.[0]) !== null && read.number(pair[1]) !== null);
+  const name = read.text(container);
+  const label = `instance ${read.number(instance) ?? 0}${name === "" || name === "main" ? "" : `, ${name}`}`;
+  return { metric: read.text(metric), unit: read.text(unit), label, points: new Map(pairs) };
 }
 
 const TITLES = new Map([
@@ -83,8 +83,8 @@ function titleOf(metric) {
 
 /**
  * @param {number[]} moments in seconds since the epoch
- * @param {number | null} start the first of them without
- * @returns {Pick<Plot, "x" | "xLabel" | "xText" | "isTime">} the time that has passed since the start
+ * @param {number | null} start default: the first of them
+ * @returns {Pick<Plot, "x" | "xLabel" | "xText" | "isTime">} the time since the start
  */
 function overTime(moments, start) {
   const zero = Math.min(start ?? moments[0], moments[0]);
@@ -92,11 +92,11 @@ function overTime(moments, start) {
 }
 
 /**
- * @param {string} name of what is drawn
- * @param {import("./facts.js").Job[]} jobs of one task, oldest first
- * @param {(job: import("./facts.js").Job) => number | null} pick that of a job
+ * @param {string} name of the line
+ * @param {import("./jobs.js").Job[]} jobs of one task, oldest first
+ * @param {(job: import("./jobs.js").Job) => number | null} pick the number of a job
  * @param {(moment: number | null) => string} timeText
- * @param {"seconds"} [yUnit] of that; a plain number without
+ * @param {"seconds"} [yUnit] of the number; default: plain
  * @returns {Plot} over the task's runs, with a line for each map index
  */
 export function runsPlot(name, jobs, pick, timeText, yUnit) {
@@ -120,8 +120,8 @@ export function runsPlot(name, jobs, pick, timeText, yUnit) {
 }
 
 /**
- * @param {import("./facts.js").Job[]} jobs of one task
- * @returns {import("./facts.js").Job[]} those whose numbers are final; all, as long as there are none
+ * @param {import("./jobs.js").Job[]} jobs of one task
+ * @returns {import("./jobs.js").Job[]} those whose numbers are final, or all if none is
  */
 export function comparable(jobs) {
   const final = jobs.filter(({ state, endDate }) => !isWaitedFor(state, endDate));
@@ -129,16 +129,16 @@ export function comparable(jobs) {
 }
 
 /**
- * @param {import("./facts.js").Job[]} jobs of one task, oldest first
+ * @param {import("./jobs.js").Job[]} jobs of one task, oldest first
  * @returns {{name: string, mapLabel: string, newest: number | null, previous: number | null}[]} each metric's last two values
  */
 export function lastTwo(jobs) {
-  const found = new Map();
+  const pairs = new Map();
   for (const { mapLabel, metrics } of jobs) {
     for (const [name, value] of metrics) {
       const key = JSON.stringify([name, mapLabel]);
-      found.set(key, { name, mapLabel, newest: value, previous: found.get(key)?.newest ?? null });
+      pairs.set(key, { name, mapLabel, newest: value, previous: pairs.get(key)?.newest ?? null });
     }
   }
-  return [...found.values()].sort((a, b) => a.name.localeCompare(b.name));
+  return [...pairs.values()].sort((a, b) => a.name.localeCompare(b.name));
 }

@@ -1,34 +1,34 @@
 /**
- * One question that is asked again and again, and what is known of its answers.
+ * A question that is polled, and its last answer.
  */
 
 import { ApiError } from "./api.js";
 
 /**
- * @typedef {object} Known
+ * @typedef {object} LastAnswer
  * @property {string | null} question that `data` answers
  * @property {any} data the last answer; undefined before the first
- * @property {Error | null} error why the last question has no answer
+ * @property {Error | null} error of the last request; null if it succeeded
  * @property {number | null} at when `data` came, in seconds since the epoch
  */
 
-/** @type {Known} */
-export const NOTHING_KNOWN = { question: null, data: undefined, error: null, at: null };
+/** @type {LastAnswer} */
+export const NO_ANSWER = { question: null, data: undefined, error: null, at: null };
 
 /** One question, asked again after each answer; not while the tab is hidden. */
-export class Asking {
+export class Poll {
   /**
    * @param {object} about
    * @param {string} about.question its name
    * @param {number} about.seconds between an answer and the next question; 0 asks once
    * @param {() => Promise<any>} about.ask
-   * @param {(change: (last: Known) => Known) => void} about.tell takes what has become known
+   * @param {(change: (last: LastAnswer) => LastAnswer) => void} about.update takes a change of the last answer
    */
-  constructor({ question, seconds, ask, tell }) {
+  constructor({ question, seconds, ask, update }) {
     this.question = question;
     this.seconds = seconds;
     this.answer = ask;
-    this.tell = tell;
+    this.update = update;
     this.timer = 0;
     this.isBusy = false;
     this.isOver = false;
@@ -39,19 +39,19 @@ export class Asking {
     const { question } = this;
     try {
       const data = await this.answer();
-      this.note(() => ({ question, data, error: null, at: Date.now() / 1000 }));
+      this.record(() => ({ question, data, error: null, at: Date.now() / 1000 }));
     } catch (error) {
-      // What was known stays, as the answer to what was asked then.
-      this.note((last) => ({ ...last, error }));
+      // The last data stays, with the question that it answers.
+      this.record((last) => ({ ...last, error }));
       this.isOver ||= error instanceof ApiError && !error.isPassing;
     }
     this.isBusy = false;
     this.plan();
   }
 
-  /** An answer that comes after the end is nobody's any more. */
-  note(change) {
-    if (!this.isOver) this.tell(change);
+  /** Record a change, unless the poll has stopped. */
+  record(change) {
+    if (!this.isOver) this.update(change);
   }
 
   plan() {
@@ -59,7 +59,7 @@ export class Asking {
     this.timer = setTimeout(() => this.ask(), this.seconds * 1000);
   }
 
-  /** Take note that the tab is hidden, or is seen again. */
+  /** Pause while the tab is hidden; resume when it is visible. */
   look() {
     clearTimeout(this.timer);
     if (!document.hidden && !this.isBusy && !this.isOver && this.seconds > 0) this.ask();

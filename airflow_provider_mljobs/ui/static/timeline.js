@@ -40,7 +40,7 @@ function Swatch({ phase, ...props }) {
   return html`<${Box} colorPalette=${palette} bg="colorPalette.solid" borderRadius="sm" ...${props} />`;
 }
 
-/** As long as the phase, but to be seen. */
+/** Proportional to the phase, but always visible. */
 function Bar({ span: { phase, seconds } }) {
   const length = { minW: "6px", flexBasis: 0, flexGrow: Math.max(seconds, 0.01) };
   return html`<${Swatch} phase=${phase} title=${`${capital(phase)}: ${formatDuration(seconds)}`} ...${length} />`;

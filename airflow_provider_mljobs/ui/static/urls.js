@@ -1,5 +1,5 @@
 /**
- * Addresses: of Airflow's pages, of its public API and of the page's own, each relative to Airflow's base URL.
+ * Addresses of Airflow's pages, of its public API and of the page's own, relative to Airflow's base URL.
  */
 
 /** @typedef {{dagId: string, runId: string, taskId: string, mapIndex: number}} TaskKey -1: the task is not mapped */
@@ -15,8 +15,8 @@ function path(...parts) {
 }
 
 /**
- * @param {Record<string, unknown>} values a list is given once for each of its values; what is empty is left out
- * @returns {string} the query, with its question mark; "" if there is none
+ * @param {Record<string, unknown>} values a list repeats its name; empty values are left out
+ * @returns {string} the query, with its question mark; "" without values
  */
 export function query(values) {
   const search = new URLSearchParams();
@@ -39,7 +39,7 @@ export function ownRoute({ dagId, runId, taskId }, what) {
 
 /**
  * @param {string} dagId
- * @returns {string} the route that says what the user may do with the jobs of a DAG
+ * @returns {string} the route of the user's rights on the jobs of a DAG
  */
 export function rightsRoute(dagId) {
   return `mljobs/api/${path("dags", dagId, "rights")}`;
@@ -48,8 +48,8 @@ export function rightsRoute(dagId) {
 /**
  * @param {string} dagId
  * @param {string} taskId
- * @param {number} limit how many of the last runs
- * @returns {string} the route that has a task's jobs of its last runs
+ * @param {number} limit the number of runs
+ * @returns {string} the route of a task's jobs in its last runs
  */
 export function runsRoute(dagId, taskId, limit) {
   return `mljobs/api/${path("dags", dagId, "tasks", taskId, "runs")}${query({ limit })}`;
@@ -74,7 +74,7 @@ export function triesRoute(key) {
 
 /**
  * @param {TaskKey} key
- * @param {string[]} names Airflow lists those that have one of them in theirs; a task may have any number of others
+ * @param {string[]} names Airflow lists keys that contain one of them; a task may have any number of other XComs
  * @returns {string} the route of a task instance's XComs, without their values, in Airflow's public API
  */
 export function xcomsRoute({ mapIndex, ...task }, names) {
@@ -95,7 +95,7 @@ export function xcomRoute({ mapIndex, ...task }, name) {
 /**
  * @param {TaskKey} key
  * @param {number} tryNumber
- * @param {string | null} token where the last answer ended
+ * @param {string | null} token the end of the last answer
  * @returns {string} the route of a try's log in Airflow's public API
  */
 export function logRoute({ mapIndex, ...task }, tryNumber, token) {
@@ -106,7 +106,7 @@ export function logRoute({ mapIndex, ...task }, tryNumber, token) {
 /**
  * @param {TaskKey} key
  * @param {number} [tryNumber]
- * @returns {string} Airflow's page of a task instance, which begins with its log
+ * @returns {string} Airflow's page of a task instance, which opens with its log
  */
 export function taskInstancePage({ dagId, runId, taskId, mapIndex }, tryNumber) {
   const page = `/${path("dags", dagId, "runs", runId, "tasks", taskId)}`;
@@ -132,18 +132,18 @@ export function jobPage({ dagId, runId, taskId, mapIndex }) {
 /**
  * @param {string} dagId
  * @param {string} taskId
- * @returns {string} the view of how a task's metrics develop
+ * @returns {string} the view of a task's metrics over its runs
  */
 export function modelPage(dagId, taskId) {
   return PAGE + query({ view: "model", dag_id: dagId, task_id: taskId });
 }
 
-/** The view of what nobody owns. */
+/** The view of orphaned jobs and files. */
 export const CLEAN_UP_PAGE = PAGE + query({ view: "clean-up" });
 
 /**
- * @param {unknown} value of an address or of the host, which leaves `{MAP_INDEX}` where a task is not mapped
- * @returns {number} the map index; -1 if there is none
+ * @param {unknown} value of an address or of Airflow, which leaves `{MAP_INDEX}` for a task that is not mapped
+ * @returns {number} the map index; -1 without one
  */
 export function mapIndexOf(value) {
   const index = /^\d+$/.test(String(value)) ? Number(value) : -1;
@@ -152,7 +152,7 @@ export function mapIndexOf(value) {
 
 /**
  * @param {URLSearchParams} search
- * @returns {{name: "list" | "model" | "clean-up"} | {name: "job", key: TaskKey}} which view the page's address asks for
+ * @returns {{name: "list" | "model" | "clean-up"} | {name: "job", key: TaskKey}} the view that the page's address names
  */
 export function viewOf(search) {
   const [dagId, runId, taskId] = ["dag_id", "run_id", "task_id"].map((name) => search.get(name) ?? "");
@@ -162,17 +162,17 @@ export function viewOf(search) {
   return { name: "job", key: { dagId, runId, taskId, mapIndex: mapIndexOf(search.get("map_index")) } };
 }
 
-// What the filter's "active" means to Airflow.
+// The states of the filter "active".
 const ACTIVE = ["scheduled", "queued", "running", "deferred", "restarting", "up_for_retry", "up_for_reschedule"];
 
 /** @typedef {{dagId: string, state: string, pool: string, text: string, page: number}} Filters `page` counts from 0 */
 
-/** How many jobs are on a page of the list. */
+/** The number of jobs on a page of the list. */
 export const PAGE_SIZE = 50;
 
 /**
  * @param {URLSearchParams} search
- * @returns {Filters} what the list's address asks for
+ * @returns {Filters} the filters in the list's address
  */
 export function filtersOf(search) {
   const page = mapIndexOf(search.get("page") ?? "1") - 1;
@@ -187,7 +187,7 @@ export function filtersOf(search) {
 
 /**
  * @param {Filters} filters
- * @returns {string} the route that has the jobs
+ * @returns {string} the route of the jobs
  */
 export function jobsRoute({ dagId, state, pool, text, page }) {
   const states = state === "active" ? ACTIVE : state;

@@ -106,8 +106,8 @@ def test_an_answer_that_fails(visit, airflow):
 
 
 def test_the_end_of_a_session(visit, finished):
-    """Somebody whose session is over is told so."""
+    """An expired session is reported."""
     page = visit(pages.LIST, forgiven="status of 401")
     expect(row_of(page, finished.weeks[0])).to_be_visible()
     page.context.clear_cookies()
-    expect(page.get_by_test_id("error")).to_contain_text("session is over")
+    expect(page.get_by_test_id("error")).to_contain_text("session has expired")

@@ -59,7 +59,7 @@ def test_the_model_view(visit, finished):
     page = visit("dags/churn/tasks/train/plugin/mlmodel")
     view = page.get_by_test_id("model-view")
     expect(view.get_by_test_id("metric-chart").filter(has_text="auc")).to_be_visible()
-    newest = view.get_by_role("table", name="Newest metrics against those before")
+    newest = view.get_by_role("table", name="Metrics of the latest run and the previous one")
     expect(newest.get_by_role("row").filter(has_text="auc")).to_contain_text("0.88")
     for run_id in finished.weeks:
         expect(view.get_by_role("link", name=run_id)).to_be_visible()
@@ -70,7 +70,7 @@ def test_clean_up(visit, finished):
     page = visit(pages.CLEAN_UP)
     page.get_by_test_id("clean-up-stages").fill("@ML_PAYLOADS")
     page.get_by_test_id("dry-run").click()
-    expect(page.get_by_role("heading", name="What nobody owns")).to_be_visible()
+    expect(page.get_by_role("heading", name="Orphaned jobs and files")).to_be_visible()
 
 
 def test_clean_up_is_for_admins(visit, airflow):

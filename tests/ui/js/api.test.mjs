@@ -48,9 +48,9 @@ test("what is asked early is asked once, and the next time anew", async () => {
 });
 
 test("a status is explained where Airflow only names it", async () => {
-  await assert.rejects(get("forbidden"), { status: 403, message: /^You have no right to see this\./ });
-  await assert.rejects(get("nowhere"), { status: 404, message: /^This isn't there/ });
-  await assert.rejects(get("late"), { status: 401, message: /^The session is over\./ });
+  await assert.rejects(get("forbidden"), { status: 403, message: /^You don't have permission/ });
+  await assert.rejects(get("nowhere"), { status: 404, message: /^Not found/ });
+  await assert.rejects(get("late"), { status: 401, message: /^Your session has expired\./ });
   await assert.rejects(get("odd"), { status: 422, message: /status 422/ });
   await assert.rejects(get("gone"), { status: 404, message: "The Task Instance was not found" });
 });
@@ -60,5 +60,5 @@ test("what may pass is told from what won't", async () => {
   for (const route of ["forbidden", "gone", "late"]) await assert.rejects(get(route), { isPassing: false });
   globalThis.document = { baseURI: "http://127.0.0.1:1/" };
   globalThis.location = { origin: "http://127.0.0.1:1" };
-  await assert.rejects(get("fine"), { isPassing: true, message: /can't be reached/ });
+  await assert.rejects(get("fine"), { isPassing: true, message: /Can't reach Airflow/ });
 });

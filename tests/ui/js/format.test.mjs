@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as format from "../../../airflow_provider_mljobs/ui/static/format.js";
 
-test("a metric that was reported as NaN is no number, one that was not reported is unknown", () => {
-  assert.deepEqual([0.91, null, undefined].map(format.formatMetric), ["0.91", "no number", "–"]);
+test("a metric reported as NaN is not finite, one that was not reported is unknown", () => {
+  assert.deepEqual([0.91, null, undefined].map(format.formatMetric), ["0.91", "not finite", "–"]);
 });
 
 test("numbers have four digits, counts all of theirs", () => {

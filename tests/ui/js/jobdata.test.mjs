@@ -2,14 +2,14 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { jobFacts, readable } from "../../../airflow_provider_mljobs/ui/static/jobdata.js";
+import { jobDetails, readable } from "../../../airflow_provider_mljobs/ui/static/jobdata.js";
 
 const INSTANCE = { state: "deferred", try_number: 1, max_tries: 0, map_index: -1, operator: "MLJobOperator" };
 const JOB = { job_id: "DB.S.J", compute_pool: "P", target_instances: 2, submitted_at: "2026-11-21T20:00:00Z" };
 
 test("a running job has what it has reported so far", () => {
   const watched = { job_id: "DB.S.J", status: "RUNNING", metrics: { auc: 0.9 }, artifacts: ["model.json"] };
-  const job = jobFacts(INSTANCE, { mljob: JOB, mljob_watched: watched }, 1000);
+  const job = jobDetails(INSTANCE, { mljob: JOB, mljob_watched: watched }, 1000);
 
   assert.equal(job.status, "RUNNING");
   assert.equal(job.isJobOver, false);
@@ -22,7 +22,7 @@ test("at the end the final XComs count", () => {
   const over = { ...INSTANCE, state: "success", end_date: "2026-11-21T20:05:00Z" };
   const watched = { job_id: "DB.S.J", status: "RUNNING", endpoints: { ray: "https://ray.example" } };
   const xcoms = { mljob: JOB, mljob_watched: watched, status: "DONE", metrics: { auc: 0.95 }, return_value: 0 };
-  const job = jobFacts(over, xcoms, 0);
+  const job = jobDetails(over, xcoms, 0);
 
   assert.deepEqual([job.status, job.isOver, job.isJobOver, job.result], ["DONE", true, true, 0]);
   assert.equal(job.end, Date.UTC(2026, 10, 21, 20, 5) / 1000);
@@ -35,31 +35,31 @@ test("of a job whose task is over nobody knows more than what was seen last, unt
   const ended = Date.UTC(2026, 10, 21, 20, 5) / 1000;
 
   for (const state of ["up_for_retry", "failed", "queued", null]) {
-    const job = jobFacts({ ...INSTANCE, state, end_date: "2026-11-21T20:05:00Z" }, xcoms, ended + 900);
+    const job = jobDetails({ ...INSTANCE, state, end_date: "2026-11-21T20:05:00Z" }, xcoms, ended + 900);
 
     assert.deepEqual([job.isWaitedFor, job.end, job.rayDashboard, job.isJobOver], [false, ended, "", false]);
   }
-  const running = jobFacts({ ...INSTANCE, state: "queued", end_date: null }, xcoms, ended);
+  const running = jobDetails({ ...INSTANCE, state: "queued", end_date: null }, xcoms, ended);
 
   assert.deepEqual([running.isWaitedFor, running.end, running.rayDashboard], [true, ended, "https://ray.example"]);
 });
 
 test("a sensor shows a job that is another task's", () => {
   const sensor = { ...INSTANCE, operator: "MLJobSensor" };
-  const job = jobFacts(sensor, { mljob_watched: { job_id: "DB.S.J", status: "RUNNING" } }, 0);
+  const job = jobDetails(sensor, { mljob_watched: { job_id: "DB.S.J", status: "RUNNING" } }, 0);
 
   assert.deepEqual([job.isSensor, job.hasJob, job.isOwn, job.jobId], [true, true, false, "DB.S.J"]);
-  assert.equal(jobFacts(INSTANCE, { mljob: JOB }, 0).isOwn, true);
+  assert.equal(jobDetails(INSTANCE, { mljob: JOB }, 0).isOwn, true);
 });
 
 test("what is known of another job is not shown", () => {
-  const job = jobFacts(INSTANCE, { mljob: JOB, mljob_watched: { job_id: "DB.S.OLD", metrics: { auc: 0.1 } } }, 0);
+  const job = jobDetails(INSTANCE, { mljob: JOB, mljob_watched: { job_id: "DB.S.OLD", metrics: { auc: 0.1 } } }, 0);
 
   assert.deepEqual(job.metrics, []);
 });
 
 test("a task without a job has none, whatever its XComs are", () => {
-  const plain = jobFacts(
+  const plain = jobDetails(
     { ...INSTANCE, operator: "BashOperator", operator_name: "BashOperator" },
     { return_value: 3 },
     0,
@@ -72,7 +72,7 @@ test("XComs of a wrong type are no error", () => {
   for (const value of [null, 3, "text", [], [[]], { job_id: {} }]) {
     const names = ["mljob", "mljob_watched", "timeline", "status", "metrics", "artifacts", "instances"];
 
-    assert.equal(jobFacts(INSTANCE, Object.fromEntries(names.map((name) => [name, value])), 0).jobId, "");
+    assert.equal(jobDetails(INSTANCE, Object.fromEntries(names.map((name) => [name, value])), 0).jobId, "");
   }
 });
 

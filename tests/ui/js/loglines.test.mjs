@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chosenLines, instancesOf, KEPT_LINES, logLines } from "../../../airflow_provider_mljobs/ui/static/loglines.js";
+import { chosenLines, instancesOf, logLines, MAX_LINES } from "../../../airflow_provider_mljobs/ui/static/loglines.js";
 
 const CONTENT = [
   { event: "::group::Log message source details" },
@@ -52,8 +52,8 @@ test("the error that ended a task is said", () => {
 });
 
 test("only the last lines are shown", () => {
-  const many = `Log of job J:\n${Array.from({ length: 2 * KEPT_LINES }, (_, line) => line).join("\n")}`;
+  const many = `Log of job J:\n${Array.from({ length: 2 * MAX_LINES }, (_, line) => line).join("\n")}`;
 
-  assert.equal(texts([{ event: many }], "job").length, KEPT_LINES);
-  assert.equal(texts([{ event: many }], "job").at(-1), String(2 * KEPT_LINES - 1));
+  assert.equal(texts([{ event: many }], "job").length, MAX_LINES);
+  assert.equal(texts([{ event: many }], "job").at(-1), String(2 * MAX_LINES - 1));
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as facts from "../../../airflow_provider_mljobs/ui/static/facts.js";
+import { jobOf } from "../../../airflow_provider_mljobs/ui/static/jobs.js";
 import { spansOf } from "../../../airflow_provider_mljobs/ui/static/phases.js";
 import {
   comparable,
@@ -17,7 +17,7 @@ function point(x, step, value) {
 }
 
 function run(runId, mapIndex, metrics) {
-  return facts.job({ run_id: runId, map_index: mapIndex, run_after: `2026-11-${runId}T00:00:00Z`, metrics });
+  return jobOf({ run_id: runId, map_index: mapIndex, run_after: `2026-11-${runId}T00:00:00Z`, metrics });
 }
 
 test("a metric is drawn over its steps", () => {
@@ -61,7 +61,7 @@ test("runs are in a row, each map index with its line", () => {
   assert.equal(plot.xText(0.5), "");
 });
 
-test("the newest value of a metric is held against the one before, whatever runs had none", () => {
+test("the newest value of a metric is compared with the last one before, skipping runs without one", () => {
   const jobs = [run("07", -1, { auc: 0.7 }), run("14", -1, {}), run("21", -1, { auc: 0.8, loss: 1 })];
 
   assert.deepEqual(lastTwo(jobs), [
@@ -70,8 +70,8 @@ test("the newest value of a metric is held against the one before, whatever runs
   ]);
 });
 
-test("a job that still runs is not held against those that are over", () => {
-  const job = (state, ended) => facts.job({ run_id: state, state, end_date: ended });
+test("a job that still runs is not compared with finished ones", () => {
+  const job = (state, ended) => jobOf({ run_id: state, state, end_date: ended, metrics: {} });
   const over = [job("success", "2026-11-14T00:00:00Z"), job("failed", "2026-11-15T00:00:00Z")];
   const running = job("deferred", null);
 

@@ -1,24 +1,24 @@
-/** A question is asked again and again; only its own answers count. */
+/** A question is polled; late answers are dropped. */
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { ApiError } from "../../../airflow_provider_mljobs/ui/static/api.js";
-import { Asking, NOTHING_KNOWN } from "../../../airflow_provider_mljobs/ui/static/polling.js";
+import { NO_ANSWER, Poll } from "../../../airflow_provider_mljobs/ui/static/polling.js";
 
-let known = NOTHING_KNOWN;
+let last = NO_ANSWER;
 
 beforeEach(() => {
   globalThis.document = { hidden: false };
-  known = NOTHING_KNOWN;
+  last = NO_ANSWER;
 });
 
-function asking(question, ask, seconds = 0) {
-  return new Asking({
+function poll(question, ask, seconds = 0) {
+  return new Poll({
     question,
     seconds,
     ask,
-    tell: (change) => {
-      known = change(known);
+    update: (change) => {
+      last = change(last);
     },
   });
 }
@@ -27,38 +27,38 @@ function refused(status) {
   return () => Promise.reject(new ApiError("Not now.", status));
 }
 
-test("an answer is known with its question", async () => {
-  await asking("a", async () => 1).ask();
+test("an answer is recorded with its question", async () => {
+  await poll("a", async () => 1).ask();
 
-  assert.deepEqual([known.question, known.data, known.error], ["a", 1, null]);
+  assert.deepEqual([last.question, last.data, last.error], ["a", 1, null]);
 });
 
-test("where there is no answer, what was known stays that of the question before", async () => {
-  await asking("a", async () => 1).ask();
-  await asking("b", refused(502)).ask();
+test("a failure keeps the last data, with the question that it answers", async () => {
+  await poll("a", async () => 1).ask();
+  await poll("b", refused(502)).ask();
 
-  assert.deepEqual([known.question, known.data, known.error.message], ["a", 1, "Not now."]);
+  assert.deepEqual([last.question, last.data, last.error.message], ["a", 1, "Not now."]);
 });
 
-test("an answer that comes too late is not told", async () => {
+test("an answer after the stop is dropped", async () => {
   const { promise, resolve } = Promise.withResolvers();
-  const first = asking("a", () => promise);
+  const first = poll("a", () => promise);
   const answered = first.ask();
   first.stop();
   resolve(1);
   await answered;
 
-  assert.equal(known, NOTHING_KNOWN);
+  assert.equal(last, NO_ANSWER);
 });
 
-test("it is asked again after each answer, and after trouble that may pass", async (context) => {
+test("a poll continues after each answer and after a passing error", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   let count = 0;
   const counted = async () => {
     count += 1;
     if (count === 2) throw new ApiError("Not now.", 502);
   };
-  const again = asking("a", counted, 5);
+  const again = poll("a", counted, 5);
   await again.ask();
   for (const _ of [2, 3]) {
     context.mock.timers.tick(5000);
@@ -72,17 +72,17 @@ test("it is asked again after each answer, and after trouble that may pass", asy
   assert.equal(count, 3);
 });
 
-test("what is refused for good is not asked again, nor is anything while nobody looks", async (context) => {
+test("a poll ends with a final error, and pauses while the tab is hidden", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   let count = 0;
-  const refusing = asking("a", refused(403), 5);
+  const refusing = poll("a", refused(403), 5);
   await refusing.ask();
   refusing.answer = async () => count++;
   context.mock.timers.tick(60_000);
   refusing.look();
   assert.equal(count, 0);
 
-  const hidden = asking("a", async () => count++, 5);
+  const hidden = poll("a", async () => count++, 5);
   globalThis.document.hidden = true;
   await hidden.ask();
   context.mock.timers.tick(60_000);

@@ -1,5 +1,5 @@
 /**
- * Reads what tasks and jobs have written. It is untrusted: any part may be missing or of another type.
+ * Reads XComs of jobs and logs. They are untrusted: any part may be missing or of another type.
  */
 
 /** @typedef {{phase: string, at: number, message: string}} Step a phase of a job; `at` in seconds since the epoch */
@@ -82,7 +82,7 @@ export function progress(value) {
 
 /**
  * @param {unknown} value
- * @returns {[string, number | null][]} names and numbers, in order of the names; null for what was reported as NaN
+ * @returns {[string, number | null][]} names and numbers, in order of the names; null for a value reported as NaN
  */
 export function metrics(value) {
   return Object.entries(record(value))
@@ -113,7 +113,7 @@ function point(value) {
 
 /**
  * @param {unknown} value
- * @returns {string | null} of a reference to a value that has stayed on a stage: which files, and what they hold
+ * @returns {string | null} the files that a reference names and their content; null for any other value
  */
 export function stageReference(value) {
   const reference = record(value);
@@ -121,55 +121,4 @@ export function stageReference(value) {
   const about = [reference.type, reference.repr, reference.protocol].map(text).filter(Boolean).join(", ");
   const paths = list(reference.stage_paths).map(text).filter(Boolean).join(", ");
   return about === "" ? paths : `${paths} (${about})`;
-}
-
-/**
- * @typedef {object} Job a row of the page's own API, with nothing missing
- * @property {import("./urls.js").TaskKey} key
- * @property {string} mapLabel "" if the task is not mapped
- * @property {string} state Airflow's
- * @property {string} status Snowflake's
- * @property {string} phase
- * @property {string} message
- * @property {string} jobId
- * @property {string} pool
- * @property {number | null} instances
- * @property {number | null} runAfter seconds since the epoch
- * @property {number | null} endDate of the task's try, in seconds since the epoch
- * @property {number | null} submittedAt seconds since the epoch
- * @property {number | null} queuedSeconds
- * @property {number | null} runSeconds
- * @property {Progress | null} progress
- * @property {[string, number | null][]} metrics
- * @property {string} snowsight
- * @property {string} rayDashboard
- */
-
-/**
- * @param {unknown} value
- * @returns {Job}
- */
-export function job(value) {
-  const row = record(value);
-  const mapIndex = number(row.map_index) ?? -1;
-  return {
-    key: { dagId: text(row.dag_id), runId: text(row.run_id), taskId: text(row.task_id), mapIndex },
-    mapLabel: mapIndex < 0 ? "" : text(row.map_label) || String(mapIndex),
-    state: text(row.state),
-    status: text(row.status),
-    phase: text(row.phase),
-    message: text(row.message),
-    jobId: text(row.job_id),
-    pool: text(row.compute_pool),
-    instances: number(row.target_instances),
-    runAfter: moment(row.run_after),
-    endDate: moment(row.end_date),
-    submittedAt: moment(row.submitted_at),
-    queuedSeconds: number(row.queued_seconds),
-    runSeconds: number(row.run_seconds),
-    progress: progress(row.progress),
-    metrics: metrics(row.metrics),
-    snowsight: webAddress(row.snowsight),
-    rayDashboard: webAddress(row.ray_dashboard),
-  };
 }
