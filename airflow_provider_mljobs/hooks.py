@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_mljobs.gateway.collector import Collection, TaskStates
-    from airflow_provider_mljobs.gateway.watcher.follower import Following, Report, Request
+    from airflow_provider_mljobs.gateway.watcher.follower import Following, Report
     from airflow_provider_mljobs.jobs.outcome.results import JobResult
     from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+    from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
     from airflow_provider_mljobs.jobs.payload.archive import Payload
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
 
@@ -132,10 +133,10 @@ class MLJobHook(SnowflakeHook):
         """What watches jobs for all hooks of this process that log in as this one does."""
         return shared_watcher(self._identity(), self._make_watcher)
 
-    def follow(self, request: Request, tell: Callable[[Report], None]) -> Wait:
+    def follow(self, plan: WaitPlan, tell: Callable[[Report], None], **earlier: Any) -> Wait:
         """Begin to wait for a job; see :meth:`~airflow_provider_mljobs.gateway.watcher.status_loop.Watcher.follow`."""
         watcher = self.watcher
-        return Wait(watcher, watcher.follow(request, tell))
+        return Wait(watcher, watcher.follow(plan, tell, **earlier))
 
     def _make_watcher(self) -> Watcher:
         per_minute = conf.getfloat("mljobs", "log_statements_per_minute", fallback=DEFAULT_LOG_STATEMENTS_PER_MINUTE)

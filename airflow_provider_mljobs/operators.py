@@ -7,10 +7,9 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from queue import SimpleQueue
 from threading import Thread
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
@@ -34,7 +33,7 @@ from airflow_provider_mljobs.exceptions import (
 from airflow_provider_mljobs.jobs.attempts import Step
 from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis, Failure
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.jobs.outcome.watch import Verdict, to_event
 from airflow_provider_mljobs.jobs.payload.functions import called, pack, refuse_empty
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.imports import plain as plain_imports
@@ -43,8 +42,8 @@ from airflow_provider_mljobs.jobs.values.arguments import Arguments, script_argu
 from airflow_provider_mljobs.task import fields
 from airflow_provider_mljobs.task.fields import is_known, resolved
 from airflow_provider_mljobs.task.query_tags import query_tag
-from airflow_provider_mljobs.task.settings import max_unreachable_seconds, max_unseen_seconds
 from airflow_provider_mljobs.task.timeout_signals import disarm, held_back
+from airflow_provider_mljobs.task.waiting import WorkerWait, defer, plan_wait
 from airflow_provider_mljobs.task.xcoms import FACTS, facts_of, keep
 
 if TYPE_CHECKING:
@@ -54,11 +53,11 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_mljobs.gateway.watcher.follower import Request
-    from airflow_provider_mljobs.hooks import MLJobHook, Wait
+    from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.attempts import Record
     from airflow_provider_mljobs.jobs.comment import Origin
     from airflow_provider_mljobs.jobs.names import QualifiedName
+    from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
     from airflow_provider_mljobs.jobs.payload.archive import Payload
     from airflow_provider_mljobs.jobs.payload.functions import Serializer
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
@@ -67,8 +66,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.task.recovery import Attempts
     from airflow_provider_mljobs.task.xcoms import JobEnd
 
-# Airflow's own timeout is for the case that no trigger reports a deadline.
-_DEFER_GRACE = timedelta(seconds=60)
 # For the upload of a payload that the first of several mapped tasks has begun.
 _UPLOAD_PATIENCE_SECONDS = 5.0
 # Airflow kills a process for good five seconds after it has asked it to end.
@@ -218,7 +215,7 @@ class MLJobOperator(BaseOperator):
     _has_job = False
     _is_killed = False
     _current: Attempts | None = None
-    _wait_for_job: Wait | None = None
+    _wait_for_job: WorkerWait | None = None
     _event: Mapping[str, Any] | None = None
     # What is known of its job, and how that has ended, for lineage.
     facts: Mapping[str, Any] = MappingProxyType({})
@@ -382,11 +379,11 @@ class MLJobOperator(BaseOperator):
             return record.job_id
         if start.status is not None and start.status.is_terminal:
             return self._finish(context, _ended(record.job_id, start.status, record.stage_path))
-        request = self._request(context, record, queue_deadline)
+        plan = self._plan(context, record, queue_deadline)
         # After a kill there is nothing to wait for but the end, which is this process's to clean up.
         if self.deferrable and not self._is_killed:
-            self._defer(request)
-        return self._finish(context, self._wait(context, request))
+            defer(self, plan, self.snowflake_conn_id)
+        return self._finish(context, self._wait(context, plan))
 
     def _announce(self, context: Context, record: Record, *, submitted_at: str | None = None) -> None:
         """Tell where the job of this try is: whoever looks for it, alive or crashed, and this try's next phase."""
@@ -470,11 +467,9 @@ class MLJobOperator(BaseOperator):
             self._cancel(hook, hook.job(str(self.job_id)))
 
     def _cancel(self, hook: MLJobHook, job: QualifiedName) -> None:
-        from airflow_provider_mljobs.gateway.outcome import end
+        from airflow_provider_mljobs.task.ending import JobEnding
 
-        sighting = end(hook.client, job, patience=max_unseen_seconds())
-        if sighting.is_unseen:
-            self.log.warning("Job %s may still run: nothing shows it. %s", job, sighting.why)
+        JobEnding(client=hook.client, job=job, log=self.log).cancel()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what OpenLineage is told of the job of a task that has ended."""
@@ -647,69 +642,30 @@ class MLJobOperator(BaseOperator):
         queue_timeout = _seconds(self.queue_timeout)
         return None if queue_timeout is None else time.time() + queue_timeout
 
-    def _request(self, context: Context, record: Record, queue_deadline: float | None) -> Request:
-        from airflow_provider_mljobs.gateway.watcher.follower import Request
-
-        return Request(
-            job=self.hook.job(record.job_id),
-            watch=JobWatch(
-                deadline=self._deadline(context),
-                queue_deadline=queue_deadline,
-                timeout=_seconds(self.timeout),
-                patience=max_unreachable_seconds(),
-                unseen_patience=max_unseen_seconds(),
-            ),
+    def _plan(self, context: Context, record: Record, queue_deadline: float | None) -> WaitPlan:
+        return plan_wait(
+            record.job_id,
             poll_interval=self.poll_interval,
             log_interval=self.log_interval,
-            cancels=True,
+            deadline=self._deadline(context),
+            queue_deadline=queue_deadline,
+            timeout=_seconds(self.timeout),
+            cancel_on_timeout=True,
+            cancel_on_kill=self.kill_action != "none",
+            drop_on_kill=self.kill_action == "drop",
             stage_path=record.stage_path,
         )
 
-    def _defer(self, request: Request) -> NoReturn:
-        from airflow_provider_mljobs.triggers import MLJobTrigger
-
-        timeout = None
-        if request.watch.deadline is not None:
-            timeout = timedelta(seconds=request.watch.deadline - time.time() + self.poll_interval) + _DEFER_GRACE
-        self.defer(
-            trigger=MLJobTrigger(
-                job_id=str(request.job),
-                snowflake_conn_id=self.snowflake_conn_id,
-                poll_interval=self.poll_interval,
-                log_interval=self.log_interval,
-                deadline=request.watch.deadline,
-                queue_deadline=request.watch.queue_deadline,
-                timeout=request.watch.timeout,
-                patience=request.watch.patience,
-                unseen_patience=request.watch.unseen_patience,
-                cancel_on_timeout=request.cancels,
-                cancel_on_kill=self.kill_action != "none",
-                drop_on_kill=self.kill_action == "drop",
-                stage_path=request.stage_path,
-            ),
-            method_name="execute_complete",
-            timeout=timeout,
-        )
-        raise AssertionError  # defer never returns; this tells the type checker
-
-    def _wait(self, context: Context, request: Request) -> dict[str, Any]:
-        """Wait in the worker, by the same watcher as the trigger."""
-        from airflow_provider_mljobs.task.joblog import TaskLog, Watched
-
+    def _wait(self, context: Context, plan: WaitPlan) -> dict[str, Any]:
+        """Wait in the worker."""
         links.show(self, context["ti"])
-        events: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        log = TaskLog(self.log, request.job, events.put, Watched(context["ti"], request.job))
-        self._wait_for_job = self.hook.follow(dataclasses.replace(request, mask=log.mask), log)
-        try:
-            return events.get()
-        finally:
-            # Nobody else in this process uses the session.
-            self._wait_for_job.close()
+        self._wait_for_job = WorkerWait(self.hook, plan, self.log, context["ti"])
+        return self._wait_for_job.event()
 
     def _timed_out(self, context: Context, job_id: str) -> dict[str, Any]:
         """Build the event of a wait that Airflow has ended."""
         if self._wait_for_job is not None:
-            return self._wait_for_job.following.event(Verdict.TIMED_OUT, time.time())
+            return self._wait_for_job.timeout_event()
         return to_event(job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=self._pulled(context, "stage_path"))
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:

@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
@@ -22,17 +21,17 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.jobs.outcome.status import JobStatus
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Verdict, to_event
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus, Phase
+from airflow_provider_mljobs.jobs.outcome.watch import Step, Verdict, to_event
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.links import SnowsightLink
 from airflow_provider_mljobs.task.query_tags import query_tag
 from airflow_provider_mljobs.task.settings import (
     max_finish_seconds,
-    max_unreachable_seconds,
     max_unseen_seconds,
     max_xcom_bytes,
 )
+from airflow_provider_mljobs.task.waiting import WorkerWait, defer, plan_wait
 from airflow_provider_mljobs.task.xcoms import snowsight_url
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
 
-# Airflow's own timeout is for the case that no trigger reports the deadline.
-_DEFER_GRACE_SECONDS = 60.0
 # A worker may report its exit some seconds after a deferral; a task that is queued again by then is failed.
 _SHORTEST_DEFERRAL_SECONDS = 10.0
 
@@ -157,12 +154,16 @@ class MLJobSensor(BaseSensorOperator):
             status = self._status(job)
             if status.is_terminal:
                 return self._finish(context, _ended(job, status))
-            watch = JobWatch(
-                deadline=deadline, patience=max_unreachable_seconds(), unseen_patience=max_unseen_seconds()
+            plan = plan_wait(
+                str(job),
+                poll_interval=self.poll_interval,
+                log_interval=self.log_interval,
+                deadline=deadline,
+                cancel_on_kill=False,
             )
             if self.deferrable:
-                self._defer(job, watch)
-            return self._finish(context, self._wait(job, watch))
+                defer(self, plan, self.snowflake_conn_id)
+            return self._finish(context, WorkerWait(self.hook, plan, self.log).event())
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the trigger has seen the end of the job."""
@@ -225,41 +226,6 @@ class MLJobSensor(BaseSensorOperator):
             )
         return sighting.status
 
-    def _defer(self, job: QualifiedName, watch: JobWatch) -> None:
-        from airflow_provider_mljobs.triggers import MLJobTrigger
-
-        left = (watch.deadline or 0.0) - time.time()
-        self.defer(
-            trigger=MLJobTrigger(
-                job_id=str(job),
-                snowflake_conn_id=self.snowflake_conn_id,
-                poll_interval=self.poll_interval,
-                log_interval=self.log_interval,
-                deadline=watch.deadline,
-                patience=watch.patience,
-                unseen_patience=watch.unseen_patience,
-                cancel_on_kill=False,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=left + self.poll_interval + _DEFER_GRACE_SECONDS),
-        )
-
-    def _wait(self, job: QualifiedName, watch: JobWatch) -> dict[str, Any]:
-        """Wait in the worker, by the same watcher as the trigger."""
-        from airflow_provider_mljobs.gateway.watcher.follower import Request
-        from airflow_provider_mljobs.task.joblog import TaskLog
-
-        events: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        log = TaskLog(self.log, job, events.put)
-        request = Request(
-            job=job, watch=watch, poll_interval=self.poll_interval, log_interval=self.log_interval, mask=log.mask
-        )
-        wait = self.hook.follow(request, log)
-        try:
-            return events.get()
-        finally:
-            wait.close()
-
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Show the log, push what XCom gets, and return the value or raise what happened."""
         from airflow_provider_mljobs.gateway.joblogs import Printed
@@ -317,5 +283,5 @@ class MLJobSensor(BaseSensorOperator):
 
 def _ended(job: QualifiedName, status: JobStatus) -> dict[str, Any]:
     """Build the event of a job that was over when it was found."""
-    watch = JobWatch().observed(status, time.time())
-    return to_event(str(job), Verdict.FINISHED, status, timeline=watch.timeline)
+    timeline = [Step(Phase.FINISHING, time.time(), status.value)]
+    return to_event(str(job), Verdict.FINISHED, status, timeline=timeline)

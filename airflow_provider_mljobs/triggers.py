@@ -7,21 +7,19 @@ import contextvars
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.outcome import abandon
-from airflow_provider_mljobs.gateway.watcher.follower import Request
 from airflow_provider_mljobs.jobs.comment import TaskKey
-from airflow_provider_mljobs.jobs.names import QualifiedName
-from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch
+from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 from airflow_provider_mljobs.task import task_states
-from airflow_provider_mljobs.task.joblog import TaskLog, Watched, mask_of
-from airflow_provider_mljobs.task.xcoms import WATCHED, keep_end, kept
+from airflow_provider_mljobs.task.ending import JobEnding
+from airflow_provider_mljobs.task.joblog import TaskLog, Watched
+from airflow_provider_mljobs.task.xcoms import WATCHED, kept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -55,78 +53,26 @@ class MLJobTrigger(BaseTrigger):
 
     :param job_id: fully qualified name of the job.
     :param snowflake_conn_id: the Airflow connection.
-    :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
-    :param log_interval: seconds between two looks at the job's log; 0 leaves the log to the task.
-    :param deadline: when the task has to be over, in seconds since the epoch: it means the same after a restart.
-    :param queue_deadline: when the job has to have left PENDING, likewise.
-    :param timeout: for how many seconds the job may run, from its start.
-    :param patience: for how many seconds Snowflake may be unreachable before the wait is given up.
-    :param unseen_patience: for how many seconds nothing may show the job before it counts as gone.
-    :param cancel_on_timeout: whether the job is cancelled when it is out of time, before the event is fired.
-    :param cancel_on_kill: whether the job is cancelled when a user ends the task.
-    :param drop_on_kill: whether a job that was cancelled is dropped, too.
-    :param stage_path: the job's directory on the stage; ``None`` if it has none.
+    :param arguments: the others of :class:`~airflow_provider_mljobs.jobs.outcome.wait_plan.WaitPlan`, by name: until
+        when to wait, and how.
     """
 
-    def __init__(  # noqa: PLR0913 (Airflow stores them one by one)
-        self,
-        job_id: str,
-        snowflake_conn_id: str,
-        *,
-        poll_interval: float = 10.0,
-        log_interval: float = 10.0,
-        deadline: float | None = None,
-        queue_deadline: float | None = None,
-        timeout: float | None = None,
-        patience: float = 600.0,
-        unseen_patience: float = MAX_UNSEEN_SECONDS,
-        cancel_on_timeout: bool = False,
-        cancel_on_kill: bool = True,
-        drop_on_kill: bool = False,
-        stage_path: str | None = None,
-    ) -> None:
+    def __init__(self, job_id: str, snowflake_conn_id: str, **arguments: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.job_id = job_id
+        self.plan = WaitPlan(job_id=job_id, **arguments)
         self.snowflake_conn_id = snowflake_conn_id
-        self.poll_interval = poll_interval
-        self.log_interval = log_interval
-        self.deadline = deadline
-        self.queue_deadline = queue_deadline
-        self.timeout = timeout
-        self.patience = patience
-        self.unseen_patience = unseen_patience
-        self.cancel_on_timeout = cancel_on_timeout
-        self.cancel_on_kill = cancel_on_kill
-        self.drop_on_kill = drop_on_kill
-        self.stage_path = stage_path
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, from which any triggerer builds the trigger again."""
-        return (
-            "airflow_provider_mljobs.triggers.MLJobTrigger",
-            {
-                "job_id": self.job_id,
-                "snowflake_conn_id": self.snowflake_conn_id,
-                "poll_interval": self.poll_interval,
-                "log_interval": self.log_interval,
-                "deadline": self.deadline,
-                "queue_deadline": self.queue_deadline,
-                "timeout": self.timeout,
-                "patience": self.patience,
-                "unseen_patience": self.unseen_patience,
-                "cancel_on_timeout": self.cancel_on_timeout,
-                "cancel_on_kill": self.cancel_on_kill,
-                "drop_on_kill": self.drop_on_kill,
-                "stage_path": self.stage_path,
-            },
-        )
+        arguments = {"snowflake_conn_id": self.snowflake_conn_id, **asdict(self.plan)}
+        return "airflow_provider_mljobs.triggers.MLJobTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until the job is over, then fire one event."""
         loop, began = asyncio.get_running_loop(), time.time()
         ended: asyncio.Future[dict[str, Any]] = loop.create_future()
-        keep = None if self.task_instance is None else Watched(self.task_instance, self._job)
-        task_log = TaskLog(self.log, self._job, partial(_hand_over, loop, ended), keep)
+        keep = None if self.task_instance is None else Watched(self.task_instance, self.plan.job)
+        task_log = TaskLog(self.log, self.plan.job, partial(_hand_over, loop, ended), keep)
         beginning = _submit(_THREADS, partial(self._begin, task_log))
         try:
             await asyncio.wrap_future(beginning)
@@ -150,7 +96,7 @@ class MLJobTrigger(BaseTrigger):
 
         Airflow cancels this method after about a second, whatever its settings say, so the work is a task of its own.
         """
-        if not self.cancel_on_kill:
+        if not self.plan.cancel_on_kill:
             return
         task = asyncio.create_task(self._end_job())
         _CANCELLATIONS.add(task)
@@ -162,27 +108,10 @@ class MLJobTrigger(BaseTrigger):
         if state:
             self.log.info(
                 "Another triggerer has watched job %s until %.40s; what it printed since may appear twice.",
-                self.job_id,
+                self.plan.job_id,
                 state["shown_until"],
             )
-        watch = JobWatch(
-            deadline=self.deadline,
-            queue_deadline=self.queue_deadline,
-            timeout=self.timeout,
-            patience=self.patience,
-            unseen_patience=self.unseen_patience,
-        )
-        request = Request(
-            job=self._job,
-            watch=watch,
-            poll_interval=self.poll_interval,
-            log_interval=self.log_interval,
-            cancels=self.cancel_on_timeout,
-            stage_path=self.stage_path,
-            state=state,
-            mask=task_log.mask,
-        )
-        return self._hook().follow(request, task_log)
+        return self._hook().follow(self.plan, task_log, state=state, mask=task_log.mask)
 
     def _kept(self) -> Mapping[str, Any]:
         """Return what an earlier triggerer has left; a trigger can't ask for more than XComs."""
@@ -191,10 +120,12 @@ class MLJobTrigger(BaseTrigger):
         try:
             state = kept(self.task_instance, WATCHED)
         except Exception:  # noqa: BLE001 (whatever it is: a trigger that fails for that would end a healthy job)
-            self.log.warning("What job %s has printed may appear twice: XCom %s can't be read.", self.job_id, WATCHED)
+            self.log.warning(
+                "What job %s has printed may appear twice: XCom %s can't be read.", self.plan.job_id, WATCHED
+            )
             return {}
         # The end of a task leaves one without a place in the log.
-        is_ours = state.get("job_id") == self.job_id and "shown_until" in state
+        is_ours = state.get("job_id") == self.plan.job_id and "shown_until" in state
         return state if is_ours else {}
 
     async def _settle(self, began: float) -> None:
@@ -208,37 +139,32 @@ class MLJobTrigger(BaseTrigger):
 
     async def _end_job(self) -> None:
         """Cancel the job, patiently: nobody else will."""
-        give_up = time.time() + self.patience
+        give_up = time.time() + self.plan.patience
         while True:
             try:
                 return await asyncio.wrap_future(_submit(_KILLS, self._cancel_if_killed))
             except Exception:  # Airflow's API or Snowflake, both tried again and told
                 if time.time() >= give_up:
-                    command = statements.cancel_job(self._job)
-                    self.log.exception("Job %s may still be running; stop it with: %s", self.job_id, command)
+                    command = statements.cancel_job(self.plan.job)
+                    self.log.exception("Job %s may still be running; stop it with: %s", self.plan.job_id, command)
                     return None
-                self.log.warning("Could not cancel job %s yet.", self.job_id, exc_info=True)
-            await asyncio.sleep(min(_RETRY_SECONDS, self.patience))
+                self.log.warning("Could not cancel job %s yet.", self.plan.job_id, exc_info=True)
+            await asyncio.sleep(min(_RETRY_SECONDS, self.plan.patience))
 
     def _cancel_if_killed(self) -> None:
         if self._is_waited_for():
-            self.log.info("Another triggerer has taken job %s over; it goes on.", self.job_id)
+            self.log.info("Another triggerer has taken job %s over; it goes on.", self.plan.job_id)
             return
-        self.log.info("The task was ended; cancelling job %s.", self.job_id)
+        self.log.info("The task was ended; cancelling job %s.", self.plan.job_id)
         with self._hook() as hook:
-            directory = hook.stage(self.stage_path) if self.stage_path else None
-            mask = mask_of(hook.client, self._job)
-            status = abandon(
-                hook.client,
-                self._job,
-                directory,
-                self.log,
-                drop=self.drop_on_kill,
-                mask=mask,
-                patience=self.unseen_patience,
+            ending = JobEnding(
+                client=hook.client,
+                job=self.plan.job,
+                directory=hook.stage(self.plan.stage_path) if self.plan.stage_path else None,
+                log=self.log,
+                patience=self.plan.unseen_patience,
             )
-        if self.task_instance is not None:
-            keep_end(self.task_instance, self.job_id, status, self.log)
+            ending.abandon(drop=self.plan.drop_on_kill, ti=self.task_instance)
 
     def _is_waited_for(self) -> bool:
         """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.
@@ -256,11 +182,7 @@ class MLJobTrigger(BaseTrigger):
         current = XCom.get_one(
             key="job_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
         )
-        return bool(current == self.job_id)
-
-    @property
-    def _job(self) -> QualifiedName:
-        return QualifiedName.parse(self.job_id, "job")
+        return bool(current == self.plan.job_id)
 
     def _hook(self) -> MLJobHook:
         # Imported here: Airflow imports trigger modules on the event loop.

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from airflow.sdk.exceptions import AirflowException
@@ -124,7 +125,7 @@ def test_a_deadline_holds_without_a_worker(airflow, capsys, limit):
     task = tries(airflow, sleeper, deferrable=True, **({"timeout": 1} if limit == "timeout" else {}))
     trigger = task.defer()
     if limit == "execution_timeout":
-        trigger.deadline = now + 1
+        trigger.plan = replace(trigger.plan, deadline=now + 1)
 
     event = asyncio.run(anext(trigger.run())).payload
 

@@ -10,10 +10,10 @@ import pytest
 
 from airflow_provider_mljobs import report
 from airflow_provider_mljobs.exceptions import RemoteError
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Output, Request
+from airflow_provider_mljobs.gateway.watcher.follower import Ended, Output
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.outcome.reports import MARK
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch
+from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.joblog import mask_environment, redacted
 from airflow_provider_mljobs.task.xcoms import WATCHED
@@ -181,8 +181,8 @@ def test_xcom_while_the_job_runs(airflow):
 def follow(hook, job, **settings):
     """Follow a job; yields the reports on it."""
     reports = SimpleQueue()
-    request = Request(job=job, watch=JobWatch(), poll_interval=0.1, log_interval=0.2, **settings)
-    with closing(hook.follow(request, reports.put)):
+    plan = WaitPlan(job_id=str(job), poll_interval=0.1, log_interval=0.2)
+    with closing(hook.follow(plan, reports.put, **settings)):
         while True:
             told = reports.get(timeout=60)
             yield told

@@ -132,8 +132,8 @@ def test_a_job_that_comes_later(airflow):
     assert (DateTimeTrigger, "look") == (type(first.value.trigger), first.value.method_name)
     assert 50 < until_look <= 60
     assert (MLJobTrigger, "execute_complete") == (type(second.value.trigger), second.value.method_name)
-    assert first.value.kwargs["deadline"] == second.value.trigger.deadline
-    assert not second.value.trigger.cancel_on_kill
+    assert first.value.kwargs["deadline"] == second.value.trigger.plan.deadline
+    assert not second.value.trigger.plan.cancel_on_kill
 
 
 def test_an_outage_while_nothing_is_found(airflow, capsys):

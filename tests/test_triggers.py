@@ -94,6 +94,19 @@ def test_serialize_round_trip():
     assert trigger.serialize() == again.serialize()
 
 
+def test_a_trigger_of_an_earlier_version_loads():
+    """Arguments that an earlier version has not stored have their defaults."""
+    trigger = MLJobTrigger(job_id="DB.S.J", snowflake_conn_id="snowflake_default", poll_interval=5.0)
+
+    assert (5.0, 120.0, None) == (trigger.plan.poll_interval, trigger.plan.unseen_patience, trigger.plan.timeout)
+
+
+def test_an_argument_that_no_trigger_has():
+    """A misspelt argument is refused where the trigger is made."""
+    with pytest.raises(TypeError, match="log_intervall"):
+        MLJobTrigger("DB.S.J", "snowflake_default", log_intervall=5.0)
+
+
 @pytest.mark.parametrize(("command", "status"), [("true", "DONE"), ("exit 3", "FAILED")])
 def test_end_of_job(job, command, status):
     """The event names the job, the verdict and the status, and nothing else that could grow."""

@@ -21,16 +21,16 @@ from rich.markup import escape
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError, UnreadableError
 from airflow_provider_mljobs.gateway.joblogs import Printed
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Request
+from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.logs.text import printable
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Verdict
+from airflow_provider_mljobs.jobs.outcome.watch import Verdict
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.task.query_tags import role_tag
-from airflow_provider_mljobs.task.settings import max_unreachable_seconds, max_unseen_seconds
 from airflow_provider_mljobs.task.task_states import of_database
+from airflow_provider_mljobs.task.waiting import plan_wait
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -225,10 +225,9 @@ def _collected(item: Item) -> dict[str, Any]:
 
 def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:
     """Show what a job prints until the watch is over, and return the event of its end."""
-    watch = JobWatch(patience=max_unreachable_seconds(), unseen_patience=max_unseen_seconds())
-    request = Request(job=job, watch=watch, poll_interval=_FOLLOW_SECONDS, log_interval=_FOLLOW_SECONDS)
+    plan = plan_wait(str(job), poll_interval=_FOLLOW_SECONDS, log_interval=_FOLLOW_SECONDS)
     reports: SimpleQueue[Report] = SimpleQueue()
-    wait = hook.follow(request, reports.put)
+    wait = hook.follow(plan, reports.put)
     try:
         while True:
             match reports.get():

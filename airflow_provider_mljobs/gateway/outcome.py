@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.gateway.ending import cancel
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.failures import (
@@ -32,7 +32,7 @@ from airflow_provider_mljobs.jobs.outcome.failures import (
 )
 from airflow_provider_mljobs.jobs.outcome.reports import Reported
 from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES, earliest_failure
-from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS, pauses
+from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.outcome.results import InstanceResult, JobResult
-    from airflow_provider_mljobs.jobs.outcome.sightings import Sighting
 
 logger = logging.getLogger(__name__)
 _LAST_LINES = 20
@@ -173,7 +172,7 @@ def _cancelled(client: MLJobClient, ending: Ending) -> tuple[Ending, bool]:
     job = ending.job
     if ending.verdict is Verdict.QUEUE_TIMED_OUT and not ending.message:
         ending = replace(ending, message=_containers(client, job)[1])
-    sighting = end(client, job, patience=ending.unseen_patience)
+    sighting = cancel(client, job, patience=ending.unseen_patience)
     if sighting.status is JobStatus.DONE and not ending.is_overdue:
         # In the last moment.
         return replace(ending, verdict=Verdict.FINISHED, status=JobStatus.DONE), True
@@ -230,81 +229,6 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
             places = ", ".join(value.reference.stage_paths)
             logger.info("The value of job %s stays in %s; XCom has a reference to it: %s.", job, places, value.misfit)
     return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
-
-
-def end(client: MLJobClient, job: QualifiedName, *, patience: float = MAX_UNSEEN_SECONDS) -> Sighting:
-    """Cancel a job unless it is over; one that nothing shows again and again, since it may live.
-
-    :param patience: for how many seconds.
-    :returns: what was seen of it before it was cancelled. One that is unseen after all may live on.
-    """
-    sighting = client.cancel(job)
-    for pause in pauses(patience):
-        if not sighting.is_unseen:
-            break
-        time.sleep(pause)
-        sighting = client.cancel(job)
-    return sighting
-
-
-def abandon(  # noqa: PLR0913 (the job, and how to end it)
-    client: MLJobClient,
-    job: QualifiedName,
-    directory: StagePath | None,
-    log: Any,
-    *,
-    drop: bool,
-    mask: Callable[[str], str],
-    patience: float = MAX_UNSEEN_SECONDS,
-) -> JobStatus:
-    """End a job that no task waits for any more. One that has ended by itself is left to whoever takes its end.
-
-    :param directory: the job's own directory on the stage; ``None`` for a job without our launcher.
-    :param log: where the job's log goes before it is dropped.
-    :param drop: whether the job is dropped and its input removed, too.
-    :param mask: stars secrets in the job's log.
-    :param patience: for how many seconds to try to cancel a job that nothing shows.
-    :returns: how it has ended; UNKNOWN if it may live.
-    """
-    sighting = end(client, job, patience=patience)
-    if sighting.status is None:
-        log.warning("%s %s", left_to_collector(job, directory), sighting.why)
-        return JobStatus.UNKNOWN
-    if sighting.has_ended and sighting.status is not JobStatus.CANCELLED:
-        log.info("Job %s has ended %s already.", job, sighting.status)
-        return sighting.status
-    log.info("Cancelled job %s.", job)
-    if drop:
-        discard(client, job, directory, log, mask)
-    return JobStatus.CANCELLED
-
-
-def left_to_collector(job: QualifiedName, directory: StagePath | None) -> str:
-    """Say why a job is not dropped that may live."""
-    files = f" and its files in {directory}" if directory is not None else ""
-    return (
-        f"Job {job} was not seen to end, so it may still run: it is not dropped. The collector will see to it{files} "
-        "(airflow mljobs gc)."
-    )
-
-
-def discard(
-    client: MLJobClient, job: QualifiedName, directory: StagePath | None, log: Any, mask: Callable[[str], str]
-) -> None:
-    """Drop a job that is over, with its input and its result; not before its log is in the task's log.
-
-    :param directory: as for :func:`abandon`.
-    :param log: likewise.
-    :param mask: likewise.
-    """
-    printed = _with_log(client, job, Printed(mask=mask), Outcome(status=JobStatus.CANCELLED, log=None)).log
-    if printed is None:
-        log.warning("The log of job %s can't be read now, so the job and its files stay.", job)
-        return
-    if tail := text.tail(mask(text.without_banners(printed))):
-        log.info("Log of job %s:\n%s", job.name, tail)
-    client.clean_up(job, directory)
-    log.info("Dropped job %s and removed its input.", job)
 
 
 def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome: Outcome) -> Outcome:

@@ -15,13 +15,14 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway.joblogs import Printed
-from airflow_provider_mljobs.gateway.outcome import Ending, abandon, complete, left_to_collector
+from airflow_provider_mljobs.gateway.outcome import Ending, complete
 from airflow_provider_mljobs.jobs.attempts import Left
 from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe, shielded
 from airflow_provider_mljobs.task import fields, outputs
+from airflow_provider_mljobs.task.ending import JobEnding, limited_clean_up
 from airflow_provider_mljobs.task.joblog import redacted, write_output
 from airflow_provider_mljobs.task.masking import star
 from airflow_provider_mljobs.task.notify import assets, metrics
@@ -37,7 +38,6 @@ from airflow_provider_mljobs.task.xcoms import (
     WATCHED,
     JobEnd,
     keep,
-    keep_end,
     kept,
     watched_at_the_end,
     with_reported,
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.task.recovery import Attempts
 
 _RETRY_SECONDS = 5.0
-# For each step that comes after the result is safe.
-_CLEAN_UP_SECONDS = 300.0
 
 
 class Finishing:
@@ -109,9 +107,9 @@ class Finishing:
         metrics.count(end, self._ti)
         is_ours = self._remember(job, outcome, left)
         if not outcome.is_over:
-            self._log.warning("%s", left_to_collector(job, directory))
+            self._ending(job, directory).leave()
         elif is_ours and not self._is_kept(outcome):
-            self._clean_up(job, directory, is_taken=left.is_taken and not self._attempts.is_lost)
+            self._ending(job, directory).clean_up(is_taken=left.is_taken and not self._attempts.is_lost)
         else:
             self._log.info("Kept job %s, and its files in %s.", job, directory)
         if outcome.error is not None:
@@ -130,7 +128,7 @@ class Finishing:
         self._push(left.xcoms)
         self._tell(str(job), left)
         if self._task.drops(is_success=True):
-            self._clean_up(job, self._directory(record.stage_path), is_taken=left.is_taken)
+            self._ending(job, self._directory(record.stage_path)).clean_up(is_taken=left.is_taken)
         return self._value(left)
 
     def status(self, job_id: str) -> JobStatus | None:
@@ -144,16 +142,14 @@ class Finishing:
 
     def give_up(self, job_id: str, stage_path: str | None) -> None:
         """End a job that nobody will wait for any more, and tell so."""
-        hook = self._task.hook
-        job, directory = hook.job(job_id), self._directory(stage_path)
+        job, directory = self._task.hook.job(job_id), self._directory(stage_path)
         try:
-            self._task.mask(job)
-            drop, patience = self._task.drops(is_success=False), max_unseen_seconds()
-            status = abandon(hook.client, job, directory, self._log, drop=drop, mask=star, patience=patience)
+            self._ending(job, directory).abandon(drop=self._task.drops(is_success=False), ti=self._ti)
         except GatewayError as error:
             self._log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
-        else:
-            keep_end(self._ti, job_id, status, self._log)
+
+    def _ending(self, job: QualifiedName, directory: StagePath | None) -> JobEnding:
+        return JobEnding(client=self._task.hook.client, job=job, directory=directory, log=self._log)
 
     def _directory(self, place: str | None) -> StagePath | None:
         return self._task.hook.stage(place) if place else None
@@ -280,21 +276,11 @@ class Finishing:
     def _settle(self, record: Record) -> None:
         """End the jobs of earlier attempts that have appeared since."""
         try:
-            with limited(_CLEAN_UP_SECONDS, _too_slow):
+            with limited_clean_up():
                 self._attempts.settle(record)
         except SnowflakeUnavailableError as error:
             jobs = ", ".join(earlier.job_id for earlier in record.unseen)
             self._log.warning("Could not end jobs of earlier tries; they may still run: %s. Reason: %s", jobs, error)
-
-    def _clean_up(self, job: QualifiedName, directory: StagePath | None, *, is_taken: bool) -> None:
-        """Drop the service, remove its input. What can't be removed is named; it turns no success into failure."""
-        try:
-            with limited(_CLEAN_UP_SECONDS, _too_slow):
-                self._task.hook.client.clean_up(job, directory, result=is_taken)
-        except GatewayError as error:
-            self._log.warning("Could not clean up. Left: job %s, or files in %s. Reason: %s", job, directory, error)
-        else:
-            self._log.info("Dropped job %s and removed its input.", job)
 
     def _value(self, left: Left) -> Any:
         if left.is_reference:
@@ -319,10 +305,6 @@ def out_of_time(job: QualifiedName, seconds: float) -> SnowflakeUnavailableError
         f"Could not read the log and result of job {job} within {seconds:g} s; job and files are kept. A retry reads "
         "them again. See [mljobs] max_finish_seconds."
     )
-
-
-def _too_slow() -> SnowflakeUnavailableError:
-    return SnowflakeUnavailableError("Snowflake takes too long to answer.")
 
 
 def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:

@@ -40,9 +40,6 @@ KEY = "mljob"
 _PIECE_KEY, _PIECE_CHARACTERS = "mljob_left_{number}", 60_000
 # For a crash between the end of a job and that of its task.
 _LEFT_RETENTION = timedelta(days=7)
-# Containers have 30 seconds to end; then they are killed.
-_END_SECONDS = 90.0
-_LOOK_AGAIN_SECONDS = 1.0
 # A submit may take effect after the process that has sent it is gone.
 _SUBMIT_SECONDS = 30.0
 # The states of a task that nobody has ended; that of one that somebody has cleared is "restarting" until this process
@@ -390,9 +387,7 @@ class Attempts:
 
         :returns: whether the job is known to have ended. One that was never seen may still appear.
         """
-        from airflow_provider_mljobs.gateway.outcome import discard, end
-        from airflow_provider_mljobs.task.joblog import mask_job
-        from airflow_provider_mljobs.task.masking import star
+        from airflow_provider_mljobs.task.ending import JobEnding
 
         task = self._task
         if sighting is None or (sighting.has_ended and not task.wait_for_completion):
@@ -400,32 +395,9 @@ class Attempts:
         if _status_of_job(record, sighting) is None:
             return not record.is_open or (sighting.has_ended and record.progress is Progress.SUBMITTED)
         hook = self._hook(record)
-        client, job = hook.client, hook.job(record.job_id)
-        if sighting.lives:
-            task.log.info("Cancelling job %s (%s) of an earlier try.", job, sighting.status)
-            end(client, job, patience=_END_SECONDS)
-            sighting = self._wait_for_end(record)
-            if not sighting.has_ended:
-                if sighting.row is None:
-                    task.log.warning("Cancelled job %s, but Snowflake doesn't show its end; looking again later.", job)
-                    return False
-                task.log.warning("Job %s does not end; dropping it.", job)
-                client.drop(job)
-                return True
-        if task.on_finish == "drop" and sighting.row is not None:
-            mask_job(client, job)
-            discard(client, job, hook.stage(record.stage_path) if record.stage_path else None, task.log, star)
-        return True
-
-    def _wait_for_end(self, record: Record) -> Sighting:
-        """Look at a job that was cancelled until it has ended, or for as long as that takes at most."""
-        hook = self._hook(record)
-        give_up = time.time() + _END_SECONDS
-        while True:
-            sighting = hook.client.look(hook.job(record.job_id))
-            if sighting.has_ended or time.time() >= give_up:
-                return sighting
-            time.sleep(_LOOK_AGAIN_SECONDS)
+        directory = hook.stage(record.stage_path) if record.stage_path else None
+        ending = JobEnding(client=hook.client, job=hook.job(record.job_id), directory=directory, log=task.log)
+        return ending.replace(sighting, drop=task.on_finish == "drop")
 
 
 def _status_of_job(record: Record, sighting: Sighting) -> JobStatus | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_news, sources
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.gateway.client import Layout, MLJobClient
     from airflow_provider_mljobs.gateway.joblogs import Source
-    from airflow_provider_mljobs.jobs.names import QualifiedName
+    from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
 logger = logging.getLogger(__name__)
 # Snowflake takes minutes to provision an endpoint.
@@ -49,7 +50,7 @@ class Output:
 
     :param lines: whole lines, readable; maybe none.
     :param state: all that is known, and what another process has to know to go on from where these lines begin: see
-        :class:`Request`.
+        :class:`Following`.
     """
 
     lines: Sequence[str]
@@ -69,42 +70,28 @@ class Ended:
 Report = Note | Secrets | Output | Ended
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to wait for, and how.
+class Following:
+    """One wait for one job.
 
-    :param job: the job.
-    :param watch: until when to wait.
-    :param poll_interval: most seconds between two looks at the job.
-    :param log_interval: seconds between two looks at its log; 0 leaves the log to whoever takes the result.
-    :param cancels: whether the job is cancelled when it is out of time, before the wait ends.
-    :param stage_path: the job's directory on the stage, for the event.
+    :param plan: what to wait for, and how.
+    :param tell: takes the reports, from the threads of a watcher.
+    :param now: when the wait begins, in seconds since the epoch.
     :param state: what another process has left of an earlier wait: see :class:`Output`.
     :param mask: stars secrets in what the job reports; by then it was told of :class:`Secrets`.
     """
 
-    job: QualifiedName
-    watch: JobWatch
-    poll_interval: float = 10.0
-    log_interval: float = 10.0
-    cancels: bool = False
-    stage_path: str | None = None
-    state: Mapping[str, Any] = field(default_factory=dict)
-    mask: Callable[[str], str] = str
-
-
-class Following:
-    """One wait for one job.
-
-    :param request: what to wait for.
-    :param tell: takes the reports, from the threads of a watcher.
-    :param now: when the wait begins, in seconds since the epoch.
-    """
-
-    def __init__(self, request: Request, tell: Callable[[Report], None], now: float) -> None:
-        self.job = request.job
-        self.request = request
-        self.watch, self.printed, unreadable = _resumed(request)
+    def __init__(
+        self,
+        plan: WaitPlan,
+        tell: Callable[[Report], None],
+        now: float,
+        *,
+        state: Mapping[str, Any] = MappingProxyType({}),
+        mask: Callable[[str], str] = str,
+    ) -> None:
+        self.job = plan.job
+        self.plan = plan
+        self.watch, self.printed, unreadable = _resumed(plan, state, mask)
         self.began = now
         self.is_active = True
         self._tell = tell
@@ -143,7 +130,7 @@ class Following:
         if watch.unreachable_since is not None:
             return f"Could not check job {self.job}; it keeps running"
         if watch.unseen_since is not None:
-            return f"Snowflake doesn't show job {self.job}; looking again for {watch.unseen_patience:g} s"
+            return f"Snowflake doesn't show job {self.job}; looking again for {watch.plan.unseen_patience:g} s"
         return f"Only the job history shows job {self.job}, as {watch.status}"
 
     def out_of_time(self, now: float) -> bool:
@@ -194,7 +181,7 @@ class Following:
             verdict,
             watch.status,
             watch.why(now),
-            stage_path=self.request.stage_path,
+            stage_path=self.plan.stage_path,
             timeline=watch.timeline,
             printed=printed.to_json(),
             is_overdue=watch.overdue is not None,
@@ -209,7 +196,7 @@ class Following:
         printed = self.printed.copy()
         lines: list[str] = []
         is_whole = is_final and bool(found)
-        overlap = timedelta(seconds=2 * self.request.log_interval)
+        overlap = timedelta(seconds=2 * self.plan.log_interval)
         try:
             for source in found:
                 news = read_news(client.log_store, source, printed, is_final=is_final, overlap=overlap)
@@ -299,21 +286,22 @@ class Following:
         }
 
 
-def _resumed(request: Request) -> tuple[JobWatch, Printed, str]:
+def _resumed(plan: WaitPlan, state: Mapping[str, Any], mask: Callable[[str], str]) -> tuple[JobWatch, Printed, str]:
     """Return a watch and a place in the log to continue from; a beginning of both, and why, if that can't be read."""
+    watch = JobWatch(plan=plan)
     try:
-        steps, overdue = request.state.get("timeline", ()), request.state.get("overdue")
+        steps, overdue = state.get("timeline", ()), state.get("overdue")
         timeline = tuple(Step.from_xcom(step) for step in steps)
         decision = None if overdue is None else Overdue.from_json(overdue)
-        return request.watch.resumed(timeline, decision), Printed.from_json(request.state, request.mask), ""
+        return watch.resumed(timeline, decision), Printed.from_json(state, mask), ""
     except Exception as error:  # noqa: BLE001 (whatever another version has written there, or people)
-        return request.watch, Printed(mask=request.mask), f"{type(error).__name__}: {error}"
+        return watch, Printed(mask=mask), f"{type(error).__name__}: {error}"
 
 
 def _limit(watch: JobWatch, overdue: Overdue) -> str:
     """Say which limit of the task has passed."""
     if overdue.limit == "timeout":
-        return f"it has been {watch.status} for longer than the task's timeout of {watch.timeout:g} s"
+        return f"it has been {watch.status} for longer than the task's timeout of {watch.plan.timeout:g} s"
     return f"it is {watch.status} after the task's {overdue.limit}"
 
 

@@ -15,7 +15,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from airflow_provider_mljobs.exceptions import (
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_provider_mljobs.gateway.watcher.follower import Report, Request
+    from airflow_provider_mljobs.gateway.watcher.follower import Report
+    from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class _Entry:
     def log_pause(self, characters: int, now: float) -> float:
         """Return after how many seconds to read on in a log of which so much has come since it was last read."""
         since, self.read_at = max(0.0, now - self.read_at), now
-        log_interval = self.following.request.log_interval
+        log_interval = self.following.plan.log_interval
         if characters <= _CHATTY_CHARACTERS:
             return log_interval
         return min(log_interval, max(_SHORTEST_LOG_INTERVAL, since * _CHATTY_CHARACTERS / characters))
@@ -122,7 +123,7 @@ class _Entry:
         out of time is to be cancelled.
         """
         watch = self.following.watch
-        needs_start = watch.timeout is not None and watch.status is JobStatus.RUNNING and not self.is_start_known
+        needs_start = watch.plan.timeout is not None and watch.status is JobStatus.RUNNING and not self.is_start_known
         return not self.is_listed or needs_start or self.needs_end or self.is_to_be_cancelled
 
     @property
@@ -134,7 +135,7 @@ class _Entry:
 
     def next_look(self, looked_at: float) -> float:
         """Return for how many seconds to look away from the job after a look."""
-        poll_interval = self.following.request.poll_interval
+        poll_interval = self.following.plan.poll_interval
         if self.is_new:
             return min(_SPACING_SECONDS, poll_interval)
         usual = pause(looked_at - self.began, poll_interval)
@@ -174,13 +175,14 @@ class Watcher:
         self._is_watching = self._is_reading = False
         self._threads: list[threading.Thread] = []
 
-    def follow(self, request: Request, tell: Callable[[Report], None]) -> Following:
+    def follow(self, plan: WaitPlan, tell: Callable[[Report], None], **earlier: Any) -> Following:
         """Begin to wait for a job. Doesn't block.
 
-        :param request: the job, and until when to wait for it.
+        :param plan: the job, and until when to wait for it.
         :param tell: takes the reports. It is called from threads of this watcher, and must not block for long.
+        :param earlier: ``state`` and ``mask``, as :class:`.follower.Following` takes them.
         """
-        following = Following(request, tell, self._clock.now())
+        following = Following(plan, tell, self._clock.now(), **earlier)
         now = self._clock.count()
         entry = _Entry(following, began=now, read_at=now)
         with self._lock:
@@ -191,7 +193,7 @@ class Watcher:
                 self._has_new = True
                 self._for_looks.notify()
             if self._shows_log(entry):
-                self._turns.add(entry, now + min(request.log_interval, _FIRST_LOG_SECONDS))
+                self._turns.add(entry, now + min(plan.log_interval, _FIRST_LOG_SECONDS))
                 self._is_reading = self._is_reading or self._start(self._read)
                 self._for_turns.notify()
         return following
@@ -228,7 +230,7 @@ class Watcher:
             self._for_turns.notify()
 
     def _shows_log(self, entry: _Entry) -> bool:
-        return self._reads_logs and entry.following.request.log_interval > 0
+        return self._reads_logs and entry.following.plan.log_interval > 0
 
     # The thread that asks where the jobs stand.
 
@@ -288,7 +290,7 @@ class Watcher:
         if entry.final_since is not None:
             return entry.final_since + _FINAL_SECONDS - self._clock.count()
         if entry.late_since is not None:
-            return entry.late_since + entry.following.watch.patience - self._clock.count()
+            return entry.late_since + entry.following.plan.patience - self._clock.count()
         deadline = entry.following.watch.next_deadline()
         return math.inf if deadline is None else deadline - self._clock.now()
 
@@ -334,7 +336,8 @@ class Watcher:
                 entry.single_pause = 1.0 if watch.unseen_since is not None else entry.single_pause
                 if status is not watch.status or status is JobStatus.PENDING or watch.trouble:
                     entry.following.update(partial(JobWatch.observed, status=status, now=now), now)
-                entry.needs_end = status is JobStatus.DONE and entry.following.request.cancels and watch.is_late(now)
+                cancels = entry.following.plan.cancel_on_timeout
+                entry.needs_end = status is JobStatus.DONE and cancels and watch.is_late(now)
         return [entry for entry in group if entry.has_question]
 
     def _ask_for_each(self, client: MLJobClient, entries: Iterable[_Entry]) -> Exception | None:
@@ -421,12 +424,12 @@ class Watcher:
 
         Not for longer than Snowflake may be out of reach: then the task has to see to it.
         """
-        if not verdict.is_out_of_time or not entry.following.request.cancels:
+        if not verdict.is_out_of_time or not entry.following.plan.cancel_on_timeout:
             return False
         now = self._clock.count()
         if entry.late_since is None:
             entry.late_since, entry.single_at, entry.single_pause = now, 0.0, 1.0
-        return entry.is_to_be_cancelled and now < entry.late_since + entry.following.watch.patience
+        return entry.is_to_be_cancelled and now < entry.late_since + entry.following.plan.patience
 
     def _awaits_last_lines(self, entry: _Entry, verdict: Verdict) -> bool:
         """Tell whether what a finished job has printed last is yet to be read; it is gone from the node soon.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS, MIN_UNSEEN_LOOKS
+from airflow_provider_mljobs.jobs.outcome.sightings import MIN_UNSEEN_LOOKS
 from airflow_provider_mljobs.jobs.outcome.status import WAITING_PHASES, JobStatus, Phase, phase_of
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from airflow_provider_mljobs.jobs.outcome.sightings import Sighting
+    from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
 # A pool that flips between two states for days must not make an event that Airflow can't store.
 _MOST_STEPS = 40
@@ -108,11 +109,7 @@ class JobWatch:
 
     All moments are in seconds since the epoch, so that they mean the same after a restart.
 
-    :param deadline: when the task has to be over; ``None`` means never.
-    :param queue_deadline: when the job has to have left PENDING; ``None`` means never.
-    :param timeout: for how many seconds the job may run, from its start; ``None`` for any time.
-    :param patience: for how long Snowflake may be unreachable before the watch is given up, in seconds.
-    :param unseen_patience: for how long nothing may show the job before it counts as gone, in seconds.
+    :param plan: until when to wait, and how patiently.
     :param status: where the job was when it was last seen.
     :param reason: what its containers last said while it was PENDING.
     :param pending_at: when it was last seen to be PENDING.
@@ -127,11 +124,7 @@ class JobWatch:
     :param timeline: what it was doing so far.
     """
 
-    deadline: float | None = None
-    queue_deadline: float | None = None
-    timeout: float | None = None
-    patience: float = 600.0
-    unseen_patience: float = MAX_UNSEEN_SECONDS
+    plan: WaitPlan
     status: JobStatus = JobStatus.UNKNOWN
     reason: str = ""
     pending_at: float | None = None
@@ -199,7 +192,7 @@ class JobWatch:
         since = self.unseen_since if self.unseen_since is not None else now
         looks = self.unseen_looks + 1
         watch = replace(self, unseen_since=since, unseen_looks=looks, trouble=why, unreachable_since=None)
-        if looks < MIN_UNSEEN_LOOKS or now < since + self.unseen_patience:
+        if looks < MIN_UNSEEN_LOOKS or now < since + self.plan.unseen_patience:
             return watch
         gone = replace(watch, status=JobStatus.DELETED, is_gone=True)
         return gone.entered(Step(Phase.FINISHING, now, JobStatus.DELETED.value))
@@ -241,7 +234,7 @@ class JobWatch:
 
     def _late(self, now: float) -> Overdue | None:
         """Return which deadline has passed; the task's own comes first."""
-        if _passed(self.deadline, now):
+        if _passed(self.plan.deadline, now):
             return Overdue(Verdict.TIMED_OUT, "execution_timeout")
         if _passed(self._run_deadline, now):
             return Overdue(Verdict.TIMED_OUT, "timeout")
@@ -251,7 +244,7 @@ class JobWatch:
 
     def next_deadline(self) -> float | None:
         """Return when the verdict changes if nothing more is seen."""
-        moments = (self.deadline, self._run_deadline, self._binding_queue_deadline, self._end_of_patience)
+        moments = (self.plan.deadline, self._run_deadline, self._binding_queue_deadline, self._end_of_patience)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def why(self, now: float) -> str:
@@ -264,18 +257,20 @@ class JobWatch:
 
     @property
     def _end_of_patience(self) -> float | None:
-        return None if self.unreachable_since is None else self.unreachable_since + self.patience
+        return None if self.unreachable_since is None else self.unreachable_since + self.plan.patience
 
     @property
     def _run_deadline(self) -> float | None:
-        return None if self.timeout is None or self.running_since is None else self.running_since + self.timeout
+        return (
+            None if self.plan.timeout is None or self.running_since is None else self.running_since + self.plan.timeout
+        )
 
     @property
     def _binding_queue_deadline(self) -> float | None:
         """When to give up a job that waits; not if it may have started while nobody could see it."""
         is_seen = self.unreachable_since is None and self.unseen_since is None
         is_waiting = self.status is JobStatus.PENDING and is_seen
-        return self.queue_deadline if is_waiting else None
+        return self.plan.queue_deadline if is_waiting else None
 
     def entered(self, step: Step) -> JobWatch:
         """Note a step in the timeline, unless it says nothing new."""

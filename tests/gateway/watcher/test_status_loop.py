@@ -10,10 +10,10 @@ import pytest
 
 from airflow_provider_mljobs.emulator import serve
 from airflow_provider_mljobs.emulator.settings import Fault, Ready, VirtualJob
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Request, Secrets
+from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.gateway.watcher.status_loop import Clock, Watcher, shared_watcher
 from airflow_provider_mljobs.jobs.names import QualifiedName
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch
+from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
 SPEC = """
 spec:
@@ -130,18 +130,11 @@ class Lab:
 class Follower:
     """Collects the reports on a job."""
 
-    def __init__(self, watcher, job, *, state=None, poll_interval=10.0, log_interval=0.0, cancels=False, **limits):
+    def __init__(self, watcher, job, *, state=None, log_interval=0.0, cancels=False, **limits):
         self._reports = queue.SimpleQueue()
         self.seen = []
-        request = Request(
-            job=job,
-            watch=JobWatch(**limits),
-            poll_interval=poll_interval,
-            log_interval=log_interval,
-            cancels=cancels,
-            state=state or {},
-        )
-        self.following = watcher.follow(request, self._reports.put)
+        plan = WaitPlan(job_id=str(job), log_interval=log_interval, cancel_on_timeout=cancels, **limits)
+        self.following = watcher.follow(plan, self._reports.put, state=state or {})
 
     def until(self, kind, seconds=60):
         """Return the next report of a kind."""
@@ -787,7 +780,7 @@ def test_who_cannot_take_a_report_disturbs_nobody(lab):
         ends.put(report)
         raise OSError("No space left on device")
 
-    watcher.follow(Request(job=jobs[0], watch=JobWatch(), log_interval=0), refuse)
+    watcher.follow(WaitPlan(job_id=str(jobs[0]), log_interval=0), refuse)
 
     assert "FAILED" == Follower(watcher, jobs[1]).event["status"]
     while not isinstance(ends.get(timeout=10), Ended):

@@ -7,12 +7,18 @@ from hypothesis import given, strategies as st
 
 from airflow_provider_mljobs.jobs.outcome.sightings import Sighting
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus, Phase
+from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Overdue, Step, Verdict, pause, to_event
 
 NOW = 1_790_000_000.0
 TERMINAL = {status for status in JobStatus if status.is_terminal}
 PROVISIONING = "Compute pool node(s) are being provisioned."
 PULLING = "Waiting to start"
+
+
+def watching(**limits):
+    """Begin a watch over a job."""
+    return JobWatch(plan=WaitPlan(job_id="DB.S.J", **limits))
 
 
 @pytest.mark.parametrize(
@@ -31,13 +37,13 @@ PULLING = "Waiting to start"
 )
 def test_a_status_is_judged_by_itself_and_the_deadline(status, now, expected):
     """The end counts, even after the deadline; without an end, the deadline does."""
-    assert expected is JobWatch(deadline=100).observed(status, now).verdict(now)
+    assert expected is watching(deadline=100).observed(status, now).verdict(now)
 
 
 @pytest.mark.parametrize("status", JobStatus)
 def test_every_status_before_and_after_each_deadline(status):
     """An end is an end; anything else is waited for, PENDING also until the queue's deadline."""
-    watch = JobWatch(deadline=300, queue_deadline=100).observed(status, 0)
+    watch = watching(deadline=300, queue_deadline=100).observed(status, 0)
     in_queue = Verdict.QUEUE_TIMED_OUT if status is JobStatus.PENDING else Verdict.WAIT
     expected = [Verdict.FINISHED] * 3 if status in TERMINAL else [Verdict.WAIT, in_queue, Verdict.TIMED_OUT]
 
@@ -47,7 +53,7 @@ def test_every_status_before_and_after_each_deadline(status):
 @pytest.mark.parametrize("status", JobStatus)
 def test_every_status_while_snowflake_is_unreachable(status):
     """An end that was seen stays one; anything else ends with the patience."""
-    watch = JobWatch(patience=10).observed(status, 0).failed_to_ask("no route", 5)
+    watch = watching(patience=10).observed(status, 0).failed_to_ask("no route", 5)
     last = Verdict.FINISHED if status in TERMINAL else Verdict.UNREACHABLE
 
     assert last is watch.verdict(15)
@@ -57,13 +63,13 @@ def test_every_status_while_snowflake_is_unreachable(status):
 def test_before_a_job_has_been_seen_it_is_waited_for():
     """Only the deadline counts then."""
     assert [Verdict.WAIT, Verdict.TIMED_OUT] == [
-        JobWatch(deadline=100, queue_deadline=10).verdict(now) for now in (99, 100)
+        watching(deadline=100, queue_deadline=10).verdict(now) for now in (99, 100)
     ]
 
 
 def test_without_deadline_a_job_may_run_for_ever():
     """No deadline is no end."""
-    watch = JobWatch().observed(JobStatus.RUNNING, 10**12)
+    watch = watching().observed(JobStatus.RUNNING, 10**12)
 
     assert Verdict.WAIT is watch.verdict(10**12)
     assert watch.next_deadline() is None
@@ -71,7 +77,7 @@ def test_without_deadline_a_job_may_run_for_ever():
 
 def test_an_unreachable_snowflake_is_borne_for_a_while():
     """The patience counts from the first question without answer, and starts anew after an answer."""
-    first = JobWatch(patience=10).failed_to_ask("no route", 100)
+    first = watching(patience=10).failed_to_ask("no route", 100)
     second = first.failed_to_ask("no route", 109.9)
     answered = second.observed(JobStatus.RUNNING, 109.95)
     after = answered.failed_to_ask("no route", 200)
@@ -86,7 +92,7 @@ def test_an_unreachable_snowflake_is_borne_for_a_while():
 
 def test_the_patience_counts_time_and_no_questions():
     """However often nobody answers within it."""
-    watch = JobWatch(patience=10)
+    watch = watching(patience=10)
     for tenth in range(100):
         watch = watch.failed_to_ask("no route", tenth / 10)
 
@@ -96,12 +102,12 @@ def test_the_patience_counts_time_and_no_questions():
 
 def test_the_deadline_holds_while_snowflake_is_unreachable():
     """Nobody's network moves a deadline."""
-    assert Verdict.TIMED_OUT is JobWatch(deadline=100).failed_to_ask("no route", 100).verdict(100)
+    assert Verdict.TIMED_OUT is watching(deadline=100).failed_to_ask("no route", 100).verdict(100)
 
 
 def test_a_job_that_is_not_seen_for_long_is_gone():
     """Repeated looks over the patience find a job gone, and only a look does, not the time alone."""
-    running = JobWatch(unseen_patience=60).observed(JobStatus.RUNNING, 1)
+    running = watching(unseen_patience=60).observed(JobStatus.RUNNING, 1)
     looks = [watch := running.unseen("not found", 100)]
     looks += [watch := watch.unseen("not found", now) for now in (101, 159.9, 160)]
 
@@ -113,7 +119,7 @@ def test_a_job_that_is_not_seen_for_long_is_gone():
 
 def test_no_single_look_finds_a_job_gone():
     """Three looks are the least, however short the patience."""
-    looks = [watch := JobWatch(unseen_patience=0).unseen("no", 1)]
+    looks = [watch := watching(unseen_patience=0).unseen("no", 1)]
     looks += [watch := watch.unseen("no", now) for now in (500, 501)]
 
     assert [False, False, True] == [each.is_gone for each in looks]
@@ -123,7 +129,7 @@ def test_no_single_look_finds_a_job_gone():
 def test_a_job_that_the_history_has_as_alive_is_not_gone(status):
     """The job history counts as a sight of a job, and the patience begins again behind it."""
     sighting = Sighting(status=status, why="does not exist")
-    watch = JobWatch(unseen_patience=10).unseen("no", 0).unseen("no", 9).sighted(sighting, 20)
+    watch = watching(unseen_patience=10).unseen("no", 0).unseen("no", 9).sighted(sighting, 20)
 
     assert (None, 0, "does not exist") == (watch.unseen_since, watch.unseen_looks, watch.trouble)
     assert Verdict.WAIT is watch.unseen("no", 21).unseen("no", 30.9).verdict(31)
@@ -131,14 +137,14 @@ def test_a_job_that_the_history_has_as_alive_is_not_gone(status):
 
 def test_an_end_in_the_history_is_an_end():
     """One look at the history is enough for that."""
-    watch = JobWatch().sighted(Sighting(status=JobStatus.DONE, why="does not exist"), 5)
+    watch = watching().sighted(Sighting(status=JobStatus.DONE, why="does not exist"), 5)
 
     assert (Verdict.FINISHED, "") == (watch.verdict(5), watch.why(5))
 
 
 def test_a_job_that_cannot_be_seen_is_out_of_time_at_its_deadline():
     """A deadline holds for a job that nothing shows as well."""
-    watch = JobWatch(deadline=50, unseen_patience=100).unseen("no", 1)
+    watch = watching(deadline=50, unseen_patience=100).unseen("no", 1)
 
     assert [Verdict.WAIT, Verdict.TIMED_OUT] == [watch.verdict(now) for now in (49, 50)]
 
@@ -146,16 +152,16 @@ def test_a_job_that_cannot_be_seen_is_out_of_time_at_its_deadline():
 @pytest.mark.parametrize(
     ("watch", "limit", "verdict"),
     [
-        (JobWatch(deadline=10), "execution_timeout", Verdict.TIMED_OUT),
-        (JobWatch(timeout=10), "timeout", Verdict.TIMED_OUT),
-        (JobWatch(deadline=10, timeout=5), "execution_timeout", Verdict.TIMED_OUT),
+        (watching(deadline=10), "execution_timeout", Verdict.TIMED_OUT),
+        (watching(timeout=10), "timeout", Verdict.TIMED_OUT),
+        (watching(deadline=10, timeout=5), "execution_timeout", Verdict.TIMED_OUT),
     ],
 )
 def test_out_of_time_is_for_good(watch, limit, verdict):
     """A job that was still running at its deadline is out of time, whatever becomes of it, in the next process too."""
     late = watch.observed(JobStatus.RUNNING, 0).out_of_time(10)
     stored = json.loads(json.dumps(late.overdue.to_json()))
-    again = JobWatch(deadline=10**9).resumed(late.timeline, Overdue.from_json(stored))
+    again = watching(deadline=10**9).resumed(late.timeline, Overdue.from_json(stored))
 
     for each in (late.observed(JobStatus.DONE, 11), late.cancelled(11), again.observed(JobStatus.CANCELLED, 500)):
         assert (verdict, limit) == (each.verdict(10**10), each.why(10**10))
@@ -163,7 +169,7 @@ def test_out_of_time_is_for_good(watch, limit, verdict):
 
 def test_out_of_time_in_the_queue():
     """A job that has left the queue meanwhile isn't out of time."""
-    waiting = JobWatch(queue_deadline=10).observed(JobStatus.PENDING, 0).explained(PULLING, 1)
+    waiting = watching(queue_deadline=10).observed(JobStatus.PENDING, 0).explained(PULLING, 1)
     late, started = waiting.out_of_time(10), waiting.observed(JobStatus.RUNNING, 10.5).out_of_time(11)
 
     assert (Verdict.QUEUE_TIMED_OUT, PULLING) == (late.cancelled(12).verdict(12), late.cancelled(12).why(12))
@@ -181,7 +187,7 @@ def test_what_is_no_decision(value):
 
 def test_the_queue_deadline_does_not_bind_a_job_that_nobody_can_see():
     """It may have started in between; it binds again once the job is seen to wait."""
-    waiting = JobWatch(queue_deadline=100).observed(JobStatus.PENDING, 0)
+    waiting = watching(queue_deadline=100).observed(JobStatus.PENDING, 0)
     unseen = waiting.failed_to_ask("no route", 50)
     seen = unseen.observed(JobStatus.PENDING, 150)
 
@@ -194,14 +200,14 @@ def test_the_queue_deadline_does_not_bind_a_job_that_nobody_can_see():
 
 def test_the_queue_deadline_binds_no_job_that_runs():
     """However long it has waited before, and whatever comes after."""
-    watch = JobWatch(queue_deadline=100).observed(JobStatus.PENDING, 0).observed(JobStatus.RUNNING, 99)
+    watch = watching(queue_deadline=100).observed(JobStatus.PENDING, 0).observed(JobStatus.RUNNING, 99)
 
     assert [Verdict.WAIT] * 2 == [watch.verdict(200), watch.observed(JobStatus.UNKNOWN, 200).verdict(300)]
 
 
 def test_the_timeout_counts_from_the_start_of_the_job():
     """Not from the submit, and not from each look."""
-    watch = JobWatch(timeout=60).observed(JobStatus.PENDING, 0).observed(JobStatus.RUNNING, 1000)
+    watch = watching(timeout=60).observed(JobStatus.PENDING, 0).observed(JobStatus.RUNNING, 1000)
     again = watch.observed(JobStatus.RUNNING, 1050)
 
     assert [Verdict.WAIT, Verdict.TIMED_OUT] == [again.verdict(1059.9), again.verdict(1060)]
@@ -210,7 +216,7 @@ def test_the_timeout_counts_from_the_start_of_the_job():
 
 def test_snowflake_may_know_better_when_a_job_started():
     """Between two looks; what was seen later doesn't move it."""
-    watch = JobWatch(timeout=60).observed(JobStatus.RUNNING, 1000).started(990).observed(JobStatus.RUNNING, 1010)
+    watch = watching(timeout=60).observed(JobStatus.RUNNING, 1000).started(990).observed(JobStatus.RUNNING, 1010)
 
     assert 1050 == watch.next_deadline()
 
@@ -218,7 +224,7 @@ def test_snowflake_may_know_better_when_a_job_started():
 @pytest.mark.parametrize(("said", "expected"), [(600, 995), (997, 997), (1400, 1000)])
 def test_a_start_lies_between_two_looks(said, expected):
     """A clock that is 400 s wrong says otherwise: the job was seen to wait at 995, and to run at 1000."""
-    waiting = JobWatch(timeout=300).observed(JobStatus.PENDING, 900).observed(JobStatus.PENDING, 995)
+    waiting = watching(timeout=300).observed(JobStatus.PENDING, 900).observed(JobStatus.PENDING, 995)
     watch = waiting.observed(JobStatus.RUNNING, 1000).started(said)
 
     assert expected == watch.running_since
@@ -228,14 +234,14 @@ def test_a_start_lies_behind_the_last_wait_that_another_process_saw():
     """The timeline has when the job began to wait for the last time."""
     steps = (Step(Phase.QUEUED, 900), Step(Phase.IMAGE_PULLING, 950), Step(Phase.RUNNING, 1000))
 
-    assert 950 == JobWatch(timeout=300).resumed(steps).started(600).running_since
+    assert 950 == watching(timeout=300).resumed(steps).started(600).running_since
 
 
 def test_the_timeout_survives_another_process():
     """The timeline tells when the job started to run."""
-    first = JobWatch(timeout=60).observed(JobStatus.PENDING, NOW).observed(JobStatus.RUNNING, NOW + 1)
+    first = watching(timeout=60).observed(JobStatus.PENDING, NOW).observed(JobStatus.RUNNING, NOW + 1)
     stored = json.loads(json.dumps([step.to_xcom() for step in first.timeline]))
-    second = JobWatch(timeout=60).resumed(tuple(Step.from_xcom(step) for step in stored))
+    second = watching(timeout=60).resumed(tuple(Step.from_xcom(step) for step in stored))
 
     assert first.timeline == second.timeline
     assert NOW + 61 == second.next_deadline() == second.observed(JobStatus.RUNNING, NOW + 30).next_deadline()
@@ -244,13 +250,13 @@ def test_the_timeout_survives_another_process():
 
 def test_which_deadline_has_passed():
     """The task's own comes first in the message: Airflow would have ended the task by itself."""
-    watch = JobWatch(deadline=100, timeout=50).observed(JobStatus.RUNNING, 0)
+    watch = watching(deadline=100, timeout=50).observed(JobStatus.RUNNING, 0)
 
     assert ["timeout", "execution_timeout"] == [watch.why(60), watch.why(100)]
     assert PULLING == (
-        JobWatch(queue_deadline=1).observed(JobStatus.PENDING, 0).explained(PULLING, 0).why(1)
+        watching(queue_deadline=1).observed(JobStatus.PENDING, 0).explained(PULLING, 0).why(1)
     )  # fmt: skip
-    assert "no route" == JobWatch(patience=1).failed_to_ask("no route", 0).why(1)
+    assert "no route" == watching(patience=1).failed_to_ask("no route", 0).why(1)
 
 
 MOMENTS = st.floats(NOW, NOW + 10**6)
@@ -262,7 +268,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("explained"), st.sampled_from([PROVISIONING, PULLING])),
 )
 WATCHES = st.builds(
-    JobWatch,
+    watching,
     deadline=st.none() | MOMENTS,
     queue_deadline=st.none() | MOMENTS,
     timeout=st.none() | SPANS,
@@ -294,7 +300,7 @@ def test_every_verdict_but_wait_is_final(verdict):
 
 def test_a_timeline_tells_what_the_job_was_doing():
     """A step at each change of it, with what its containers say while it waits, and its status at the end."""
-    watch = JobWatch()
+    watch = watching()
     for status in (JobStatus.PENDING, JobStatus.PENDING):
         watch = watch.observed(status, 1)
     watch = watch.explained(PROVISIONING, 2).explained(PROVISIONING, 3).explained(PULLING, 4)
@@ -313,14 +319,14 @@ def test_a_timeline_tells_what_the_job_was_doing():
 
 def test_what_containers_say_of_a_job_that_runs_is_no_step():
     """They may have been asked before it started."""
-    watch = JobWatch().observed(JobStatus.RUNNING, 1).explained(PULLING, 2)
+    watch = watching().observed(JobStatus.RUNNING, 1).explained(PULLING, 2)
 
     assert [Step(Phase.RUNNING, 1)] == list(watch.timeline)
 
 
 def test_a_timeline_stays_small():
     """A pool that flips for days loses steps from the middle; how it began and how it ends stay."""
-    watch = JobWatch().observed(JobStatus.PENDING, 0)
+    watch = watching().observed(JobStatus.PENDING, 0)
     for now in range(1, 1001):
         watch = watch.explained([PROVISIONING, PULLING][now % 2] + "x" * 10_000, now)
 
@@ -378,7 +384,7 @@ def test_events_are_small_and_plain():
 
 def test_an_event_of_a_long_watch_is_small():
     """Nor does one grow that has seen everything."""
-    watch = JobWatch().observed(JobStatus.PENDING, 0)
+    watch = watching().observed(JobStatus.PENDING, 0)
     for now in range(100):
         watch = watch.explained(f"{now}{PULLING}" + "x" * 10_000, now)
     event = to_event("J", Verdict.QUEUE_TIMED_OUT, watch.status, watch.reason, timeline=watch.timeline)
