@@ -10,15 +10,13 @@ BEGIN, END = "<!-- made by `make docs` -->\n", "<!-- end -->\n"
 def render():
     """Return the table: one row per form, by the part that answers it."""
     from airflow_provider_mljobs import emulator
-    from airflow_provider_mljobs.emulator.server.queries import Queries
-    from airflow_provider_mljobs.emulator.server.session_statements import extension
 
     with emulator.serve() as server:
-        engine, stages, services = server.account.extensions
-    parts = {"sessions": extension(Queries(lambda _: None)), "SQL": engine, "stages": stages, "services": services}
+        parts = server.account.extensions
     rows = ["| part | form |", "|---|---|"]
-    for part, offered in parts.items():
-        forms = [*offered.statements, *offered.functions, *offered.methods, *offered.table_functions]
+    kinds = ("statements", "functions", "methods", "table_functions")
+    for part, extensions in parts.items():
+        forms = [form for kind in kinds for extension in extensions for form in getattr(extension, kind)]
         syntaxes = dict.fromkeys(form.syntax.replace("|", "\\|") for form in forms)
         rows.extend(f"| {part} | `{syntax}` |" for syntax in syntaxes)
     return "\n".join(rows) + "\n"

@@ -190,6 +190,50 @@ def test_no_import_cycles():
     assert [] == sorted(graph)
 
 
+def circles(trees):
+    """Return the groups of modules that need each other, imports for type checkers included."""
+    graph = {
+        module: {name for name in imported_modules(tree, trees) if name != module} for module, tree in trees.items()
+    }
+    reachable = {module: set(needed) for module, needed in graph.items()}
+    for middle in graph:
+        for module in graph:
+            if middle in reachable[module]:
+                reachable[module] |= reachable[middle]
+    return {frozenset(other for other in reachable[module] if module in reachable[other]) for module in graph} - {
+        frozenset()
+    }
+
+
+def imported_modules(tree, names):
+    """Yield the modules that a module imports; of ``from a import b`` where b is a module, only ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                yield from {name for name in (module if module in names else node.module,) if name in names}
+
+
+def test_no_import_circle_in_the_emulator():
+    """Each part of the emulator can be read without the parts that use it."""
+    assert set() == circles({name: tree for name, tree in TREES.items() if layer(name) == "emulator"})
+
+
+def test_a_planted_import_circle_is_seen():
+    """Modules that import each other for type checkers only form a circle, too."""
+    lines = {
+        "one": "if TYPE_CHECKING:\n    from emulator.two import x",
+        "two": "from emulator import three",
+        "three": "def f(): import emulator.one",
+        "four": "from emulator.one import x",
+    }
+    trees = {f"emulator.{name}": ast.parse(line) for name, line in lines.items()}
+
+    assert {frozenset({"emulator.one", "emulator.two", "emulator.three"})} == circles(trees)
+
+
 def test_heavy_modules_are_loaded_where_they_are_used():
     """A DAG file is parsed every few seconds: the connector alone would cost two."""
     code = """

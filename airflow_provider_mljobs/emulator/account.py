@@ -1,58 +1,111 @@
-"""The account: the parts of the embedded Snowflake and what they share."""
+"""The account: the one place that builds the parts of the embedded Snowflake and hands each the parts it needs."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.server.queries import Queries, interrupt
+from airflow_provider_mljobs.emulator.server.session_statements import SessionStatements
+from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
+from airflow_provider_mljobs.emulator.spcs.event_table import EventTable
+from airflow_provider_mljobs.emulator.spcs.functions import JobFunctions
+from airflow_provider_mljobs.emulator.spcs.integrations import Integrations, NetworkRules
+from airflow_provider_mljobs.emulator.spcs.job_runs import JobFiles, Planner
+from airflow_provider_mljobs.emulator.spcs.job_statements import JobStatements
+from airflow_provider_mljobs.emulator.spcs.listings import JobListings
+from airflow_provider_mljobs.emulator.spcs.metrics import Metrics
+from airflow_provider_mljobs.emulator.spcs.ml_jobs import MLJobs
+from airflow_provider_mljobs.emulator.spcs.pool_statements import PoolStatements
+from airflow_provider_mljobs.emulator.spcs.repositories import Repositories
+from airflow_provider_mljobs.emulator.spcs.scheduler import Scheduler
+from airflow_provider_mljobs.emulator.spcs.secrets import Secrets
 from airflow_provider_mljobs.emulator.spcs.service import Services
+from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
+from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 from airflow_provider_mljobs.emulator.sql.engine import Engine
+from airflow_provider_mljobs.emulator.sql.file_formats import FileFormats
+from airflow_provider_mljobs.emulator.sql.loading import Loading
+from airflow_provider_mljobs.emulator.sql.namespaces import NamespaceStatements
+from airflow_provider_mljobs.emulator.sql.no_ops import NoOps
+from airflow_provider_mljobs.emulator.sql.objects import ObjectStatements
+from airflow_provider_mljobs.emulator.sql.unloading import Unloading
+from airflow_provider_mljobs.emulator.sql.variables import Variables
+from airflow_provider_mljobs.emulator.stages.commands import StageStatements
 from airflow_provider_mljobs.emulator.stages.store import Stages
+from airflow_provider_mljobs.emulator.stages.transfer import Transfers
 from airflow_provider_mljobs.emulator.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from airflow_provider_mljobs.emulator.registry import Extension
     from airflow_provider_mljobs.emulator.settings import Settings
-
-LOCATOR = "MLJOBS"
-ORGANIZATION = "EMBEDDED"
-USER = "MLJOBS"
-ROLE = "ACCOUNTADMIN"
 
 
 class Account:
     """Everything that outlives a session.
 
     :param settings: the settings of this start.
+    :param port: the server's port, where jobs log in.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.locator = LOCATOR
-        self.organization = ORGANIZATION
-        self.user = USER
-        self.role = ROLE
-        # Where jobs log in; the server fills them in once its socket is bound.
-        self.host = "127.0.0.1"
-        self.port = 0
+    def __init__(self, settings: Settings, port: int) -> None:
         self.tokens = Tokens()
+        self.queries = Queries(interrupt)
+        self.catalog = Catalog(settings)
         self.stages = Stages(settings.root / "stages")
-        self.engine = Engine(settings, self.stages)
-        self.services = Services(self)
+        self.engine = Engine(self.catalog, self.stages)
+        formats = FileFormats(self.catalog)
+        sessions = SessionStatements(self.queries, self.catalog, event_table=settings.event_table)
+        # A session runs one statement of these parts at a time.
+        self.of_engine = [
+            part.extension
+            for part in (
+                NamespaceStatements(self.catalog),
+                ObjectStatements(self.catalog),
+                Loading(self.catalog, self.stages, formats, Unloading(self.engine, self.stages, formats)),
+                formats,
+                NoOps(self.catalog, settings.warehouse),
+                Variables(self.engine),
+            )
+        ]
+        of_stages = [StageStatements(self.catalog, self.stages).extension, Transfers(self.stages).extension]
+        self.catalog.on_drop(self.stages.drop_all)
+        self.catalog.on_drop(formats.drop_all)
+        # The statements of each part, for the router and for the documentation.
+        self.extensions: dict[str, list[Extension]] = {
+            "sessions": [sessions.extension],
+            "SQL": self.of_engine,
+            "stages": of_stages,
+            "services": list(self._open_services(settings, port)),
+        }
 
-    @property
-    def extensions(self) -> Sequence[Extension]:
-        """What each part adds to SQL."""
-        return (self.engine.extension, self.stages.extension, self.services.extension)
-
-    @staticmethod
-    def now() -> float:
-        """Return the account's time, in seconds since the epoch."""
-        return time.time()
+    def _open_services(self, settings: Settings, port: int) -> Iterable[Extension]:
+        """Build the parts of Snowpark Container Services and yield their statements."""
+        catalog = self.catalog
+        state = StateFile(settings.root / "spcs.db")
+        repositories, secrets = Repositories(state, catalog), Secrets(state, catalog)
+        rules = NetworkRules(state, catalog)
+        integrations = Integrations(state, catalog, rules)
+        planner = Planner(settings, port, JobFiles(settings.root / "jobs"), self.stages, secrets)
+        scheduler = Scheduler(planner, self.tokens, state, repositories.knows)
+        pools = ComputePools(scheduler, state, settings.pool_ready)
+        self.services = Services(scheduler, planner, pools, integrations, state)
+        for part in (self.services, repositories, secrets, rules):
+            catalog.on_drop(part.drop_all)
+        yield PoolStatements(pools, self.services, catalog).extension
+        yield JobStatements(self.services, pools, catalog, self.stages).extension
+        yield JobListings(self.services, pools, planner, catalog).extension
+        for objects in (repositories, secrets, rules, integrations):
+            yield objects.extension
+        yield JobFunctions(self.services, settings.log_retention).extension
+        yield MLJobs(self.services, pools, catalog).extension
+        if settings.event_table:
+            metrics = Metrics(pools.by_name, self.services.files)
+            yield EventTable(self.services, metrics, settings.event_table_lag).extension
 
     def close(self) -> None:
         """Stop the jobs, then close the databases."""
         self.services.close()
         self.engine.close()
+        self.catalog.close()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.sessions import Session
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 
 def like(pattern: str) -> re.Pattern[str]:
@@ -58,15 +59,16 @@ class Listing:
         return self.database in {None, database} and self.schema in {None, schema}
 
 
-def parse_listing(context: Context, parser: Parser, *, levels: int = 2) -> Listing:
+def parse_listing(context: Context, parser: Parser, catalog: Catalog, *, levels: int = 2) -> Listing:
     """Parse what stands behind ``SHOW <objects>``.
 
+    :param catalog: the databases that IN may name.
     :param levels: how deep the objects live: 0 in the account, 1 in a database, 2 in a schema, 3 in a table.
     """
     parser.accept("HISTORY")
     pattern = parser.string() if parser.accept("LIKE") else None
     if parser.accept("IN"):
-        database, schema, table = _scope(context, parser, levels)
+        database, schema, table = _scope(context, parser, catalog, levels)
     else:
         database, schema, table = _current(context.session, levels)
     starts_with = parser.string() if parser.accept("STARTS", "WITH") else ""
@@ -85,33 +87,33 @@ def _current(session: Session, levels: int) -> Scope:
     return (session.database, session.schema if levels > 1 else None, None)
 
 
-def _scope(context: Context, parser: Parser, levels: int) -> Scope:
+def _scope(context: Context, parser: Parser, catalog: Catalog, levels: int) -> Scope:
     session = context.session
     if parser.accept("ACCOUNT"):
         return (None, None, None)
     if parser.accept("DATABASE"):
-        return (_existing_database(context, _optional_name(parser)), None, None)
+        return (_existing_database(context, catalog, _optional_name(parser)), None, None)
     if parser.accept("SCHEMA"):
         name = _optional_name(parser)
         database = name.schema or session.database if name else session.database
-        return (*_existing_schema(context, database, name.name if name else session.schema), None)
+        return (*_existing_schema(catalog, database, name.name if name else session.schema), None)
     if levels > 2 and (parser.accept("TABLE") or parser.accept("VIEW")):  # noqa: PLR2004
         return _table(session, parser.qualified_name())
     name = parser.qualified_name()
     if levels > 2:  # noqa: PLR2004
         return _table(session, name)
-    return _bare(context, name, levels)
+    return _bare(context, name, catalog, levels)
 
 
-def _bare(context: Context, name: QualifiedName, levels: int) -> Scope:
+def _bare(context: Context, name: QualifiedName, catalog: Catalog, levels: int) -> Scope:
     """Read ``IN x``: a schema where one has that name, else a database."""
     if levels < 2:  # noqa: PLR2004
-        return (_existing_database(context, name), None, None)
-    engine, database = context.account.engine, name.schema or context.session.database
-    is_schema = name.schema is not None or (database and engine.schema_exists(database, name.name))
-    if not is_schema and engine.database_exists(name.name):
+        return (_existing_database(context, catalog, name), None, None)
+    database = name.schema or context.session.database
+    is_schema = name.schema is not None or (database and catalog.schema_exists(database, name.name))
+    if not is_schema and catalog.database_exists(name.name):
         return (name.name, None, None)
-    return (*_existing_schema(context, database, name.name), None)
+    return (*_existing_schema(catalog, database, name.name), None)
 
 
 def _table(session: Session, name: QualifiedName) -> Scope:
@@ -125,14 +127,14 @@ def _optional_name(parser: Parser) -> QualifiedName | None:
     return parser.qualified_name()
 
 
-def _existing_database(context: Context, name: QualifiedName | None) -> str | None:
+def _existing_database(context: Context, catalog: Catalog, name: QualifiedName | None) -> str | None:
     database = name.name if name else context.session.database
-    if database is not None and not context.account.engine.database_exists(database):
+    if database is not None and not catalog.database_exists(database):
         raise does_not_exist("Database", database)
     return database
 
 
-def _existing_schema(context: Context, database: str | None, schema: str | None) -> tuple[str | None, str | None]:
-    if database and schema and not context.account.engine.schema_exists(database, schema):
-        raise does_not_exist("Schema", f"{database}.{schema}")
+def _existing_schema(catalog: Catalog, database: str | None, schema: str | None) -> tuple[str | None, str | None]:
+    if database and schema:
+        catalog.check_schema(database, schema)
     return (database, schema)

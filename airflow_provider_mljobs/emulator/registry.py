@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import threading
 
-    from airflow_provider_mljobs.emulator.account import Account
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.results import Column, Result
     from airflow_provider_mljobs.emulator.sessions import Session
@@ -19,13 +18,11 @@ if TYPE_CHECKING:
 class Context:
     """What a statement runs in.
 
-    :param account: the account: SQL engine, stages, services, settings.
     :param session: the session: user, role, current database and schema, parameters.
     :param query_id: the id under which the result will be kept.
     :param cancelled: set when the client gives the statement up; what waits must watch it.
     """
 
-    account: Account
     session: Session
     query_id: str
     cancelled: threading.Event
@@ -72,6 +69,9 @@ class Method:
     syntax: str
 
 
+TableHandler = Callable[[Context, "QualifiedName | None", Sequence[Any], Mapping[str, Any]], "Result"]
+
+
 @dataclass(frozen=True)
 class TableFunction:
     """A table function: ``TABLE(NAME(…))``, or ``TABLE(service!NAME(…))`` when ``of_service``; or a ``view``, by name.
@@ -81,7 +81,7 @@ class TableFunction:
     """
 
     name: str
-    handler: Callable[[Context, QualifiedName | None, Sequence[Any], Mapping[str, Any]], Result]
+    handler: TableHandler
     columns: Sequence[Column]
     syntax: str
     of_service: bool = False

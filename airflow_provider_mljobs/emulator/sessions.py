@@ -17,7 +17,7 @@ from airflow_provider_mljobs.emulator.parsing import QualifiedName
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from airflow_provider_mljobs.emulator.sql.engine import EngineSession
+    from airflow_provider_mljobs.emulator.sql.connection import EngineSession
     from airflow_provider_mljobs.emulator.tokens import Tokens
 
 # A master token outlives four session tokens, as on a real account (four hours and one).

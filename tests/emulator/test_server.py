@@ -28,7 +28,7 @@ def post(server, path, body=None, token="", **headers):
 
 def log_in(server, **data):
     """Log in without the connector; returns the answer."""
-    data = {"LOGIN_NAME": server.account.user, "PASSWORD": server.password, **data}
+    data = {"LOGIN_NAME": server.connection_kwargs["user"], "PASSWORD": server.password, **data}
     return post(server, "/session/v1/login-request", {"data": data})[1]
 
 
@@ -392,7 +392,7 @@ def test_stop_ends_what_runs(start, connect):
 def test_stop_while_clients_log_in(start):
     """A login that comes while the server stops gets no session behind its back: 503, or no connection."""
     server = start()
-    body = {"data": {"LOGIN_NAME": server.account.user, "PASSWORD": server.password}}
+    body = {"data": {"LOGIN_NAME": server.connection_kwargs["user"], "PASSWORD": server.password}}
     first, answers = threading.Event(), []
 
     def keep_coming():

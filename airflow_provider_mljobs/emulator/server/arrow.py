@@ -9,10 +9,10 @@ import json
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.emulator.server import encoding as wire
+from airflow_provider_mljobs.emulator.server.row_types import OFFSET_BIAS, offset_minutes, row_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # Batches this long keep the converter's intermediate columns in the processor's cache.
 _BATCH_ROWS = 65_536
 _JSON_TYPES = frozenset({"variant", "object", "array"})
-_OFFSET_BIAS = 1440
 _UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "+00:00"})
 _TICKS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -35,9 +34,15 @@ def engine_table(result: Result) -> pa.Table:
     fields = [_engine_field(column) for column in result.columns]
     columns = [
         pa.array([_engine_cell(cell, column) for cell in cells], field.type)
-        for cells, column, field in zip(wire.cells(result.columns, result.rows), result.columns, fields, strict=True)
+        for cells, column, field in zip(_cells(result), result.columns, fields, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _cells(result: Result) -> Iterator[list[Any]]:
+    """Turn rows into columns, also where there are no rows."""
+    for index in range(len(result.columns)):
+        yield [row[index] for row in result.rows]
 
 
 def _engine_field(column: Column) -> pa.Field:
@@ -100,7 +105,7 @@ def _known_offsets(result: Result) -> dict[int, list[int]]:
     if result.arrow is not None:
         return {}
     return {
-        index: [_OFFSET_BIAS + (0 if row[index] is None else wire.offset_minutes(row[index])) for row in result.rows]
+        index: [OFFSET_BIAS + (0 if row[index] is None else offset_minutes(row[index])) for row in result.rows]
         for index, column in enumerate(result.columns)
         if column.type == "timestamp_tz"
     }
@@ -109,7 +114,7 @@ def _known_offsets(result: Result) -> dict[int, list[int]]:
 def _client_field(column: Column, array: pa.Array) -> pa.Field:
     import pyarrow as pa
 
-    (described,) = wire.row_type([column])
+    (described,) = row_type([column])
     metadata = {
         "logicalType": column.type.upper(),
         "precision": str(described["precision"] or 38),
@@ -180,12 +185,12 @@ def _zoned(array: pa.Array, offsets: list[int]) -> pa.Array:
     if offsets:
         zones = pa.array(offsets, pa.int32())
     elif getattr(array.type, "tz", None) in (None, *_UTC_NAMES):
-        zones = pa.repeat(pa.scalar(_OFFSET_BIAS, pa.int32()), len(array))
+        zones = pa.repeat(pa.scalar(OFFSET_BIAS, pa.int32()), len(array))
     else:
         instants = array.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
         local = pc.local_timestamp(array).cast(pa.timestamp("us")).cast(pa.int64())
         minutes = pc.divide(pc.subtract(local, instants), 60_000_000)
-        zones = pc.fill_null(pc.add(minutes, _OFFSET_BIAS), _OFFSET_BIAS).cast(pa.int32())
+        zones = pc.fill_null(pc.add(minutes, OFFSET_BIAS), OFFSET_BIAS).cast(pa.int32())
     return _structs(array, {"epoch": pa.int64(), "fraction": pa.int32(), "timezone": pa.int32()}, zones)
 
 

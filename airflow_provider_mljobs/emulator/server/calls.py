@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.registry import Context, Extension, Function, TableFunction
+    from airflow_provider_mljobs.emulator.sql.engine import Engine
 
 _CONSTANTS = {"TRUE": True, "FALSE": False, "NULL": None}
 _TIMESTAMPS = frozenset({"TO_TIMESTAMP", "TO_TIMESTAMP_LTZ", "TO_TIMESTAMP_NTZ", "TO_TIMESTAMP_TZ"})
@@ -53,9 +54,11 @@ class Calls:
     """Our functions and table functions.
 
     :param extensions: the parts of the emulator.
+    :param engine: runs the statements around them.
     """
 
-    def __init__(self, extensions: Iterable[Extension]) -> None:
+    def __init__(self, extensions: Iterable[Extension], engine: Engine) -> None:
+        self._engine = engine
         self._functions: dict[str, Function] = {}
         self._tables: dict[str, TableFunction] = {}
         self._service_tables: dict[str, TableFunction] = {}
@@ -85,7 +88,7 @@ class Calls:
         while parser.current.kind != "end":
             self._replace_next(context, parser, found, describe_only=describe_only)
         sql, left = found.apply(parser, binds)
-        return run_in_engine(context, sql, left, describe_only=describe_only, tables=found.tables)
+        return self.run_in_engine(context, sql, left, describe_only=describe_only, tables=found.tables)
 
     def _whole(self, context: Context, parser: Parser, *, describe_only: bool) -> Result | None:
         """Answer ``SELECT F(…)``, ``CALL F(…)`` and ``SELECT * FROM TABLE(F(…))`` without the SQL engine."""
@@ -222,7 +225,41 @@ class Calls:
             args, _ = self.arguments(context, parser)
             return function.handler(context, args)
         computed = token.kind == "word" and parser.peek(1).text == "("
-        return _computed(context, parser) if computed else _number(parser)
+        return self._computed(context, parser) if computed else _number(parser)
+
+    def _computed(self, context: Context, parser: Parser) -> Any:
+        """Let the SQL engine compute an argument, such as ``DATEADD('day', -1, CURRENT_TIMESTAMP())``."""
+        expression = parser.next().text + _skip_parentheses(parser)
+        return rows_of(self.run_in_engine(context, f"SELECT {expression}", (), describe_only=False))[0][0]
+
+    def run_in_engine(
+        self,
+        context: Context,
+        sql: str,
+        binds: Sequence[object],
+        *,
+        describe_only: bool,
+        tables: Mapping[str, pa.Table] | None = None,
+    ) -> Result:
+        """Let the SQL engine run a statement.
+
+        :param tables: what the statement can select from beside the session's tables, by name.
+        """
+        engine = context.session.engine
+        tables = dict(tables or {})
+        if not describe_only and has_arrays(binds):
+            sql, name, tables[name] = select_from_arrays(sql, binds)
+            binds = ()
+        with context.session.running(context.query_id, context.cancelled):
+            registered: list[str] = []
+            try:
+                for name, table in tables.items():
+                    engine.register(name, table)
+                    registered.append(name)
+                return self._engine.execute(context, sql, binds, describe_only=describe_only)
+            finally:
+                for name in registered:
+                    engine.unregister(name)
 
 
 def _skip_parentheses(parser: Parser) -> str:
@@ -233,12 +270,6 @@ def _skip_parentheses(parser: Parser) -> str:
         depth += {"(": 1, ")": -1}.get(token.text, 0)
         if not depth:
             return parser.text[start : token.end]
-
-
-def _computed(context: Context, parser: Parser) -> Any:
-    """Let the SQL engine compute an argument, such as ``DATEADD('day', -1, CURRENT_TIMESTAMP())``."""
-    expression = parser.next().text + _skip_parentheses(parser)
-    return rows_of(run_in_engine(context, f"SELECT {expression}", (), describe_only=False))[0][0]
 
 
 def _number(parser: Parser) -> int | float:
@@ -285,32 +316,3 @@ def _literal(value: object) -> str:
     if isinstance(value, bool | int | float | Decimal):
         return str(value)
     return "'" + str(value).replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def run_in_engine(
-    context: Context,
-    sql: str,
-    binds: Sequence[object],
-    *,
-    describe_only: bool,
-    tables: Mapping[str, pa.Table] | None = None,
-) -> Result:
-    """Let the SQL engine run a statement.
-
-    :param tables: what the statement can select from beside the session's tables, by name.
-    """
-    engine = context.session.engine
-    tables = dict(tables or {})
-    if not describe_only and has_arrays(binds):
-        sql, name, tables[name] = select_from_arrays(sql, binds)
-        binds = ()
-    with context.session.running(context.query_id, context.cancelled):
-        registered: list[str] = []
-        try:
-            for name, table in tables.items():
-                engine.register(name, table)
-                registered.append(name)
-            return context.account.engine.execute(context, sql, binds, describe_only=describe_only)
-        finally:
-            for name in registered:
-                engine.unregister(name)

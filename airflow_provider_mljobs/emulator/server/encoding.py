@@ -13,11 +13,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.server.arrow import to_stream
+from airflow_provider_mljobs.emulator.server.row_types import OFFSET_BIAS, offset_minutes, row_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_provider_mljobs.emulator.results import Column, Result, Statement
+    from airflow_provider_mljobs.emulator.results import Result, Statement
 
 STATEMENT_TYPES: Mapping[Statement, int] = {
     "select": 0x1000,
@@ -38,51 +40,8 @@ _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # what TIMESTAMP_NTZ counts
 _EPOCH_DATE = date(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
-# Clients add this to the offset in minutes so that it is never negative.
-_OFFSET_BIAS = 1440
-_LONGEST_TEXT = 16_777_216
-_LONGEST_BINARY = 8_388_608
-_SCALE_OF_TIME = 9
-
-_SIZES: Mapping[str, tuple[int | None, int | None, int | None]] = {
-    # type: precision, scale, length
-    "fixed": (38, 0, None),
-    "text": (None, None, _LONGEST_TEXT),
-    "binary": (None, None, _LONGEST_BINARY),
-    "time": (0, _SCALE_OF_TIME, None),
-    "timestamp_ntz": (0, _SCALE_OF_TIME, None),
-    "timestamp_ltz": (0, _SCALE_OF_TIME, None),
-    "timestamp_tz": (0, _SCALE_OF_TIME, None),
-}
 # Snowflake goes by bytes, and cuts SELECTs, too.
 PART_ROWS = 10_000
-
-
-def row_type(columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """Describe columns with all the keys that clients read."""
-    return [_column_type(column) for column in columns]
-
-
-def _column_type(column: Column) -> dict[str, Any]:
-    precision, scale, length = _SIZES.get(column.type, (None, None, None))
-    if column.type == "fixed":
-        # Times keep nine digits whatever the engine stored, because the rows below are written with nine.
-        precision = precision if column.precision is None else column.precision
-        scale = scale if column.scale is None else column.scale
-    length = length if column.length is None else column.length
-    return {
-        "name": column.name,
-        "database": "",
-        "schema": "",
-        "table": "",
-        "nullable": column.nullable,
-        "type": column.type,
-        "byteLength": length,
-        "length": length,
-        "precision": precision,
-        "scale": scale,
-        "collation": None,
-    }
 
 
 def rows_of(result: Result) -> Sequence[tuple[Any, ...]]:
@@ -140,8 +99,6 @@ def encode_part(result: Result) -> bytes:
 
 
 def _arrow_rows(result: Result) -> str:
-    from airflow_provider_mljobs.emulator.server.arrow import to_stream  # pyarrow is an optional extra
-
     return base64.b64encode(to_stream(result)).decode("ascii")
 
 
@@ -177,12 +134,7 @@ def _timestamp(value: datetime) -> str:
 
 
 def _timestamp_tz(value: datetime) -> str:
-    return f"{_timestamp(value)} {offset_minutes(value) + _OFFSET_BIAS}"
-
-
-def offset_minutes(value: datetime) -> int:
-    """Return the UTC offset of a timestamp in minutes; a naive one is taken as UTC."""
-    return (value.utcoffset() or timedelta()) // timedelta(minutes=1)
+    return f"{_timestamp(value)} {offset_minutes(value) + OFFSET_BIAS}"
 
 
 _CELLS: Mapping[str, Callable[[Any], str]] = {
@@ -238,7 +190,7 @@ def _read_date(text: str) -> date:
 def _read_timestamp_tz(text: str) -> datetime:
     instant, _, offset = text.partition(" ")
     moment = _EPOCH + _from_nanoseconds(instant)
-    return moment.astimezone(timezone(timedelta(minutes=int(offset) - _OFFSET_BIAS))) if offset else moment
+    return moment.astimezone(timezone(timedelta(minutes=int(offset) - OFFSET_BIAS))) if offset else moment
 
 
 _BINDS: Mapping[str, Callable[[str], Any]] = {
@@ -252,9 +204,3 @@ _BINDS: Mapping[str, Callable[[str], Any]] = {
     "TIMESTAMP_TZ": _read_timestamp_tz,
     "BINARY": bytes.fromhex,
 }
-
-
-def cells(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Iterator[list[Any]]:
-    """Turn rows into columns; works for no rows too."""
-    for index in range(len(columns)):
-        yield [row[index] for row in rows]

@@ -11,15 +11,13 @@ from airflow_provider_mljobs.emulator.registry import Context
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.server import encoding as wire
 from airflow_provider_mljobs.emulator.server.faults import InjectedError, altered
-from airflow_provider_mljobs.emulator.server.queries import Queries, Query
-from airflow_provider_mljobs.emulator.server.router import Router
-from airflow_provider_mljobs.emulator.server.session_statements import extension
 from airflow_provider_mljobs.emulator.server.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_provider_mljobs.emulator.account import Account
+    from airflow_provider_mljobs.emulator.server.queries import Queries, Query
+    from airflow_provider_mljobs.emulator.server.router import Router
     from airflow_provider_mljobs.emulator.sessions import Session
     from airflow_provider_mljobs.emulator.settings import Fault
 
@@ -52,15 +50,14 @@ def attempt(action: Callable[[], T], what: str) -> T | SnowflakeError:
 class Executor:
     """Runs statements.
 
-    :param account: the account.
+    :param queries: the queries of the server.
+    :param router: runs one statement.
     """
 
-    def __init__(self, account: Account) -> None:
-        self._account = account
+    def __init__(self, queries: Queries, router: Router) -> None:
         self._workers = Workers()
-        self.queries = Queries(self._interrupt)
-        ours = (*(part for part in account.extensions if part is not account.engine.extension), extension(self.queries))
-        self._router = Router(ours, account.engine.extension)
+        self._router = router
+        self.queries = queries
 
     def start(self, query: Query, binds: Sequence[object], statements: int, fault: Fault | None) -> None:
         """Run a query in another thread.
@@ -96,10 +93,6 @@ class Executor:
             self.queries.cancel(query)
         self._workers.join(_PATIENCE)
 
-    @staticmethod
-    def _interrupt(query: Query) -> None:
-        query.session.interrupt({query.id, *(child.id for child in query.children)})
-
     def _run(self, query: Query, binds: Sequence[object], count: int) -> Result:
         statements = split_statements(query.sql) if ";" in query.sql else [query.sql]
         if count not in {0, max(1, len(statements))}:
@@ -113,7 +106,7 @@ class Executor:
         return self._run_one(query, statements[0] if statements else "", binds)
 
     def _run_one(self, query: Query, sql: str, binds: Sequence[object]) -> Result:
-        context = Context(self._account, query.session, query.id, query.cancelled)
+        context = Context(query.session, query.id, query.cancelled)
         return self._router.run(context, sql, binds, describe_only=query.describe_only)
 
     def _run_all(self, query: Query, statements: Sequence[str], binds: Sequence[object]) -> Result:

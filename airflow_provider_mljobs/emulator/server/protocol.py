@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 import time
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator import sessions as auth
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.identity import HOST, ROLE, USER
 from airflow_provider_mljobs.emulator.parsing import parse_name
 from airflow_provider_mljobs.emulator.server import encoding as wire, parameters
 from airflow_provider_mljobs.emulator.server.executor import Executor
 from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, Faults, UnavailableError
 from airflow_provider_mljobs.emulator.server.recorder import Recorder
+from airflow_provider_mljobs.emulator.server.router import Router
 from airflow_provider_mljobs.emulator.sessions import Session, Sessions
 from airflow_provider_mljobs.emulator.tokens import JobIdentity
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.account import Account
     from airflow_provider_mljobs.emulator.results import Result
     from airflow_provider_mljobs.emulator.server.queries import Query
-    from airflow_provider_mljobs.emulator.settings import Fault
+    from airflow_provider_mljobs.emulator.settings import Fault, Settings
 
 Answer = dict[str, Any]
 
@@ -70,21 +73,28 @@ def failure(error: SnowflakeError, query_id: str | None = None) -> Answer:
 class Protocol:
     """The endpoints.
 
+    :param settings: the settings of this start.
     :param account: the account.
+    :param port: where the parts of long answers are fetched.
     :param password: the password of the account's user.
     """
 
-    def __init__(self, account: Account, password: str) -> None:
-        self._account = account
+    def __init__(self, settings: Settings, account: Account, port: int, password: str) -> None:
+        self._settings = settings
+        self._port = port
+        self._engine = account.engine
+        self._catalog = account.catalog
+        self._tokens = account.tokens
         self._password = password
         self._stopped = threading.Event()
         self._revoked = False
         # Held while a session is opened, so that none is opened behind the back of close().
         self._opening = threading.Lock()
-        self._executor = Executor(account)
-        self.queries = self._executor.queries
-        self.sessions = Sessions(account.tokens, account.settings.session_lifetime, account.settings.clock)
-        self.faults = Faults(account.settings.faults)
+        self.queries = account.queries
+        extensions = itertools.chain.from_iterable(account.extensions.values())
+        self._executor = Executor(account.queries, Router(extensions, account.of_engine, account.engine))
+        self.sessions = Sessions(account.tokens, settings.session_lifetime, settings.clock)
+        self.faults = Faults(settings.faults)
         self.statements = Recorder()
         self._endpoints: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("POST", "/session/v1/login-request"): self._login,
@@ -179,11 +189,11 @@ class Protocol:
         )
 
     def _identify(self, data: Mapping[str, Any]) -> tuple[JobIdentity, str | None]:
-        settings = self._account.settings
+        settings = self._settings
         authenticator = str(data.get("AUTHENTICATOR") or "SNOWFLAKE").upper()
         if authenticator == "OAUTH":
             token = str(data.get("TOKEN") or "")
-            identity = self._account.tokens.identity(token)
+            identity = self._tokens.identity(token)
             if identity is None:
                 raise auth.invalid_oauth_token()
             return identity, token
@@ -194,28 +204,25 @@ class Protocol:
         user = str(data.get("LOGIN_NAME") or "")
         password = str(data.get("PASSWORD") or "")
         right = secrets.compare_digest(password.encode(), self._password.encode())
-        if not right or user.upper() != self._account.user:
+        if not right or user.upper() != USER:
             raise auth.wrong_password()
-        return JobIdentity(
-            self._account.user, self._account.role, settings.database, settings.schema, settings.warehouse
-        ), None
+        return JobIdentity(USER, ROLE, settings.database, settings.schema, settings.warehouse), None
 
     def _open(self, query: Mapping[str, str], identity: JobIdentity, job_token: str | None) -> Session:
         """Open a session where the client wants it, without a database or schema that doesn't exist."""
-        engine = self._account.engine
         database: str | None = _stored(query.get("databaseName")) or identity.database
         schema: str | None = _stored(query.get("schemaName"))
         if schema is None:
             schema = identity.schema if database == identity.database else "PUBLIC"
-        if database is not None and not engine.database_exists(database):
+        if database is not None and not self._catalog.database_exists(database):
             database = None
-        if database is None or not engine.schema_exists(database, schema):
+        if database is None or not self._catalog.schema_exists(database, schema):
             schema = None
         return Session(
             id=self.sessions.next_id(),
             user=identity.user,
             role=_stored(query.get("roleName")) or identity.role,
-            engine=engine.open(database, schema),
+            engine=self._engine.open(database, schema),
             database=database,
             schema=schema,
             warehouse=_stored(query.get("warehouse")) or identity.warehouse,
@@ -309,7 +316,7 @@ class Protocol:
         return query
 
     def _await(self, query: Query) -> Answer:
-        if not query.done.wait(self._account.settings.long_statement):
+        if not query.done.wait(self._settings.long_statement):
             return _in_progress(query, _IN_PROGRESS)
         if query.error is not None:
             return failure(query.error, query.id)
@@ -338,7 +345,7 @@ class Protocol:
         if not others:
             return {}
         total = wire.row_count(query.outcome())
-        place = f"http://127.0.0.1:{self._account.port}/results/{query.id}/{query.key}"
+        place = f"http://{HOST}:{self._port}/results/{query.id}/{query.key}"
         chunks = [
             {
                 "url": f"{place}-{number}",

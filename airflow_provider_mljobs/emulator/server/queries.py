@@ -141,10 +141,15 @@ class Query:
         return self.result
 
 
+def interrupt(query: Query) -> None:
+    """Stop the SQL engine if it runs a query or one of its parts."""
+    query.session.interrupt({query.id, *(child.id for child in query.children)})
+
+
 class Queries:
     """The queries of a server: all that run and the latest that are done.
 
-    :param interrupt: stops the SQL engine in the midst of a query.
+    :param interrupt: stops the SQL engine in the middle of a query.
     :param most: how many queries are kept, and how many the history has.
     :param most_bytes: how many bytes their results may take; the newest result is always kept.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,7 @@ def _rows(
     if not 1 <= limit <= _MOST:
         raise _wrong_arguments(function)
     wanted = given.get(function.argument or "", function.current(context))
-    begin, end = window(context.account.now(), given, _RANGE, _DAYS)
+    begin, end = window(time.time(), given, _RANGE, _DAYS)
     chosen = [
         record
         for record in history
@@ -142,7 +143,7 @@ def _rows(
     ]
     # Those that run count as the latest to end.
     latest = sorted(chosen, key=lambda record: (record.ended is None, record.ended or record.started), reverse=True)
-    return [_row(record, context.account.now()) for record in latest[:limit]]
+    return [_row(record, time.time()) for record in latest[:limit]]
 
 
 def _is_between(record: Record, begin: int, end: int, *, running: bool) -> bool:

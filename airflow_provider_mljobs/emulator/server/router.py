@@ -10,33 +10,35 @@ from airflow_provider_mljobs.emulator import errors
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.parsing import Parser, leading_words, without_comments
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.server.calls import Calls, run_in_engine, scalar
+from airflow_provider_mljobs.emulator.server.calls import Calls, scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_mljobs.emulator.registry import Context, Extension, Method, Statement
+    from airflow_provider_mljobs.emulator.sql.engine import Engine
 
 
 class Router:
     """Finds the handler of a statement.
 
     :param extensions: what the parts of the emulator answer themselves; all else is the SQL engine's.
-    :param of_engine: what the SQL engine adds; a session runs one of these at a time.
+    :param of_engine: those of them that a session runs one at a time.
+    :param engine: the SQL engine.
     """
 
-    def __init__(self, extensions: Iterable[Extension], of_engine: Extension) -> None:
-        self._of_engine = frozenset(id(statement) for statement in of_engine.statements)
+    def __init__(self, extensions: Iterable[Extension], of_engine: Iterable[Extension], engine: Engine) -> None:
+        self._of_engine = frozenset(id(statement) for part in of_engine for statement in part.statements)
         self._statements: defaultdict[str, list[Statement]] = defaultdict(list)
         self._methods: dict[str, Method] = {}
-        extensions = (*extensions, of_engine)
+        extensions = tuple(extensions)
         for extension in extensions:
             for statement in extension.statements:
                 self._statements[statement.keywords[0]].append(statement)
             self._methods.update({method.name: method for method in extension.methods})
         for statements in self._statements.values():
             statements.sort(key=lambda statement: len(statement.keywords), reverse=True)
-        self._calls = Calls(extensions)
+        self._calls = Calls(extensions, engine)
 
     def run(self, context: Context, sql: str, binds: Sequence[object], *, describe_only: bool = False) -> Result:
         """Run one statement, or only describe its answer, which changes nothing."""
@@ -47,7 +49,7 @@ class Router:
             return self._without_word(context, sql, binds, describe_only=describe_only)
         (word,) = words
         if word != "CALL" and word not in self._statements and not self._calls.may_occur(sql):
-            return run_in_engine(context, sql, binds, describe_only=describe_only)
+            return self._calls.run_in_engine(context, sql, binds, describe_only=describe_only)
         # A client that describes a statement may leave the binds out.
         parser = Parser(sql, binds or (None if describe_only else ()))
         for statement in self._statements.get(word, ()):
@@ -65,11 +67,10 @@ class Router:
         with context.session.running(context.query_id, context.cancelled):
             return statement.handler(context, parser)
 
-    @staticmethod
-    def _without_word(context: Context, sql: str, binds: Sequence[object], *, describe_only: bool) -> Result:
+    def _without_word(self, context: Context, sql: str, binds: Sequence[object], *, describe_only: bool) -> Result:
         if Parser(sql).at_end():
             raise SnowflakeError(900, "42601", "SQL compilation error:\nEmpty SQL statement.")
-        return run_in_engine(context, sql, binds, describe_only=describe_only)
+        return self._calls.run_in_engine(context, sql, binds, describe_only=describe_only)
 
     def _call(self, context: Context, parser: Parser, binds: Sequence[object], *, describe_only: bool) -> Result:
         parser.expect("CALL")

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_mljobs.emulator.account import Account
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.identity import HOST, LOCATOR, USER
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.server import bodies
 from airflow_provider_mljobs.emulator.server.certificates import BUNDLE_VARIABLES, Certificates
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.server.faults import Faults
     from airflow_provider_mljobs.emulator.server.recorder import Recorder
 
-HOST = "127.0.0.1"
 _ADDRESS_SIZE = 16
 _TMP = "/tmp"  # noqa: S108  # the name in it is unique
 # The type of TLS's first record; no HTTP request begins with it.
@@ -271,9 +271,8 @@ class Server:
             undo.callback(self._listener.server_close)
             self.port = self._listener.server_port
             self._root.announce(self.port)
-            self.account = Account(settings)
-            self.account.port = self.port
-            self._protocol = Protocol(self.account, self._root.password)
+            self.account = Account(settings, self.port)
+            self._protocol = Protocol(settings, self.account, self.port, self._root.password)
             undo.pop_all()
         self._listener.protocol = self._protocol
         self._stopping = threading.Lock()
@@ -328,8 +327,8 @@ class Server:
             "host": HOST,
             "port": self.port,
             "protocol": "http",
-            "account": self.account.locator,
-            "user": self.account.user,
+            "account": LOCATOR,
+            "user": USER,
             "password": self.password,
             "database": self.settings.database,
             "schema": self.settings.schema,

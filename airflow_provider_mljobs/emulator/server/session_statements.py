@@ -18,82 +18,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.server.queries import Queries
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 _STATUS = (Column("status"),)
 _PARAMETER_COLUMNS = tuple(Column(name) for name in ("key", "value", "default", "level", "description", "type"))
 _SECONDS = {"SECONDS": 1.0, "MILLISECONDS": 0.001, "MINUTES": 60.0, "HOURS": 3600.0}
 _DONE = "Statement executed successfully."
-
-
-def extension(queries: Queries) -> Extension:
-    """Return what sessions add to SQL.
-
-    :param queries: the queries of the server, for results by id and for cancelling.
-    """
-    ours = _OfQueries(queries)
-    return Extension(
-        statements=(
-            Statement(("USE",), _use_database, _STATUS, "USE [DATABASE] name"),
-            Statement(("USE", "DATABASE"), _use_database, _STATUS, "USE DATABASE name"),
-            Statement(("USE", "SCHEMA"), _use_schema, _STATUS, "USE SCHEMA [db.]name"),
-            Statement(("USE", "WAREHOUSE"), _use_warehouse, _STATUS, "USE WAREHOUSE name"),
-            Statement(("USE", "ROLE"), _use_role, _STATUS, "USE ROLE name"),
-            Statement(("USE", "SECONDARY", "ROLES"), _use_secondary, _STATUS, "USE SECONDARY ROLES {ALL | NONE}"),
-            Statement(("ALTER", "SESSION", "SET"), _alter_set, _STATUS, "ALTER SESSION SET name = value [...]"),
-            Statement(("ALTER", "SESSION", "UNSET"), _alter_unset, _STATUS, "ALTER SESSION UNSET name [, ...]"),
-            Statement(
-                ("SHOW", "PARAMETERS"),
-                _show_parameters,
-                _PARAMETER_COLUMNS,
-                "SHOW PARAMETERS [LIKE 'pattern'] [{IN | FOR} {SESSION | ACCOUNT | USER}]",
-            ),
-        ),
-        functions=(
-            Function("SYSTEM$CANCEL_ALL_QUERIES", ours.cancel_all, "SYSTEM$CANCEL_ALL_QUERIES(session_id)"),
-            Function("SYSTEM$CANCEL_QUERY", ours.cancel, "SYSTEM$CANCEL_QUERY('query_id')"),
-            Function("SYSTEM$WAIT", _wait, "SYSTEM$WAIT(amount [, 'SECONDS' | 'MILLISECONDS' | 'MINUTES' | 'HOURS'])"),
-            Function("LAST_QUERY_ID", _last_query_id, "LAST_QUERY_ID()"),
-        ),
-        table_functions=(
-            TableFunction("RESULT_SCAN", ours.result_scan, (), "RESULT_SCAN({'query_id' | LAST_QUERY_ID()})"),
-            *query_history.table_functions(queries),
-        ),
-    )
-
-
-class _OfQueries:
-    """The functions that look at other queries."""
-
-    def __init__(self, queries: Queries) -> None:
-        self._queries = queries
-
-    def cancel_all(self, context: Context, args: Sequence[Any]) -> str:
-        wanted = int(args[0]) if args else context.session.id
-        others = [
-            query
-            for query in self._queries.running()
-            if query.session.id == wanted and query.id != context.query_id and not query.describe_only
-        ]
-        for query in others:
-            self._queries.cancel(query)
-        return f"{len(others)} queries cancelled."
-
-    def cancel(self, context: Context, args: Sequence[Any]) -> str:
-        del context
-        query = self._queries.find(str(args[0]))
-        if query.done.is_set():
-            return "Identified SQL statement is not currently executing."
-        self._queries.cancel(query)
-        return f"query [{query.id}] terminated."
-
-    def result_scan(
-        self, context: Context, service: QualifiedName | None, args: Sequence[Any], named: Mapping[str, Any]
-    ) -> Result:
-        del service, named
-        query_id = str(args[0]) if args else context.session.last_query_id
-        if query_id is None:
-            raise SnowflakeError(709, "02000", "Statement not found")
-        return replace(self._queries.find(query_id).outcome(), statement="select", extra={})
 
 
 def _last_query_id(context: Context, args: Sequence[Any]) -> str | None:
@@ -117,31 +47,136 @@ def _missing() -> SnowflakeError:
     )
 
 
-def _use_database(context: Context, parser: Parser) -> Result:
-    name = parser.qualified_name()
-    parser.expect_end()
-    if name.schema is not None:
-        return _enter_schema(context, name)
-    engine = context.account.engine
-    if not engine.database_exists(name.name):
-        raise _missing()
-    return _enter(context, name.name, "PUBLIC" if engine.schema_exists(name.name, "PUBLIC") else None)
+class SessionStatements:
+    """Statements and functions about a session, and those about its queries.
 
+    :param queries: the queries of the server, for results by id and for cancelling.
+    :param catalog: the databases of the account.
+    :param event_table: whether the account has one.
+    """
 
-def _use_schema(context: Context, parser: Parser) -> Result:
-    name = parser.qualified_name()
-    parser.expect_end()
-    return _enter_schema(context, name)
+    def __init__(self, queries: Queries, catalog: Catalog, *, event_table: bool) -> None:
+        self._queries = queries
+        self._catalog = catalog
+        self._event_table = event_table
 
+    @property
+    def extension(self) -> Extension:
+        """The statements and functions."""
+        return Extension(
+            statements=(
+                Statement(("USE",), self.use_database, _STATUS, "USE [DATABASE] name"),
+                Statement(("USE", "DATABASE"), self.use_database, _STATUS, "USE DATABASE name"),
+                Statement(("USE", "SCHEMA"), self.use_schema, _STATUS, "USE SCHEMA [db.]name"),
+                Statement(("USE", "WAREHOUSE"), _use_warehouse, _STATUS, "USE WAREHOUSE name"),
+                Statement(("USE", "ROLE"), _use_role, _STATUS, "USE ROLE name"),
+                Statement(("USE", "SECONDARY", "ROLES"), _use_secondary, _STATUS, "USE SECONDARY ROLES {ALL | NONE}"),
+                Statement(("ALTER", "SESSION", "SET"), _alter_set, _STATUS, "ALTER SESSION SET name = value [...]"),
+                Statement(("ALTER", "SESSION", "UNSET"), _alter_unset, _STATUS, "ALTER SESSION UNSET name [, ...]"),
+                Statement(
+                    ("SHOW", "PARAMETERS"),
+                    self.show_parameters,
+                    _PARAMETER_COLUMNS,
+                    "SHOW PARAMETERS [LIKE 'pattern'] [{IN | FOR} {SESSION | ACCOUNT | USER}]",
+                ),
+            ),
+            functions=(
+                Function("SYSTEM$CANCEL_ALL_QUERIES", self.cancel_all, "SYSTEM$CANCEL_ALL_QUERIES(session_id)"),
+                Function("SYSTEM$CANCEL_QUERY", self.cancel, "SYSTEM$CANCEL_QUERY('query_id')"),
+                Function(
+                    "SYSTEM$WAIT", _wait, "SYSTEM$WAIT(amount [, 'SECONDS' | 'MILLISECONDS' | 'MINUTES' | 'HOURS'])"
+                ),
+                Function("LAST_QUERY_ID", _last_query_id, "LAST_QUERY_ID()"),
+            ),
+            table_functions=(
+                TableFunction("RESULT_SCAN", self.result_scan, (), "RESULT_SCAN({'query_id' | LAST_QUERY_ID()})"),
+                *query_history.table_functions(self._queries),
+            ),
+        )
 
-def _enter_schema(context: Context, name: QualifiedName) -> Result:
-    session = context.session
-    database = name.schema or session.database
-    if database is None:
-        raise errors.no_current_database("USE SCHEMA")
-    if not context.account.engine.schema_exists(database, name.name):
-        raise _missing()
-    return _enter(context, database, name.name)
+    def cancel_all(self, context: Context, args: Sequence[Any]) -> str:
+        """Cancel the other queries of a session."""
+        wanted = int(args[0]) if args else context.session.id
+        others = [
+            query
+            for query in self._queries.running()
+            if query.session.id == wanted and query.id != context.query_id and not query.describe_only
+        ]
+        for query in others:
+            self._queries.cancel(query)
+        return f"{len(others)} queries cancelled."
+
+    def cancel(self, context: Context, args: Sequence[Any]) -> str:
+        """Cancel one query."""
+        del context
+        query = self._queries.find(str(args[0]))
+        if query.done.is_set():
+            return "Identified SQL statement is not currently executing."
+        self._queries.cancel(query)
+        return f"query [{query.id}] terminated."
+
+    def result_scan(
+        self, context: Context, service: QualifiedName | None, args: Sequence[Any], named: Mapping[str, Any]
+    ) -> Result:
+        """Return the result of an earlier query."""
+        del service, named
+        query_id = str(args[0]) if args else context.session.last_query_id
+        if query_id is None:
+            raise SnowflakeError(709, "02000", "Statement not found")
+        return replace(self._queries.find(query_id).outcome(), statement="select", extra={})
+
+    def use_database(self, context: Context, parser: Parser) -> Result:
+        """Run ``USE [DATABASE]``."""
+        name = parser.qualified_name()
+        parser.expect_end()
+        if name.schema is not None:
+            return self._enter_schema(context, name)
+        if not self._catalog.database_exists(name.name):
+            raise _missing()
+        return _enter(context, name.name, "PUBLIC" if self._catalog.schema_exists(name.name, "PUBLIC") else None)
+
+    def use_schema(self, context: Context, parser: Parser) -> Result:
+        """Run ``USE SCHEMA``."""
+        name = parser.qualified_name()
+        parser.expect_end()
+        return self._enter_schema(context, name)
+
+    def _enter_schema(self, context: Context, name: QualifiedName) -> Result:
+        session = context.session
+        database = name.schema or session.database
+        if database is None:
+            raise errors.no_current_database("USE SCHEMA")
+        if not self._catalog.schema_exists(database, name.name):
+            raise _missing()
+        return _enter(context, database, name.name)
+
+    def show_parameters(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW PARAMETERS``."""
+        pattern = like(parser.string() if parser.accept("LIKE") else "%")
+        of_account = False
+        if parser.accept("IN") or parser.accept("FOR"):
+            of_account = parser.current.keyword == "ACCOUNT"
+            if not any(parser.accept(scope) for scope in ("SESSION", "ACCOUNT", "USER")):
+                raise parser.error()
+            if not parser.at_end():
+                parser.qualified_name()
+        parser.expect_end()
+        changed = context.session.parameters
+        known = {name: parameter for name, parameter in parameters.PARAMETERS.items() if pattern.fullmatch(name)}
+        rows = [
+            (
+                name,
+                _shown(parameters.value_of(changed, name)),
+                _shown(parameter.default),
+                "SESSION" if name in changed else "",
+                parameter.description,
+                parameter.kind,
+            )
+            for name, parameter in known.items()
+        ]
+        if of_account and self._event_table and pattern.fullmatch("EVENT_TABLE"):
+            rows.append(("EVENT_TABLE", EVENT_TABLE, EVENT_TABLE, "", "Where logs of containers go", "STRING"))
+        return Result(_PARAMETER_COLUMNS, rows, statement="show")
 
 
 def _enter(context: Context, database: str, schema: str | None) -> Result:
@@ -201,34 +236,6 @@ def _alter_unset(context: Context, parser: Parser) -> Result:
         parameters.parse_value(name, parameters.PARAMETERS[name].default if name in parameters.PARAMETERS else "")
         context.session.parameters.pop(name, None)
     return Result.status(_DONE)
-
-
-def _show_parameters(context: Context, parser: Parser) -> Result:
-    pattern = like(parser.string() if parser.accept("LIKE") else "%")
-    of_account = False
-    if parser.accept("IN") or parser.accept("FOR"):
-        of_account = parser.current.keyword == "ACCOUNT"
-        if not any(parser.accept(scope) for scope in ("SESSION", "ACCOUNT", "USER")):
-            raise parser.error()
-        if not parser.at_end():
-            parser.qualified_name()
-    parser.expect_end()
-    changed = context.session.parameters
-    known = {name: parameter for name, parameter in parameters.PARAMETERS.items() if pattern.fullmatch(name)}
-    rows = [
-        (
-            name,
-            _shown(parameters.value_of(changed, name)),
-            _shown(parameter.default),
-            "SESSION" if name in changed else "",
-            parameter.description,
-            parameter.kind,
-        )
-        for name, parameter in known.items()
-    ]
-    if of_account and context.account.settings.event_table and pattern.fullmatch("EVENT_TABLE"):
-        rows.append(("EVENT_TABLE", EVENT_TABLE, EVENT_TABLE, "", "Where logs of containers go", "STRING"))
-    return Result(_PARAMETER_COLUMNS, rows, statement="show")
 
 
 def _shown(value: parameters.Value) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
-    from airflow_provider_mljobs.emulator.spcs.history import History
+    from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 _STATUS = (Column("status"),)
 
@@ -57,16 +59,18 @@ class Kind:
 class Objects(ABC):
     """The objects of one kind, by name.
 
-    :param history: where they survive a restart.
+    :param state: where they survive a restart.
+    :param catalog: the databases that they live in.
     """
 
     kind: ClassVar[Kind]
 
-    def __init__(self, history: History) -> None:
-        self._history = history
+    def __init__(self, state: StateFile, catalog: Catalog) -> None:
+        self._state = state
+        self._catalog = catalog
         self._lock = threading.Lock()
         self._records: dict[QualifiedName, dict[str, Any]] = {
-            parse_name(name): json.loads(record) for name, record in history.objects(self.kind.label)
+            parse_name(name): json.loads(record) for name, record in state.objects(self.kind.label)
         }
 
     @abstractmethod
@@ -101,7 +105,7 @@ class Objects(ABC):
 
     def _remove(self, name: QualifiedName) -> None:
         del self._records[name]
-        self._history.delete_object(self.kind.label, str(name))
+        self._state.delete_object(self.kind.label, str(name))
 
     # Statements.
 
@@ -136,9 +140,9 @@ class Objects(ABC):
         kind = self.kind
         if_not_exists = kind.optional and parser.accept("IF", "NOT", "EXISTS")
         name = self._name(context, parser, f"CREATE {kind.text}")
-        if kind.in_schema and not context.account.engine.schema_exists(name.database or "", name.schema or ""):
-            raise does_not_exist("Schema", f"{name.database}.{name.schema}")
-        record: dict[str, Any] = {"created_on": context.account.now(), "owner": context.session.role}
+        if kind.in_schema:
+            self._catalog.check_schema(name.database, name.schema)
+        record: dict[str, Any] = {"created_on": time.time(), "owner": context.session.role}
         record |= parse_options(parser, kind.properties, kind.text)
         parser.expect_end()
         self.check(context, record)
@@ -148,8 +152,8 @@ class Objects(ABC):
             if name in self._records and not or_replace:
                 raise already_exists(name.name)
             self._records[name] = record
-            self._history.save_object(kind.label, str(name), json.dumps(record))
-        self._history.flush()
+            self._state.save_object(kind.label, str(name), json.dumps(record))
+        self._state.flush()
         return Result.status(f"{kind.label} {name.name} successfully created.")
 
     def _drop(self, context: Context, parser: Parser) -> Result:
@@ -165,7 +169,7 @@ class Objects(ABC):
         return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
 
     def _show(self, context: Context, parser: Parser) -> Result:
-        listing = parse_listing(context, parser, levels=2 if self.kind.in_schema else 0)
+        listing = parse_listing(context, parser, self._catalog, levels=2 if self.kind.in_schema else 0)
         covered = {
             str(name): (name, record)
             for name, record in self.all()

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.identity import LOCATOR
 from airflow_provider_mljobs.emulator.moments import to_nanoseconds, window, without_zone
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
-from airflow_provider_mljobs.emulator.registry import TableFunction
+from airflow_provider_mljobs.emulator.registry import Extension, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
-from airflow_provider_mljobs.emulator.spcs.functions import lines_of
-from airflow_provider_mljobs.emulator.spcs.job_statements import service_name
+from airflow_provider_mljobs.emulator.spcs.functions import virtual_line, virtual_lines
 from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
-from airflow_provider_mljobs.emulator.spcs.metrics import measurements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_provider_mljobs.emulator.containers.joblog import LogLine
-    from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.registry import Context, TableHandler
     from airflow_provider_mljobs.emulator.spcs.jobs import Job
-    from airflow_provider_mljobs.emulator.spcs.metrics import Measurement
+    from airflow_provider_mljobs.emulator.spcs.metrics import Measurement, Metrics
+    from airflow_provider_mljobs.emulator.spcs.service import Services
 
 _LOG_COLUMNS = (
     Column("TIMESTAMP", "timestamp_ntz"),
@@ -69,79 +71,146 @@ _METRIC_COLUMNS = (
 _ATTRIBUTES = {stream: json.dumps({"log.iostream": stream}) for stream in ("stdout", "stderr")}
 
 
-def _event_window(context: Context, named: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the window of a function about the event table, up to what has arrived there."""
-    begin, end = window(context.account.now(), named, ("START_TIME", "END_TIME"), 1)
-    lag = context.account.settings.event_table_lag
-    return begin, min(end, to_nanoseconds(context.account.now() - lag)) if lag else end
+class EventTable:
+    """The event table of the account.
 
+    :param services: the job services that it has rows of.
+    :param metrics: their metrics.
+    :param lag: seconds until rows arrive.
+    """
 
-def _log_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    begin, end = _event_window(context, named)
-    rows = [
-        (without_zone(line.at), instance, container, line.line, _ATTRIBUTES[line.stream])
-        for line, instance, container in _recorded(context, _past_job(context, name), begin, end)
-    ]
-    return Result(_LOG_COLUMNS, rows, statement="select")
+    def __init__(self, services: Services, metrics: Metrics, lag: float) -> None:
+        self._services = services
+        self._metrics = metrics
+        self._lag = lag
 
+    @property
+    def extension(self) -> Extension:
+        """The table functions, and the table itself."""
 
-def _recorded(context: Context, job: Job, begin: int, end: int) -> list[tuple[LogLine, int, str]]:
-    """Return the lines of a job that the event table has, with instance and container."""
-    level = job.request.specification.log_level
-    streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
-    found = [
-        (line, instance, container.name)
-        for instance in range(job.request.instance_count)
-        for container in job.request.specification.containers
-        for line in lines_of(context, job, instance, container.name, begin)
-        if line.stream in streams and line.at <= end
-    ]
-    return sorted(found, key=lambda row: row[0].at)
+        def of_service(name: str, handler: TableHandler, columns: tuple[Column, ...]) -> TableFunction:
+            window = "[START_TIME => <time>] [, END_TIME => <time>]"
+            return TableFunction(name, handler, columns, f"TABLE(<service>!{name}({window}))", of_service=True)
 
-
-def _event_table_rows(context: Context, *_: Any) -> Result:
-    """Return the event table: of what real ones hold, the logs and metrics of containers."""
-    end = _event_window(context, {})[1]
-    rows = [row for job in context.account.services.past() for row in _rows_of(context, job, end)]
-    return Result(_EVENT_TABLE_COLUMNS, rows, statement="select")
-
-
-def _rows_of(context: Context, job: Job, end: int) -> Iterator[tuple[Any, ...]]:
-    service = {
-        "snow.account.name": context.account.locator,
-        "snow.database.name": job.name.database,
-        "snow.schema.name": job.name.schema,
-        "snow.service.name": job.name.name,
-        "snow.service.type": "Job",
-        "snow.compute_pool.name": job.request.pool,
-        "snow.query.id": job.request.query_id,
-    }
-
-    def row(  # noqa: PLR0913, PLR0917 (so many columns differ)
-        at: int, instance: int, container: str, kind: str, record: str | None, attributes: str, value: str
-    ) -> tuple[Any, ...]:
-        place = {"snow.service.container.name": container, "snow.service.container.instance": str(instance)}
-        when, resource = without_zone(at), json.dumps(service | place)
-        return (when, None, when, None, None, resource, None, None, kind, record, attributes, value, None)
-
-    for line, instance, container in _recorded(context, job, 0, end):
-        yield row(line.at, instance, container, "LOG", None, _ATTRIBUTES[line.stream], json.dumps(line.line))
-    for found in measurements(context.account, job, 0, end):
-        record, attributes = _metric_record(found), _metric_attributes(found)
-        yield row(found.at, found.instance, found.container, "METRIC", record, attributes, json.dumps(found.value))
-
-
-def _metric_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    begin, end = _event_window(context, named)
-    found = measurements(context.account, _past_job(context, name), begin, end)
-    rows = [
-        (
-            without_zone(measured.at), measured.metric.name, str(measured.value), measured.metric.unit,
-            measured.instance, measured.container, None, _metric_record(measured), _metric_attributes(measured),
+        return Extension(
+            table_functions=(
+                of_service("SPCS_GET_LOGS", self.log_rows, _LOG_COLUMNS),
+                of_service("SPCS_GET_EVENTS", self.event_rows, _EVENT_COLUMNS),
+                of_service("SPCS_GET_METRICS", self.metric_rows, _METRIC_COLUMNS),
+                TableFunction(EVENT_TABLE, self.rows, _EVENT_TABLE_COLUMNS, f"FROM {EVENT_TABLE}", view=True),
+            )
         )
-        for measured in found
-    ]  # fmt: skip
-    return Result(_METRIC_COLUMNS, rows, statement="select")
+
+    def _window(self, named: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the window of a function about the event table, up to what has arrived there."""
+        begin, end = window(time.time(), named, ("START_TIME", "END_TIME"), 1)
+        return begin, min(end, to_nanoseconds(time.time() - self._lag)) if self._lag else end
+
+    def log_rows(
+        self, context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]
+    ) -> Result:
+        """Answer ``SPCS_GET_LOGS``."""
+        begin, end = self._window(named)
+        rows = [
+            (without_zone(line.at), instance, container, line.line, _ATTRIBUTES[line.stream])
+            for line, instance, container in self._recorded(self._past_job(context, name), begin, end)
+        ]
+        return Result(_LOG_COLUMNS, rows, statement="select")
+
+    def _recorded(self, job: Job, begin: int, end: int) -> list[tuple[LogLine, int, str]]:
+        """Return the lines of a job that the event table has, with instance and container."""
+        level = job.request.specification.log_level
+        streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
+        found = [
+            (line, instance, container.name)
+            for instance in range(job.request.instance_count)
+            for container in job.request.specification.containers
+            for line in self._lines(job, instance, container.name, begin)
+            if line.stream in streams and line.at <= end
+        ]
+        return sorted(found, key=lambda row: row[0].at)
+
+    def _lines(self, job: Job, instance: int, container: str, since: int) -> Iterator[LogLine]:
+        """Yield the lines that a container printed since a time."""
+        if job.virtual is None:
+            yield from self._services.files.log(job.request.id, instance, container).records(since)
+            return
+        numbers = virtual_lines(job)
+        for number in numbers[bisect_left(numbers, since, key=job.line_logged_on) :]:
+            yield virtual_line(job, number)
+
+    def rows(self, *_: Any) -> Result:
+        """Return the event table: of what real ones hold, the logs and metrics of containers."""
+        end = self._window({})[1]
+        rows = [row for job in self._services.past() for row in self._rows_of(job, end)]
+        return Result(_EVENT_TABLE_COLUMNS, rows, statement="select")
+
+    def _rows_of(self, job: Job, end: int) -> Iterator[tuple[Any, ...]]:
+        service = {
+            "snow.account.name": LOCATOR,
+            "snow.database.name": job.name.database,
+            "snow.schema.name": job.name.schema,
+            "snow.service.name": job.name.name,
+            "snow.service.type": "Job",
+            "snow.compute_pool.name": job.request.pool,
+            "snow.query.id": job.request.query_id,
+        }
+
+        def row(  # noqa: PLR0913, PLR0917 (so many columns differ)
+            at: int, instance: int, container: str, kind: str, record: str | None, attributes: str, value: str
+        ) -> tuple[Any, ...]:
+            place = {"snow.service.container.name": container, "snow.service.container.instance": str(instance)}
+            when, resource = without_zone(at), json.dumps(service | place)
+            return (when, None, when, None, None, resource, None, None, kind, record, attributes, value, None)
+
+        for line, instance, container in self._recorded(job, 0, end):
+            yield row(line.at, instance, container, "LOG", None, _ATTRIBUTES[line.stream], json.dumps(line.line))
+        for found in self._metrics.of(job, 0, end):
+            record, attributes = _metric_record(found), _metric_attributes(found)
+            yield row(found.at, found.instance, found.container, "METRIC", record, attributes, json.dumps(found.value))
+
+    def metric_rows(
+        self, context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]
+    ) -> Result:
+        """Answer ``SPCS_GET_METRICS``."""
+        begin, end = self._window(named)
+        found = self._metrics.of(self._past_job(context, name), begin, end)
+        rows = [
+            (
+                without_zone(measured.at), measured.metric.name, str(measured.value), measured.metric.unit,
+                measured.instance, measured.container, None, _metric_record(measured), _metric_attributes(measured),
+            )
+            for measured in found
+        ]  # fmt: skip
+        return Result(_METRIC_COLUMNS, rows, statement="select")
+
+    def event_rows(
+        self, context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]
+    ) -> Result:
+        """Answer ``SPCS_GET_EVENTS``."""
+        job = self._past_job(context, name)
+        begin, end = self._window(named)
+        changes: list[tuple[float | None, str, str]] = [
+            (job.request.created, "PENDING", "Job is pending"),
+            (job.started, "RUNNING", "Job is running"),
+            (job.completed, job.status, JOB_MESSAGES[job.status].rstrip(".")),
+        ]
+        rows = []
+        for seconds, status, message in changes:
+            at = None if seconds is None else to_nanoseconds(seconds)
+            if at is not None and begin <= at <= end:
+                severity = "ERROR" if status in {"FAILED", "INTERNAL_ERROR"} else "INFO"
+                record = json.dumps({"name": "SERVICE.STATUS_CHANGE", "severity_text": severity})
+                details = json.dumps({"message": message, "status": status})
+                rows.append((without_zone(at), severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
+        return Result(_EVENT_COLUMNS, rows, statement="select")
+
+    def _past_job(self, context: Context, name: QualifiedName | None) -> Job:
+        full = context.session.resolve(name or QualifiedName(""), "SPCS_GET_LOGS")
+        job = self._services.latest(full)
+        if not job.dropped:
+            self._services.scheduler.look([job])
+        return job
 
 
 def _metric_record(measured: Measurement) -> str:
@@ -152,57 +221,3 @@ def _metric_record(measured: Measurement) -> str:
 
 def _metric_attributes(measured: Measurement) -> str:
     return json.dumps({} if measured.gpu is None else {"gpu": str(measured.gpu)})
-
-
-def _event_rows(context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    job = _past_job(context, name)
-    begin, end = _event_window(context, named)
-    changes: list[tuple[float | None, str, str]] = [
-        (job.request.created, "PENDING", "Job is pending"),
-        (job.started, "RUNNING", "Job is running"),
-        (job.completed, job.status, JOB_MESSAGES[job.status].rstrip(".")),
-    ]
-    rows = []
-    for seconds, status, message in changes:
-        at = None if seconds is None else to_nanoseconds(seconds)
-        if at is not None and begin <= at <= end:
-            severity = "ERROR" if status in {"FAILED", "INTERNAL_ERROR"} else "INFO"
-            record = json.dumps({"name": "SERVICE.STATUS_CHANGE", "severity_text": severity})
-            details = json.dumps({"message": message, "status": status})
-            rows.append((without_zone(at), severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
-    return Result(_EVENT_COLUMNS, rows, statement="select")
-
-
-def _past_job(context: Context, name: QualifiedName | None) -> Job:
-    full = service_name(context, name or QualifiedName(""), "SPCS_GET_LOGS")
-    job = context.account.services.latest(full)
-    if not job.dropped:
-        context.account.services.scheduler.look([job])
-    return job
-
-
-_WINDOW_SYNTAX = "[START_TIME => <time>] [, END_TIME => <time>]"
-TABLE_FUNCTIONS: tuple[TableFunction, ...] = (
-    TableFunction(
-        "SPCS_GET_LOGS",
-        _log_rows,
-        _LOG_COLUMNS,
-        f"TABLE(<service>!SPCS_GET_LOGS({_WINDOW_SYNTAX}))",
-        of_service=True,
-    ),
-    TableFunction(
-        "SPCS_GET_EVENTS",
-        _event_rows,
-        _EVENT_COLUMNS,
-        f"TABLE(<service>!SPCS_GET_EVENTS({_WINDOW_SYNTAX}))",
-        of_service=True,
-    ),
-    TableFunction(
-        "SPCS_GET_METRICS",
-        _metric_rows,
-        _METRIC_COLUMNS,
-        f"TABLE(<service>!SPCS_GET_METRICS({_WINDOW_SYNTAX}))",
-        of_service=True,
-    ),
-    TableFunction(EVENT_TABLE, _event_table_rows, _EVENT_TABLE_COLUMNS, f"FROM {EVENT_TABLE}", view=True),
-)

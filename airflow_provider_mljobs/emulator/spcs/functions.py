@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from airflow_provider_mljobs.emulator.containers.joblog import LogLine, clipped
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, cancelled
 from airflow_provider_mljobs.emulator.moments import read_time, to_nanoseconds, window
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
-from airflow_provider_mljobs.emulator.registry import Function, Method, TableFunction
+from airflow_provider_mljobs.emulator.registry import Extension, Function, Method, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.errors import (
     container_not_started,
@@ -20,16 +21,16 @@ from airflow_provider_mljobs.emulator.spcs.errors import (
     no_such_instance,
     wait_failed,
 )
-from airflow_provider_mljobs.emulator.spcs.job_statements import service_name
 from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
-from airflow_provider_mljobs.emulator.spcs.listings import iso, looked_at
+from airflow_provider_mljobs.emulator.spcs.listings import iso
 from airflow_provider_mljobs.emulator.spcs.pools import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.spcs.jobs import InstanceRun, Job
+    from airflow_provider_mljobs.emulator.spcs.service import Services
 
 _LOG_BYTES = 100 * 1024
 _DEFAULT_HISTORY = 100
@@ -52,6 +53,14 @@ _HISTORY_COLUMNS = (
     Column("OWNER_ROLE_TYPE"),
     Column("PARAMETERS", "object"),
     Column("MANAGING_OBJECT", "object"),
+)
+_LOGS_SYNTAX = (
+    "SYSTEM$GET_SERVICE_LOGS(<service>, <instance>, <container> [, <lines> [, <previous> [, <since> "
+    "[, <timestamps>]]]])"
+)
+_HISTORY_SYNTAX = (
+    "TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY([CREATED_TIME_START => <time>] [, CREATED_TIME_END => <time>] "
+    "[, RESULT_LIMIT => <n>]))"
 )
 _COUNTED = {"pendingInstances": "PENDING", "runningInstances": "READY", "succeededInstances": "SUCCEEDED"}
 
@@ -97,135 +106,155 @@ class _LogRequest:
         )
 
 
-def _get_logs(context: Context, args: Sequence[Any]) -> str:
-    request = _LogRequest.of(args)
-    services = context.account.services
-    job = services.job(service_name(context, request.service, "SYSTEM$GET_SERVICE_LOGS"))
-    services.scheduler.pass_time([job])
-    with services.scheduler.lock:
-        _check_container(context, job, request)
-    if job.virtual is not None:
-        return _virtual_tail(context, job, request)
-    log = services.files.log(job.request.id, request.instance, request.container)
-    return log.tail(request.lines, _LOG_BYTES, since=request.since, timestamps=request.timestamps)
+class JobFunctions:
+    """The functions and methods of job services.
+
+    :param services: the job services of the account.
+    :param log_retention: seconds for which the logs of a container are kept after its end.
+    """
+
+    def __init__(self, services: Services, log_retention: float | None) -> None:
+        self._services = services
+        self._log_retention = log_retention
+
+    @property
+    def extension(self) -> Extension:
+        """The functions and methods."""
+        return Extension(
+            functions=(
+                Function("SYSTEM$GET_SERVICE_LOGS", self.get_logs, _LOGS_SYNTAX),
+                Function(
+                    "SYSTEM$GET_SERVICE_STATUS", self.get_status, "SYSTEM$GET_SERVICE_STATUS(<service> [, <timeout>])"
+                ),
+            ),
+            methods=(
+                Method("SPCS_WAIT_FOR", self.wait_for, "CALL <service>!SPCS_WAIT_FOR('<status>', <seconds>)"),
+                Method("SPCS_CANCEL_JOB", self.cancel, "CALL <service>!SPCS_CANCEL_JOB()"),
+            ),
+            table_functions=(
+                TableFunction("SNOWFLAKE.SPCS.GET_JOB_HISTORY", self.history, _HISTORY_COLUMNS, _HISTORY_SYNTAX),
+            ),
+        )
+
+    def get_logs(self, context: Context, args: Sequence[Any]) -> str:
+        """Answer ``SYSTEM$GET_SERVICE_LOGS``."""
+        request = _LogRequest.of(args)
+        job = self._services.job(context.session.resolve(request.service, "SYSTEM$GET_SERVICE_LOGS"))
+        self._services.scheduler.pass_time([job])
+        with self._services.scheduler.lock:
+            self._check_container(job, request)
+        if job.virtual is not None:
+            return _virtual_tail(job, request)
+        log = self._services.files.log(job.request.id, request.instance, request.container)
+        return log.tail(request.lines, _LOG_BYTES, since=request.since, timestamps=request.timestamps)
+
+    def _check_container(self, job: Job, request: _LogRequest) -> None:
+        names = [container.name for container in job.request.specification.containers]
+        if request.container not in names:
+            raise no_such_container(request.container, ", ".join(names))
+        index = names.index(request.container)
+        runs = {run.index: run.containers[index] for run in job.view()}
+        retention = self._log_retention
+        if retention is not None:
+            oldest = time.time() - retention
+            # Where the node has forgotten the container, the service has no such instance any more.
+            runs = {key: run for key, run in runs.items() if run.finished is None or run.finished > oldest}
+        if request.instance not in runs:
+            raise no_such_instance(request.instance, ", ".join(map(str, runs)))
+        if runs[request.instance].started is None:
+            raise container_not_started(runs[request.instance].status)
+
+    def get_status(self, context: Context, args: Sequence[Any]) -> str:
+        """Answer ``SYSTEM$GET_SERVICE_STATUS``."""
+        if not 1 <= len(args) <= 2:  # noqa: PLR2004
+            raise _wrong_arguments("SYSTEM$GET_SERVICE_STATUS")
+        job = self._services.looked_at(context.session.resolve(parse_name(str(args[0])), "SYSTEM$GET_SERVICE_STATUS"))
+        scheduler = self._services.scheduler
+        timeout = float(args[1] or 0) if len(args) > 1 else 0.0
+        if timeout > 0:
+            scheduler.wait(job, lambda: job.status not in {"PENDING", "CANCELLING"}, timeout, context.cancelled)
+        with scheduler.lock:
+            images = [container.image for container in job.request.specification.containers]
+            statuses = [
+                {
+                    "status": container.status,
+                    "message": container.message,
+                    "containerName": container.name,
+                    "instanceId": str(run.index),
+                    "serviceName": job.name.name,
+                    "image": image,
+                    "restartCount": 0,
+                    "startTime": iso(container.started),
+                }
+                for run in job.view()
+                for container, image in zip(run.containers, images, strict=True)
+            ]
+        return json.dumps(statuses)
+
+    def wait_for(self, context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
+        """Answer ``SPCS_WAIT_FOR``."""
+        if len(args) != 2:  # noqa: PLR2004
+            raise _wrong_arguments("SPCS_WAIT_FOR")
+        wanted, timeout = str(args[0]).upper(), float(args[1])
+        if wanted not in JOB_MESSAGES:
+            raise _wrong_arguments("SPCS_WAIT_FOR")
+        job = self._services.looked_at(context.session.resolve(name, "SPCS_WAIT_FOR"))
+        scheduler = self._services.scheduler
+        reached = scheduler.wait(job, lambda: job.status == wanted or job.terminal, timeout, context.cancelled)
+        if context.cancelled.is_set():
+            raise cancelled()
+        if job.status == wanted:
+            return f"Service {job.name.name} reached status {wanted}."
+        why = "the status can't be reached any more" if reached else f"timed out after {timeout:g} seconds"
+        raise wait_failed(job.name.name, wanted, job.status, why)
+
+    def cancel(self, context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
+        """Answer ``SPCS_CANCEL_JOB``."""
+        if args:
+            raise _wrong_arguments("SPCS_CANCEL_JOB")
+        job = self._services.job(context.session.resolve(name, "SPCS_CANCEL_JOB"))
+        self._services.scheduler.cancel(job)
+        self._services.flush()
+        return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
+
+    def history(
+        self, _context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]
+    ) -> Result:
+        """Answer ``GET_JOB_HISTORY``."""
+        begin, end = window(time.time(), named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
+        limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
+        if not 1 <= limit <= _MOST_HISTORY:
+            raise _wrong_arguments("GET_JOB_HISTORY")
+        jobs = [job for job in self._services.past() if begin <= to_nanoseconds(job.request.created) <= end][:limit]
+        self._services.scheduler.pass_time(jobs)
+        with self._services.scheduler.lock:
+            return Result(_HISTORY_COLUMNS, [_history_row(job) for job in jobs], statement="select")
 
 
-def _check_container(context: Context, job: Job, request: _LogRequest) -> None:
-    names = [container.name for container in job.request.specification.containers]
-    if request.container not in names:
-        raise no_such_container(request.container, ", ".join(names))
-    index = names.index(request.container)
-    runs = {run.index: run.containers[index] for run in job.view()}
-    retention = context.account.settings.log_retention
-    if retention is not None:
-        oldest = context.account.now() - retention
-        # Where the node has forgotten the container, the service has no such instance any more.
-        runs = {key: run for key, run in runs.items() if run.finished is None or run.finished > oldest}
-    if request.instance not in runs:
-        raise no_such_instance(request.instance, ", ".join(map(str, runs)))
-    if runs[request.instance].started is None:
-        raise container_not_started(runs[request.instance].status)
-
-
-def _virtual_tail(context: Context, job: Job, request: _LogRequest) -> str:
-    lines = _virtual_lines(context, job)
+def _virtual_tail(job: Job, request: _LogRequest) -> str:
+    lines = virtual_lines(job)
     if request.since is not None:
         lines = lines[bisect_left(lines, request.since, key=job.line_logged_on) :]
     if request.lines is not None:
         lines = lines[max(0, len(lines) - max(0, request.lines)) :]
     # No line is shorter than two bytes.
-    shown = map(partial(_virtual_line, job), lines[-_LOG_BYTES // 2 :])
+    shown = map(partial(virtual_line, job), lines[-_LOG_BYTES // 2 :])
     return clipped("".join(f"{line.stamped if request.timestamps else line.line}\n" for line in shown), _LOG_BYTES)
 
 
-def _virtual_lines(context: Context, job: Job) -> range:
+def virtual_lines(job: Job) -> range:
     """Return the numbers of the lines that a virtual job has printed until now."""
     if job.virtual is None or job.started is None:
         return range(0)
-    until = job.completed if job.completed is not None else context.account.now()
+    until = job.completed if job.completed is not None else time.time()
     numbers = range(1, job.virtual.log_lines + 1)
     return numbers[: bisect_right(numbers, to_nanoseconds(until), key=job.line_logged_on)]
 
 
-def _virtual_line(job: Job, number: int) -> LogLine:
+def virtual_line(job: Job, number: int) -> LogLine:
+    """Return a line of a virtual job, by its number."""
     count = 0 if job.virtual is None else job.virtual.log_lines
     return LogLine(job.line_logged_on(number), "stdout", f"line {number} of {count}")
-
-
-def lines_of(context: Context, job: Job, instance: int, container: str, since: int) -> Iterator[LogLine]:
-    """Iterate over what a container printed, from a time on."""
-    if job.virtual is None:
-        yield from context.account.services.files.log(job.request.id, instance, container).records(since)
-        return
-    numbers = _virtual_lines(context, job)
-    for number in numbers[bisect_left(numbers, since, key=job.line_logged_on) :]:
-        yield _virtual_line(job, number)
-
-
-def _get_status(context: Context, args: Sequence[Any]) -> str:
-    if not 1 <= len(args) <= 2:  # noqa: PLR2004
-        raise _wrong_arguments("SYSTEM$GET_SERVICE_STATUS")
-    job = looked_at(context, parse_name(str(args[0])), "SYSTEM$GET_SERVICE_STATUS")
-    scheduler = context.account.services.scheduler
-    timeout = float(args[1] or 0) if len(args) > 1 else 0.0
-    if timeout > 0:
-        scheduler.wait(job, lambda: job.status not in {"PENDING", "CANCELLING"}, timeout, context.cancelled)
-    with scheduler.lock:
-        images = [container.image for container in job.request.specification.containers]
-        statuses = [
-            {
-                "status": container.status,
-                "message": container.message,
-                "containerName": container.name,
-                "instanceId": str(run.index),
-                "serviceName": job.name.name,
-                "image": image,
-                "restartCount": 0,
-                "startTime": iso(container.started),
-            }
-            for run in job.view()
-            for container, image in zip(run.containers, images, strict=True)
-        ]
-    return json.dumps(statuses)
-
-
-def _wait_for(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
-    if len(args) != 2:  # noqa: PLR2004
-        raise _wrong_arguments("SPCS_WAIT_FOR")
-    wanted, timeout = str(args[0]).upper(), float(args[1])
-    if wanted not in JOB_MESSAGES:
-        raise _wrong_arguments("SPCS_WAIT_FOR")
-    job = looked_at(context, name, "SPCS_WAIT_FOR")
-    scheduler = context.account.services.scheduler
-    reached = scheduler.wait(job, lambda: job.status == wanted or job.terminal, timeout, context.cancelled)
-    if context.cancelled.is_set():
-        raise cancelled()
-    if job.status == wanted:
-        return f"Service {job.name.name} reached status {wanted}."
-    why = "the status can't be reached any more" if reached else f"timed out after {timeout:g} seconds"
-    raise wait_failed(job.name.name, wanted, job.status, why)
-
-
-def _cancel(context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
-    if args:
-        raise _wrong_arguments("SPCS_CANCEL_JOB")
-    services = context.account.services
-    job = services.job(service_name(context, name, "SPCS_CANCEL_JOB"))
-    services.scheduler.cancel(job)
-    services.flush()
-    return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
-
-
-def _history(context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]) -> Result:
-    begin, end = window(context.account.now(), named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
-    limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
-    if not 1 <= limit <= _MOST_HISTORY:
-        raise _wrong_arguments("GET_JOB_HISTORY")
-    services = context.account.services
-    jobs = [job for job in services.past() if begin <= to_nanoseconds(job.request.created) <= end][:limit]
-    services.scheduler.pass_time(jobs)
-    with services.scheduler.lock:
-        return Result(_HISTORY_COLUMNS, [_history_row(job) for job in jobs], statement="select")
 
 
 def _history_row(job: Job) -> tuple[Any, ...]:
@@ -262,27 +291,3 @@ def _container_statuses(job: Job, run: InstanceRun) -> list[dict[str, Any]]:
         }
         for container, described in zip(run.containers, job.request.specification.containers, strict=True)
     ]
-
-
-FUNCTIONS: tuple[Function, ...] = (
-    Function(
-        "SYSTEM$GET_SERVICE_LOGS",
-        _get_logs,
-        "SYSTEM$GET_SERVICE_LOGS(<service>, <instance>, <container> [, <lines> [, <previous> [, <since> "
-        "[, <timestamps>]]]])",
-    ),
-    Function("SYSTEM$GET_SERVICE_STATUS", _get_status, "SYSTEM$GET_SERVICE_STATUS(<service> [, <timeout>])"),
-)
-METHODS: tuple[Method, ...] = (
-    Method("SPCS_WAIT_FOR", _wait_for, "CALL <service>!SPCS_WAIT_FOR('<status>', <seconds>)"),
-    Method("SPCS_CANCEL_JOB", _cancel, "CALL <service>!SPCS_CANCEL_JOB()"),
-)
-TABLE_FUNCTIONS: tuple[TableFunction, ...] = (
-    TableFunction(
-        "SNOWFLAKE.SPCS.GET_JOB_HISTORY",
-        _history,
-        _HISTORY_COLUMNS,
-        "TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY([CREATED_TIME_START => <time>] [, CREATED_TIME_END => <time>] "
-        "[, RESULT_LIMIT => <n>]))",
-    ),
-)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import QualifiedName
     from airflow_provider_mljobs.emulator.registry import Context
-    from airflow_provider_mljobs.emulator.spcs.history import History
+    from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 _TYPES = {"IPV4", "IPV6", "AWSVPCEID", "AZURELINKID", "GCPPSCID", "HOST_PORT", "PRIVATE_HOST_PORT", "COMPUTE_POOL"}
 _MODES = {"INGRESS", "INTERNAL_STAGE", "SNOWFLAKE_MANAGED_STORAGE_VOLUME", "EGRESS"}
@@ -98,8 +99,8 @@ class Integrations(Objects):
         optional=False,
     )  # fmt: skip
 
-    def __init__(self, history: History, rules: NetworkRules) -> None:
-        super().__init__(history)
+    def __init__(self, state: StateFile, catalog: Catalog, rules: NetworkRules) -> None:
+        super().__init__(state, catalog)
         self._rules = rules
 
     def check(self, context: Context, record: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.emulator.containers.instance import InstancePlan, Mount, probe_isolation
 from airflow_provider_mljobs.emulator.containers.joblog import JobLog
 from airflow_provider_mljobs.emulator.containers.usage import UsageLog
+from airflow_provider_mljobs.emulator.identity import HOST, LOCATOR
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name, parse_stage
 from airflow_provider_mljobs.emulator.spcs.specification import Specification
 from airflow_provider_mljobs.emulator.spcs.specification_schema import memory_bytes
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_mljobs.emulator.account import Account
+    from airflow_provider_mljobs.emulator.settings import Settings
     from airflow_provider_mljobs.emulator.spcs.jobs import JobRequest
     from airflow_provider_mljobs.emulator.spcs.secrets import Secrets
     from airflow_provider_mljobs.emulator.spcs.specification import Container
+    from airflow_provider_mljobs.emulator.stages.store import Stages
 
 # What the hosts of instances are called in Snowflake, followed by the instance's index.
 _HOST_NAME = "statefulset"
@@ -69,22 +71,50 @@ def identity_of(request: JobRequest) -> JobIdentity:
     return JobIdentity(request.name.name, request.owner, database, schema, warehouse)
 
 
-def check_stages(account: Account, request: JobRequest) -> None:
-    """Raise 2003 if a stage that the job wants to mount doesn't exist."""
-    for _, source in _stage_sources(request):
-        _stage_directory(account, request, source)
-
-
 @dataclass(frozen=True)
 class Planner:
     """Makes the plans of a job's containers.
 
-    :param secrets: the account's secrets.
+    :param settings: the root directory and the interpreter of the containers.
+    :param port: where containers log in.
+    :param files: the files of jobs.
+    :param stages: the account's stages.
+    :param secrets: its secrets.
     """
 
-    account: Account
+    settings: Settings
+    port: int
     files: JobFiles
+    stages: Stages
     secrets: Secrets
+
+    def check_stages(self, request: JobRequest) -> None:
+        """Raise 2003 if a stage that the job wants to mount doesn't exist."""
+        for _, source in _stage_sources(request):
+            self._stage_directory(request, source)
+
+    def check_secrets(self, request: JobRequest) -> None:
+        """Raise 2003 if a secret that the job wants doesn't exist, 395018 if it lacks the wanted key."""
+        for container in request.specification.containers:
+            for secret in container.secrets:
+                self.secrets.values(secret, request.name)
+
+    def shown_specification(self, request: JobRequest) -> str:
+        """Return the specification as DESCRIBE SERVICE shows it.
+
+        Where containers can't have their mounts at their paths, jobs write the directories of the host into their
+        results; clients map those back by the mount paths, so these are shown instead.
+        """
+        specification = request.specification
+        if probe_isolation() == "namespace":
+            return specification.text
+        sources = _stage_sources(request)
+        directories = {name: str(self._stage_directory(request, source)) for name, source in sources}
+        document = copy.deepcopy(dict(specification.document))
+        for container in document["spec"]["containers"]:
+            for mount in container.get("volumeMounts", ()):
+                mount["mountPath"] = directories.get(mount["name"], mount["mountPath"])
+        return Specification(document).text
 
     def plans(self, request: JobRequest, instance: int, address: str, token: str) -> Iterator[tuple[str, InstancePlan]]:
         """Make an instance's volumes; yield each container's name with its plan."""
@@ -106,12 +136,12 @@ class Planner:
                     args=container.args,
                     env={**container.env, **environment, **self._platform(request, instance)},
                     mounts=(*mounts, *files),
-                    shared=(self.account.settings.root,),
+                    shared=(self.settings.root,),
                     address=address,
                     hostname=f"{_HOST_NAME}-{instance}",
                     token=token,
                     connection=self._connection(request),
-                    python=self.account.settings.python,
+                    python=self.settings.python,
                 ),
             )
 
@@ -121,8 +151,15 @@ class Planner:
             volumes[volume["name"]] = directory = scratch / "volumes" / volume["name"]
             directory.mkdir(parents=True)
         for name, source in _stage_sources(request):
-            volumes[name] = _stage_directory(self.account, request, source)
+            volumes[name] = self._stage_directory(request, source)
         return volumes
+
+    def _stage_directory(self, request: JobRequest, source: str) -> Path:
+        """Return the directory of a stage volume; a name without a schema means the job's schema."""
+        reference = parse_stage(source)
+        name = reference.stage
+        full = QualifiedName(name.name, name.schema or request.name.schema, name.database or request.name.database)
+        return self.stages.mount(reference, full)
 
     def _secrets(self, request: JobRequest, container: Container, scratch: Path) -> tuple[dict[str, str], list[Mount]]:
         environment: dict[str, str] = {}
@@ -142,8 +179,8 @@ class Planner:
     def _platform(self, request: JobRequest, instance: int) -> dict[str, str]:
         database, schema = _home(request)
         environment = {
-            "SNOWFLAKE_ACCOUNT": self.account.locator,
-            "SNOWFLAKE_HOST": self.account.host,
+            "SNOWFLAKE_ACCOUNT": LOCATOR,
+            "SNOWFLAKE_HOST": HOST,
             "SNOWFLAKE_DATABASE": database,
             "SNOWFLAKE_SCHEMA": schema,
             "SNOWFLAKE_SERVICE_NAME": request.name.name,
@@ -156,9 +193,9 @@ class Planner:
     def _connection(self, request: JobRequest) -> dict[str, str]:
         database, schema = _home(request)
         return {
-            "account": self.account.locator,
-            "host": self.account.host,
-            "port": str(self.account.port),
+            "account": LOCATOR,
+            "host": HOST,
+            "port": str(self.port),
             "protocol": "http",
             "database": database,
             "schema": schema,
@@ -179,34 +216,9 @@ def _home(request: JobRequest) -> tuple[str, str]:
     return request.name.database or "", request.name.schema or ""
 
 
-def _stage_directory(account: Account, request: JobRequest, source: str) -> Path:
-    """Return the directory of a stage volume; names without schema are of the job's."""
-    reference = parse_stage(source)
-    name = reference.stage
-    full = QualifiedName(name.name, name.schema or request.name.schema, name.database or request.name.database)
-    return account.stages.mount(reference, full)
-
-
 def _stage_sources(request: JobRequest) -> Iterator[tuple[str, str]]:
     for volume in request.specification.volumes:
         if volume["source"].startswith("@"):
             yield volume["name"], volume["source"]
         elif volume["source"] == "stage":
             yield volume["name"], volume["stageConfig"]["name"]
-
-
-def shown_specification(account: Account, request: JobRequest) -> str:
-    """Return the specification as DESCRIBE SERVICE shows it.
-
-    Where containers can't have their mounts at their paths, jobs write the directories of the host into their results;
-    clients map those back by the mount paths, so these are shown instead.
-    """
-    specification = request.specification
-    if probe_isolation() == "namespace":
-        return specification.text
-    directories = {name: str(_stage_directory(account, request, source)) for name, source in _stage_sources(request)}
-    document = copy.deepcopy(dict(specification.document))
-    for container in document["spec"]["containers"]:
-        for mount in container.get("volumeMounts", ()):
-            mount["mountPath"] = directories.get(mount["name"], mount["mountPath"])
-    return Specification(document).text

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import (
-    cancelled,
     does_not_exist,
     invalid_property,
     invalid_spec,
     not_supported,
 )
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, quote_identifier, unescape
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.errors import (
     has_block_volumes,
-    job_failed,
     not_for_jobs,
     quoted_name,
-    statement_timeout,
     system_pool,
 )
 from airflow_provider_mljobs.emulator.spcs.jobs import JobRequest
@@ -34,12 +33,19 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import Parser, StageReference
     from airflow_provider_mljobs.emulator.registry import Context
-    from airflow_provider_mljobs.emulator.spcs.jobs import Job
+    from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
+    from airflow_provider_mljobs.emulator.spcs.service import Services
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
+    from airflow_provider_mljobs.emulator.stages.store import Stages
 
 _STATUS = (Column("status"),)
-_STATEMENT_TIMEOUT = "STATEMENT_TIMEOUT_IN_SECONDS"
-_DEFAULT_TIMEOUT = 172800.0
 _MOST_REPLICAS = 10_000
+_EXECUTE_SYNTAX = (
+    "EXECUTE JOB SERVICE IN COMPUTE POOL <pool> "
+    "FROM {SPECIFICATION[_TEMPLATE] <text> | @<stage> SPECIFICATION[_TEMPLATE]_FILE = '<path>'} "
+    "[USING (<key> => <value>, …)] [NAME = <name>] [ASYNC = <bool>] [REPLICAS = <n>] [QUERY_WAREHOUSE = <name>] "
+    "[COMMENT = '…'] [EXTERNAL_ACCESS_INTEGRATIONS = (…)] [TAG (…)]"
+)
 # What may stand before the equals sign of a specification in a file; the value tells whether it is a template.
 _FILES = {
     "SPECIFICATION_FILE": False,
@@ -191,147 +197,136 @@ _CLAUSES: dict[str, Callable[[Parser, _Clauses], None]] = {
 }
 
 
-def service_name(context: Context, name: QualifiedName, command: str) -> QualifiedName:
-    """Complete the name of a service from the session."""
-    return context.session.resolve(name, command)
-
-
-def new_service_name(context: Context, name: QualifiedName) -> QualifiedName:
-    """Complete the name of a service to be made; raises 2003 for a schema that doesn't exist."""
-    full = service_name(context, name, "EXECUTE JOB SERVICE")
+def new_service_name(catalog: Catalog, context: Context, name: QualifiedName) -> QualifiedName:
+    """Complete the name of a service to be created; raises 2003 for a schema that doesn't exist."""
+    full = context.session.resolve(name, "EXECUTE JOB SERVICE")
     for part in (full.name, full.schema or "", full.database or ""):
         if quote_identifier(part) != part:
             raise quoted_name("job services", part)
-    engine = context.account.engine
-    if engine.schema_exists(full.database or "", full.schema or ""):
-        return full
-    if not engine.database_exists(full.database or ""):
+    if not catalog.database_exists(full.database or ""):
         raise does_not_exist("Database", full.database or "")
-    raise does_not_exist("Schema", f"{full.database}.{full.schema}")
+    catalog.check_schema(full.database, full.schema)
+    return full
 
 
-def _specification_text(context: Context, clauses: _Clauses) -> str:
-    text = clauses.text
-    if text is None and clauses.stage is not None:
-        text = _read_stage(context, clauses.stage)
-    text = text or ""
-    return render(text, clauses.values) if clauses.template else text
+class JobStatements:
+    """The statements about job services.
 
+    :param services: the job services of the account.
+    :param pools: the pools that they run on.
+    :param catalog: the databases of the account.
+    :param stages: its stages, which hold specification files.
+    """
 
-def _read_stage(context: Context, reference: StageReference) -> str:
-    location = context.account.stages.locate(context, reference)
-    file = location.directory / location.path
-    if not (file.resolve().is_relative_to(location.directory.resolve()) and file.is_file()):
-        raise does_not_exist("File", f"@{reference.stage}/{reference.path}")
-    return file.read_text(encoding="utf-8")
+    def __init__(self, services: Services, pools: ComputePools, catalog: Catalog, stages: Stages) -> None:
+        self._services = services
+        self._pools = pools
+        self._catalog = catalog
+        self._stages = stages
 
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        return Extension(
+            statements=(
+                Statement(("EXECUTE", "JOB", "SERVICE"), self.execute, _STATUS, _EXECUTE_SYNTAX),
+                Statement(("DROP", "SERVICE"), self.drop, _STATUS, "DROP SERVICE [IF EXISTS] <name> [FORCE]"),
+                Statement(("ALTER", "SERVICE"), self.alter, _STATUS, "ALTER SERVICE … (refused: not for jobs)"),
+                Statement(("COMMENT", "ON", "SERVICE"), self.comment, _STATUS, "COMMENT ON SERVICE <name> IS '…'"),
+                Statement(
+                    ("COMMENT", "IF", "EXISTS", "ON", "SERVICE"),
+                    partial(self.comment, if_exists=True),
+                    _STATUS,
+                    "COMMENT IF EXISTS ON SERVICE <name> IS '…'",
+                ),
+                Statement(
+                    ("CREATE", "SERVICE"), _create, _STATUS, "CREATE SERVICE … (refused: only jobs are emulated)"
+                ),
+            )
+        )
 
-def _execute(context: Context, parser: Parser) -> Result:
-    clauses = _parse_clauses(parser)
-    services = context.account.services
-    pool = services.pool(clauses.pool or "")
-    if pool.system:
-        raise system_pool(pool.name)
-    job_id = str(uuid.uuid4())
-    default = QualifiedName(f"JOB_{context.query_id.replace('-', '_').upper()}")
-    name = new_service_name(context, clauses.name or default)
-    text = _specification_text(context, clauses)
-    request = JobRequest(
-        id=job_id,
-        query_id=context.query_id,
-        name=name,
-        pool=pool.name,
-        specification=parse_specification(text, pool.family),
-        created=context.account.now(),
-        owner=context.session.role,
-        replicas=clauses.replicas,
-        asynchronous=clauses.asynchronous,
-        query_warehouse=clauses.query_warehouse,
-        comment=clauses.comment,
-        integrations=clauses.integrations,
-    )
-    job = services.submit(request)
-    services.flush()
-    if clauses.asynchronous:
-        return Result.status(f"Started Snowpark Container Services Job '{name.name}'.", "other")
-    wait_for_end(context, job)
-    return Result.status(f"Job {name.name} completed successfully with status: DONE.", "other")
+    def _specification_text(self, context: Context, clauses: _Clauses) -> str:
+        text = clauses.text
+        if text is None and clauses.stage is not None:
+            text = self._read_stage(context, clauses.stage)
+        text = text or ""
+        return render(text, clauses.values) if clauses.template else text
 
+    def _read_stage(self, context: Context, reference: StageReference) -> str:
+        location = self._stages.locate(context, reference)
+        file = location.directory / location.path
+        if not (file.resolve().is_relative_to(location.directory.resolve()) and file.is_file()):
+            raise does_not_exist("File", f"@{reference.stage}/{reference.path}")
+        return file.read_text(encoding="utf-8")
 
-def wait_for_end(context: Context, job: Job) -> None:
-    """Block until a job has ended; raises unless it is DONE. Giving up the statement cancels the job."""
-    scheduler = context.account.services.scheduler
-    timeout = float(context.session.parameters.get(_STATEMENT_TIMEOUT) or _DEFAULT_TIMEOUT)
-    if not scheduler.wait(job, lambda: job.terminal, timeout, context.cancelled):
-        scheduler.cancel(job)
-        raise cancelled() if context.cancelled.is_set() else statement_timeout(timeout)
-    if job.status != "DONE":
-        raise job_failed(job.name.name, job.status, job.message)
+    def execute(self, context: Context, parser: Parser) -> Result:
+        """Run ``EXECUTE JOB SERVICE``."""
+        clauses = _parse_clauses(parser)
+        pool = self._pools.get(clauses.pool or "")
+        if pool.system:
+            raise system_pool(pool.name)
+        job_id = str(uuid.uuid4())
+        default = QualifiedName(f"JOB_{context.query_id.replace('-', '_').upper()}")
+        name = new_service_name(self._catalog, context, clauses.name or default)
+        text = self._specification_text(context, clauses)
+        request = JobRequest(
+            id=job_id,
+            query_id=context.query_id,
+            name=name,
+            pool=pool.name,
+            specification=parse_specification(text, pool.family),
+            created=time.time(),
+            owner=context.session.role,
+            replicas=clauses.replicas,
+            asynchronous=clauses.asynchronous,
+            query_warehouse=clauses.query_warehouse,
+            comment=clauses.comment,
+            integrations=clauses.integrations,
+        )
+        job = self._services.submit(request)
+        self._services.flush()
+        if clauses.asynchronous:
+            return Result.status(f"Started Snowpark Container Services Job '{name.name}'.", "other")
+        self._services.wait_for_end(context, job)
+        return Result.status(f"Job {name.name} completed successfully with status: DONE.", "other")
 
+    def drop(self, context: Context, parser: Parser) -> Result:
+        """Run ``DROP SERVICE``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = context.session.resolve(parser.qualified_name(), "DROP SERVICE")
+        force = parser.accept("FORCE")
+        parser.expect_end()
+        job = self._services.find(name)
+        if job is None:
+            if if_exists:
+                return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
+            raise does_not_exist("Service", str(name))
+        if job.request.specification.has_block_volumes and not force:
+            raise has_block_volumes(name.name)
+        self._services.drop([job])
+        self._services.flush()
+        return Result.status(f"{name.name} successfully dropped.")
 
-def _drop(context: Context, parser: Parser) -> Result:
-    if_exists = parser.accept("IF", "EXISTS")
-    name = service_name(context, parser.qualified_name(), "DROP SERVICE")
-    force = parser.accept("FORCE")
-    parser.expect_end()
-    services = context.account.services
-    job = services.find(name)
-    if job is None:
-        if if_exists:
-            return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
-        raise does_not_exist("Service", str(name))
-    if job.request.specification.has_block_volumes and not force:
-        raise has_block_volumes(name.name)
-    services.drop([job])
-    services.flush()
-    return Result.status(f"{name.name} successfully dropped.")
+    def alter(self, context: Context, parser: Parser) -> Result:
+        """Refuse ``ALTER SERVICE``, which jobs don't have."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = context.session.resolve(parser.qualified_name(), "ALTER SERVICE")
+        if if_exists and self._services.find(name) is None:
+            return Result.status("Statement executed successfully.")
+        self._services.job(name)
+        raise not_for_jobs("ALTER SERVICE", name.name)
 
-
-def _alter(context: Context, parser: Parser) -> Result:
-    if_exists = parser.accept("IF", "EXISTS")
-    name = service_name(context, parser.qualified_name(), "ALTER SERVICE")
-    if if_exists and context.account.services.find(name) is None:
+    def comment(self, context: Context, parser: Parser, *, if_exists: bool = False) -> Result:
+        """Run ``COMMENT [IF EXISTS] ON SERVICE``."""
+        name = context.session.resolve(parser.qualified_name(), "COMMENT ON SERVICE")
+        parser.expect("IS")
+        comment = parser.string()
+        parser.expect_end()
+        if not if_exists or self._services.find(name) is not None:
+            self._services.set_comment(self._services.job(name), comment)
+            self._services.flush()
         return Result.status("Statement executed successfully.")
-    context.account.services.job(name)
-    raise not_for_jobs("ALTER SERVICE", name.name)
-
-
-def _comment(context: Context, parser: Parser, *, if_exists: bool = False) -> Result:
-    name = service_name(context, parser.qualified_name(), "COMMENT ON SERVICE")
-    parser.expect("IS")
-    comment = parser.string()
-    parser.expect_end()
-    services = context.account.services
-    if not if_exists or services.find(name) is not None:
-        services.set_comment(services.job(name), comment)
-        services.flush()
-    return Result.status("Statement executed successfully.")
-
-
-def _comment_if_exists(context: Context, parser: Parser) -> Result:
-    return _comment(context, parser, if_exists=True)
 
 
 def _create(_: Context, __: Parser) -> Result:
     raise not_supported("CREATE SERVICE")
-
-
-_EXECUTE_SYNTAX = (
-    "EXECUTE JOB SERVICE IN COMPUTE POOL <pool> "
-    "FROM {SPECIFICATION[_TEMPLATE] <text> | @<stage> SPECIFICATION[_TEMPLATE]_FILE = '<path>'} "
-    "[USING (<key> => <value>, …)] [NAME = <name>] [ASYNC = <bool>] [REPLICAS = <n>] [QUERY_WAREHOUSE = <name>] "
-    "[COMMENT = '…'] [EXTERNAL_ACCESS_INTEGRATIONS = (…)] [TAG (…)]"
-)
-STATEMENTS: tuple[Statement, ...] = (
-    Statement(("EXECUTE", "JOB", "SERVICE"), _execute, _STATUS, _EXECUTE_SYNTAX),
-    Statement(("DROP", "SERVICE"), _drop, _STATUS, "DROP SERVICE [IF EXISTS] <name> [FORCE]"),
-    Statement(("ALTER", "SERVICE"), _alter, _STATUS, "ALTER SERVICE … (refused: not for jobs)"),
-    Statement(("COMMENT", "ON", "SERVICE"), _comment, _STATUS, "COMMENT ON SERVICE <name> IS '…'"),
-    Statement(
-        ("COMMENT", "IF", "EXISTS", "ON", "SERVICE"),
-        _comment_if_exists,
-        _STATUS,
-        "COMMENT IF EXISTS ON SERVICE <name> IS '…'",
-    ),
-    Statement(("CREATE", "SERVICE"), _create, _STATUS, "CREATE SERVICE … (refused: only jobs are emulated)"),
-)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION
 from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.spcs.job_runs import shown_specification
-from airflow_provider_mljobs.emulator.spcs.job_statements import service_name
 from airflow_provider_mljobs.emulator.spcs.jobs import TERMINAL
 from airflow_provider_mljobs.emulator.spcs.pool_statements import pool_name
 from airflow_provider_mljobs.emulator.spcs.pools import moment
@@ -19,9 +19,13 @@ from airflow_provider_mljobs.emulator.spcs.pools import moment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
+    from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
+    from airflow_provider_mljobs.emulator.spcs.job_runs import Planner
     from airflow_provider_mljobs.emulator.spcs.jobs import InstanceRun, Job, JobRequest
+    from airflow_provider_mljobs.emulator.spcs.service import Services
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 _MOST_ROWS = 10_000
 SHOW_COLUMNS = (
@@ -80,7 +84,12 @@ _ENDPOINT_COLUMNS = (
     Column("is_public", "boolean"),
     Column("ingress_url"),
 )
-
+_SHOW_SYNTAX = (
+    "SHOW [JOB] SERVICES [EXCLUDE JOBS] [LIKE '<pattern>'] "
+    "[IN {ACCOUNT | DATABASE [<db>] | [SCHEMA] [<schema>] | COMPUTE POOL <pool>}] "
+    "[STARTS WITH '…'] [LIMIT <n> [FROM '…']] [OF TYPE …]"
+)
+_DESCRIBE_SYNTAX = "{DESC | DESCRIBE} SERVICE <name>"
 _PROVISIONING = "Endpoints provisioning in progress... check back in a few minutes"
 _INGRESS_PREFIX = 7
 
@@ -88,14 +97,6 @@ _INGRESS_PREFIX = 7
 def iso(seconds: float | None) -> str:
     """Return a time as SHOW SERVICE CONTAINERS writes it: empty until it has come."""
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def looked_at(context: Context, name: QualifiedName, command: str) -> Job:
-    """Return the job of a name, counting the look."""
-    services = context.account.services
-    job = services.job(service_name(context, name, command))
-    services.scheduler.look([job])
-    return job
 
 
 def _dns_name(request: JobRequest) -> str:
@@ -115,22 +116,122 @@ def _row(job: Job) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _show_services(context: Context, parser: Parser) -> Result:
-    without_jobs = parser.accept("EXCLUDE", "JOBS")
-    workloads = _take_workloads(parser)
-    pool, listing = _parse_filter(context, parser)
-    services = context.account.services
-    if pool is not None:
-        services.pool(pool)
-    if without_jobs:
-        # Long-running services don't exist here.
-        return Result(SHOW_COLUMNS, [], statement="show")
-    found = [
-        job for job in _filtered(services.jobs(), listing, pool) if not workloads or job.request.workload in workloads
-    ][: min(_MOST_ROWS, listing.limit or _MOST_ROWS)]
-    services.scheduler.look(found)
-    with services.scheduler.lock:
-        return Result(SHOW_COLUMNS, [_row(job) for job in found], statement="show")
+class JobListings:
+    """SHOW and DESCRIBE of job services.
+
+    :param services: the job services of the account.
+    :param pools: the pools that they run on.
+    :param planner: writes their specifications.
+    :param catalog: the databases of the account.
+    """
+
+    def __init__(self, services: Services, pools: ComputePools, planner: Planner, catalog: Catalog) -> None:
+        self._services = services
+        self._pools = pools
+        self._planner = planner
+        self._catalog = catalog
+
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        return Extension(
+            statements=(
+                Statement(("SHOW", "SERVICES"), self.show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
+                Statement(("SHOW", "JOB", "SERVICES"), self.show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
+                Statement(("DESCRIBE", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+                Statement(("DESC", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+                Statement(
+                    ("SHOW", "SERVICE", "INSTANCES"),
+                    self.show_instances,
+                    _INSTANCE_COLUMNS,
+                    "SHOW SERVICE INSTANCES IN SERVICE <name>",
+                ),
+                Statement(
+                    ("SHOW", "SERVICE", "CONTAINERS"),
+                    self.show_containers,
+                    _CONTAINER_COLUMNS,
+                    "SHOW SERVICE CONTAINERS IN SERVICE <name>",
+                ),
+                Statement(
+                    ("SHOW", "ENDPOINTS"), self.show_endpoints, _ENDPOINT_COLUMNS, "SHOW ENDPOINTS IN SERVICE <name>"
+                ),
+            )
+        )
+
+    def show_services(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW [JOB] SERVICES``."""
+        without_jobs = parser.accept("EXCLUDE", "JOBS")
+        workloads = _take_workloads(parser)
+        pool, listing = self._parse_filter(context, parser)
+        if pool is not None:
+            self._pools.get(pool)
+        if without_jobs:
+            # Long-running services don't exist here.
+            return Result(SHOW_COLUMNS, [], statement="show")
+        found = [
+            job
+            for job in _filtered(self._services.jobs(), listing, pool)
+            if not workloads or job.request.workload in workloads
+        ][: min(_MOST_ROWS, listing.limit or _MOST_ROWS)]
+        self._services.scheduler.look(found)
+        with self._services.scheduler.lock:
+            return Result(SHOW_COLUMNS, [_row(job) for job in found], statement="show")
+
+    def _parse_filter(self, context: Context, parser: Parser) -> tuple[str | None, Listing]:
+        begin = parser.position
+        pattern = parser.string() if parser.accept("LIKE") else None
+        if not parser.accept("IN", "COMPUTE", "POOL"):
+            parser.position = begin
+            return None, parse_listing(context, parser, self._catalog)
+        pool = pool_name(parser)
+        rest = parse_listing(context, parser, self._catalog, levels=0)
+        return pool, Listing(pattern, None, None, None, rest.starts_with, rest.limit, rest.after)
+
+    def describe(self, context: Context, parser: Parser) -> Result:
+        """Run ``DESCRIBE SERVICE``."""
+        job = self._services.looked_at(context.session.resolve(parser.qualified_name(), "DESCRIBE SERVICE"))
+        parser.expect_end()
+        spec = self._planner.shown_specification(job.request)
+        with self._services.scheduler.lock:
+            row = _row(job)
+        return Result(DESCRIBE_COLUMNS, [(*row[:_BEFORE_SPEC], spec, *row[_BEFORE_SPEC:])], statement="show")
+
+    def _in_service(self, context: Context, parser: Parser, command: str) -> Job:
+        parser.expect("IN", "SERVICE")
+        job = self._services.looked_at(context.session.resolve(parser.qualified_name(), command))
+        while not parser.at_end():
+            # LIKE, STARTS WITH and LIMIT narrow a handful of rows.
+            parser.next()
+        return job
+
+    def show_instances(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW SERVICE INSTANCES``."""
+        job = self._in_service(context, parser, "SHOW SERVICE INSTANCES")
+        with self._services.scheduler.lock:
+            rows = [(*_head(job), *_instance_row(job, run)) for run in job.view()]
+        return Result(_INSTANCE_COLUMNS, rows, statement="show")
+
+    def show_containers(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW SERVICE CONTAINERS``."""
+        job = self._in_service(context, parser, "SHOW SERVICE CONTAINERS")
+        with self._services.scheduler.lock:
+            rows = [(*_head(job), *row) for run in job.view() for row in _container_rows(job, run)]
+        return Result(_CONTAINER_COLUMNS, rows, statement="show")
+
+    def show_endpoints(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW ENDPOINTS``."""
+        job = self._in_service(context, parser, "SHOW ENDPOINTS")
+        with self._services.scheduler.lock:
+            job.endpoint_looks += 1
+            is_ready = job.endpoints_are_ready(self._planner.settings.endpoint_ready, time.time())
+        rows = [
+            (
+                endpoint["name"], endpoint.get("port"), endpoint.get("portRange"), endpoint.get("protocol", "HTTP"),
+                endpoint.get("public", False), _ingress_url(job, endpoint, is_ready=is_ready),
+            )
+            for endpoint in job.request.specification.endpoints
+        ]  # fmt: skip
+        return Result(_ENDPOINT_COLUMNS, rows, statement="show")
 
 
 def _take_workloads(parser: Parser) -> set[str]:
@@ -142,17 +243,6 @@ def _take_workloads(parser: Parser) -> set[str]:
             del parser.tokens[index:]
             return words
     return set()
-
-
-def _parse_filter(context: Context, parser: Parser) -> tuple[str | None, Listing]:
-    begin = parser.position
-    pattern = parser.string() if parser.accept("LIKE") else None
-    if not parser.accept("IN", "COMPUTE", "POOL"):
-        parser.position = begin
-        return None, parse_listing(context, parser)
-    pool = pool_name(parser)
-    rest = parse_listing(context, parser, levels=0)
-    return pool, Listing(pattern, None, None, None, rest.starts_with, rest.limit, rest.after)
 
 
 def _filtered(jobs: list[Job], listing: Listing, pool: str | None) -> list[Job]:
@@ -170,45 +260,13 @@ def _filtered(jobs: list[Job], listing: Listing, pool: str | None) -> list[Job]:
     return [job for *_, job in sorted(found)]
 
 
-def _describe(context: Context, parser: Parser) -> Result:
-    job = looked_at(context, parser.qualified_name(), "DESCRIBE SERVICE")
-    parser.expect_end()
-    spec = shown_specification(context.account, job.request)
-    with context.account.services.scheduler.lock:
-        row = _row(job)
-    return Result(DESCRIBE_COLUMNS, [(*row[:_BEFORE_SPEC], spec, *row[_BEFORE_SPEC:])], statement="show")
-
-
-def _in_service(context: Context, parser: Parser, command: str) -> Job:
-    parser.expect("IN", "SERVICE")
-    job = looked_at(context, parser.qualified_name(), command)
-    while not parser.at_end():
-        # LIKE, STARTS WITH and LIMIT narrow a handful of rows.
-        parser.next()
-    return job
-
-
 def _head(job: Job) -> tuple[Any, ...]:
     return (job.name.database, job.name.schema, job.name.name, job.status)
-
-
-def _show_instances(context: Context, parser: Parser) -> Result:
-    job = _in_service(context, parser, "SHOW SERVICE INSTANCES")
-    with context.account.services.scheduler.lock:
-        rows = [(*_head(job), *_instance_row(job, run)) for run in job.view()]
-    return Result(_INSTANCE_COLUMNS, rows, statement="show")
 
 
 def _instance_row(job: Job, run: InstanceRun) -> tuple[Any, ...]:
     digest, created = job.request.specification.digest, iso(job.request.created)
     return (str(run.index), run.status, digest, created, iso(run.started), run.address)
-
-
-def _show_containers(context: Context, parser: Parser) -> Result:
-    job = _in_service(context, parser, "SHOW SERVICE CONTAINERS")
-    with context.account.services.scheduler.lock:
-        rows = [(*_head(job), *row) for run in job.view() for row in _container_rows(job, run)]
-    return Result(_CONTAINER_COLUMNS, rows, statement="show")
 
 
 def _container_rows(job: Job, run: InstanceRun) -> Iterator[tuple[Any, ...]]:
@@ -219,54 +277,12 @@ def _container_rows(job: Job, run: InstanceRun) -> Iterator[tuple[Any, ...]]:
         )  # fmt: skip
 
 
-def _show_endpoints(context: Context, parser: Parser) -> Result:
-    job = _in_service(context, parser, "SHOW ENDPOINTS")
-    with context.account.services.scheduler.lock:
-        job.endpoint_looks += 1
-        is_ready = job.endpoints_are_ready(context.account.settings.endpoint_ready, context.account.now())
-    rows = [
-        (
-            endpoint["name"], endpoint.get("port"), endpoint.get("portRange"), endpoint.get("protocol", "HTTP"),
-            endpoint.get("public", False), _ingress_url(context, job, endpoint, is_ready=is_ready),
-        )
-        for endpoint in job.request.specification.endpoints
-    ]  # fmt: skip
-    return Result(_ENDPOINT_COLUMNS, rows, statement="show")
-
-
-def _ingress_url(context: Context, job: Job, endpoint: Mapping[str, Any], *, is_ready: bool) -> str | None:
+def _ingress_url(job: Job, endpoint: Mapping[str, Any], *, is_ready: bool) -> str | None:
     if not endpoint.get("public"):
         return None
     if not is_ready:
         return _PROVISIONING
     name = hashlib.sha256(f"{job.request.id} {endpoint['name']}".encode()).digest()
     prefix = base64.b32encode(name).decode().lower()[:_INGRESS_PREFIX]
-    account = f"{context.account.organization}-{context.account.locator}".lower()
+    account = f"{ORGANIZATION}-{LOCATOR}".lower()
     return f"{prefix}-{account}.snowflakecomputing.app"
-
-
-_SHOW_SYNTAX = (
-    "SHOW [JOB] SERVICES [EXCLUDE JOBS] [LIKE '<pattern>'] "
-    "[IN {ACCOUNT | DATABASE [<db>] | [SCHEMA] [<schema>] | COMPUTE POOL <pool>}] "
-    "[STARTS WITH '…'] [LIMIT <n> [FROM '…']] [OF TYPE …]"
-)
-_DESCRIBE_SYNTAX = "{DESC | DESCRIBE} SERVICE <name>"
-STATEMENTS: tuple[Statement, ...] = (
-    Statement(("SHOW", "SERVICES"), _show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
-    Statement(("SHOW", "JOB", "SERVICES"), _show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
-    Statement(("DESCRIBE", "SERVICE"), _describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
-    Statement(("DESC", "SERVICE"), _describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
-    Statement(
-        ("SHOW", "SERVICE", "INSTANCES"),
-        _show_instances,
-        _INSTANCE_COLUMNS,
-        "SHOW SERVICE INSTANCES IN SERVICE <name>",
-    ),
-    Statement(
-        ("SHOW", "SERVICE", "CONTAINERS"),
-        _show_containers,
-        _CONTAINER_COLUMNS,
-        "SHOW SERVICE CONTAINERS IN SERVICE <name>",
-    ),
-    Statement(("SHOW", "ENDPOINTS"), _show_endpoints, _ENDPOINT_COLUMNS, "SHOW ENDPOINTS IN SERVICE <name>"),
-)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ from airflow_provider_mljobs.emulator.moments import to_nanoseconds
 from airflow_provider_mljobs.emulator.spcs.specification_schema import cpu_cores, memory_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_provider_mljobs.emulator.account import Account
+    from airflow_provider_mljobs.emulator.spcs.job_runs import JobFiles
     from airflow_provider_mljobs.emulator.spcs.jobs import Job
+    from airflow_provider_mljobs.emulator.spcs.pools import Pool
     from airflow_provider_mljobs.emulator.spcs.specification import Container
 
 _GPU = "nvidia.com/gpu"
@@ -101,38 +103,47 @@ class Measurement:
     gpu: int | None = None
 
 
-def measurements(account: Account, job: Job, begin: int, end: int) -> list[Measurement]:
-    """Return what was measured of a job between two times, oldest first."""
-    wanted = [metric for metric in _METRICS if metric.group in job.request.specification.metric_groups]
-    found = [
-        measurement
-        for instance in range(job.request.instance_count if wanted else 0)
-        for container in job.request.specification.containers
-        for sample in _samples(account, job, instance, container)
-        if begin <= sample.at <= end
-        for measurement in _of_sample(account, job, instance, container, sample, wanted)
-    ]
-    return sorted(found, key=lambda measurement: measurement.at)
+class Metrics:
+    """The measurements of jobs.
 
+    :param pools: the compute pools that they run on.
+    :param files: where the processes of jobs are measured.
+    """
 
-def _of_sample(
-    account: Account, job: Job, instance: int, container: Container, sample: Sample, wanted: Sequence[Metric]
-) -> Iterator[Measurement]:
-    pool = account.services.pools.get(job.request.pool)
-    memory = 0 if pool is None else pool.family.gpu_memory_gib * _GIB
-    measured = _Measured(container, sample, 0.0 if job.virtual is None else _VIRTUAL_SHARE, memory)
-    for metric in wanted:
-        for gpu in range(measured.gpus) if metric.of_gpu else (None,):
-            yield Measurement(sample.at, metric, metric.value(measured), instance, container.name, gpu)
+    def __init__(self, pools: Mapping[str, Pool], files: JobFiles) -> None:
+        self._pools = pools
+        self._files = files
 
+    def of(self, job: Job, begin: int, end: int) -> list[Measurement]:
+        """Return the measurements of a job between two times, oldest first."""
+        wanted = [metric for metric in _METRICS if metric.group in job.request.specification.metric_groups]
+        measurements = [
+            measurement
+            for instance in range(job.request.instance_count if wanted else 0)
+            for container in job.request.specification.containers
+            for sample in self._samples(job, instance, container)
+            if begin <= sample.at <= end
+            for measurement in self._of_sample(job, instance, container, sample, wanted)
+        ]
+        return sorted(measurements, key=lambda measurement: measurement.at)
 
-def _samples(account: Account, job: Job, instance: int, container: Container) -> Sequence[Sample]:
-    if job.virtual is None:
-        return account.services.files.usage(job.request.id, instance, container.name).read()
-    if job.started is None:
-        return ()
-    until = to_nanoseconds(account.now() if job.completed is None else job.completed)
-    limits = container.fields["resources"]["limits"]
-    cpu, memory = cpu_cores(limits["cpu"]) * _VIRTUAL_SHARE, int(memory_bytes(limits["memory"]) * _VIRTUAL_SHARE)
-    moments = (job.done_on(part, _VIRTUAL_SAMPLES) for part in range(1, _VIRTUAL_SAMPLES + 1))
-    return [Sample(at, cpu, memory) for at in moments if at <= until]
+    def _of_sample(
+        self, job: Job, instance: int, container: Container, sample: Sample, wanted: Sequence[Metric]
+    ) -> Iterator[Measurement]:
+        pool = self._pools.get(job.request.pool)
+        memory = 0 if pool is None else pool.family.gpu_memory_gib * _GIB
+        measured = _Measured(container, sample, 0.0 if job.virtual is None else _VIRTUAL_SHARE, memory)
+        for metric in wanted:
+            for gpu in range(measured.gpus) if metric.of_gpu else (None,):
+                yield Measurement(sample.at, metric, metric.value(measured), instance, container.name, gpu)
+
+    def _samples(self, job: Job, instance: int, container: Container) -> Sequence[Sample]:
+        if job.virtual is None:
+            return self._files.usage(job.request.id, instance, container.name).read()
+        if job.started is None:
+            return ()
+        until = to_nanoseconds(time.time() if job.completed is None else job.completed)
+        limits = container.fields["resources"]["limits"]
+        cpu, memory = cpu_cores(limits["cpu"]) * _VIRTUAL_SHARE, int(memory_bytes(limits["memory"]) * _VIRTUAL_SHARE)
+        moments = (job.done_on(part, _VIRTUAL_SAMPLES) for part in range(1, _VIRTUAL_SAMPLES + 1))
+        return [Sample(at, cpu, memory) for at in moments if at <= until]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import secrets
 import string
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
-from airflow_provider_mljobs.emulator.registry import Function
+from airflow_provider_mljobs.emulator.registry import Extension, Function
 from airflow_provider_mljobs.emulator.spcs.errors import no_runtime
-from airflow_provider_mljobs.emulator.spcs.job_statements import new_service_name, wait_for_end
+from airflow_provider_mljobs.emulator.spcs.job_statements import new_service_name
 from airflow_provider_mljobs.emulator.spcs.jobs import JobRequest
 from airflow_provider_mljobs.emulator.spcs.ml_job_options import (
     FUNCTION,
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
     from airflow_provider_mljobs.emulator.spcs.instance_families import InstanceFamily
     from airflow_provider_mljobs.emulator.spcs.pools import Pool
+    from airflow_provider_mljobs.emulator.spcs.service import Services
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 _REPOSITORY = "/snowflake/images/snowflake_images/st_plat/runtime/x86"
 _CPU_IMAGE = f"{_REPOSITORY}/runtime_image/snowbooks"
@@ -70,6 +74,7 @@ _RAY_ENVIRONMENT = {
     "MAX_WORKER_PORT": "13000",
     "ENABLE_HEALTH_CHECKS": "false",
 }
+_EXECUTE_SYNTAX = "CALL SYSTEM$EXECUTE_ML_JOB('<job id>', '<pool>', '<specification as JSON>', '<options as JSON>')"
 _SUFFIX = string.ascii_uppercase + string.digits
 _SUFFIX_LENGTH = 12
 
@@ -90,48 +95,72 @@ def runtime_image(pool: Pool, runtime: str | None, python_version: str | None) -
     return f"{repository}:{runtime or f'{_RUNTIME_VERSION}-py{version}'}"
 
 
-def _get_runtime(context: Context, args: Sequence[Any]) -> str:
-    function = "SYSTEM$GET_ML_JOB_RUNTIME"
-    if not 1 <= len(args) <= 2:  # noqa: PLR2004
-        raise invalid_argument(function, "expected a compute pool and an optional runtime")
-    pool = context.account.services.pool(parse_name(str(args[0])).name)
-    wanted = str(args[1] or "") if len(args) > 1 else ""
-    if not wanted.startswith("{"):
-        return runtime_image(pool, wanted or None, None)
-    options = read_object(function, wanted)
-    return runtime_image(pool, options.get("runtimeEnvironment"), options.get("pythonVersion"))
+class MLJobs:
+    """The functions of ML jobs.
 
+    :param services: the job services of the account.
+    :param pools: the pools that they run on.
+    :param catalog: the databases of the account.
+    """
 
-def _execute(context: Context, args: Sequence[Any]) -> str:
-    if len(args) != 4:  # noqa: PLR2004
-        raise invalid_argument(FUNCTION, "expected job id, compute pool, specification and options")
-    options = MLJobOptions.read(args[2], args[3])
-    services = context.account.services
-    pool = services.pool(parse_name(str(args[1])).name)
-    name = new_service_name(context, _job_name(str(args[0]), options))
-    document = _document(context, name, pool, options)
-    asynchronous = options.job.get("ASYNC", True)
-    job = services.submit(
-        JobRequest(
-            id=str(uuid.uuid4()),
-            query_id=context.query_id,
-            name=name,
-            pool=pool.name,
-            specification=build_specification(document, pool.family),
-            created=context.account.now(),
-            owner=context.session.role,
-            replicas=options.instances if options.instances > 1 else None,
-            asynchronous=asynchronous,
-            query_warehouse=options.query_warehouse,
-            comment=options.job.get("COMMENT"),
-            integrations=options.integrations,
-            workload="ML_JOB",
+    def __init__(self, services: Services, pools: ComputePools, catalog: Catalog) -> None:
+        self._services = services
+        self._pools = pools
+        self._catalog = catalog
+
+    @property
+    def extension(self) -> Extension:
+        """The functions."""
+        runtime = "SYSTEM$GET_ML_JOB_RUNTIME"
+        return Extension(
+            functions=(
+                Function(FUNCTION, self.execute, _EXECUTE_SYNTAX),
+                Function(runtime, self.get_runtime, f"CALL {runtime}('<pool>' [, '<runtime>'])"),
+            )
         )
-    )
-    services.flush()
-    if not asynchronous:
-        wait_for_end(context, job)
-    return str(name)
+
+    def get_runtime(self, _: Context, args: Sequence[Any]) -> str:
+        """Answer ``SYSTEM$GET_ML_JOB_RUNTIME``."""
+        function = "SYSTEM$GET_ML_JOB_RUNTIME"
+        if not 1 <= len(args) <= 2:  # noqa: PLR2004
+            raise invalid_argument(function, "expected a compute pool and an optional runtime")
+        pool = self._pools.get(parse_name(str(args[0])).name)
+        wanted = str(args[1] or "") if len(args) > 1 else ""
+        if not wanted.startswith("{"):
+            return runtime_image(pool, wanted or None, None)
+        options = read_object(function, wanted)
+        return runtime_image(pool, options.get("runtimeEnvironment"), options.get("pythonVersion"))
+
+    def execute(self, context: Context, args: Sequence[Any]) -> str:
+        """Answer ``SYSTEM$EXECUTE_ML_JOB``."""
+        if len(args) != 4:  # noqa: PLR2004
+            raise invalid_argument(FUNCTION, "expected job id, compute pool, specification and options")
+        options = MLJobOptions.read(args[2], args[3])
+        pool = self._pools.get(parse_name(str(args[1])).name)
+        name = new_service_name(self._catalog, context, _job_name(str(args[0]), options))
+        document = _document(context, name, pool, options)
+        asynchronous = options.job.get("ASYNC", True)
+        job = self._services.submit(
+            JobRequest(
+                id=str(uuid.uuid4()),
+                query_id=context.query_id,
+                name=name,
+                pool=pool.name,
+                specification=build_specification(document, pool.family),
+                created=time.time(),
+                owner=context.session.role,
+                replicas=options.instances if options.instances > 1 else None,
+                asynchronous=asynchronous,
+                query_warehouse=options.query_warehouse,
+                comment=options.job.get("COMMENT"),
+                integrations=options.integrations,
+                workload="ML_JOB",
+            )
+        )
+        self._services.flush()
+        if not asynchronous:
+            self._services.wait_for_end(context, job)
+        return str(name)
 
 
 def _job_name(text: str, options: MLJobOptions) -> QualifiedName:
@@ -243,13 +272,3 @@ def merge(base: Any, patch: Any) -> Any:
 
 def _named(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)
-
-
-FUNCTIONS: tuple[Function, ...] = (
-    Function(
-        FUNCTION,
-        _execute,
-        "CALL SYSTEM$EXECUTE_ML_JOB('<job id>', '<pool>', '<specification as JSON>', '<options as JSON>')",
-    ),
-    Function("SYSTEM$GET_ML_JOB_RUNTIME", _get_runtime, "CALL SYSTEM$GET_ML_JOB_RUNTIME('<pool>' [, '<runtime>'])"),
-)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.emulator.errors import does_not_exist, invalid_property
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.errors import invalid_pool, quoted_name, system_pool
 from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES
@@ -18,6 +19,9 @@ from airflow_provider_mljobs.emulator.spcs.pools import DESCRIBE_COLUMNS, SHOW_C
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
+    from airflow_provider_mljobs.emulator.spcs.service import Services
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 EXECUTED = "Statement executed successfully."
 _STATUS = (Column("status"),)
@@ -52,23 +56,166 @@ def pool_name(parser: Parser) -> str:
     return name.name
 
 
-def _create(context: Context, parser: Parser) -> Result:
-    if_not_exists = parser.accept("IF", "NOT", "EXISTS")
-    name = pool_name(parser)
-    application = parser.identifier() if parser.accept("FOR", "APPLICATION") else None
-    options = _properties(parser, _PROPERTIES)
-    parser.expect_end()
-    for key in _REQUIRED:
-        if key not in options:
-            raise invalid_pool(f"missing property {key}")
-    services = context.account.services
-    if if_not_exists and name in services.pools:
-        return Result.status(f"{name} already exists, statement succeeded.")
-    pool_options = _changed(PoolOptions(application=application), options)
-    suspended = flag(options, "INITIALLY_SUSPENDED", default=False)
-    services.create_pool(name, pool_options, context.session.role, suspended=suspended)
-    services.flush()
-    return Result.status(f"Compute pool {name} successfully created.")
+class PoolStatements:
+    """The statements about compute pools.
+
+    :param pools: the compute pools of the account.
+    :param services: its job services, which STOP ALL cancels.
+    :param catalog: its databases.
+    """
+
+    def __init__(self, pools: ComputePools, services: Services, catalog: Catalog) -> None:
+        self._pools = pools
+        self._services = services
+        self._catalog = catalog
+
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        return Extension(
+            statements=(
+                Statement(("CREATE", "COMPUTE", "POOL"), self.create, _STATUS, _CREATE_SYNTAX),
+                Statement(("ALTER", "COMPUTE", "POOL"), self.alter, _STATUS, _ALTER_SYNTAX),
+                Statement(("DROP", "COMPUTE", "POOL"), self.drop, _STATUS, "DROP COMPUTE POOL [IF EXISTS] <name>"),
+                Statement(
+                    ("SHOW", "COMPUTE", "POOLS"),
+                    self.show,
+                    SHOW_COLUMNS,
+                    "SHOW COMPUTE POOLS [LIKE '<pattern>'] [STARTS WITH '…'] [LIMIT <n> [FROM '…']]",
+                ),
+                Statement(
+                    ("SHOW", "COMPUTE", "POOL", "INSTANCE", "FAMILIES"),
+                    self.show_families,
+                    _FAMILY_COLUMNS,
+                    "SHOW COMPUTE POOL INSTANCE FAMILIES [LIKE '<pattern>']",
+                ),
+                Statement(("DESCRIBE", "COMPUTE", "POOL"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+                Statement(("DESC", "COMPUTE", "POOL"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+            )
+        )
+
+    def create(self, context: Context, parser: Parser) -> Result:
+        """Run ``CREATE COMPUTE POOL``."""
+        if_not_exists = parser.accept("IF", "NOT", "EXISTS")
+        name = pool_name(parser)
+        application = parser.identifier() if parser.accept("FOR", "APPLICATION") else None
+        options = _properties(parser, _PROPERTIES)
+        parser.expect_end()
+        for key in _REQUIRED:
+            if key not in options:
+                raise invalid_pool(f"missing property {key}")
+        if if_not_exists and name in self._pools.by_name:
+            return Result.status(f"{name} already exists, statement succeeded.")
+        pool_options = _changed(PoolOptions(application=application), options)
+        suspended = flag(options, "INITIALLY_SUSPENDED", default=False)
+        self._pools.create(name, pool_options, context.session.role, suspended=suspended)
+        self._pools.flush()
+        return Result.status(f"Compute pool {name} successfully created.")
+
+    def alter(self, _: Context, parser: Parser) -> Result:
+        """Run ``ALTER COMPUTE POOL``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = pool_name(parser)
+        if if_exists and name not in self._pools.by_name:
+            return Result.status(EXECUTED)
+        pool = self._pools.get(name)
+        if parser.accept("SUSPEND"):
+            self._pools.change(pool, Pool.suspend)
+        elif parser.accept("RESUME"):
+            self._pools.change(pool, Pool.resume)
+        elif parser.accept("STOP", "ALL"):
+            self._stop_all(parser, pool)
+        elif parser.accept("SET"):
+            self._set(parser, pool)
+        elif parser.accept("UNSET"):
+            self._unset(parser, pool)
+        else:
+            raise parser.error()
+        parser.expect_end()
+        self._pools.flush()
+        return Result.status(EXECUTED)
+
+    def _stop_all(self, parser: Parser, pool: Pool) -> None:
+        wanted = _workloads(parser)
+        on_pool = [job for job in self._services.jobs() if job.request.pool == pool.name and not job.terminal]
+        for job in on_pool:
+            if not wanted or job.request.workload in wanted:
+                self._services.scheduler.cancel(job)
+
+    def _set(self, parser: Parser, pool: Pool) -> None:
+        changes = _properties(parser, _ALTERABLE | {"TAG"})
+        options = _changed(pool.options, changes)
+        self._update(pool, options)
+
+    def _unset(self, parser: Parser, pool: Pool) -> None:
+        defaults: dict[str, Any] = {}
+        while not parser.at_end():
+            key = parser.identifier()
+            if key not in _ALTERABLE - {"MIN_NODES", "MAX_NODES"}:
+                raise invalid_property(key, _KIND)
+            defaults[key.lower()] = _DEFAULTS[key.lower()]
+            parser.accept(",")
+        self._update(pool, replace(pool.options, **defaults))
+
+    def _update(self, pool: Pool, options: PoolOptions) -> None:
+        def update(pool: Pool, now: float) -> None:
+            pool.options = options
+            pool.updated_on = now
+
+        self._pools.change(pool, update)
+
+    def drop(self, _: Context, parser: Parser) -> Result:
+        """Run ``DROP COMPUTE POOL``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = pool_name(parser)
+        parser.expect_end()
+        if name not in self._pools.by_name:
+            if if_exists:
+                return Result.status(f"Drop statement executed successfully ({name} already dropped).")
+            raise does_not_exist("Compute pool", name)
+        pool = self._pools.get(name)
+        if pool.system:
+            raise system_pool(name)
+        self._pools.drop(pool)
+        self._pools.flush()
+        return Result.status(f"{name} successfully dropped.")
+
+    def show(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW COMPUTE POOLS``."""
+        listing = parse_listing(context, parser, self._catalog, levels=0)
+        with self._services.scheduler.lock:
+            pools = [self._pools.by_name[name] for name in listing.names(self._pools.by_name)]
+            rows = [self._looked_at(pool).row(time.time()) for pool in pools]
+        return Result(SHOW_COLUMNS, rows, statement="show")
+
+    def _looked_at(self, pool: Pool) -> Pool:
+        pool.look()
+        self._services.scheduler.schedule(pool.name)
+        return pool
+
+    def describe(self, _: Context, parser: Parser) -> Result:
+        """Run ``DESCRIBE COMPUTE POOL``."""
+        name = pool_name(parser)
+        parser.expect_end()
+        with self._services.scheduler.lock:
+            pool = self._looked_at(self._pools.get(name))
+            return Result(DESCRIBE_COLUMNS, [pool.description(time.time())], statement="show")
+
+    def show_families(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW COMPUTE POOL INSTANCE FAMILIES``."""
+        listing = parse_listing(context, parser, self._catalog, levels=0)
+        with self._services.scheduler.lock:
+            usage = Counter[str]()
+            for pool in self._pools.by_name.values():
+                usage[pool.options.instance_family] += pool.active_nodes
+        rows = [
+            (
+                family.name, family.description, family.vcpu, family.memory_gib, family.storage_gib, family.gpu,
+                family.gpu_count, family.gpu_memory_gib, usage[family.name], "",
+            )
+            for family in map(FAMILIES.__getitem__, listing.names(FAMILIES))
+        ]  # fmt: skip
+        return Result(_FAMILY_COLUMNS, rows, statement="show")
 
 
 def _properties(parser: Parser, known: frozenset[str]) -> Options:
@@ -125,39 +272,6 @@ def _check(options: PoolOptions) -> None:
         raise invalid_pool(f"MAX_NODES {options.max_nodes} exceeds the limit of {family.node_limit} for {family.name}")
 
 
-def _alter(context: Context, parser: Parser) -> Result:
-    if_exists = parser.accept("IF", "EXISTS")
-    name = pool_name(parser)
-    services = context.account.services
-    if if_exists and name not in services.pools:
-        return Result.status(EXECUTED)
-    pool = services.pool(name)
-    if parser.accept("SUSPEND"):
-        services.change_pool(pool, Pool.suspend)
-    elif parser.accept("RESUME"):
-        services.change_pool(pool, Pool.resume)
-    elif parser.accept("STOP", "ALL"):
-        _stop_all(context, parser, pool)
-    elif parser.accept("SET"):
-        _set(context, parser, pool)
-    elif parser.accept("UNSET"):
-        _unset(context, parser, pool)
-    else:
-        raise parser.error()
-    parser.expect_end()
-    services.flush()
-    return Result.status(EXECUTED)
-
-
-def _stop_all(context: Context, parser: Parser, pool: Pool) -> None:
-    services = context.account.services
-    wanted = _workloads(parser)
-    on_pool = [job for job in services.jobs() if job.request.pool == pool.name and not job.terminal]
-    for job in on_pool:
-        if not wanted or job.request.workload in wanted:
-            services.scheduler.cancel(job)
-
-
 def _workloads(parser: Parser) -> set[str]:
     if not parser.accept("OF", "TYPE"):
         return set()
@@ -167,117 +281,9 @@ def _workloads(parser: Parser) -> set[str]:
     return words
 
 
-def _set(context: Context, parser: Parser, pool: Pool) -> None:
-    changes = _properties(parser, _ALTERABLE | {"TAG"})
-    options = _changed(pool.options, changes)
-    _update(context, pool, options)
-
-
-def _unset(context: Context, parser: Parser, pool: Pool) -> None:
-    defaults: dict[str, Any] = {}
-    while not parser.at_end():
-        key = parser.identifier()
-        if key not in _ALTERABLE - {"MIN_NODES", "MAX_NODES"}:
-            raise invalid_property(key, _KIND)
-        defaults[key.lower()] = _DEFAULTS[key.lower()]
-        parser.accept(",")
-    _update(context, pool, replace(pool.options, **defaults))
-
-
-def _update(context: Context, pool: Pool, options: PoolOptions) -> None:
-    def update(pool: Pool, now: float) -> None:
-        pool.options = options
-        pool.updated_on = now
-
-    context.account.services.change_pool(pool, update)
-
-
-def _drop(context: Context, parser: Parser) -> Result:
-    if_exists = parser.accept("IF", "EXISTS")
-    name = pool_name(parser)
-    parser.expect_end()
-    services = context.account.services
-    if name not in services.pools:
-        if if_exists:
-            return Result.status(f"Drop statement executed successfully ({name} already dropped).")
-        raise does_not_exist("Compute pool", name)
-    pool = services.pool(name)
-    if pool.system:
-        raise system_pool(name)
-    services.drop_pool(pool)
-    services.flush()
-    return Result.status(f"{name} successfully dropped.")
-
-
-def _show(context: Context, parser: Parser) -> Result:
-    services = context.account.services
-    listing = parse_listing(context, parser, levels=0)
-    with services.scheduler.lock:
-        pools = [services.pools[name] for name in listing.names(services.pools)]
-        rows = [_looked_at(context, pool).row(context.account.now()) for pool in pools]
-    return Result(SHOW_COLUMNS, rows, statement="show")
-
-
-def _looked_at(context: Context, pool: Pool) -> Pool:
-    pool.look()
-    context.account.services.scheduler.schedule(pool.name)
-    return pool
-
-
-def _describe(context: Context, parser: Parser) -> Result:
-    services = context.account.services
-    name = pool_name(parser)
-    parser.expect_end()
-    with services.scheduler.lock:
-        pool = _looked_at(context, services.pool(name))
-        return Result(DESCRIBE_COLUMNS, [pool.description(context.account.now())], statement="show")
-
-
-def _show_families(context: Context, parser: Parser) -> Result:
-    listing = parse_listing(context, parser, levels=0)
-    services = context.account.services
-    with services.scheduler.lock:
-        usage = Counter[str]()
-        for pool in services.pools.values():
-            usage[pool.options.instance_family] += pool.active_nodes
-    rows = [
-        (
-            family.name, family.description, family.vcpu, family.memory_gib, family.storage_gib, family.gpu,
-            family.gpu_count, family.gpu_memory_gib, usage[family.name], "",
-        )
-        for family in map(FAMILIES.__getitem__, listing.names(FAMILIES))
-    ]  # fmt: skip
-    return Result(_FAMILY_COLUMNS, rows, statement="show")
-
-
-_DESCRIBE_SYNTAX = "{DESC | DESCRIBE} COMPUTE POOL <name>"
-STATEMENTS: tuple[Statement, ...] = (
-    Statement(
-        ("CREATE", "COMPUTE", "POOL"),
-        _create,
-        _STATUS,
-        "CREATE COMPUTE POOL [IF NOT EXISTS] <name> MIN_NODES = <n> MAX_NODES = <n> INSTANCE_FAMILY = <family> "
-        "[AUTO_RESUME = <bool>] [INITIALLY_SUSPENDED = <bool>] [AUTO_SUSPEND_SECS = <n>] [COMMENT = '…'] …",
-    ),
-    Statement(
-        ("ALTER", "COMPUTE", "POOL"),
-        _alter,
-        _STATUS,
-        "ALTER COMPUTE POOL [IF EXISTS] <name> {RESUME | SUSPEND | STOP ALL [OF TYPE …] | SET … | UNSET …}",
-    ),
-    Statement(("DROP", "COMPUTE", "POOL"), _drop, _STATUS, "DROP COMPUTE POOL [IF EXISTS] <name>"),
-    Statement(
-        ("SHOW", "COMPUTE", "POOLS"),
-        _show,
-        SHOW_COLUMNS,
-        "SHOW COMPUTE POOLS [LIKE '<pattern>'] [STARTS WITH '…'] [LIMIT <n> [FROM '…']]",
-    ),
-    Statement(
-        ("SHOW", "COMPUTE", "POOL", "INSTANCE", "FAMILIES"),
-        _show_families,
-        _FAMILY_COLUMNS,
-        "SHOW COMPUTE POOL INSTANCE FAMILIES [LIKE '<pattern>']",
-    ),
-    Statement(("DESCRIBE", "COMPUTE", "POOL"), _describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
-    Statement(("DESC", "COMPUTE", "POOL"), _describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+_CREATE_SYNTAX = (
+    "CREATE COMPUTE POOL [IF NOT EXISTS] <name> MIN_NODES = <n> MAX_NODES = <n> INSTANCE_FAMILY = <family> "
+    "[AUTO_RESUME = <bool>] [INITIALLY_SUSPENDED = <bool>] [AUTO_SUSPEND_SECS = <n>] [COMMENT = '…'] …"
 )
+_ALTER_SYNTAX = "ALTER COMPUTE POOL [IF EXISTS] <name> {RESUME | SUSPEND | STOP ALL [OF TYPE …] | SET … | UNSET …}"
+_DESCRIBE_SYNTAX = "{DESC | DESCRIBE} COMPUTE POOL <name>"

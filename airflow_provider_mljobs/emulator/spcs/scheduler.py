@@ -20,14 +20,14 @@ from airflow_provider_mljobs.emulator.spcs.job_runs import identity_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_mljobs.emulator.account import Account
     from airflow_provider_mljobs.emulator.containers.instance import InstancePlan
     from airflow_provider_mljobs.emulator.containers.joblog import JobLog
-    from airflow_provider_mljobs.emulator.spcs.history import History
     from airflow_provider_mljobs.emulator.spcs.job_runs import Planner
     from airflow_provider_mljobs.emulator.spcs.jobs import ContainerRun, InstanceRun, Job
     from airflow_provider_mljobs.emulator.spcs.pools import Pool
     from airflow_provider_mljobs.emulator.spcs.specification import Resources
+    from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
+    from airflow_provider_mljobs.emulator.tokens import Tokens
 
 _STARTERS = 8
 # How soon a waiting statement notices that its client gave up; news of the job itself come at once.
@@ -40,15 +40,19 @@ _Key = tuple[str, int, str]
 class Scheduler:
     """The pools and what waits for them or runs on them.
 
+    :param planner: makes the plans of containers.
+    :param tokens: the tokens that jobs log in with.
+    :param state: where jobs survive a restart.
     :param can_pull: tells whether an image is there.
     """
 
-    def __init__(self, account: Account, history: History, planner: Planner, can_pull: Callable[[str], bool]) -> None:
+    def __init__(self, planner: Planner, tokens: Tokens, state: StateFile, can_pull: Callable[[str], bool]) -> None:
         self.lock = threading.RLock()
         self.pools: dict[str, Pool] = {}
-        self._account = account
-        self._history = history
         self._planner = planner
+        self._settings = planner.settings
+        self._login_tokens = tokens
+        self._state = state
         self._can_pull = can_pull
         self._pending: defaultdict[str, dict[str, Job]] = defaultdict(dict)
         self._running: dict[_Key, Instance] = {}
@@ -56,8 +60,8 @@ class Scheduler:
         self._addresses = Addresses()
         self._conditions: dict[str, threading.Condition] = {}
         self._starters = ThreadPoolExecutor(_STARTERS, "snowflake-job-start")
-        self._alarm = Alarm(account.now, self._ring)
-        self._meter = Meter(account.settings.metric_interval)
+        self._alarm = Alarm(time.time, self._ring)
+        self._meter = Meter(self._settings.metric_interval)
         self._closing = False
 
     # What statements ask for. All of it takes the lock.
@@ -66,14 +70,14 @@ class Scheduler:
         """Take a job in, resume its pool if need be, and start it if there is room."""
         with self.lock:
             pool = self.pools[job.request.pool]
-            if pool.options.auto_resume and pool.state(self._account.now()) in {"SUSPENDED", "STOPPING"}:
-                pool.resume(self._account.now())
+            if pool.options.auto_resume and pool.state(time.time()) in {"SUSPENDED", "STOPPING"}:
+                pool.resume(time.time())
             pool.live_jobs.add(job.request.id)
             if not job.request.asynchronous:
                 # Its statement does nothing but look at it.
                 job.looks, pool.looks = job.ready.polls + 1, max(pool.looks, pool.ready.polls + 1)
             if job.virtual is not None:
-                self._advance(job, self._account.now())
+                self._advance(job, time.time())
                 return
             self._pending[pool.name][job.request.id] = job
             self.schedule(pool.name)
@@ -100,7 +104,7 @@ class Scheduler:
     def pass_time(self, jobs: Iterable[Job]) -> None:
         """Let virtual jobs end whose time has come."""
         with self.lock:
-            now = self._account.now()
+            now = time.time()
             for job in jobs:
                 self._advance(job, now)
 
@@ -110,7 +114,7 @@ class Scheduler:
         with self.lock:
             condition = self._conditions.setdefault(job.request.id, threading.Condition(self.lock))
             while True:
-                self._advance(job, self._account.now())
+                self._advance(job, time.time())
                 remaining = deadline - time.monotonic()
                 if done():
                     return True
@@ -123,7 +127,7 @@ class Scheduler:
         with self.lock:
             if job.terminal or job.status == "CANCELLING":
                 return
-            job.move("CANCELLING", self._account.now())
+            job.move("CANCELLING", time.time())
             processes = self._stop(job)
         self._terminate(processes)
 
@@ -138,7 +142,7 @@ class Scheduler:
     def delete(self, job: Job) -> None:
         """Stop a job and leave it to the history."""
         with self.lock:
-            job.deleted = self._account.now()
+            job.deleted = time.time()
             if not job.terminal:
                 job.move("DELETED", job.deleted)
             processes = self._stop(job)
@@ -157,7 +161,7 @@ class Scheduler:
     # Starting. The lock is held.
 
     def _try(self, job: Job, pool: Pool, full: set[Resources]) -> None:
-        now = self._account.now()
+        now = time.time()
         obstacle = self._obstacle(job, pool, now)
         if obstacle is not None:
             job.waits_for = obstacle
@@ -185,7 +189,7 @@ class Scheduler:
 
     def _wake(self, job: Job, when: float) -> None:
         # Virtual jobs are computed when somebody looks.
-        if job.virtual is None and when > self._account.now():
+        if job.virtual is None and when > time.time():
             self._alarm.set(when)
 
     def _place(self, job: Job, pool: Pool, full: set[Resources]) -> None:
@@ -198,8 +202,8 @@ class Scheduler:
                 full.add(request)
                 job.waits_for = words.NO_ROOM
                 return
-            run.address = self._addresses.take(self._account.port)
-            job.begin(self._account.now())
+            run.address = self._addresses.take(self._planner.port)
+            job.begin(time.time())
             self._starters.submit(self._start, job, run)
 
     def _ring(self) -> None:
@@ -226,13 +230,13 @@ class Scheduler:
             if self._closing or job.terminal or job.status == "CANCELLING":
                 return None
             if job.request.id not in self._tokens:
-                self._tokens[job.request.id] = self._account.tokens.issue(identity_of(job.request))
+                self._tokens[job.request.id] = self._login_tokens.issue(identity_of(job.request))
             return self._tokens[job.request.id]
 
     def _start_container(self, job: Job, run: InstanceRun, container: ContainerRun, plan: InstancePlan) -> None:
         log = self._planner.files.log(job.request.id, run.index, container.name)
         with self.lock:
-            container.started = self._account.now()
+            container.started = time.time()
         try:
             process = Instance.start(plan, log, partial(self._exited, job, run, container, log))
         except RunnerError as error:
@@ -247,7 +251,7 @@ class Scheduler:
             self._running[job.request.id, run.index, container.name] = process
             unwanted = self._closing or job.terminal or job.status == "CANCELLING"
             self._changed(job)
-        if self._account.settings.event_table and job.request.specification.metric_groups:
+        if self._settings.event_table and job.request.specification.metric_groups:
             self._meter.add(process, self._planner.files.usage(job.request.id, run.index, container.name))
         if unwanted:
             self._terminate([process])
@@ -259,7 +263,7 @@ class Scheduler:
                 # Killed by us: the next start reports the job as lost.
                 return
             self._running.pop((job.request.id, run.index, container.name), None)
-            container.exit_code, container.finished = code, self._account.now()
+            container.exit_code, container.finished = code, time.time()
             container.status = "FAILED" if code else "DONE"
             container.message = words.FATAL if code else words.COMPLETED
             processes = self._settle(job, run)
@@ -269,7 +273,7 @@ class Scheduler:
     def _fail(self, job: Job, run: InstanceRun, containers: Iterable[ContainerRun], message: str) -> None:
         with self.lock:
             for container in containers:
-                container.status, container.message, container.finished = "FAILED", message, self._account.now()
+                container.status, container.message, container.finished = "FAILED", message, time.time()
             processes = self._settle(job, run)
         self._terminate(processes)
         self._clear(job, run)
@@ -293,10 +297,10 @@ class Scheduler:
         if not job.terminal and job.status != "CANCELLING":
             status = words.roll_up(job.instances)
             if status == "DONE":
-                job.move(status, self._account.now())
+                job.move(status, time.time())
             if status == "FAILED":
                 why = next(container.message for container in run.containers if container.status == "FAILED")
-                job.move(status, self._account.now(), f"Job has failed: {why}.")
+                job.move(status, time.time(), f"Job has failed: {why}.")
                 processes = self._stop(job)
         self._conclude(job)
         return processes
@@ -316,12 +320,12 @@ class Scheduler:
     def _conclude(self, job: Job) -> None:
         """Free what a job holds once nothing of it runs."""
         if job.virtual is not None or all(run.ended for run in job.instances):
-            now = self._account.now()
+            now = time.time()
             if job.status == "CANCELLING":
                 job.move("CANCELLED", now)
             token = self._tokens.pop(job.request.id, None)
             if token is not None:
-                self._account.tokens.revoke(token)
+                self._login_tokens.revoke(token)
             pool = self.pools.get(job.request.pool)
             if pool is not None:
                 pool.finish(job.request.id, now)
@@ -348,10 +352,10 @@ class Scheduler:
             return _ATTENTION
         ends = job.ends_on()
         when = job.due_on(_ready_on(pool)) if ends is None else ends
-        return max(0.001, when - self._account.now()) if when > self._account.now() else _ATTENTION
+        return max(0.001, when - time.time()) if when > time.time() else _ATTENTION
 
     def _changed(self, job: Job) -> None:
-        self._history.update_job(job.request.id, job.record())
+        self._state.update_job(job.request.id, job.record())
         condition = self._conditions.get(job.request.id)
         if condition is not None:
             condition.notify_all()
@@ -362,14 +366,14 @@ class Scheduler:
 
     def _terminate(self, processes: Iterable[Instance]) -> None:
         for process in processes:
-            process.terminate(self._account.settings.termination_grace)
+            process.terminate(self._settings.termination_grace)
 
     def close(self) -> None:
         """Kill everything that runs; pending jobs go on with the next start."""
         with self.lock:
             self._closing = True
             for token in self._tokens.values():
-                self._account.tokens.revoke(token)
+                self._login_tokens.revoke(token)
             for condition in self._conditions.values():
                 condition.notify_all()
         self._alarm.close()

@@ -1,14 +1,18 @@
-"""Databases and schemas, and what Snowflake knows of objects that DuckDB doesn't: since when they exist."""
+"""The databases and schemas of the account, and what DuckDB doesn't store about objects: when they were created."""
 
 # ruff: noqa: S608 statements of our own for DuckDB; names are quoted and values are bound
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist, not_supported
 
 if TYPE_CHECKING:
-    from airflow_provider_mljobs.emulator.sql.engine import Engine
+    from collections.abc import Callable
+
+    from airflow_provider_mljobs.emulator.settings import Settings
+    from airflow_provider_mljobs.emulator.sql.bridge import Databases
 
 OBJECTS = "_fs_global.main.objects"
 
@@ -21,75 +25,127 @@ def quoted(name: str) -> str:
 class Catalog:
     """The databases, schemas and warehouses of the account.
 
-    :param engine: the engine that holds them.
+    :param settings: the root directory, and the database, schema and warehouse that exist from the start.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, settings: Settings) -> None:
+        # Loads sqlglot, DuckDB and fakesnow, which takes 2 s, so only where a server starts.
+        from airflow_provider_mljobs.emulator.sql.bridge import Databases
+
+        # DuckDB aborts one of two statements that write to the same table at once.
+        self.writing = threading.RLock()
+        self._reading = threading.RLock()
+        self._on_drop: list[Callable[[str, str | None], None]] = []
+        self.databases: Databases = Databases(settings.root)
+        self._link = self.databases.link()
+        self.create_database(settings.database, if_not_exists=True)
+        self.create_schema(settings.database, settings.schema, if_not_exists=True)
+        self.remember("WAREHOUSE", "", "", settings.warehouse)
+
+    def close(self) -> None:
+        """Write everything out and close the databases."""
+        with self.writing, self._reading:
+            self._link.close()
+            self.databases.close()
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+        """Run a query in DuckDB's SQL, ours and not a user's, outside of any session."""
+        with self._reading:
+            return self._link.query(sql, parameters)
+
+    def change(self, sql: str, *parameters: object) -> None:
+        """Run a statement that writes, in DuckDB's SQL, ours and not a user's, outside of any session."""
+        with self.writing, self._reading:
+            self._link.query(sql, parameters)
+
+    def database_exists(self, database: str) -> bool:
+        """Return whether a database of this name exists."""
+        return bool(self.query("SELECT 1 FROM duckdb_databases() WHERE database_name = ? AND NOT internal", database))
+
+    def schema_exists(self, database: str, schema: str) -> bool:
+        """Return whether a database has a schema of this name."""
+        if schema == "INFORMATION_SCHEMA":
+            return self.database_exists(database)
+        rows = self.query(
+            "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = ?", database, schema
+        )
+        return bool(rows) and schema != "main"
+
+    def check_schema(self, database: str | None, schema: str | None) -> None:
+        """Raise 2003 unless the schema exists."""
+        if not self.schema_exists(database or "", schema or ""):
+            raise does_not_exist("Schema", f"{database}.{schema}")
 
     def create_database(self, name: str, *, if_not_exists: bool = False, or_replace: bool = False) -> bool:
-        """Make a database with a schema PUBLIC; tell whether it was new."""
-        if self._engine.database_exists(name):
+        """Create a database with a schema PUBLIC; return whether it is new."""
+        if self.database_exists(name):
             if not or_replace:
-                return self._taken(name, if_not_exists=if_not_exists)
+                return self._existing(name, if_not_exists=if_not_exists)
             self.drop_database(name)
-        with self._engine.writing:
-            self._engine.databases.create(name)
+        with self.writing:
+            self.databases.create(name)
         self.remember("DATABASE", name, "", "")
         return self.create_schema(name, "PUBLIC")
 
     def create_schema(self, database: str, name: str, *, if_not_exists: bool = False, or_replace: bool = False) -> bool:
-        """Make a schema; tell whether it was new."""
-        if not self._engine.database_exists(database):
+        """Create a schema; return whether it is new."""
+        if not self.database_exists(database):
             raise does_not_exist("Database", database)
-        if self._engine.schema_exists(database, name):
+        if self.schema_exists(database, name):
             if not or_replace:
-                return self._taken(name, if_not_exists=if_not_exists)
+                return self._existing(name, if_not_exists=if_not_exists)
             self.drop_schema(database, name)
         _refuse_internal(name)
-        self._engine.change(f"CREATE SCHEMA {quoted(database)}.{quoted(name)}")
+        self.change(f"CREATE SCHEMA {quoted(database)}.{quoted(name)}")
         self.remember("SCHEMA", database, name, "")
         return True
 
     @staticmethod
-    def _taken(name: str, *, if_not_exists: bool) -> bool:
+    def _existing(name: str, *, if_not_exists: bool) -> bool:
         if not if_not_exists:
             raise already_exists(name)
         return False
 
     def drop_database(self, name: str) -> None:
-        """Drop a database with all that lives in it."""
-        with self._engine.writing:
-            self._engine.databases.drop(name)
-        self._engine.change(f"DELETE FROM {OBJECTS} WHERE database_name = ?", name)
-        self._engine.forget(name, None)
+        """Drop a database and everything in it."""
+        with self.writing:
+            self.databases.drop(name)
+        self.change(f"DELETE FROM {OBJECTS} WHERE database_name = ?", name)
+        self._dropped(name, None)
 
     def drop_schema(self, database: str, name: str) -> None:
-        """Drop a schema with all that lives in it."""
+        """Drop a schema and everything in it."""
         _refuse_internal(name)
-        self._engine.change(f"DROP SCHEMA {quoted(database)}.{quoted(name)} CASCADE")
-        self._engine.change(f"DELETE FROM {OBJECTS} WHERE database_name = ? AND schema_name = ?", database, name)
-        self._engine.forget(database, name)
+        self.change(f"DROP SCHEMA {quoted(database)}.{quoted(name)} CASCADE")
+        self.change(f"DELETE FROM {OBJECTS} WHERE database_name = ? AND schema_name = ?", database, name)
+        self._dropped(database, name)
+
+    def on_drop(self, callback: Callable[[str, str | None], None]) -> None:
+        """Register a callback for dropped schemas: it gets database and schema, or ``None`` for a whole database."""
+        self._on_drop.append(callback)
+
+    def _dropped(self, database: str, schema: str | None) -> None:
+        for callback in self._on_drop:
+            callback(database, schema)
 
     def remember(self, kind: str, database: str, schema: str, name: str, *, again: bool = False) -> None:
-        """Keep that an object exists since now; what was known stays unless it was made again."""
+        """Store that an object exists from now on; an earlier time stays unless the object was created again."""
         conflict = "DO UPDATE SET created_on = excluded.created_on" if again else "DO NOTHING"
-        self._engine.change(
+        self.change(
             f"INSERT INTO {OBJECTS} VALUES (?, ?, ?, ?, now(), '') ON CONFLICT {conflict}", kind, database, schema, name
         )
 
     def forget(self, kind: str, database: str, schema: str, name: str) -> None:
-        """Forget an object that was dropped."""
-        self._engine.change(
+        """Delete the record of an object that was dropped."""
+        self.change(
             f"DELETE FROM {OBJECTS} WHERE kind = ? AND database_name = ? AND schema_name = ? AND name = ?",
             kind, database, schema, name,
         )  # fmt: skip
 
-    def warehouses(self) -> list[tuple[object, ...]]:
-        """Return name, creation time and comment of each warehouse."""
-        return self._engine.query(
-            f"SELECT name, created_on, comment FROM {OBJECTS} WHERE kind = 'WAREHOUSE' ORDER BY 1"
-        )
+    def warehouses(self) -> dict[str, tuple[object, object]]:
+        """Return creation time and comment of each warehouse."""
+        rows = self.query(f"SELECT name, created_on, comment FROM {OBJECTS} WHERE kind = 'WAREHOUSE' ORDER BY 1")
+        return {str(name): (created, comment) for name, created, comment in rows}
 
 
 def _refuse_internal(schema: str) -> None:

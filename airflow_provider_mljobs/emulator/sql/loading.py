@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
 from airflow_provider_mljobs.emulator.parsing import parse_stage
-from airflow_provider_mljobs.emulator.registry import Statement, TableFunction
+from airflow_provider_mljobs.emulator.registry import Extension, Statement, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.sql.catalog import quoted
-from airflow_provider_mljobs.emulator.sql.errors import translate
-from airflow_provider_mljobs.emulator.sql.file_formats import file_format
+from airflow_provider_mljobs.emulator.sql.error_translation import translate
 from airflow_provider_mljobs.emulator.sql.objects import table_columns
 from airflow_provider_mljobs.emulator.sql.staged_data import Reader, matched
-from airflow_provider_mljobs.emulator.sql.unloading import unload
 from airflow_provider_mljobs.emulator.stages.files import files, remove
 
 if TYPE_CHECKING:
@@ -25,7 +23,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName, StageReference
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
+    from airflow_provider_mljobs.emulator.sql.file_formats import FileFormats
+    from airflow_provider_mljobs.emulator.sql.unloading import Unloading
     from airflow_provider_mljobs.emulator.stages.files import Location, StageFile
+    from airflow_provider_mljobs.emulator.stages.store import Stages
 
 
 def _number(name: str) -> Column:
@@ -53,6 +55,13 @@ _KNOWN = {
     "LOAD_UNCERTAIN_FILES", "ENFORCE_LENGTH", "TRUNCATECOLUMNS", "SIZE_LIMIT", "VALIDATION_MODE",
     "CLUSTER_AT_INGEST_TIME",
 }  # fmt: skip
+_COPY_SYNTAX = (
+    "COPY INTO <table> [ ( <column>, … ) ] FROM { @<stage>[/<path>] | ( SELECT … FROM @<stage>[/<path>] ) } "
+    "[ FILES = ( '…' ) ] [ PATTERN = '…' ] [ FILE_FORMAT = ( … ) ] [ MATCH_BY_COLUMN_NAME = … ] [ PURGE = … ] "
+    "[ FORCE = … ] | COPY INTO @<stage>[/<path>] FROM { <table> | ( <query> ) } "
+    "[ FILE_FORMAT = ( TYPE = { CSV | PARQUET } … ) ] [ HEADER = … ] [ SINGLE = … ] [ OVERWRITE = … ]"
+)
+_INFER_SYNTAX = "TABLE(INFER_SCHEMA(LOCATION => '@<stage>[/<path>]', FILE_FORMAT => '<name>' [, IGNORE_CASE => … ]))"
 _REFUSED = ("VALIDATION_MODE", "SIZE_LIMIT")
 
 
@@ -68,45 +77,91 @@ class _Load:
     reader: Reader
 
 
-def copy_into(context: Context, parser: Parser) -> Result:
-    """Run ``COPY INTO``: load a table, or unload into a stage."""
-    if parser.current.kind == "stage" or (parser.current.kind == "string" and parser.current.text.startswith("'@")):
-        return unload(context, parser)
-    load = _parse(context, parser)
-    found = _chosen(load)
-    if not found:
-        return Result.status("Copy executed with 0 files processed.", "copy")
-    try:
-        with context.account.engine.writing, _transaction(context):
-            rows = [_load_file(context, load, file) for file in found]
-    except SnowflakeError:
-        raise
-    except Exception as problem:
-        # Whatever DuckDB finds wrong with a file is the statement's error.
-        raise translate(problem) from problem
-    if flag(load.options, "PURGE", default=False):
-        for file in found:
-            remove(load.location.directory, file)
-    return Result(_COPY, rows, statement="copy")
+class Loading:
+    """COPY INTO a table, and INFER_SCHEMA.
 
+    :param catalog: the databases of the account.
+    :param stages: its stages.
+    :param formats: its file formats.
+    :param unloading: runs COPY INTO a stage, which begins with the same words.
+    """
 
-def _parse(context: Context, parser: Parser) -> _Load:
-    table = context.session.resolve(parser.qualified_name(), "COPY INTO")
-    described = [(str(row[2]), str(row[3])) for row in table_columns(context, table)]
-    named = parser.name_list() if parser.looking_at("(") else [name for name, _ in described]
-    types = dict(described)
-    missing = next((name for name in named if name not in types), None)
-    if missing is not None:
-        raise SnowflakeError(904, "42000", f"SQL compilation error:\ninvalid identifier '{missing}'")
-    parser.expect("FROM")
-    select, reference = _source(parser)
-    options = parse_options(parser, _KNOWN, "COPY")
-    parser.expect_end()
-    _refuse(options)
-    location = context.account.stages.locate(context, reference)
-    own: Options = dict(location.stage.file_format or {})
-    reader = Reader.of(file_format(context, _format(options) or own))
-    return _Load(table, [(name, types[name]) for name in named], location, select, options, reader)
+    def __init__(self, catalog: Catalog, stages: Stages, formats: FileFormats, unloading: Unloading) -> None:
+        self._catalog = catalog
+        self._stages = stages
+        self._formats = formats
+        self._unloading = unloading
+
+    @property
+    def extension(self) -> Extension:
+        """The statement and the table function."""
+        return Extension(
+            statements=(Statement(("COPY", "INTO"), self.copy_into, _COPY, _COPY_SYNTAX),),
+            table_functions=(TableFunction("INFER_SCHEMA", self.infer_schema, _INFERRED, _INFER_SYNTAX),),
+        )
+
+    def copy_into(self, context: Context, parser: Parser) -> Result:
+        """Run ``COPY INTO``: load a table, or unload into a stage."""
+        if parser.current.kind == "stage" or (parser.current.kind == "string" and parser.current.text.startswith("'@")):
+            return self._unloading.run(context, parser)
+        load = self._parse(context, parser)
+        found = _chosen(load)
+        if not found:
+            return Result.status("Copy executed with 0 files processed.", "copy")
+        try:
+            with self._catalog.writing, _transaction(context):
+                rows = [_load_file(context, load, file) for file in found]
+        except SnowflakeError:
+            raise
+        except Exception as problem:
+            # Whatever DuckDB finds wrong with a file is the statement's error.
+            raise translate(problem) from problem
+        if flag(load.options, "PURGE", default=False):
+            for file in found:
+                remove(load.location.directory, file)
+        return Result(_COPY, rows, statement="copy")
+
+    def _parse(self, context: Context, parser: Parser) -> _Load:
+        table = context.session.resolve(parser.qualified_name(), "COPY INTO")
+        described = [(str(row[2]), str(row[3])) for row in table_columns(context, table)]
+        named = parser.name_list() if parser.looking_at("(") else [name for name, _ in described]
+        types = dict(described)
+        missing = next((name for name in named if name not in types), None)
+        if missing is not None:
+            raise SnowflakeError(904, "42000", f"SQL compilation error:\ninvalid identifier '{missing}'")
+        parser.expect("FROM")
+        select, reference = _source(parser)
+        options = parse_options(parser, _KNOWN, "COPY")
+        parser.expect_end()
+        _refuse(options)
+        location = self._stages.locate(context, reference)
+        own: Options = dict(location.stage.file_format or {})
+        reader = Reader.of(self._formats.resolve(context, _format(options) or own))
+        return _Load(table, [(name, types[name]) for name in named], location, select, options, reader)
+
+    def infer_schema(
+        self, context: Context, service: QualifiedName | None, args: Sequence[Any], named: Mapping[str, Any]
+    ) -> Result:
+        """Answer ``TABLE(INFER_SCHEMA(LOCATION => '@stage', FILE_FORMAT => 'name'))``."""
+        del service, args
+        values = {key.upper(): value for key, value in named.items()}
+        if not {"LOCATION", "FILE_FORMAT"} <= set(values):
+            raise not_supported("INFER_SCHEMA without LOCATION or FILE_FORMAT")
+        location = self._stages.locate(context, parse_stage(str(values["LOCATION"])))
+        reader = Reader.of(self._formats.resolve(context, {"FORMAT_NAME": str(values["FILE_FORMAT"])}))
+        found = files(location.directory, location.path)
+        upper = str(values.get("IGNORE_CASE", "FALSE")).upper() == "TRUE"
+        rows = []
+        if found:
+            with context.session.running(context.query_id, context.cancelled):
+                columns = reader.columns(context.session.engine.link, found[0].file, typed=True)
+            for index, (name, kind) in enumerate(columns):
+                title = name.upper() if upper else name
+                expression = (
+                    f"$1:{name}::{_inferred(kind)}" if reader.kind == "PARQUET" else f"${index + 1}::{_inferred(kind)}"
+                )
+                rows.append((title, _inferred(kind), True, expression, location.label + found[0].path, index))
+        return Result(_INFERRED, rows, statement="select")
 
 
 def _format(options: Options) -> Options:
@@ -233,31 +288,6 @@ def _positional(load: _Load, columns: Sequence[tuple[str, str]]) -> dict[str, st
     return {name: quoted(found) for name, (found, _) in zip(names, columns, strict=True)}
 
 
-def infer_schema(
-    context: Context, service: QualifiedName | None, args: Sequence[Any], named: Mapping[str, Any]
-) -> Result:
-    """Answer ``TABLE(INFER_SCHEMA(LOCATION => '@stage', FILE_FORMAT => 'name'))``."""
-    del service, args
-    values = {key.upper(): value for key, value in named.items()}
-    if not {"LOCATION", "FILE_FORMAT"} <= set(values):
-        raise not_supported("INFER_SCHEMA without LOCATION or FILE_FORMAT")
-    location = context.account.stages.locate(context, parse_stage(str(values["LOCATION"])))
-    reader = Reader.of(file_format(context, {"FORMAT_NAME": str(values["FILE_FORMAT"])}))
-    found = files(location.directory, location.path)
-    upper = str(values.get("IGNORE_CASE", "FALSE")).upper() == "TRUE"
-    rows = []
-    if found:
-        with context.session.running(context.query_id, context.cancelled):
-            columns = reader.columns(context.session.engine.link, found[0].file, typed=True)
-        for index, (name, kind) in enumerate(columns):
-            title = name.upper() if upper else name
-            expression = (
-                f"$1:{name}::{_inferred(kind)}" if reader.kind == "PARQUET" else f"${index + 1}::{_inferred(kind)}"
-            )
-            rows.append((title, _inferred(kind), True, expression, location.label + found[0].path, index))
-    return Result(_INFERRED, rows, statement="select")
-
-
 _INFERRED_TYPES = {
     "BOOLEAN": "BOOLEAN", "DATE": "DATE", "TIME": "TIME", "TIMESTAMP": "TIMESTAMP_NTZ", "TIMESTAMP_NS": "TIMESTAMP_NTZ",
     "TIMESTAMP_MS": "TIMESTAMP_NTZ", "TIMESTAMP_S": "TIMESTAMP_NTZ", "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_LTZ",
@@ -271,24 +301,3 @@ def _inferred(kind: str) -> str:
     if kind.endswith("INT") or kind == "INTEGER":
         return "NUMBER(38, 0)"
     return _INFERRED_TYPES.get(kind, "VARIANT")
-
-
-STATEMENTS = (
-    Statement(
-        ("COPY", "INTO"),
-        copy_into,
-        _COPY,
-        "COPY INTO <table> [ ( <column>, … ) ] FROM { @<stage>[/<path>] | ( SELECT … FROM @<stage>[/<path>] ) } "
-        "[ FILES = ( '…' ) ] [ PATTERN = '…' ] [ FILE_FORMAT = ( … ) ] [ MATCH_BY_COLUMN_NAME = … ] [ PURGE = … ] "
-        "[ FORCE = … ] | COPY INTO @<stage>[/<path>] FROM { <table> | ( <query> ) } "
-        "[ FILE_FORMAT = ( TYPE = { CSV | PARQUET } … ) ] [ HEADER = … ] [ SINGLE = … ] [ OVERWRITE = … ]",
-    ),
-)
-TABLE_FUNCTIONS = (
-    TableFunction(
-        "INFER_SCHEMA",
-        infer_schema,
-        _INFERRED,
-        "TABLE(INFER_SCHEMA(LOCATION => '@<stage>[/<path>]', FILE_FORMAT => '<name>' [, IGNORE_CASE => … ]))",
-    ),
-)

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
 from airflow_provider_mljobs.emulator.options import parse_options
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 _STATUS = (Column("status"),)
 _DONE = "Statement executed successfully."
+_CREATE = "CREATE [ OR REPLACE ] [ TRANSIENT ] {} [ IF NOT EXISTS ] <name> [ COMMENT = '…' ]"
 _PROPERTIES = {"COMMENT", "DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "DEFAULT_DDL_COLLATION"}
 
 
@@ -31,58 +33,98 @@ def _finish(parser: Parser, kind: str) -> None:
     parser.expect_end()
 
 
-def create_database(context: Context, parser: Parser) -> Result:
-    """Run ``CREATE DATABASE``; the session moves into it, as in Snowflake."""
-    or_replace = _replacing(parser)
-    if_not_exists = parser.accept("IF", "NOT", "EXISTS")
-    name = parser.qualified_name().name
-    _finish(parser, "DATABASE")
-    if or_replace:
+class NamespaceStatements:
+    """CREATE, DROP and ALTER of databases and schemas.
+
+    :param catalog: the databases of the account.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        return Extension(
+            statements=(
+                *(
+                    Statement(("CREATE", *replace, *transient, kind), handler, _STATUS, _CREATE.format(kind))
+                    for kind, handler in (("DATABASE", self.create_database), ("SCHEMA", self.create_schema))
+                    for replace in ((), ("OR", "REPLACE"))
+                    for transient in ((), ("TRANSIENT",))
+                ),
+                Statement(("DROP", "DATABASE"), self.drop_database, _STATUS, "DROP DATABASE [ IF EXISTS ] <name>"),
+                Statement(("DROP", "SCHEMA"), self.drop_schema, _STATUS, "DROP SCHEMA [ IF EXISTS ] <name>"),
+                Statement(("ALTER", "DATABASE"), self.alter, _STATUS, "ALTER DATABASE <name> SET <property> = <value>"),
+                Statement(("ALTER", "SCHEMA"), self.alter, _STATUS, "ALTER SCHEMA <name> SET <property> = <value>"),
+            )
+        )
+
+    def create_database(self, context: Context, parser: Parser) -> Result:
+        """Run ``CREATE DATABASE``; the session moves into it, as in Snowflake."""
+        or_replace = _replacing(parser)
+        if_not_exists = parser.accept("IF", "NOT", "EXISTS")
+        name = parser.qualified_name().name
+        _finish(parser, "DATABASE")
+        if or_replace:
+            _leave(context, name, None)
+        created = self._catalog.create_database(name, if_not_exists=if_not_exists, or_replace=or_replace)
+        if not created:
+            return Result.status(f"{name} already exists, statement succeeded.")
+        _enter(context, name, "PUBLIC")
+        return Result.status(f"Database {name} successfully created.")
+
+    def create_schema(self, context: Context, parser: Parser) -> Result:
+        """Run ``CREATE SCHEMA``; the session moves into it, as in Snowflake."""
+        or_replace = _replacing(parser)
+        if_not_exists = parser.accept("IF", "NOT", "EXISTS")
+        database, name = _schema_name(context, parser, "CREATE SCHEMA")
+        _finish(parser, "SCHEMA")
+        created = self._catalog.create_schema(database, name, if_not_exists=if_not_exists, or_replace=or_replace)
+        if not created:
+            return Result.status(f"{name} already exists, statement succeeded.")
+        _enter(context, database, name)
+        return Result.status(f"Schema {name} successfully created.")
+
+    def drop_database(self, context: Context, parser: Parser) -> Result:
+        """Run ``DROP DATABASE``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = parser.qualified_name().name
+        _finish_drop(parser)
+        if not self._catalog.database_exists(name):
+            return _absent("Database", name, if_exists=if_exists)
         _leave(context, name, None)
-    created = context.account.engine.catalog.create_database(name, if_not_exists=if_not_exists, or_replace=or_replace)
-    if not created:
-        return Result.status(f"{name} already exists, statement succeeded.")
-    _enter(context, name, "PUBLIC")
-    return Result.status(f"Database {name} successfully created.")
+        self._catalog.drop_database(name)
+        return Result.status(f"{name} successfully dropped.")
 
+    def drop_schema(self, context: Context, parser: Parser) -> Result:
+        """Run ``DROP SCHEMA``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        database, name = _schema_name(context, parser, "DROP SCHEMA")
+        _finish_drop(parser)
+        if not self._catalog.schema_exists(database, name):
+            return _absent("Schema", f"{database}.{name}", if_exists=if_exists)
+        _leave(context, database, name)
+        self._catalog.drop_schema(database, name)
+        return Result.status(f"{name} successfully dropped.")
 
-def create_schema(context: Context, parser: Parser) -> Result:
-    """Run ``CREATE SCHEMA``; the session moves into it, as in Snowflake."""
-    or_replace = _replacing(parser)
-    if_not_exists = parser.accept("IF", "NOT", "EXISTS")
-    database, name = _schema_name(context, parser, "CREATE SCHEMA")
-    _finish(parser, "SCHEMA")
-    created = context.account.engine.catalog.create_schema(
-        database, name, if_not_exists=if_not_exists, or_replace=or_replace
-    )
-    if not created:
-        return Result.status(f"{name} already exists, statement succeeded.")
-    _enter(context, database, name)
-    return Result.status(f"Schema {name} successfully created.")
-
-
-def drop_database(context: Context, parser: Parser) -> Result:
-    """Run ``DROP DATABASE``."""
-    if_exists = parser.accept("IF", "EXISTS")
-    name = parser.qualified_name().name
-    _finish_drop(parser)
-    if not context.account.engine.database_exists(name):
-        return _absent("Database", name, if_exists=if_exists)
-    _leave(context, name, None)
-    context.account.engine.catalog.drop_database(name)
-    return Result.status(f"{name} successfully dropped.")
-
-
-def drop_schema(context: Context, parser: Parser) -> Result:
-    """Run ``DROP SCHEMA``."""
-    if_exists = parser.accept("IF", "EXISTS")
-    database, name = _schema_name(context, parser, "DROP SCHEMA")
-    _finish_drop(parser)
-    if not context.account.engine.schema_exists(database, name):
-        return _absent("Schema", f"{database}.{name}", if_exists=if_exists)
-    _leave(context, database, name)
-    context.account.engine.catalog.drop_schema(database, name)
-    return Result.status(f"{name} successfully dropped.")
+    def alter(self, context: Context, parser: Parser) -> Result:
+        """Run ``ALTER DATABASE | SCHEMA … SET | UNSET`` of properties, which change nothing here."""
+        kind = parser.tokens[1].keyword
+        if_exists = parser.accept("IF", "EXISTS")
+        if kind == "DATABASE":
+            name = parser.qualified_name().name
+            exists = self._catalog.database_exists(name)
+        else:
+            database, schema = _schema_name(context, parser, "ALTER SCHEMA")
+            name, exists = f"{database}.{schema}", self._catalog.schema_exists(database, schema)
+        if not exists and not if_exists:
+            raise errors.does_not_exist(kind.capitalize(), name)
+        if not parser.accept("SET"):
+            raise errors.not_supported(f"ALTER {kind} other than SET")
+        parse_options(parser, _PROPERTIES, kind)
+        parser.expect_end()
+        return Result.status(_DONE)
 
 
 def _finish_drop(parser: Parser) -> None:
@@ -115,37 +157,3 @@ def _leave(context: Context, database: str, schema: str | None) -> None:
     if session.database == database and schema in {None, session.schema}:
         session.database, session.schema = (None if schema is None else database), None
         session.engine.use(session.database, None)
-
-
-def alter_namespace(context: Context, parser: Parser) -> Result:
-    """Run ``ALTER DATABASE | SCHEMA … SET | UNSET`` of properties, which change nothing here."""
-    kind = parser.tokens[1].keyword
-    if_exists = parser.accept("IF", "EXISTS")
-    if kind == "DATABASE":
-        name = parser.qualified_name().name
-        known = context.account.engine.database_exists(name)
-    else:
-        database, schema = _schema_name(context, parser, "ALTER SCHEMA")
-        name, known = f"{database}.{schema}", context.account.engine.schema_exists(database, schema)
-    if not known and not if_exists:
-        raise errors.does_not_exist(kind.capitalize(), name)
-    if not parser.accept("SET"):
-        raise errors.not_supported(f"ALTER {kind} other than SET")
-    parse_options(parser, _PROPERTIES, kind)
-    parser.expect_end()
-    return Result.status(_DONE)
-
-
-_CREATE = "CREATE [ OR REPLACE ] [ TRANSIENT ] {} [ IF NOT EXISTS ] <name> [ COMMENT = '…' ]"
-STATEMENTS = (
-    *(
-        Statement(("CREATE", *replace, *transient, kind), handler, _STATUS, _CREATE.format(kind))
-        for kind, handler in (("DATABASE", create_database), ("SCHEMA", create_schema))
-        for replace in ((), ("OR", "REPLACE"))
-        for transient in ((), ("TRANSIENT",))
-    ),
-    Statement(("DROP", "DATABASE"), drop_database, _STATUS, "DROP DATABASE [ IF EXISTS ] <name>"),
-    Statement(("DROP", "SCHEMA"), drop_schema, _STATUS, "DROP SCHEMA [ IF EXISTS ] <name>"),
-    Statement(("ALTER", "DATABASE"), alter_namespace, _STATUS, "ALTER DATABASE <name> SET <property> = <value>"),
-    Statement(("ALTER", "SCHEMA"), alter_namespace, _STATUS, "ALTER SCHEMA <name> SET <property> = <value>"),
-)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
+from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.listing import parse_listing
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.sessions import Session
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 _STATUS = (Column("status"),)
 _DONE = "Statement executed successfully."
@@ -70,108 +73,125 @@ def drop_role(context: Context, parser: Parser) -> Result:
     return Result.status(f"{parser.qualified_name().name} successfully dropped.")
 
 
-def show_roles(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW ROLES``: the one role that there is, and the session's."""
-    listing = parse_listing(context, parser, levels=0)
-    current = context.session.role
-    rows = [
-        (
-            None,
-            name,
-            "Y" if name == context.account.role else "N",
-            "Y" if name == current else "N",
-            "N",
-            1,
-            0,
-            0,
-            "",
-            "",
+class NoOps:
+    """Rights and roles, which have no effect here, and warehouses, which are names.
+
+    :param catalog: stores the warehouses.
+    :param default: the warehouse of a session that names none.
+    """
+
+    def __init__(self, catalog: Catalog, default: str) -> None:
+        self._catalog = catalog
+        self._default = default
+
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        warehouse = "[ IF NOT EXISTS ] <name> [ <property> = <value> … ]  (a name only)"
+        return Extension(
+            statements=(
+                Statement(("GRANT",), done, _STATUS, "GRANT … TO …  (no effect: every session may do everything)"),
+                Statement(("REVOKE",), done, _STATUS, "REVOKE … FROM …  (no effect)"),
+                *(
+                    statement
+                    for replace in ((), ("OR", "REPLACE"))
+                    for statement in (
+                        Statement(
+                            ("CREATE", *replace, "ROLE"),
+                            create_role,
+                            _STATUS,
+                            "CREATE [ OR REPLACE ] ROLE <name>  (not kept)",
+                        ),
+                        Statement(
+                            ("CREATE", *replace, "WAREHOUSE"),
+                            self.create_warehouse,
+                            _STATUS,
+                            f"CREATE [ OR REPLACE ] WAREHOUSE {warehouse}",
+                        ),
+                    )
+                ),
+                Statement(("DROP", "ROLE"), drop_role, _STATUS, "DROP ROLE [ IF EXISTS ] <name>  (no effect)"),
+                Statement(("SHOW", "ROLES"), self.show_roles, _ROLES, "SHOW ROLES [ LIKE '…' ]"),
+                Statement(
+                    ("ALTER", "WAREHOUSE"),
+                    self.alter_warehouse,
+                    _STATUS,
+                    "ALTER WAREHOUSE [ IF EXISTS ] <name> …  (no effect)",
+                ),
+                Statement(("DROP", "WAREHOUSE"), self.drop_warehouse, _STATUS, "DROP WAREHOUSE [ IF EXISTS ] <name>"),
+                Statement(("SHOW", "WAREHOUSES"), self.show_warehouses, _WAREHOUSES, "SHOW WAREHOUSES [ LIKE '…' ]"),
+            )
         )
-        for name in listing.names({context.account.role, current})
-    ]
-    return Result(_ROLES, rows, statement="show")
 
+    def show_roles(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW ROLES``: the one role that there is, and the session's."""
+        listing = parse_listing(context, parser, self._catalog, levels=0)
+        current = context.session.role
+        rows = [
+            (
+                None,
+                name,
+                "Y" if name == ROLE else "N",
+                "Y" if name == current else "N",
+                "N",
+                1,
+                0,
+                0,
+                "",
+                "",
+            )
+            for name in listing.names({ROLE, current})
+        ]
+        return Result(_ROLES, rows, statement="show")
 
-def _warehouses(context: Context) -> dict[str, tuple[object, object]]:
-    return {str(name): (created, comment) for name, created, comment in context.account.engine.catalog.warehouses()}
-
-
-def create_warehouse(context: Context, parser: Parser) -> Result:
-    """Run ``CREATE WAREHOUSE``: keep its name; properties change nothing."""
-    or_replace = parser.tokens[1].keyword == "OR"
-    if_not_exists = parser.accept("IF", "NOT", "EXISTS")
-    name = parser.qualified_name().name
-    if name in _warehouses(context) and not or_replace:
-        if not if_not_exists:
-            raise already_exists(name)
-        return Result.status(f"{name} already exists, statement succeeded.")
-    context.account.engine.catalog.remember("WAREHOUSE", "", "", name, again=True)
-    context.session.warehouse = name
-    return Result.status(f"Warehouse {name} successfully created.")
-
-
-def alter_warehouse(context: Context, parser: Parser) -> Result:
-    """Accept ``ALTER WAREHOUSE`` of one that exists."""
-    if_exists = parser.accept("IF", "EXISTS")
-    if parser.current.keyword in {"SUSPEND", "RESUME", "SET", "UNSET"}:
-        name = context.session.warehouse or ""
-    else:
+    def create_warehouse(self, context: Context, parser: Parser) -> Result:
+        """Run ``CREATE WAREHOUSE``: keep its name; properties change nothing."""
+        or_replace = parser.tokens[1].keyword == "OR"
+        if_not_exists = parser.accept("IF", "NOT", "EXISTS")
         name = parser.qualified_name().name
-    if name not in _warehouses(context) and not if_exists:
-        raise does_not_exist("Warehouse", name)
-    return Result.status(_DONE)
+        if name in self._catalog.warehouses() and not or_replace:
+            if not if_not_exists:
+                raise already_exists(name)
+            return Result.status(f"{name} already exists, statement succeeded.")
+        self._catalog.remember("WAREHOUSE", "", "", name, again=True)
+        context.session.warehouse = name
+        return Result.status(f"Warehouse {name} successfully created.")
 
+    def alter_warehouse(self, context: Context, parser: Parser) -> Result:
+        """Accept ``ALTER WAREHOUSE`` of one that exists."""
+        if_exists = parser.accept("IF", "EXISTS")
+        if parser.current.keyword in {"SUSPEND", "RESUME", "SET", "UNSET"}:
+            name = context.session.warehouse or ""
+        else:
+            name = parser.qualified_name().name
+        if name not in self._catalog.warehouses() and not if_exists:
+            raise does_not_exist("Warehouse", name)
+        return Result.status(_DONE)
 
-def drop_warehouse(context: Context, parser: Parser) -> Result:
-    """Run ``DROP WAREHOUSE``."""
-    if_exists = parser.accept("IF", "EXISTS")
-    name = parser.qualified_name().name
-    parser.expect_end()
-    if name in _warehouses(context):
-        context.account.engine.catalog.forget("WAREHOUSE", "", "", name)
-        return Result.status(f"{name} successfully dropped.")
-    if not if_exists:
-        raise does_not_exist("Warehouse", name)
-    return Result.status(f"Drop statement executed successfully ({name} already dropped).")
+    def drop_warehouse(self, _: Context, parser: Parser) -> Result:
+        """Run ``DROP WAREHOUSE``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = parser.qualified_name().name
+        parser.expect_end()
+        if name in self._catalog.warehouses():
+            self._catalog.forget("WAREHOUSE", "", "", name)
+            return Result.status(f"{name} successfully dropped.")
+        if not if_exists:
+            raise does_not_exist("Warehouse", name)
+        return Result.status(f"Drop statement executed successfully ({name} already dropped).")
 
+    def show_warehouses(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW WAREHOUSES``: all are started, none does anything."""
+        listing = parse_listing(context, parser, self._catalog, levels=0)
+        warehouses = self._catalog.warehouses()
+        rows = [self._warehouse(context.session, name, *warehouses[name]) for name in listing.names(warehouses)]
+        return Result(_WAREHOUSES, rows, statement="show")
 
-def show_warehouses(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW WAREHOUSES``: all are started, none does anything."""
-    listing = parse_listing(context, parser, levels=0)
-    found = _warehouses(context)
-    rows = [_warehouse(context, name, *found[name]) for name in listing.names(found)]
-    return Result(_WAREHOUSES, rows, statement="show")
-
-
-def _warehouse(context: Context, name: str, created: object, comment: object) -> tuple[object, ...]:
-    default = "Y" if name == context.account.settings.warehouse else "N"
-    current = "Y" if name == context.session.warehouse else "N"
-    return (
-        name, "STARTED", "STANDARD", "X-Small", 1, 1, 1, 0, 0, default, current, 600, "true", "100", "0", "0", "0",
-        created, created, created, context.account.role, comment, "false", 8, "null", 0, 0, 0, 0, "0", "STANDARD",
-        None, "ROLE", None,
-    )  # fmt: skip
-
-
-STATEMENTS = (
-    Statement(("GRANT",), done, _STATUS, "GRANT … TO …  (no effect: every session may do everything)"),
-    Statement(("REVOKE",), done, _STATUS, "REVOKE … FROM …  (no effect)"),
-    *(
-        Statement(("CREATE", *replace, "ROLE"), create_role, _STATUS, "CREATE [ OR REPLACE ] ROLE <name>  (not kept)")
-        for replace in ((), ("OR", "REPLACE"))
-    ),
-    Statement(("DROP", "ROLE"), drop_role, _STATUS, "DROP ROLE [ IF EXISTS ] <name>  (no effect)"),
-    Statement(("SHOW", "ROLES"), show_roles, _ROLES, "SHOW ROLES [ LIKE '…' ]"),
-    *(
-        Statement(
-            ("CREATE", *replace, "WAREHOUSE"),
-            create_warehouse,
-            _STATUS,
-            "CREATE [ OR REPLACE ] WAREHOUSE [ IF NOT EXISTS ] <name> [ <property> = <value> … ]  (a name only)",
-        )
-        for replace in ((), ("OR", "REPLACE"))
-    ),
-    Statement(("ALTER", "WAREHOUSE"), alter_warehouse, _STATUS, "ALTER WAREHOUSE [ IF EXISTS ] <name> …  (no effect)"),
-    Statement(("DROP", "WAREHOUSE"), drop_warehouse, _STATUS, "DROP WAREHOUSE [ IF EXISTS ] <name>"),
-    Statement(("SHOW", "WAREHOUSES"), show_warehouses, _WAREHOUSES, "SHOW WAREHOUSES [ LIKE '…' ]"),
-)
+    def _warehouse(self, session: Session, name: str, created: object, comment: object) -> tuple[object, ...]:
+        default = "Y" if name == self._default else "N"
+        current = "Y" if name == session.warehouse else "N"
+        return (
+            name, "STARTED", "STANDARD", "X-Small", 1, 1, 1, 0, 0, default, current, 600, "true", "100", "0", "0", "0",
+            created, created, created, ROLE, comment, "false", 8, "null", 0, 0, 0, 0, "0", "STANDARD",
+            None, "ROLE", None,
+        )  # fmt: skip

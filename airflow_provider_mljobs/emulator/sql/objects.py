@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.errors import does_not_exist
+from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.sql.catalog import OBJECTS
 from airflow_provider_mljobs.emulator.sql.columns import data_type, declared
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.listing import Listing
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context, Handler
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 
 Row = dict[str, Any]
 
@@ -109,94 +111,135 @@ def _flag(value: object) -> str:
     return "Y" if value else "N"
 
 
-def show_databases(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW DATABASES``."""
-    listing = parse_listing(context, parser, levels=0)
-    found = dict(
-        context.session.engine.link.query(
-            f"SELECT x.database_name, o.created_on FROM duckdb_databases() x {_SINCE} 'DATABASE' "
-            "WHERE NOT x.internal AND x.database_name NOT IN ('memory', '_fs_global')"
+class ObjectStatements:
+    """SHOW and DESCRIBE of databases, schemas, tables, views and columns.
+
+    :param catalog: the databases of the account.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        return Extension(
+            statements=(
+                *_shows("DATABASES", self.show_databases, _DATABASES, ""),
+                *_shows("SCHEMAS", self.show_schemas, _SCHEMAS, "[ IN { ACCOUNT | DATABASE [ <db> ] } ]"),
+                *_shows("TABLES", self.show_tables, _TABLES, _IN),
+                *_shows("VIEWS", self.show_views, _VIEWS, _IN),
+                *_shows("OBJECTS", self.show_objects, _OBJECTS, _IN),
+                Statement(
+                    ("SHOW", "COLUMNS"),
+                    self.show_columns,
+                    _SHOWN_COLUMNS,
+                    "SHOW COLUMNS [ LIKE '…' ] "
+                    "[ IN { ACCOUNT | DATABASE [ <db> ] | SCHEMA [ <schema> ] | TABLE | VIEW <name> } ]",
+                ),
+                *(
+                    Statement((verb, kind), describe_table, _DESCRIBED, f"{{ DESCRIBE | DESC }} {kind} <name>")
+                    for verb in ("DESCRIBE", "DESC")
+                    for kind in ("TABLE", "VIEW")
+                ),
+            )
         )
-    )
-    rows = [
-        {
-            "created_on": found[name], "name": name, "is_default": "N", "origin": "", "owner": context.account.role,
-            "is_current": _flag(name == context.session.database), "comment": "", "options": "", "retention_time": "1",
-            "kind": "STANDARD", "owner_role_type": "ROLE",
-        }
-        for name in listing.names(found)
-    ]  # fmt: skip
-    return _answer(_DATABASES, rows)
+
+    def show_databases(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW DATABASES``."""
+        listing = parse_listing(context, parser, self._catalog, levels=0)
+        found = dict(
+            context.session.engine.link.query(
+                f"SELECT x.database_name, o.created_on FROM duckdb_databases() x {_SINCE} 'DATABASE' "
+                "WHERE NOT x.internal AND x.database_name NOT IN ('memory', '_fs_global')"
+            )
+        )
+        rows = [
+            {
+                "created_on": found[name], "name": name, "is_default": "N", "origin": "", "owner": ROLE,
+                "is_current": _flag(name == context.session.database), "comment": "", "options": "",
+                "retention_time": "1", "kind": "STANDARD", "owner_role_type": "ROLE",
+            }
+            for name in listing.names(found)
+        ]  # fmt: skip
+        return _answer(_DATABASES, rows)
+
+    def show_schemas(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW SCHEMAS``."""
+        listing = parse_listing(context, parser, self._catalog, levels=1)
+        found = context.session.engine.link.query(
+            f"SELECT o.created_on, x.schema_name, x.database_name FROM duckdb_schemas() x {_SINCE} 'SCHEMA' "
+            "AND o.schema_name = x.schema_name WHERE x.database_name NOT IN ('memory', '_fs_global', 'system', 'temp') "
+            f"AND x.schema_name NOT IN {_HIDDEN} ORDER BY 3, 2"
+        )
+        since = {database: created for created, _, database in found}
+        found += [(since[database], "INFORMATION_SCHEMA", database) for database in since]
+        wanted = set(listing.names({name for _, name, database in found if listing.database in {None, database}}))
+        session = context.session
+        rows = [
+            {
+                "created_on": created, "name": name, "is_default": "N", "database_name": database,
+                "is_current": _flag((database, name) == (session.database, session.schema)), "owner": ROLE,
+                "comment": "", "options": "", "retention_time": "1", "owner_role_type": "ROLE",
+            }
+            for created, name, database in sorted(found, key=lambda row: (row[2], row[1]))
+            if name in wanted and listing.database in {None, database}
+        ]  # fmt: skip
+        return _answer(_SCHEMAS, rows)
+
+    def _tables(self, context: Context, parser: Parser, kinds: set[str]) -> list[Row]:
+        """Return the tables and views that SHOW covers; temporary ones under the schema that they were made in."""
+        listing = parse_listing(context, parser, self._catalog)
+        session = context.session.engine
+        temporary = session.temporary
+        rows = []
+        for created, name, database, schema, comment, size, kind, text in session.link.query(_TABLE_ROWS):
+            owner = temporary.get(name) if database == _TEMP else (database, schema)
+            if owner is not None and kind in kinds and listing.covers(*owner):
+                label = "TEMPORARY" if database == _TEMP and kind == "TABLE" else kind
+                rows.append(_table((created, name, *owner), label, comment, size, text))
+        wanted = listing.names({row["name"] for row in rows})
+        ordered = sorted(rows, key=lambda row: (row["database_name"], row["schema_name"], row["name"]))
+        return [row for row in ordered if row["name"] in wanted]
+
+    def show_tables(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW TABLES``."""
+        rows = self._tables(context, parser, {"TABLE"})
+        return _answer(_TABLES, rows)
+
+    def show_views(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW VIEWS``."""
+        return _answer(_VIEWS, self._tables(context, parser, {"VIEW"}))
+
+    def show_objects(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW OBJECTS``."""
+        return _answer(_OBJECTS, self._tables(context, parser, {"TABLE", "VIEW"}))
+
+    def show_columns(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW COLUMNS``."""
+        listing = parse_listing(context, parser, self._catalog, levels=3)
+        rows = [
+            {
+                "table_name": row[0], "schema_name": row[1], "column_name": row[2], "kind": "COLUMN", "expression": "",
+                "data_type": data_type(row[3], row[8], nullable=row[4]), "null?": "true" if row[4] else "false",
+                "default": row[5] or "", "comment": row[6], "database_name": row[7], "autoincrement": "",
+            }
+            for row in _covered_columns(context, listing)
+        ]  # fmt: skip
+        return _answer(_SHOWN_COLUMNS, rows)
 
 
-def show_schemas(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW SCHEMAS``."""
-    listing = parse_listing(context, parser, levels=1)
-    found = context.session.engine.link.query(
-        f"SELECT o.created_on, x.schema_name, x.database_name FROM duckdb_schemas() x {_SINCE} 'SCHEMA' "
-        "AND o.schema_name = x.schema_name WHERE x.database_name NOT IN ('memory', '_fs_global', 'system', 'temp') "
-        f"AND x.schema_name NOT IN {_HIDDEN} ORDER BY 3, 2"
-    )
-    since = {database: created for created, _, database in found}
-    found += [(since[database], "INFORMATION_SCHEMA", database) for database in since]
-    wanted = set(listing.names({name for _, name, database in found if listing.database in {None, database}}))
-    session = context.session
-    rows = [
-        {
-            "created_on": created, "name": name, "is_default": "N", "database_name": database,
-            "is_current": _flag((database, name) == (session.database, session.schema)), "owner": context.account.role,
-            "comment": "", "options": "", "retention_time": "1", "owner_role_type": "ROLE",
-        }
-        for created, name, database in sorted(found, key=lambda row: (row[2], row[1]))
-        if name in wanted and listing.database in {None, database}
-    ]  # fmt: skip
-    return _answer(_SCHEMAS, rows)
-
-
-def _tables(context: Context, parser: Parser, kinds: set[str]) -> list[Row]:
-    """Return the tables and views that SHOW covers; temporary ones under the schema that they were made in."""
-    listing = parse_listing(context, parser)
-    temporary = context.session.engine.temporary
-    rows = []
-    for created, name, database, schema, comment, size, kind, text in context.session.engine.link.query(_TABLE_ROWS):
-        owner = temporary.get(name) if database == _TEMP else (database, schema)
-        if owner is not None and kind in kinds and listing.covers(*owner):
-            label = "TEMPORARY" if database == _TEMP and kind == "TABLE" else kind
-            rows.append(_table(context, (created, name, *owner), label, comment, size, text))
-    wanted = listing.names({row["name"] for row in rows})
-    ordered = sorted(rows, key=lambda row: (row["database_name"], row["schema_name"], row["name"]))
-    return [row for row in ordered if row["name"] in wanted]
-
-
-def _table(
-    context: Context, identity: tuple[Any, ...], kind: str, comment: str, size: int | None, text: str | None
-) -> Row:
+def _table(identity: tuple[Any, ...], kind: str, comment: str, size: int | None, text: str | None) -> Row:
     created, name, database, schema = identity
     switches = ("automatic_clustering", "change_tracking", "search_optimization")
     flags = ("is_external", "enable_schema_evolution", "is_event", "is_hybrid", "is_iceberg", "is_dynamic")
     return {
         **dict.fromkeys(switches, "OFF"), **dict.fromkeys(flags, "N"), "is_immutable": "N", "created_on": created,
         "name": name, "database_name": database, "schema_name": schema, "kind": kind, "comment": comment,
-        "cluster_by": "", "rows": size, "bytes": 0 if size is not None else None, "owner": context.account.role,
+        "cluster_by": "", "rows": size, "bytes": 0 if size is not None else None, "owner": ROLE,
         "retention_time": "1", "owner_role_type": "ROLE", "reserved": "", "text": text, "is_secure": "false",
         "is_materialized": "false",
     }  # fmt: skip
-
-
-def show_tables(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW TABLES``."""
-    rows = _tables(context, parser, {"TABLE"})
-    return _answer(_TABLES, rows)
-
-
-def show_views(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW VIEWS``."""
-    return _answer(_VIEWS, _tables(context, parser, {"VIEW"}))
-
-
-def show_objects(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW OBJECTS``."""
-    return _answer(_OBJECTS, _tables(context, parser, {"TABLE", "VIEW"}))
 
 
 def table_columns(context: Context, name: QualifiedName) -> list[tuple[Any, ...]]:
@@ -216,20 +259,6 @@ def _column_rows(context: Context, owner: tuple[str | None, str | None] | None =
         ("'" + str(part).replace("'", "''") + "'" for part in owner) if owner else ("x.database_name", "x.schema_name")
     )
     return context.session.engine.link.query(_COLUMN_ROWS.format(owner_database=database, owner_schema=schema))
-
-
-def show_columns(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW COLUMNS``."""
-    listing = parse_listing(context, parser, levels=3)
-    rows = [
-        {
-            "table_name": row[0], "schema_name": row[1], "column_name": row[2], "kind": "COLUMN", "expression": "",
-            "data_type": data_type(row[3], row[8], nullable=row[4]), "null?": "true" if row[4] else "false",
-            "default": row[5] or "", "comment": row[6], "database_name": row[7], "autoincrement": "",
-        }
-        for row in _covered_columns(context, listing)
-    ]  # fmt: skip
-    return _answer(_SHOWN_COLUMNS, rows)
 
 
 def _covered_columns(context: Context, listing: Listing) -> list[tuple[Any, ...]]:
@@ -279,23 +308,3 @@ def _terse(handler: Callable[[Context, Parser], Result], kind: str | None) -> Ha
         return _answer(_TERSE, [{"kind": kind, **dict(zip(names, row, strict=True))} for row in full.rows])
 
     return run
-
-
-STATEMENTS = (
-    *_shows("DATABASES", show_databases, _DATABASES, ""),
-    *_shows("SCHEMAS", show_schemas, _SCHEMAS, "[ IN { ACCOUNT | DATABASE [ <db> ] } ]"),
-    *_shows("TABLES", show_tables, _TABLES, _IN),
-    *_shows("VIEWS", show_views, _VIEWS, _IN),
-    *_shows("OBJECTS", show_objects, _OBJECTS, _IN),
-    Statement(
-        ("SHOW", "COLUMNS"),
-        show_columns,
-        _SHOWN_COLUMNS,
-        "SHOW COLUMNS [ LIKE '…' ] [ IN { ACCOUNT | DATABASE [ <db> ] | SCHEMA [ <schema> ] | TABLE | VIEW <name> } ]",
-    ),
-    *(
-        Statement((verb, kind), describe_table, _DESCRIBED, f"{{ DESCRIBE | DESC }} {kind} <name>")
-        for verb in ("DESCRIBE", "DESC")
-        for kind in ("TABLE", "VIEW")
-    ),
-)

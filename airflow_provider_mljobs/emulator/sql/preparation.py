@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
+from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION
 from airflow_provider_mljobs.emulator.parsing import Parser, Token, parse_name, tokenize, unescape
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def literal(value: str | None) -> str:
 
 def session_functions(context: Context) -> dict[str, str]:
     """Return what the functions without arguments that tell about the session stand for, as SQL."""
-    session, account = context.session, context.account
+    session = context.session
     schemas = f'["{session.database}.{session.schema}"]' if session.schema else "[]"
     return {
         "CURRENT_DATABASE": literal(session.database),
@@ -59,9 +60,9 @@ def session_functions(context: Context) -> dict[str, str]:
         "CURRENT_AVAILABLE_ROLES": literal(f'["{session.role}"]'),
         "CURRENT_USER": literal(session.user),
         "CURRENT_SESSION": literal(str(session.id)),
-        "CURRENT_ACCOUNT": literal(account.locator),
-        "CURRENT_ACCOUNT_NAME": literal(account.locator),
-        "CURRENT_ORGANIZATION_NAME": literal(account.organization),
+        "CURRENT_ACCOUNT": literal(LOCATOR),
+        "CURRENT_ACCOUNT_NAME": literal(LOCATOR),
+        "CURRENT_ORGANIZATION_NAME": literal(ORGANIZATION),
         "CURRENT_REGION": literal("EMBEDDED_LOCAL"),
         "CURRENT_CLIENT": literal("EMBEDDED"),
         "CURRENT_IP_ADDRESS": literal("127.0.0.1"),

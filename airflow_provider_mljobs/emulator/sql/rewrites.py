@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from airflow_provider_mljobs.emulator.errors import not_supported
 from airflow_provider_mljobs.emulator.sql import table_expressions
-from airflow_provider_mljobs.emulator.sql.errors import DIVISION_BY_ZERO
+from airflow_provider_mljobs.emulator.sql.error_translation import DIVISION_BY_ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.options import Options, flag, texts
 from airflow_provider_mljobs.emulator.sql.catalog import quoted
-from airflow_provider_mljobs.emulator.sql.errors import translate
+from airflow_provider_mljobs.emulator.sql.error_translation import translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

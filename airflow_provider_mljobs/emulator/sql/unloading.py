@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.sql.file_formats import file_format
 from airflow_provider_mljobs.emulator.stages.files import files, inside
 
 if TYPE_CHECKING:
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.sql.engine import Engine
+    from airflow_provider_mljobs.emulator.sql.file_formats import FileFormats
     from airflow_provider_mljobs.emulator.stages.files import Location
+    from airflow_provider_mljobs.emulator.stages.store import Stages
 
 _COLUMNS = tuple(
     Column(name, "fixed", precision=38, scale=0) for name in ("rows_unloaded", "input_bytes", "output_bytes")
@@ -33,21 +35,34 @@ _CSV = {
 _ESCAPES = {"\\t": "\t", "\\n": "\n"}
 
 
-def unload(context: Context, parser: Parser) -> Result:
-    """Run ``COPY INTO @stage FROM …``."""
-    location = context.account.stages.locate(context, parser.stage())
-    parser.expect("FROM")
-    query = _query(parser)
-    options = parse_options(parser, _KNOWN, "COPY")
-    parser.expect_end()
-    if flag(options, "INCLUDE_QUERY_ID", default=False):
-        raise not_supported("COPY INTO @stage … INCLUDE_QUERY_ID")
-    value = options.get("FILE_FORMAT", dict(location.stage.file_format or {}))
-    form = file_format(context, value if isinstance(value, dict) else {"FORMAT_NAME": value})
-    table = context.account.engine.execute(context, query, parser.binds).arrow
-    if table is None:
-        raise parser.error()
-    return _write(location, options, form, table)
+class Unloading:
+    """COPY INTO a stage.
+
+    :param engine: runs the query whose rows are written.
+    :param stages: the stages of the account.
+    :param formats: its file formats.
+    """
+
+    def __init__(self, engine: Engine, stages: Stages, formats: FileFormats) -> None:
+        self._engine = engine
+        self._stages = stages
+        self._formats = formats
+
+    def run(self, context: Context, parser: Parser) -> Result:
+        """Run ``COPY INTO @stage FROM …``."""
+        location = self._stages.locate(context, parser.stage())
+        parser.expect("FROM")
+        query = _query(parser)
+        options = parse_options(parser, _KNOWN, "COPY")
+        parser.expect_end()
+        if flag(options, "INCLUDE_QUERY_ID", default=False):
+            raise not_supported("COPY INTO @stage … INCLUDE_QUERY_ID")
+        value = options.get("FILE_FORMAT", dict(location.stage.file_format or {}))
+        form = self._formats.resolve(context, value if isinstance(value, dict) else {"FORMAT_NAME": value})
+        table = self._engine.execute(context, query, parser.binds).arrow
+        if table is None:
+            raise parser.error()
+        return _write(location, options, form, table)
 
 
 def _query(parser: Parser) -> str:

@@ -7,16 +7,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.stages.files import Stage, copy, files, inside, remove
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.registry import Context, Handler
+    from airflow_provider_mljobs.emulator.sql.catalog import Catalog
     from airflow_provider_mljobs.emulator.stages.files import Location, StageFile
+    from airflow_provider_mljobs.emulator.stages.store import Stages
 
 STATUS = (Column("status"),)
 _LIST = (Column("name"), Column("size", "fixed", precision=38, scale=0), Column("md5"), Column("last_modified"))
@@ -36,6 +39,24 @@ _SHOW = (
         )
     ),
 )  # fmt: skip
+_KINDS: tuple[tuple[str, ...], ...] = (
+    (), ("TEMPORARY",), ("TEMP",), ("SCOPED", "TEMPORARY"), ("SCOPED", "TEMP"), ("LOCAL", "TEMPORARY"),
+    ("LOCAL", "TEMP"),
+)  # fmt: skip
+_CREATE_SYNTAX = (
+    "CREATE [ OR REPLACE ] [ TEMPORARY | TEMP | SCOPED TEMPORARY ] STAGE [ IF NOT EXISTS ] <name> "
+    "[ ENCRYPTION = ( TYPE = '…' ) ] [ DIRECTORY = ( ENABLE = … ) ] [ FILE_FORMAT = ( … ) ] [ COMMENT = '…' ]"
+)
+_ALTER_SYNTAX = "ALTER STAGE [ IF EXISTS ] <name> { SET [ COMMENT = '…' ] [ DIRECTORY = ( ENABLE = … ) ] | REFRESH }"
+_SHOW_SYNTAX = (
+    "SHOW STAGES [ LIKE '…' ] [ IN { ACCOUNT | DATABASE [ <db> ] | SCHEMA [ <schema> ] | <name> } ] "
+    "[ STARTS WITH '…' ] [ LIMIT <n> [ FROM '…' ] ]"
+)
+_FILES_SYNTAX = "@<stage>[/<path>] [ PATTERN = '…' ]"
+_COPY_SYNTAX = (
+    "COPY FILES INTO @<stage>[/<path>/] FROM @<stage>[/<path>] [ FILES = ( '…' ) ] [ PATTERN = '…' ] "
+    "[ DETAILED_OUTPUT = { TRUE | FALSE } ]"
+)
 _PROPERTIES = {"ENCRYPTION", "DIRECTORY", "FILE_FORMAT", "COPY_OPTIONS", "COMMENT"}
 _EXTERNAL = {"URL", "STORAGE_INTEGRATION", "CREDENTIALS", "ENDPOINT"}
 
@@ -59,154 +80,176 @@ def _nested(options: Options, key: str) -> Options:
     return value if isinstance(value, dict) else {}
 
 
-def create_stage(context: Context, parser: Parser) -> Result:
-    """Run ``CREATE STAGE``; the prefixes are parsed here because the router's keywords may stop before them."""
-    or_replace = parser.tokens[1].keyword == "OR"
-    temporary = any(token.keyword in {"TEMP", "TEMPORARY"} for token in parser.tokens[: parser.position])
-    if_not_exists = parser.accept("IF", "NOT", "EXISTS")
-    name = _stage_name(context, parser, "CREATE STAGE")
-    options = _properties(parser)
-    if not context.account.engine.schema_exists(name.database or "", name.schema or ""):
-        raise errors.does_not_exist("Schema", f"{name.database}.{name.schema}")
-    stages = context.account.stages
-    if if_not_exists and stages.get(name) is not None:
-        return Result.status(f"{name.name} already exists, statement succeeded.")
-    file_format = _nested(options, "FILE_FORMAT")
-    stage = Stage(
-        created_on=time.time(),
-        comment=str(options.get("COMMENT", "")),
-        temporary=temporary,
-        directory=flag(_nested(options, "DIRECTORY"), "ENABLE", default=False),
-        encryption=str(_nested(options, "ENCRYPTION").get("TYPE", "SNOWFLAKE_FULL")),
-        file_format=dict(file_format) or None,  # type: ignore[arg-type]
-    )
-    stages.create(name, stage, or_replace=or_replace)
-    if temporary:
-        context.session.engine.at_close(lambda: stages.drop(name))
-    return Result.status(f"Stage area {name.name} successfully created.")
+class StageStatements:
+    """Statements about stages and their files, except PUT and GET.
 
+    :param catalog: the databases of the account.
+    :param stages: its stages.
+    """
 
-def drop_stage(context: Context, parser: Parser) -> Result:
-    """Run ``DROP STAGE``."""
-    if_exists = parser.accept("IF", "EXISTS")
-    name = _stage_name(context, parser, "DROP STAGE")
-    parser.expect_end()
-    if context.account.stages.drop(name):
-        return Result.status(f"{name.name} successfully dropped.")
-    if if_exists:
-        return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
-    raise errors.does_not_exist("Stage", str(name))
+    def __init__(self, catalog: Catalog, stages: Stages) -> None:
+        self._catalog = catalog
+        self._stages = stages
 
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        return Extension(
+            statements=(
+                *(
+                    Statement(("CREATE", *prefix, *kind, "STAGE"), self.create, STATUS, _CREATE_SYNTAX)
+                    for prefix in ((), ("OR", "REPLACE"))
+                    for kind in _KINDS
+                ),
+                Statement(("DROP", "STAGE"), self.drop, STATUS, "DROP STAGE [ IF EXISTS ] <name>"),
+                Statement(("ALTER", "STAGE"), self.alter, STATUS, _ALTER_SYNTAX),
+                *_each(("DESCRIBE STAGE", "DESC STAGE"), self.describe, _DESCRIBE, "{ DESCRIBE | DESC } STAGE <name>"),
+                Statement(("SHOW", "STAGES"), self.show, _SHOW, _SHOW_SYNTAX),
+                *_each(("LIST", "LS"), self.list, _LIST, f"{{ LIST | LS }} {_FILES_SYNTAX}"),
+                *_each(("REMOVE", "RM"), self.remove, _REMOVE, f"{{ REMOVE | RM }} {_FILES_SYNTAX}"),
+                Statement(("COPY", "FILES", "INTO"), self.copy, (Column("file"),), _COPY_SYNTAX),
+            )
+        )
 
-def alter_stage(context: Context, parser: Parser) -> Result:
-    """Run ``ALTER STAGE … SET COMMENT / DIRECTORY`` and ``… REFRESH``."""
-    if_exists = parser.accept("IF", "EXISTS")
-    name = _stage_name(context, parser, "ALTER STAGE")
-    stages = context.account.stages
-    if stages.get(name) is None:
+    def create(self, context: Context, parser: Parser) -> Result:
+        """Run ``CREATE STAGE``; the prefixes are parsed here because the router's keywords may stop before them."""
+        or_replace = parser.tokens[1].keyword == "OR"
+        temporary = any(token.keyword in {"TEMP", "TEMPORARY"} for token in parser.tokens[: parser.position])
+        if_not_exists = parser.accept("IF", "NOT", "EXISTS")
+        name = _stage_name(context, parser, "CREATE STAGE")
+        options = _properties(parser)
+        self._catalog.check_schema(name.database, name.schema)
+        stages = self._stages
+        if if_not_exists and stages.get(name) is not None:
+            return Result.status(f"{name.name} already exists, statement succeeded.")
+        file_format = _nested(options, "FILE_FORMAT")
+        stage = Stage(
+            created_on=time.time(),
+            comment=str(options.get("COMMENT", "")),
+            temporary=temporary,
+            directory=flag(_nested(options, "DIRECTORY"), "ENABLE", default=False),
+            encryption=str(_nested(options, "ENCRYPTION").get("TYPE", "SNOWFLAKE_FULL")),
+            file_format=dict(file_format) or None,  # type: ignore[arg-type]
+        )
+        stages.create(name, stage, or_replace=or_replace)
+        if temporary:
+            context.session.engine.at_close(lambda: stages.drop(name))
+        return Result.status(f"Stage area {name.name} successfully created.")
+
+    def drop(self, context: Context, parser: Parser) -> Result:
+        """Run ``DROP STAGE``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = _stage_name(context, parser, "DROP STAGE")
+        parser.expect_end()
+        if self._stages.drop(name):
+            return Result.status(f"{name.name} successfully dropped.")
         if if_exists:
+            return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
+        raise errors.does_not_exist("Stage", str(name))
+
+    def alter(self, context: Context, parser: Parser) -> Result:
+        """Run ``ALTER STAGE … SET COMMENT / DIRECTORY`` and ``… REFRESH``."""
+        if_exists = parser.accept("IF", "EXISTS")
+        name = _stage_name(context, parser, "ALTER STAGE")
+        stages = self._stages
+        if stages.get(name) is None:
+            if if_exists:
+                return Result.status("Statement executed successfully.")
+            raise errors.does_not_exist("Stage", str(name))
+        if parser.accept("REFRESH"):
             return Result.status("Statement executed successfully.")
-        raise errors.does_not_exist("Stage", str(name))
-    if parser.accept("REFRESH"):
+        if not parser.accept("SET"):
+            raise errors.not_supported("ALTER STAGE without SET")
+        options = _properties(parser)
+        if not options.keys() <= {"COMMENT", "DIRECTORY"}:
+            raise errors.not_supported("ALTER STAGE SET other than COMMENT and DIRECTORY")
+        comment = str(options["COMMENT"]) if "COMMENT" in options else None
+        directory = flag(_nested(options, "DIRECTORY"), "ENABLE", default=False) if "DIRECTORY" in options else None
+        stages.alter(name, comment=comment, directory=directory)
         return Result.status("Statement executed successfully.")
-    if not parser.accept("SET"):
-        raise errors.not_supported("ALTER STAGE without SET")
-    options = _properties(parser)
-    if not options.keys() <= {"COMMENT", "DIRECTORY"}:
-        raise errors.not_supported("ALTER STAGE SET other than COMMENT and DIRECTORY")
-    comment = str(options["COMMENT"]) if "COMMENT" in options else None
-    directory = flag(_nested(options, "DIRECTORY"), "ENABLE", default=False) if "DIRECTORY" in options else None
-    stages.alter(name, comment=comment, directory=directory)
-    return Result.status("Statement executed successfully.")
 
+    def describe(self, context: Context, parser: Parser) -> Result:
+        """Run ``DESCRIBE STAGE``; raises 2003 if there is no such stage, which clients rely on."""
+        name = _stage_name(context, parser, "DESCRIBE STAGE")
+        parser.expect_end()
+        stage = self._stages.get(name)
+        if stage is None:
+            raise errors.does_not_exist("Stage", str(name))
+        file_format = {"TYPE": "CSV", **(stage.file_format or {})}
+        rows = [
+            ("STAGE_FILE_FORMAT", key, _type_name(value), str(value), "CSV" if key == "TYPE" else "")
+            for key, value in file_format.items()
+        ]
+        rows.append(("STAGE_LOCATION", "URL", "String", "", ""))
+        rows.append(("STAGE_ENCRYPTION", "TYPE", "String", stage.encryption, "SNOWFLAKE_FULL"))
+        rows.append(("DIRECTORY", "ENABLE", "Boolean", str(stage.directory).lower(), "false"))
+        return Result(_DESCRIBE, rows, statement="show")
 
-def describe_stage(context: Context, parser: Parser) -> Result:
-    """Run ``DESCRIBE STAGE``; raises 2003 if there is no such stage, which clients rely on."""
-    name = _stage_name(context, parser, "DESCRIBE STAGE")
-    parser.expect_end()
-    stage = context.account.stages.get(name)
-    if stage is None:
-        raise errors.does_not_exist("Stage", str(name))
-    file_format = {"TYPE": "CSV", **(stage.file_format or {})}
-    rows = [
-        ("STAGE_FILE_FORMAT", key, _type_name(value), str(value), "CSV" if key == "TYPE" else "")
-        for key, value in file_format.items()
-    ]
-    rows.append(("STAGE_LOCATION", "URL", "String", "", ""))
-    rows.append(("STAGE_ENCRYPTION", "TYPE", "String", stage.encryption, "SNOWFLAKE_FULL"))
-    rows.append(("DIRECTORY", "ENABLE", "Boolean", str(stage.directory).lower(), "false"))
-    return Result(_DESCRIBE, rows, statement="show")
+    def show(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW STAGES``."""
+        listing = parse_listing(context, parser, self._catalog)
+        stages = self._stages.all().items()
+        covered = {name: stage for name, stage in stages if listing.covers(name.database or "", name.schema or "")}
+        names = listing.names({name.name for name in covered})
+        rows = [
+            _row(name, stage)
+            for name, stage in sorted(covered.items(), key=lambda item: str(item[0]))
+            if name.name in names
+        ]
+        return Result(_SHOW, rows, statement="show")
+
+    def _files(self, context: Context, parser: Parser) -> tuple[Location, list[StageFile]]:
+        """Parse ``@stage/path [PATTERN = '…']`` and find the files."""
+        location = self._stages.locate(context, parser.stage())
+        options = parse_options(parser, {"PATTERN"}, "LIST")
+        parser.expect_end()
+        pattern = str(options["PATTERN"]) if "PATTERN" in options else None
+        return location, files(location.directory, location.path, pattern)
+
+    def list(self, context: Context, parser: Parser) -> Result:
+        """Run ``LIST @stage``."""
+        location, found = self._files(context, parser)
+        rows = [(location.label + file.path, file.size, file.md5, file.last_modified) for file in found]
+        return Result(_LIST, rows, statement="show")
+
+    def remove(self, context: Context, parser: Parser) -> Result:
+        """Run ``REMOVE @stage``."""
+        location, found = self._files(context, parser)
+        for file in found:
+            remove(location.directory, file)
+        return Result(_REMOVE, [(location.label + file.path, "removed") for file in found])
+
+    def copy(self, context: Context, parser: Parser) -> Result:
+        """Run ``COPY FILES INTO @a/p/ FROM @b/q``."""
+        target = self._stages.locate(context, parser.stage())
+        parser.expect("FROM")
+        if parser.looking_at("("):
+            raise errors.not_supported("COPY FILES from a query")
+        source = self._stages.locate(context, parser.stage())
+        options = parse_options(parser, {"FILES", "PATTERN", "DETAILED_OUTPUT"}, "COPY FILES")
+        parser.expect_end()
+        copied = []
+        for file, relative in _chosen(source, options):
+            path = f"{target.path.rstrip('/')}/{relative}".lstrip("/")
+            copy(file, inside(target.directory, path))
+            copied.append((path,))
+        if flag(options, "DETAILED_OUTPUT", default=True):
+            return Result((Column("file"),), copied)
+        return Result((Column("number of files copied", "fixed", precision=38, scale=0),), [(len(copied),)])
 
 
 def _type_name(value: object) -> str:
     return {bool: "Boolean", int: "Integer", list: "List"}.get(type(value), "String")
 
 
-def show_stages(context: Context, parser: Parser) -> Result:
-    """Run ``SHOW STAGES``."""
-    listing = parse_listing(context, parser)
-    found = context.account.stages.all()
-    covered = {name: stage for name, stage in found.items() if listing.covers(name.database or "", name.schema or "")}
-    names = listing.names({name.name for name in covered})
-    rows = [
-        _shown(context, name, stage)
-        for name, stage in sorted(covered.items(), key=lambda item: str(item[0]))
-        if name.name in names
-    ]
-    return Result(_SHOW, rows, statement="show")
-
-
-def _shown(context: Context, name: QualifiedName, stage: Stage) -> tuple[object, ...]:
+def _row(name: QualifiedName, stage: Stage) -> tuple[object, ...]:
     created = datetime.fromtimestamp(stage.created_on, tz=UTC)
     kind = "INTERNAL TEMPORARY" if stage.temporary else "INTERNAL"
     enabled = "Y" if stage.directory else "N"
     return (
-        created, name.name, name.database, name.schema, "", "N", "N", context.account.role, stage.comment,
+        created, name.name, name.database, name.schema, "", "N", "N", ROLE, stage.comment,
         None, kind, None, None, None, None, "ROLE", enabled,
     )  # fmt: skip
-
-
-def _files(context: Context, parser: Parser) -> tuple[Location, list[StageFile]]:
-    """Parse ``@stage/path [PATTERN = '…']`` and find the files."""
-    location = context.account.stages.locate(context, parser.stage())
-    options = parse_options(parser, {"PATTERN"}, "LIST")
-    parser.expect_end()
-    pattern = str(options["PATTERN"]) if "PATTERN" in options else None
-    return location, files(location.directory, location.path, pattern)
-
-
-def list_files(context: Context, parser: Parser) -> Result:
-    """Run ``LIST @stage``."""
-    location, found = _files(context, parser)
-    rows = [(location.label + file.path, file.size, file.md5, file.last_modified) for file in found]
-    return Result(_LIST, rows, statement="show")
-
-
-def remove_files(context: Context, parser: Parser) -> Result:
-    """Run ``REMOVE @stage``."""
-    location, found = _files(context, parser)
-    for file in found:
-        remove(location.directory, file)
-    return Result(_REMOVE, [(location.label + file.path, "removed") for file in found])
-
-
-def copy_files(context: Context, parser: Parser) -> Result:
-    """Run ``COPY FILES INTO @a/p/ FROM @b/q``."""
-    target = context.account.stages.locate(context, parser.stage())
-    parser.expect("FROM")
-    if parser.looking_at("("):
-        raise errors.not_supported("COPY FILES from a query")
-    source = context.account.stages.locate(context, parser.stage())
-    options = parse_options(parser, {"FILES", "PATTERN", "DETAILED_OUTPUT"}, "COPY FILES")
-    parser.expect_end()
-    copied = []
-    for file, relative in _chosen(source, options):
-        path = f"{target.path.rstrip('/')}/{relative}".lstrip("/")
-        copy(file, inside(target.directory, path))
-        copied.append((path,))
-    if flag(options, "DETAILED_OUTPUT", default=True):
-        return Result((Column("file"),), copied)
-    return Result((Column("number of files copied", "fixed", precision=38, scale=0),), [(len(copied),)])
 
 
 def _chosen(source: Location, options: Options) -> list[tuple[StageFile, str]]:
@@ -229,52 +272,5 @@ def _chosen(source: Location, options: Options) -> list[tuple[StageFile, str]]:
     return [(file, relative) for file, relative in relatives if relative in wanted]
 
 
-def _creations() -> list[Statement]:
-    syntax = (
-        "CREATE [ OR REPLACE ] [ TEMPORARY | TEMP | SCOPED TEMPORARY ] STAGE [ IF NOT EXISTS ] <name> "
-        "[ ENCRYPTION = ( TYPE = '…' ) ] [ DIRECTORY = ( ENABLE = … ) ] [ FILE_FORMAT = ( … ) ] [ COMMENT = '…' ]"
-    )
-    kinds: list[tuple[str, ...]] = [
-        (), ("TEMPORARY",), ("TEMP",), ("SCOPED", "TEMPORARY"), ("SCOPED", "TEMP"), ("LOCAL", "TEMPORARY"),
-        ("LOCAL", "TEMP"),
-    ]  # fmt: skip
-    return [
-        Statement(("CREATE", *prefix, *kind, "STAGE"), create_stage, STATUS, syntax)
-        for prefix in ((), ("OR", "REPLACE"))
-        for kind in kinds
-    ]
-
-
-def _each(
-    keywords: list[tuple[str, ...]], handler: Handler, columns: tuple[Column, ...], syntax: str
-) -> list[Statement]:
-    return [Statement(words, handler, columns, syntax) for words in keywords]
-
-
-STATEMENTS = (
-    *_creations(),
-    Statement(("DROP", "STAGE"), drop_stage, STATUS, "DROP STAGE [ IF EXISTS ] <name>"),
-    Statement(
-        ("ALTER", "STAGE"),
-        alter_stage,
-        STATUS,
-        "ALTER STAGE [ IF EXISTS ] <name> { SET [ COMMENT = '…' ] [ DIRECTORY = ( ENABLE = … ) ] | REFRESH }",
-    ),
-    *_each([("DESCRIBE", "STAGE"), ("DESC", "STAGE")], describe_stage, _DESCRIBE, "{ DESCRIBE | DESC } STAGE <name>"),
-    Statement(
-        ("SHOW", "STAGES"),
-        show_stages,
-        _SHOW,
-        "SHOW STAGES [ LIKE '…' ] [ IN { ACCOUNT | DATABASE [ <db> ] | SCHEMA [ <schema> ] | <name> } ] "
-        "[ STARTS WITH '…' ] [ LIMIT <n> [ FROM '…' ] ]",
-    ),
-    *_each([("LIST",), ("LS",)], list_files, _LIST, "{ LIST | LS } @<stage>[/<path>] [ PATTERN = '…' ]"),
-    *_each([("REMOVE",), ("RM",)], remove_files, _REMOVE, "{ REMOVE | RM } @<stage>[/<path>] [ PATTERN = '…' ]"),
-    Statement(
-        ("COPY", "FILES", "INTO"),
-        copy_files,
-        (Column("file"),),
-        "COPY FILES INTO @<stage>[/<path>/] FROM @<stage>[/<path>] [ FILES = ( '…' ) ] [ PATTERN = '…' ] "
-        "[ DETAILED_OUTPUT = { TRUE | FALSE } ]",
-    ),
-)
+def _each(verbs: tuple[str, ...], handler: Handler, columns: tuple[Column, ...], syntax: str) -> list[Statement]:
+    return [Statement(tuple(words.split()), handler, columns, syntax) for words in verbs]

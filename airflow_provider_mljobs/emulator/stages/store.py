@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
-from airflow_provider_mljobs.emulator.registry import Extension
-from airflow_provider_mljobs.emulator.stages import commands as stage_commands, transfer as stage_transfer
 from airflow_provider_mljobs.emulator.stages.files import Location, Stage, decode, encode, inside
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ class Stages:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.RLock()
-        self.extension = Extension(statements=(*stage_commands.STATEMENTS, *stage_transfer.STATEMENTS))
         directory.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         for name, stage in self.all().items():
@@ -128,7 +125,7 @@ class Stages:
         """Find the stage that a statement names; raises 2003 if it isn't there and 1011 if the path leaves it."""
         name = self._complete(reference.stage, context.session)
         if name.name.startswith("%"):
-            context.account.engine.check_table(context, replace(name, name=name.name[1:]))
+            _check_table(context, replace(name, name=name.name[1:]))
         directory = self.path(name)
         inside(directory, reference.path)
         plain = name.name == _USER_STAGE or name.name.startswith("%")
@@ -158,3 +155,11 @@ class Stages:
     def _remove(self, name: QualifiedName) -> None:
         self._properties(name).unlink(missing_ok=True)
         shutil.rmtree(self._place(name), ignore_errors=True)
+
+
+def _check_table(context: Context, table: QualifiedName) -> None:
+    """Raise 2003 unless the session sees a table of this name; it may be busy with another statement."""
+    with context.session.running(context.query_id, context.cancelled):
+        exists = context.session.engine.sees(table)
+    if not exists:
+        raise does_not_exist("Table", str(table))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.options import flag, parse_options
 from airflow_provider_mljobs.emulator.parsing import Parser, parse_stage, unescape
-from airflow_provider_mljobs.emulator.registry import Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.stages.files import files, inside
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.stages.store import Stages
 
 _PUT = (
     Column("source"),
@@ -63,30 +64,91 @@ def _location(directory: str) -> dict[str, object]:
     return {"locationType": "LOCAL_FS", "location": directory, "creds": {}}
 
 
-def put(context: Context, parser: Parser) -> Result:
-    """Run ``PUT``: tell the client the directory to copy its files into."""
-    # The parser has dropped what it took for a comment; the text still has it.
-    source, end = _url(parser.text, parser.tokens[0].end)
-    rest = Parser(parser.text[end:], parser.binds)
-    location = context.account.stages.locate(context, rest.stage())
-    options = parse_options(rest, _PUT_OPTIONS, "PUT")
-    rest.expect_end()
-    target = inside(location.directory, location.path)
-    sources = _sources(source)
-    overwrite = flag(options, "OVERWRITE", default=False)
-    compress = flag(options, "AUTO_COMPRESS", default=True)
-    if not overwrite:
-        target = _keeping(context.account.stages.scratch, target, list(_names(sources, compress=compress)))
-    extra = {
-        "command": "UPLOAD",
-        "src_locations": sources,
-        "parallel": min(int(str(options.get("PARALLEL", 4))), _MOST_PARALLEL),
-        "autoCompress": compress,
-        "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
-        "overwrite": overwrite,
-        "stageInfo": _location(f"{target}/"),
-    }
-    return Result(_PUT, statement="other", extra=extra)
+class Transfers:
+    """PUT and GET.
+
+    :param stages: the stages of the account.
+    """
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+
+    @property
+    def extension(self) -> Extension:
+        """The statements."""
+        return Extension(
+            statements=(
+                Statement(
+                    ("PUT",),
+                    self.put,
+                    _PUT,
+                    "PUT { 'file://<path>' | file://<path> } @<stage>[/<path>] [ PARALLEL = <n> ] "
+                    "[ AUTO_COMPRESS = { TRUE | FALSE } ] [ SOURCE_COMPRESSION = … ] [ OVERWRITE = { TRUE | FALSE } ]",
+                ),
+                Statement(
+                    ("GET",),
+                    self.get,
+                    _GET,
+                    "GET @<stage>[/<path>] { 'file://<directory>' | file://<directory> } [ PARALLEL = <n> ] "
+                    "[ PATTERN = '…' ]",
+                ),
+            )
+        )
+
+    def put(self, context: Context, parser: Parser) -> Result:
+        """Run ``PUT``: tell the client the directory to copy its files into."""
+        # The parser has dropped what it took for a comment; the text still has it.
+        source, end = _url(parser.text, parser.tokens[0].end)
+        rest = Parser(parser.text[end:], parser.binds)
+        location = self._stages.locate(context, rest.stage())
+        options = parse_options(rest, _PUT_OPTIONS, "PUT")
+        rest.expect_end()
+        target = inside(location.directory, location.path)
+        sources = _sources(source)
+        overwrite = flag(options, "OVERWRITE", default=False)
+        compress = flag(options, "AUTO_COMPRESS", default=True)
+        if not overwrite:
+            target = _keeping(self._stages.scratch, target, list(_names(sources, compress=compress)))
+        extra = {
+            "command": "UPLOAD",
+            "src_locations": sources,
+            "parallel": min(int(str(options.get("PARALLEL", 4))), _MOST_PARALLEL),
+            "autoCompress": compress,
+            "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
+            "overwrite": overwrite,
+            "stageInfo": _location(f"{target}/"),
+        }
+        return Result(_PUT, statement="other", extra=extra)
+
+    def get(self, context: Context, parser: Parser) -> Result:
+        """Run ``GET``: tell the client which files to copy; with none, the client raises 253006."""
+        text, position = parser.text, parser.tokens[0].end
+        quoted = _QUOTED_URL.match(text, position)
+        bare = _PLAIN_STAGE.match(text, position)
+        if quoted:
+            reference, end = parse_stage(unescape(quoted[1])), quoted.end()
+        elif bare:
+            reference, end = parse_stage(bare[1]), bare.end()
+        else:
+            reference = parser.stage()
+            end = parser.tokens[parser.position - 1].end
+        local, end = _url(text, end)
+        rest = Parser(text[end:], parser.binds)
+        options = parse_options(rest, _GET_OPTIONS, "GET")
+        rest.expect_end()
+        location = self._stages.locate(context, reference)
+        pattern = str(options["PATTERN"]) if "PATTERN" in options else None
+        found = files(location.directory, location.path, pattern)
+        extra = {
+            "command": "DOWNLOAD",
+            # Absolute, with "/" as the location: the client stats relative names against its own working directory.
+            "src_locations": [str(file.file) for file in found],
+            "localLocation": local,
+            "parallel": min(int(str(options.get("PARALLEL", 10))), _MOST_PARALLEL),
+            "encryptionMaterial": [None] * len(found),
+            "stageInfo": _location("/"),
+        }
+        return Result(_GET, statement="other", extra=extra)
 
 
 def _sources(source: str) -> list[str]:
@@ -132,51 +194,3 @@ def _keeping(scratch: Path, target: Path, names: list[str]) -> Path:
         if not (target / name).exists():
             (room / name).symlink_to(target / name)
     return room
-
-
-def get(context: Context, parser: Parser) -> Result:
-    """Run ``GET``: tell the client which files to copy; with none, the client raises 253006."""
-    text, position = parser.text, parser.tokens[0].end
-    quoted = _QUOTED_URL.match(text, position)
-    bare = _PLAIN_STAGE.match(text, position)
-    if quoted:
-        reference, end = parse_stage(unescape(quoted[1])), quoted.end()
-    elif bare:
-        reference, end = parse_stage(bare[1]), bare.end()
-    else:
-        reference = parser.stage()
-        end = parser.tokens[parser.position - 1].end
-    local, end = _url(text, end)
-    rest = Parser(text[end:], parser.binds)
-    options = parse_options(rest, _GET_OPTIONS, "GET")
-    rest.expect_end()
-    location = context.account.stages.locate(context, reference)
-    pattern = str(options["PATTERN"]) if "PATTERN" in options else None
-    found = files(location.directory, location.path, pattern)
-    extra = {
-        "command": "DOWNLOAD",
-        # Absolute, with "/" as the location: the client stats relative names against its own working directory.
-        "src_locations": [str(file.file) for file in found],
-        "localLocation": local,
-        "parallel": min(int(str(options.get("PARALLEL", 10))), _MOST_PARALLEL),
-        "encryptionMaterial": [None] * len(found),
-        "stageInfo": _location("/"),
-    }
-    return Result(_GET, statement="other", extra=extra)
-
-
-STATEMENTS = (
-    Statement(
-        ("PUT",),
-        put,
-        _PUT,
-        "PUT { 'file://<path>' | file://<path> } @<stage>[/<path>] [ PARALLEL = <n> ] "
-        "[ AUTO_COMPRESS = { TRUE | FALSE } ] [ SOURCE_COMPRESSION = … ] [ OVERWRITE = { TRUE | FALSE } ]",
-    ),
-    Statement(
-        ("GET",),
-        get,
-        _GET,
-        "GET @<stage>[/<path>] { 'file://<directory>' | file://<directory> } [ PARALLEL = <n> ] [ PATTERN = '…' ]",
-    ),
-)

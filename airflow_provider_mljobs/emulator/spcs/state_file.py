@@ -27,7 +27,7 @@ _DELETE_JOB = "DELETE FROM jobs WHERE id = ?"
 Change = tuple[str, tuple[str, ...]]
 
 
-class History:
+class StateFile:
     """The file, and the thread that alone writes to it: nobody waits for the disk while holding a lock.
 
     :param file: where it is; made if missing.
