@@ -14,7 +14,7 @@ Type = Literal[
     "fixed", "real", "text", "boolean", "date", "time", "timestamp_ntz", "timestamp_ltz", "timestamp_tz",
     "variant", "object", "array", "binary",
 ]  # fmt: skip
-Statement = Literal["select", "insert", "update", "delete", "merge", "multi_insert", "copy", "ddl", "show", "other"]
+StatementKind = Literal["select", "insert", "update", "delete", "merge", "multi_insert", "copy", "ddl", "show", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class Result:
     columns: Sequence[Column]
     rows: Sequence[tuple[Any, ...]] = ()
     arrow: pa.Table | None = None
-    statement: Statement = "other"
+    statement: StatementKind = "other"
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def status(cls, text: str, statement: Statement = "ddl") -> Result:
+    def status(cls, text: str, statement: StatementKind = "ddl") -> Result:
         """Build the one-row answer of a statement that does something."""
         return cls((Column("status"),), [(text,)], statement=statement)

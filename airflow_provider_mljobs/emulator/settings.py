@@ -16,7 +16,7 @@ Effect = Literal[
     "reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay", "empty", "reversed",
     "rewrite",
 ]  # fmt: skip
-Request = Literal["statement", "login"]
+RequestKind = Literal["statement", "login"]
 
 # Where an account's containers log to, unless it has chosen another table.
 EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
@@ -80,7 +80,7 @@ class Fault:
 
     matching: str = ""
     effect: Effect
-    request: Request = "statement"
+    request: RequestKind = "statement"
     nth: int | None = None
     times: int = 1
     share: float | None = None

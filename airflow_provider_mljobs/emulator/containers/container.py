@@ -86,20 +86,7 @@ def prepare(plan: InstancePlan, isolation: Isolation) -> dict[str, Any]:
     programs = overlay.build(plan.directory / "venv", interpreter, plan.connection)
     program = _program(plan)
     argv = _start_script(plan, program) if program.starts_ml_job else program.argv
-    path = (str(programs), str(interpreter.scripts_directory), "/usr/local/bin", "/usr/bin", "/bin")
-    environment = {
-        "PATH": os.pathsep.join(path),
-        "VIRTUAL_ENV": str(plan.directory / "venv"),  # for uv, which otherwise looks for one in the working directory
-        "HOME": str(home),
-        "LANG": "C.UTF-8",
-        # No PYTHONUNBUFFERED: piped output is block-buffered in real containers too, and a job that relies on more
-        # should find out here. For the same reason it is the job's to set.
-        # Not in real containers; there is no cloud to detect, and looking for one takes the connector seconds.
-        "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
-        # Not in real containers either, where port and protocol are the defaults.
-        "SNOWFLAKE_PORT": str(plan.connection["port"]),
-        "SNOWFLAKE_PROTOCOL": plan.connection["protocol"],
-    }
+    environment = _environment(plan, (programs, interpreter.scripts_directory), home)
     order: dict[str, Any] = {"namespace": isolation == "namespace", "argv": argv}
     if isolation == "namespace":
         overlay.write_login(home, plan.connection, f"{SESSION_DIRECTORY}/token")
@@ -113,6 +100,23 @@ def prepare(plan: InstancePlan, isolation: Isolation) -> dict[str, Any]:
         "argv": [rewrite(argument) for argument in argv],
         "env": {**environment, **{name: rewrite(value) for name, value in plan.env.items()}},
         "cwd": rewrite(program.directory) if program.directory else str(home),
+    }
+
+
+def _environment(plan: InstancePlan, programs: tuple[Path, ...], home: Path) -> dict[str, str]:
+    path = (*map(str, programs), "/usr/local/bin", "/usr/bin", "/bin")
+    return {
+        "PATH": os.pathsep.join(path),
+        "VIRTUAL_ENV": str(plan.directory / "venv"),  # for uv, which otherwise looks for one in the working directory
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        # No PYTHONUNBUFFERED: piped output is block-buffered in real containers too, and a job that relies on more
+        # should find out here. For the same reason it is the job's to set.
+        # Not in real containers; there is no cloud to detect, and looking for one takes the connector seconds.
+        "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
+        # Not in real containers either, where port and protocol are the defaults.
+        "SNOWFLAKE_PORT": str(plan.connection["port"]),
+        "SNOWFLAKE_PROTOCOL": plan.connection["protocol"],
     }
 
 

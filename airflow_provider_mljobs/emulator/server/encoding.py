@@ -19,9 +19,9 @@ from airflow_provider_mljobs.emulator.server.row_types import OFFSET_BIAS, offse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_provider_mljobs.emulator.results import Result, Statement
+    from airflow_provider_mljobs.emulator.results import Result, StatementKind
 
-STATEMENT_TYPES: Mapping[Statement, int] = {
+STATEMENT_TYPES: Mapping[StatementKind, int] = {
     "select": 0x1000,
     "insert": 0x3100,
     "update": 0x3200,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_provider_mljobs.emulator.results import Result
-    from airflow_provider_mljobs.emulator.settings import Fault, Request
+    from airflow_provider_mljobs.emulator.settings import Fault, RequestKind
 
 
 class InjectedError(Exception):
@@ -40,7 +40,7 @@ class _Armed:
         self.pattern = re.compile(self.fault.matching, re.IGNORECASE)
         self.dice = random.Random(self.fault.seed)  # noqa: S311  # repeatable on purpose
 
-    def strikes(self, text: str, request: Request) -> bool:
+    def strikes(self, text: str, request: RequestKind) -> bool:
         """Count the request if it matches, and tell whether the fault hits it."""
         if self.fault.request != request or self.pattern.search(text) is None:
             return False
@@ -74,7 +74,7 @@ class Faults:
         with self._lock:
             self._armed.clear()
 
-    def decide(self, text: str, request: Request = "statement") -> Fault | None:
+    def decide(self, text: str, request: RequestKind = "statement") -> Fault | None:
         """Return the first fault that hits this statement or login; every fault that matches counts it.
 
         A request that a client repeats is counted again only if it had not been executed.

@@ -1,256 +1,36 @@
-"""The HTTP server of the embedded Snowflake, and its life from start to stop."""
+"""The life of an embedded Snowflake from start to stop."""
 
 from __future__ import annotations
 
 import atexit
-import ctypes
 import json
-import logging
 import os
 import shutil
-import socket
-import sys
 import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_mljobs.emulator.account import Account
-from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.identity import HOST, LOCATOR, USER
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
-from airflow_provider_mljobs.emulator.server import bodies
 from airflow_provider_mljobs.emulator.server.certificates import BUNDLE_VARIABLES, Certificates
-from airflow_provider_mljobs.emulator.server.executor import attempt
-from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, UnavailableError
-from airflow_provider_mljobs.emulator.server.protocol import Answer, Protocol, Request, failure
+from airflow_provider_mljobs.emulator.server.listener import Listener
+from airflow_provider_mljobs.emulator.server.protocol import Protocol
 from airflow_provider_mljobs.emulator.server.roots import Root
 from airflow_provider_mljobs.emulator.settings import UNFIT, Settings
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
     from airflow_provider_mljobs.emulator.server.faults import Faults
     from airflow_provider_mljobs.emulator.server.recorder import Recorder
 
-_ADDRESS_SIZE = 16
 _TMP = "/tmp"  # noqa: S108  # the name in it is unique
-# The type of TLS's first record; no HTTP request begins with it.
-_HANDSHAKE = b"\x16"
-logger = logging.getLogger(__name__)
-
-
-class _Listener(ThreadingHTTPServer):
-    """The listening socket, and the connections that came in through it."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 512
-
-    def __init__(self, port: int, tls: ssl.SSLContext) -> None:
-        super().__init__((HOST, port), _Handler)
-        self._tls = tls
-        self.protocol: Protocol | None = None
-        self.hosts = frozenset({f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"})
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-        self._outage = False
-
-    def serve(self) -> None:
-        """Accept connections until :meth:`stop`; unlike ``serve_forever`` this doesn't wake up to look around."""
-        while True:
-            try:
-                request, address = self.get_request()
-            except OSError:
-                return
-            with self._lock:
-                self._open.add(request)
-                if self._outage:
-                    _reset(request)
-            self.process_request(request, address)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection, encrypted if the client begins with that: the one port speaks HTTP and HTTPS."""
-        if request.recv(1, socket.MSG_PEEK) != _HANDSHAKE:
-            super().finish_request(request, client_address)
-            return
-        with self._encrypted(request) as connection:
-            super().finish_request(connection, client_address)
-
-    @contextmanager
-    def _encrypted(self, request: socket.socket) -> Iterator[socket.socket]:
-        with self._lock:
-            # The new socket takes the old one's place, so that an outage or a stop finds the one that is connected.
-            self._open.discard(request)
-            connection = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-            self._open.add(connection)
-        try:
-            connection.do_handshake()
-            yield connection
-        finally:
-            self.shutdown_request(connection)
-
-    def cut_off(self) -> None:
-        """Cut all connections, and each new one until :meth:`let_in`."""
-        with self._lock:
-            self._outage = True
-            for connection in self._open:
-                _reset(connection)
-
-    def let_in(self) -> None:
-        """End what :meth:`cut_off` began."""
-        with self._lock:
-            self._outage = False
-
-    def stop(self) -> None:
-        """Close the socket and all connections."""
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-        with self._lock:
-            connections = list(self._open)
-        for connection in connections:
-            _quietly_shut(connection)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Forget a connection that ended."""
-        with self._lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what a connection's thread raised; clients that went away are no error."""
-        del request
-        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
-        logger.log(level, "Connection of %s ended", client_address, exc_info=True)
-
-
-def _quietly_shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
-    try:
-        # Not the method of an encrypted socket, which would let a thread that uses it send plain text.
-        socket.socket.shutdown(connection, how)
-    except OSError:
-        logger.debug("Connection was closed already")
-
-
-def _reset(connection: socket.socket) -> None:
-    """Cut a connection at once, with a reset instead of an orderly end, also while another thread uses it."""
-    # What the socket module can't say: connect() to an address of no family aborts a connection.
-    if ctypes.CDLL(None).connect(connection.fileno(), bytes(_ADDRESS_SIZE), _ADDRESS_SIZE):
-        # Some kernels refuse it while a thread waits for the connection.
-        _quietly_shut(connection)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """One connection: reads requests and writes answers."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    # The answer goes out in one piece.
-    wbufsize = -1
-    server: _Listener
-
-    def do_GET(self) -> None:
-        """Answer a GET request."""
-        self._respond()
-
-    def do_POST(self) -> None:
-        """Answer a POST request."""
-        self._respond()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is http.server's
-        """Log a request, for who wants to see it."""
-        logger.debug(format, *args)
-
-    def parse_request(self) -> bool:
-        """Read the headers of a request; a client that stalls within them is disconnected."""
-        self.connection.settimeout(bodies.PATIENCE)
-        try:
-            return super().parse_request()
-        finally:
-            self.connection.settimeout(None)
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a request and close the connection: where the next request begins is unknown."""
-        del explain
-        status = HTTPStatus(code)
-        self.close_connection = True
-        self._send(_refusal(message or status.phrase), status)
-        _quietly_shut(self.connection, socket.SHUT_WR)
-        bodies.drain(self.connection)
-
-    def _respond(self) -> None:
-        protocol = self.server.protocol
-        token = (self.headers.get("Authorization") or "").removeprefix('Snowflake Token="').removesuffix('"')
-        has_session = protocol is not None and protocol.sessions.knows(token)
-        most = bodies.MAX_BODY if has_session else bodies.MAX_ANONYMOUS_BODY
-        try:
-            body = bodies.read(self.rfile, self.connection, self.headers, most)
-        except bodies.RefusedRequestError as refusal:
-            self.send_error(refusal.status, str(refusal))
-            return
-        if self.headers.get("Host") not in self.server.hosts:
-            # A web page whose name resolves to 127.0.0.1 must not get through.
-            self._send(_refusal("Wrong Host header"), HTTPStatus.FORBIDDEN)
-            return
-        try:
-            request = self._request(bodies.decode(body, self.headers, most), token)
-        except bodies.RefusedRequestError as refusal:
-            self._send(_refusal(str(refusal)), refusal.status)
-            return
-        try:
-            answer = attempt(lambda: self._answer(request), self.path)
-        except ConnectionCutError:
-            self._cut()
-        except UnavailableError:
-            self._send(_refusal("Service unavailable"), HTTPStatus.SERVICE_UNAVAILABLE)
-        else:
-            self._send(_encode(failure(answer)) if isinstance(answer, SnowflakeError) else answer)
-
-    def _request(self, body: Mapping[str, Any], token: str) -> Request:
-        try:
-            url = urlsplit(self.path)
-        except ValueError:
-            raise bodies.RefusedRequestError(HTTPStatus.BAD_REQUEST, "The path can't be read") from None
-        return Request(self.command, url.path, dict(parse_qsl(url.query)), token, body)
-
-    def _answer(self, request: Request) -> bytes:
-        if self.server.protocol is None:
-            raise UnavailableError
-        answer = self.server.protocol.answer(request)
-        if answer is None:
-            raise SnowflakeError(390404, "08001", f"The embedded Snowflake has no endpoint {request.path}.")
-        return answer if isinstance(answer, bytes) else _encode(answer)
-
-    def _send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
-        # Not compressed: on the loopback interface that costs more time than it saves.
-        self.send_response_only(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-    def _cut(self) -> None:
-        self.close_connection = True
-        _reset(self.connection)
-
-
-def _encode(answer: Answer) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode()
-
-
-def _refusal(message: str) -> bytes:
-    return _encode({"data": None, "code": None, "message": message, "success": False})
 
 
 class Server:
@@ -267,7 +47,7 @@ class Server:
             self._root = Root.claim(settings.root)
             undo.callback(self._root.release)
             self._certificates = Certificates(settings.root / "ca-bundle.pem")
-            self._listener = _Listener(settings.port, self._certificates.context)
+            self._listener = Listener(settings.port, self._certificates.context)
             undo.callback(self._listener.server_close)
             self.port = self._listener.server_port
             self._root.announce(self.port)

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_mljobs.emulator.registry import Context
-    from airflow_provider_mljobs.emulator.results import Statement
+    from airflow_provider_mljobs.emulator.results import StatementKind
     from airflow_provider_mljobs.emulator.sessions import Session
     from airflow_provider_mljobs.emulator.sql.preparation import Prepared
 
 Action = Literal["begin", "commit", "rollback", "create", "create temporary", "drop", ""]
 
-_KINDS: tuple[tuple[type[exp.Expr], Statement], ...] = (
+_KINDS: tuple[tuple[type[exp.Expr], StatementKind], ...] = (
     (exp.Insert, "insert"),
     (exp.Update, "update"),
     (exp.Delete, "delete"),
@@ -52,7 +52,7 @@ def _count(name: str) -> Column:
     return Column(name, "fixed", precision=38, scale=0)
 
 
-_COLUMNS: dict[Statement, Sequence[Column]] = {
+_COLUMNS: dict[StatementKind, Sequence[Column]] = {
     "insert": (_count("number of rows inserted"),),
     "update": (_count("number of rows updated"), _count("number of multi-joined rows updated")),
     "delete": (_count("number of rows deleted"),),
@@ -72,7 +72,7 @@ class Plan:
     """
 
     expression: exp.Expr
-    kind: Statement
+    kind: StatementKind
     binds: Mapping[str, object]
     columns: Sequence[Column] | None
     action: Action
@@ -89,7 +89,7 @@ def plan(context: Context, prepared: Prepared) -> Plan:
     """Parse a statement and rewrite it for the engine; raises what is refused."""
     expression = parse(prepared.text)
     refuse(expression, prepared.text)
-    kind: Statement = next((kind for node, kind in _KINDS if isinstance(expression, node)), "other")
+    kind: StatementKind = next((kind for node, kind in _KINDS if isinstance(expression, node)), "other")
     action: Action = next((action for node, action in _ACTIONS if isinstance(expression, node)), "")
     target = _target(context.session, expression)
     temporary = (
