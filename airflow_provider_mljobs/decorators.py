@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
-from airflow_provider_mljobs.jobs.payload.functions import SESSION
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
+from airflow_provider_mljobs.launcher.contract import SESSION
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task import fields
 from airflow_provider_mljobs.task.fields import resolved

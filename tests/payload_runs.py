@@ -15,7 +15,8 @@ from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedN
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
 from airflow_provider_mljobs.jobs.spec.rendering import RESULT_MOUNT, STAGE_MOUNT, render, specification
-from airflow_provider_mljobs.jobs.values.arguments import FILE, Arguments
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
+from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE
 
 DATABASE, SCHEMA = Identifier("DB"), Identifier("ML")
 
@@ -77,7 +78,7 @@ def run(tmp_path, spec, runtime):
         (result / "input").mkdir(parents=True)
         (stage / ARCHIVE).write_bytes(payload.archive)
         if arguments.files:
-            (result / FILE).write_bytes(arguments.archive)
+            (result / ARGUMENTS_FILE).write_bytes(arguments.archive)
         for copy in payload.copies:
             copy_files((staged or {}).get(copy.source, tmp_path / "nowhere"), result / copy.target)
         places = {STAGE_MOUNT: str(stage), RESULT_MOUNT: str(result)}

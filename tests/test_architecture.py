@@ -171,6 +171,15 @@ def test_the_launcher_needs_the_standard_library_only():
     assert [] == [name for name in later if not lies_in(name, LAUNCHER_MAY_USE)]
 
 
+def test_the_provider_shares_two_modules_with_the_launcher():
+    """The launcher is another program: the provider uses its contract, and its readers for values on a stage."""
+    ours = [tree for name, tree in TREES.items() if layer(name) != "launcher"]
+
+    assert {f"{LAUNCHER}.contract", f"{LAUNCHER}.references"} == {
+        name for tree in ours for name in imports(tree) if name in TREES and lies_in(name, {LAUNCHER})
+    }
+
+
 def test_report_needs_the_standard_library_only():
     """``from airflow_provider_mljobs import report`` works in any image, and on a laptop that has nothing else."""
     needed = {name.partition(".")[0] for module in ("", ".report") for name in imports(TREES[PACKAGE + module])}

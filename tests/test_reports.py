@@ -12,8 +12,8 @@ from airflow_provider_mljobs import report
 from airflow_provider_mljobs.exceptions import RemoteError
 from airflow_provider_mljobs.gateway.watcher.follower import Ended, Output
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.outcome.reports import MARK
 from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
+from airflow_provider_mljobs.launcher.contract import MARK
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.joblog import mask_environment, redacted
 from airflow_provider_mljobs.task.xcoms import WATCHED

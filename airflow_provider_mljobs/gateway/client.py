@@ -38,7 +38,7 @@ from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.spec.description import Description
 from airflow_provider_mljobs.jobs.spec.job import CONTAINER
 from airflow_provider_mljobs.jobs.spec.rendering import given_environment, result_directory
-from airflow_provider_mljobs.launcher.results import INPUT_FILES, OWN_FILES
+from airflow_provider_mljobs.launcher.contract import INPUT_FILES, OWN_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

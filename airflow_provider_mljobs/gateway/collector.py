@@ -26,7 +26,7 @@ from airflow_provider_mljobs.jobs.names import ANYWHERE, JOB_NAME_PREFIX, Identi
 from airflow_provider_mljobs.jobs.outcome.credits import credits_per_hour
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
-from airflow_provider_mljobs.launcher.results import INPUT_FILES, OWN_FILES, RESULT_FILES
+from airflow_provider_mljobs.launcher.contract import INPUT_FILES, OWN_FILES, RESULT_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet

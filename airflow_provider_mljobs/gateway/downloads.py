@@ -32,10 +32,9 @@ from airflow_provider_mljobs.jobs.outcome.results import (
     InstanceResult,
     JobResult,
 )
-from airflow_provider_mljobs.jobs.spec.job import RESULT_PATH
 from airflow_provider_mljobs.jobs.values.references import StageRef, collect
+from airflow_provider_mljobs.launcher.contract import LARGE, OWN_FILES, RESULT_FILE, SUMMARY_NAME
 from airflow_provider_mljobs.launcher.references import load, version_problem
-from airflow_provider_mljobs.launcher.results import LARGE, OWN_FILES, SUMMARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -50,7 +49,7 @@ _FILE_NOT_FOUND = 253006
 # What is read of a directory's list: a job may leave a million files.
 MAX_LISTED = 10_000
 _RECORDS, _MORE_RECORDS = ".*/instances/[0-9]+[.]json", 100
-_OUTPUT, _, _RESULT = RESULT_PATH.rpartition("/")
+_OUTPUT, _, _RESULT = RESULT_FILE.rpartition("/")
 # Where older launchers write what of the result is JSON; the file without suffix is a pickle then.
 _OLD_RESULT = f"{_RESULT}.json"
 
@@ -103,11 +102,11 @@ def _read(
         return None, False
     # A result holds more than its value: a repr, the paths of artifacts.
     large = found[name].bytes > max_bytes + LARGE
-    if large and SUMMARY not in found:
+    if large and SUMMARY_NAME not in found:
         # Snowflake's launcher writes none. A payload's error is not that large, so this is a value.
         itself = StageRef(stage_paths=(str(output / name),), protocol="json", bytes=found[name].bytes)
         return JobResult(success=True, reference=itself), False
-    file = found[SUMMARY if large else name]
+    file = found[SUMMARY_NAME if large else name]
     most = MAX_SUMMARY_BYTES if large else max_bytes + LARGE
     _refuse_large(output / file.path, file.bytes, most)
     result = JobResult.parse(_text(connection, output / file.path, most), output, max_xcom_bytes=max_bytes)

@@ -23,7 +23,6 @@ from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.failures import (
     ENDED_FROM_OUTSIDE,
     KINDS,
-    STOPPED,
     ContainerEnd,
     Diagnosis,
     Failure,
@@ -35,6 +34,7 @@ from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES,
 from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
+from airflow_provider_mljobs.launcher.contract import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,8 +28,7 @@ from airflow_provider_mljobs.jobs.spec.rendering import (
     specification,
 )
 from airflow_provider_mljobs.jobs.untrusted import read_json
-from airflow_provider_mljobs.jobs.values import arguments as packed
-from airflow_provider_mljobs.launcher.results import INPUT_FILES
+from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE, INPUT_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +72,7 @@ class Submission:
         try:
             statement = self._statement(payload, arguments)
             if arguments.files:
-                put(self.connection, arguments.archive, directory / packed.FILE)
+                put(self.connection, arguments.archive, directory / ARGUMENTS_FILE)
             for copy in copies:
                 self.connection.rows(statements.copy_files(copy.source, directory / copy.target), most=0)
             copy_references(self.connection, arguments.references, directory)

@@ -4,8 +4,3 @@ It can't import the provider: the container has another Python and other package
 only, and Snowpark, pip or cloudpickle only where the payload does. What it reads and writes is the contract of ML jobs
 (environment ``MLRS_*``, ``output/mljob_result``), so that Snowflake's own client understands our jobs.
 """
-
-from __future__ import annotations
-
-# What payload and launcher say to each other; it changes whenever the manifest does.
-PROTOCOL = 2

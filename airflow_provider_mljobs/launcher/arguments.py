@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .codec import Decoder
+from .contract import ARGUMENTS_FILE, ARGUMENTS_JSON, ARGUMENTS_PICKLE, MLJOBS_ARGS, MLRS_STAGE_RESULT_PATH
 from .errors import LauncherError
 from .pickles import check_python, unpickle
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
-
-# Beside the result: the job's own directory on the stage.
-FILE = "input/arguments.zip"
-# What is in it: the arguments where the specification has no room for them, and what of them was pickled.
-JSON, PICKLE = "arguments.json", "values.pkl"
 
 
 def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.environ) -> Any:
@@ -29,17 +25,19 @@ def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.envir
     :param directory: where their files are unpacked.
     :param environ: where the specification has put them.
     """
-    file = Path(environ.get("MLRS_STAGE_RESULT_PATH", ""), FILE)
+    file = Path(environ.get(MLRS_STAGE_RESULT_PATH, ""), ARGUMENTS_FILE)
     if file.exists():
         with zipfile.ZipFile(file) as archive:
             archive.extractall(directory / "arguments")
-    text = environ.pop("MLJOBS_ARGS", None)
+    text = environ.pop(MLJOBS_ARGS, None)
     if text is None:
-        if not (directory / "arguments" / JSON).exists():
+        beside = directory / "arguments" / ARGUMENTS_JSON
+        if not beside.exists():
             raise LauncherError(
-                f"The arguments are neither in the job's environment nor in {file}: was it removed from the stage?"
+                f"The job's arguments are missing: neither its environment nor {file} has them. Was the file removed "
+                "from the stage? Run the task again."
             )
-        text = (directory / "arguments" / JSON).read_text("utf-8")
+        text = beside.read_text("utf-8")
     document = json.loads(text)
     if isinstance(document, dict) and "pickled" in document:
         names = ", ".join(repr(name) for name in dict.fromkeys(document["pickled"]["arguments"]))
@@ -65,7 +63,9 @@ def function_arguments(document: dict[str, Any], directory: Path) -> tuple[list[
     place, values = directory / "arguments", []
     if "pickled" in document:
         pickled = document["pickled"]
-        values = unpickle(place / PICKLE, pickled["by"], [f"Argument {name!r}" for name in pickled["arguments"]])
+        values = unpickle(
+            place / ARGUMENTS_PICKLE, pickled["by"], [f"Argument {name!r}" for name in pickled["arguments"]]
+        )
     decoder = Decoder(place, document.get("classes", []), values)
     return (
         [decoder.read(value, name) for name, value in zip(document["names"], args)],  # noqa: B905 (Python 3.9 has no strict)

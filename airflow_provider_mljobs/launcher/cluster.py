@@ -20,9 +20,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .contract import HEAD_PORTS, INSTANCE_PORTS, MLRS_MIN_INSTANCES
 from .environment import session
 from .errors import LauncherError
-from .ports import HEAD_PORTS, INSTANCE_PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -77,7 +77,7 @@ class Requirement:
         min_wait = float(environ.get("MLRS_INSTANCES_MIN_WAIT") or -1)
         return cls(
             target=target,
-            least=int(environ.get("MLRS_MIN_INSTANCES") or target),
+            least=int(environ.get(MLRS_MIN_INSTANCES) or target),
             min_wait=min_wait if min_wait >= 0 else min(3 * math.log2(target), timeout / 10),
             timeout=timeout,
             interval=float(environ.get("MLRS_INSTANCES_CHECK_INTERVAL") or 10),

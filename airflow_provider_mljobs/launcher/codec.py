@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from .contract import TAG
 from .errors import LauncherError
 from .references import load_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-# The key that says what an object is.
-TAG = "__mljob__"
 
 
 class Decoder:

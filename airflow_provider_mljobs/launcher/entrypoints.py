@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arguments import function_arguments
+from .contract import SESSION, wants_session
 from .environment import session
 from .errors import LauncherError
 from .functions import load_function
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable
+    from collections.abc import AsyncIterable
     from types import TracebackType
 
 
@@ -118,7 +119,7 @@ def call(manifest: dict[str, Any], directory: Path, arguments: dict[str, Any]) -
     function = load_function(manifest, directory)
     args, kwargs = function_arguments(arguments, directory)
     if wants_session(function, args, kwargs):
-        kwargs["session"] = session()
+        kwargs[SESSION] = session()
     value = function(*args, **kwargs)
     if inspect.isgenerator(value):
         return list(value)
@@ -134,19 +135,6 @@ def call(manifest: dict[str, Any], directory: Path, arguments: dict[str, Any]) -
 async def collected(values: AsyncIterable[Any]) -> list[Any]:
     """Return what an async generator yields."""
     return [value async for value in values]
-
-
-def wants_session(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
-    """Tell whether the function has an argument ``session`` that the caller has left out."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        # Not everything built in has a signature.
-        return False
-    if "session" not in parameters or kwargs.get("session") is not None:
-        return False
-    by_name_only = parameters["session"].kind is inspect.Parameter.KEYWORD_ONLY
-    return by_name_only or list(parameters).index("session") >= len(args)
 
 
 def exit_code(end: SystemExit) -> int:

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from .contract import MLJOBS_QUERY_TAG, REQUIREMENTS_FILE
 from .errors import LauncherError
 
 # The ML runtime image keeps its packages here; its own start script puts them on PYTHONPATH.
@@ -57,7 +58,7 @@ def connect_by_default(directory: Path) -> None:
     place = directory / "snowflake"
     if (home / "connections.toml").exists():
         # The platform can write one itself, if a specification asks it to.
-        if "MLJOBS_QUERY_TAG" in os.environ:
+        if MLJOBS_QUERY_TAG in os.environ:
             shutil.copytree(home, place)
             tag_sessions(place / "connections.toml")
             os.environ["SNOWFLAKE_HOME"] = str(place)
@@ -78,7 +79,7 @@ def connect_by_default(directory: Path) -> None:
 
 def tag_sessions(file: Path) -> None:
     """Let the queries of the default connection be found by the job's QUERY_TAG."""
-    tag = os.environ.pop("MLJOBS_QUERY_TAG", None)
+    tag = os.environ.pop(MLJOBS_QUERY_TAG, None)
     if tag is None:
         return
     # What JSON escapes, TOML reads alike; what it needn't escape stands as it is.
@@ -89,7 +90,7 @@ def tag_sessions(file: Path) -> None:
 
 def install(requirements: list[str], app: Path) -> None:
     """Install what the payload's requirements.txt and the task ask for with the container's pip."""
-    lines = [*(["-r requirements.txt"] if has_requirements(app / "requirements.txt") else []), *requirements]
+    lines = [*([f"-r {REQUIREMENTS_FILE}"] if has_requirements(app / REQUIREMENTS_FILE) else []), *requirements]
     if not lines:
         return
     print(f"Installing {', '.join(lines)}", flush=True)

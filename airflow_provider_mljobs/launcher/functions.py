@@ -8,6 +8,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from .contract import APP, FUNCTION_PICKLE
 from .pickles import unpickle
 
 if TYPE_CHECKING:
@@ -20,11 +21,10 @@ def load_function(manifest: dict[str, Any], directory: Path) -> Any:
     :param directory: where the payload was unpacked.
     """
     if manifest["pickled_by"]:
-        (function,) = unpickle(
-            directory / "function.pkl", manifest["pickled_by"], [f"Function {manifest['function']!r}"]
-        )
+        what = [f"Function {manifest['function']!r}"]
+        (function,) = unpickle(directory / FUNCTION_PICKLE, manifest["pickled_by"], what)
         return function
-    path, file = directory / "app" / manifest["entrypoint"], manifest["file"]
+    path, file = directory / APP / manifest["entrypoint"], manifest["file"]
     module = types.ModuleType(path.stem)
     # Classes that the function defines must be found by their module's name when they are pickled.
     sys.modules[path.stem] = module

@@ -13,14 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import cluster
+from .contract import MLJOBS_PARALLEL, STOPPED
 from .results import result_path, write_result
 from .streams import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-# As shells count. The platform stops the other instances when one has failed.
-STOPPED = 128 + signal.SIGTERM
 
 
 class Instance:
@@ -46,7 +44,7 @@ class Instance:
         return cls(
             int(environ.get("SNOWFLAKE_JOB_INDEX") or 0),
             int(environ.get("SNOWFLAKE_JOBS_COUNT") or 1),
-            is_parallel=environ.get("MLJOBS_PARALLEL") == "1",
+            is_parallel=environ.get(MLJOBS_PARALLEL) == "1",
         )
 
     def listen(self) -> None:

@@ -10,8 +10,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import PROTOCOL
 from .arguments import check_versions, read_arguments
+from .contract import IMPORTS, INSIDE, MANIFEST, MLJOBS_ENV, PROTOCOL, TITLES
 from .entrypoints import CommandError, exit_code, payload_frames, start
 from .environment import (
     connect_by_default,
@@ -23,7 +23,7 @@ from .environment import (
 )
 from .errors import LauncherError
 from .instances import Instance
-from .sources import IMPORTS, INSIDE, prepare, unpack
+from .sources import prepare, unpack
 from .streams import flush, name_stdout, print_banner, say
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         cast("Any", stream).reconfigure(line_buffering=True)
     name_stdout()
-    os.environ.update(json.loads(os.environ.pop("MLJOBS_ENV", "{}")))
+    os.environ.update(json.loads(os.environ.pop(MLJOBS_ENV, "{}")))
     instance = Instance.of(os.environ)
     instance.listen()
     owner = os.getpid()
@@ -68,7 +68,7 @@ def attempt(directory: Path, instance: Instance) -> tuple[Any, int]:
 def run(directory: Path, instance: Instance) -> Any:
     """Unpack the archive into ``directory``, prepare sources and interpreter, run the entrypoint, return its value."""
     unpack(directory)
-    manifest = json.loads((directory / "mljob.json").read_text("utf-8"))
+    manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
     if manifest["protocol"] != PROTOCOL:
         raise LauncherError(f"The payload speaks protocol {manifest['protocol']}, its launcher {PROTOCOL}.")
     # What can't run here is known before anything is cloned or installed.
@@ -90,8 +90,8 @@ def run(directory: Path, instance: Instance) -> Any:
 
 def between_banners(payload: Callable[[], Any]) -> Any:
     """Run the payload between the lines that clients cut the log by."""
-    print_banner("started")
+    print_banner(TITLES[0])
     value = payload()
     # As Snowflake's own launcher: a run that raises has no such end, so that its traceback belongs to its output.
-    print_banner("finished")
+    print_banner(TITLES[1])
     return value

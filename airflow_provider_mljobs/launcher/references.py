@@ -11,13 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .contract import MLRS_STAGE_RESULT_PATH, REFERENCES_DIRECTORY
 from .errors import LauncherError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-# Below the job's own directory on the stage: one numbered directory for each reference.
-DIRECTORY = "input/references"
 
 
 def load_reference(entry: dict[str, Any], argument: str) -> Any:
@@ -27,7 +25,7 @@ def load_reference(entry: dict[str, Any], argument: str) -> Any:
         ``python``.
     :param argument: what the payload calls it, for messages.
     """
-    place = Path(os.environ["MLRS_STAGE_RESULT_PATH"], DIRECTORY, str(entry["n"]))
+    place = Path(os.environ[MLRS_STAGE_RESULT_PATH], REFERENCES_DIRECTORY, str(entry["n"]))
     files = [place / name for name in entry["names"]]
     missing = [file.name for file in files if not file.exists()]
     if missing:

@@ -14,23 +14,28 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from .contract import (
+    LARGE,
+    MAX_TEXT,
+    MLRS_RESULT_PATH,
+    MLRS_STAGE_MOUNT_PATH,
+    MLRS_STAGE_RESULT_PATH,
+    OWN_FILES,
+    RESULT_FILE,
+    SUMMARY_NAME,
+    shorten_traceback,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Beside a large result: the same without the value, for readers that won't download the value to look at it.
-SUMMARY = "mljob_summary"
-LARGE = 256 * 1024
-# What the launcher itself keeps in the job's directory; all else there is the payload's.
-INPUT_FILES, RESULT_FILES = ("input/",), ("output/mljob_", "output/instances/")
-OWN_FILES = INPUT_FILES + RESULT_FILES
-MOST_ARTIFACTS = 1_000
-_PAGE, _PAGES = 10_000, 50_000
+MAX_ARTIFACTS = 1_000
 
 
 def result_path() -> Path:
     """Return where the job's result goes."""
-    root = os.environ.get("MLRS_STAGE_RESULT_PATH") or os.environ.get("MLRS_STAGE_MOUNT_PATH", "")
-    return Path(root, os.environ.get("MLRS_RESULT_PATH", "output/mljob_result"))
+    root = os.environ.get(MLRS_STAGE_RESULT_PATH) or os.environ.get(MLRS_STAGE_MOUNT_PATH, "")
+    return Path(root, os.environ.get(MLRS_RESULT_PATH, RESULT_FILE))
 
 
 def write_result(
@@ -66,7 +71,7 @@ def write_result(
     if len(text) > LARGE:
         elsewhere = {"name": "json", "version": None, "metadata": None, "manifest": {"path": str(path)}}
         summary = {**result, "value": None, "protocol": result["protocol"] or elsewhere}
-        path.with_name(SUMMARY).write_text(json.dumps(summary), "utf-8")
+        path.with_name(SUMMARY_NAME).write_text(json.dumps(summary), "utf-8")
     # One write: a stage volume takes no appends, and a reader must not see half a result.
     path.write_text(text, "utf-8")
     return summary
@@ -85,9 +90,11 @@ def describe(value: Any) -> dict[str, Any]:
     described = {"type": f"{kind.__module__}.{kind.__qualname__}", "repr": short(value)}
     if isinstance(value, BaseException):
         described["message"] = short(value, str)
-        described["traceback"] = cut("".join(traceback.format_tb(value.__traceback__)))
+        described["traceback"] = shorten_traceback("".join(traceback.format_tb(value.__traceback__)))
         # Snowflake's client makes do with the frames; this is what the log shows: causes, groups and notes, too.
-        described["formatted"] = cut("".join(traceback.format_exception(kind, value, value.__traceback__)))
+        described["formatted"] = shorten_traceback(
+            "".join(traceback.format_exception(kind, value, value.__traceback__))
+        )
     return described
 
 
@@ -100,9 +107,9 @@ def circumstances(exit_code: int) -> dict[str, Any]:
         known["instance"] = int(index)
     if os.environ.get("MLJOBS_GIT_COMMIT"):
         known["git_commit"] = os.environ["MLJOBS_GIT_COMMIT"]
-    if os.environ.get("MLRS_STAGE_RESULT_PATH"):
-        saved = list(artifacts(Path(os.environ["MLRS_STAGE_RESULT_PATH"])))
-        known["artifacts"] = saved[:MOST_ARTIFACTS]
+    if os.environ.get(MLRS_STAGE_RESULT_PATH):
+        saved = list(artifacts(Path(os.environ[MLRS_STAGE_RESULT_PATH])))
+        known["artifacts"] = saved[:MAX_ARTIFACTS]
         known["artifacts_total"] = len(saved)
     return known
 
@@ -125,15 +132,7 @@ def short(value: Any, write: Callable[[Any], str] = repr) -> str:
         text = write(value)
     except Exception as error:  # noqa: BLE001 (a user's __repr__ may raise anything)
         text = f"<{write.__name__} of {type(value).__name__} raised {type(error).__name__}>"
-    return text if len(text) <= _PAGE else text[:_PAGE] + "…"
-
-
-def cut(text: str) -> str:
-    """Shorten a traceback in its middle: where it began and what it came to are at its ends."""
-    if len(text) <= _PAGES:
-        return text
-    half = _PAGES // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters …\n{text[-half:]}"
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
 
 
 def save(value: Any, directory: Path) -> dict[str, Any]:

@@ -9,14 +9,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from .contract import APP, CONDA_FILE, IMPORTS, MLRS_STAGE_RESULT_PATH
 from .errors import LauncherError
 from .git import clone
 
-IMPORTS = "imports"
-# The package airflow_provider_mljobs, as far as jobs have it.
-INSIDE = "inside"
-CONDA_FILE = "environment.yml"
-LISTED = 20
+MAX_LISTED = 20
 
 
 def unpack(directory: Path) -> None:
@@ -30,7 +27,7 @@ def unpack(directory: Path) -> None:
 
 def prepare(manifest: dict[str, Any], directory: Path) -> Path:
     """Complete what was unpacked, and return the directory that the payload runs in."""
-    app = directory / "app"
+    app = directory / APP
     for needed in (app, directory / IMPORTS):
         needed.mkdir(exist_ok=True)
     if "stage" in manifest:
@@ -47,7 +44,7 @@ def prepare(manifest: dict[str, Any], directory: Path) -> Path:
 
 def copy(entry: dict[str, str], target: Path) -> None:
     """Copy what Snowflake has copied into the job's own directory."""
-    source = Path(os.environ.get("MLRS_STAGE_RESULT_PATH", ""), entry["input"])
+    source = Path(os.environ.get(MLRS_STAGE_RESULT_PATH, ""), entry["input"])
     if not source.exists():
         raise LauncherError(
             f"There was nothing to copy from {entry['from']!r}. A path that ends in .py or .zip is one file, any other "
@@ -68,7 +65,7 @@ def check(manifest: dict[str, Any], app: Path, source: str) -> None:
         )
     if manifest["kind"] == "script" and not (app / manifest["command"][0]).is_file():
         there = sorted(f"{path.name}/" if path.is_dir() else path.name for path in app.iterdir())
-        listed = ", ".join([*there[:LISTED], "…"] if len(there) > LISTED else there)
+        listed = ", ".join([*there[:MAX_LISTED], "…"] if len(there) > MAX_LISTED else there)
         raise LauncherError(f"Entrypoint {manifest['command'][0]!r} is not in source {source}. There is: {listed}.")
     for entry in manifest["imports"]:
         top = entry["name"].partition(".")[0]

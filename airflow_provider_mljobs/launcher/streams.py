@@ -9,13 +9,13 @@ import stat
 import sys
 from typing import TextIO
 
-BANNER = "-" * 32
+from .contract import BANNER, MLJOBS_STDOUT
 
 
-def print_banner(event: str) -> None:
+def print_banner(title: str) -> None:
     """Print what clients cut the log by, after all that was printed before."""
     flush()
-    say(f"{BANNER}\nML job {event}\n{BANNER}", sys.stdout)
+    say(f"{BANNER}\n{title}\n{BANNER}", sys.stdout)
 
 
 def name_stdout() -> None:
@@ -26,7 +26,7 @@ def name_stdout() -> None:
         if stat.S_ISREG(os.fstat(stdout).st_mode):
             # Whoever opens a file has a place of their own in it, and would write over what others have written.
             fcntl.fcntl(stdout, fcntl.F_SETFL, fcntl.fcntl(stdout, fcntl.F_GETFL) | os.O_APPEND)
-        os.environ["MLJOBS_STDOUT"] = f"/proc/{os.getpid()}/fd/{stdout}"
+        os.environ[MLJOBS_STDOUT] = f"/proc/{os.getpid()}/fd/{stdout}"
 
 
 def say(text: str, stream: TextIO) -> None:

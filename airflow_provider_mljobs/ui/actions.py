@@ -33,6 +33,7 @@ from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.spec.rendering import given_environment
 from airflow_provider_mljobs.jobs.untrusted import read_yaml, reading
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
+from airflow_provider_mljobs.launcher.contract import MLJOBS_ARGS, MLJOBS_ENV
 from airflow_provider_mljobs.task.task_states import of_database
 from airflow_provider_mljobs.ui import listing, presenters
 from airflow_provider_mljobs.ui.connections import connection_of
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _ATTEMPT = re.compile(r".*_([0-9]{1,9})_([0-9]{1,9})")
 _HIDDEN = "***"
-_PACKED = frozenset({"MLJOBS_ARGS", "MLJOBS_ENV"})
+_PACKED = frozenset({MLJOBS_ARGS, MLJOBS_ENV})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,8 @@ from airflow_provider_mljobs.gateway.downloads import (
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, StagePath
 from airflow_provider_mljobs.jobs.outcome.results import MAX_SUMMARY_BYTES, InstanceResult
 from airflow_provider_mljobs.jobs.values.references import StageRef
-from airflow_provider_mljobs.launcher.results import SUMMARY, write_result
+from airflow_provider_mljobs.launcher.contract import SUMMARY_NAME
+from airflow_provider_mljobs.launcher.results import write_result
 
 DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
 PYTHON = "{}.{}".format(*sys.version_info)
@@ -195,7 +196,7 @@ def test_a_large_value_is_not_downloaded(connection, directory, run, snowflake):
     )
     assert (("model.bin", 20),) == read.artifacts
     assert read.reference.bytes > 600_000
-    assert SUMMARY in snowflake.statements.texts[-1]
+    assert SUMMARY_NAME in snowflake.statements.texts[-1]
     assert ["x" * 600_000] == open_reference(connection, read.reference)
 
 

@@ -14,8 +14,9 @@ from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedN
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
 from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, ml_job_options, render, specification
-from airflow_provider_mljobs.jobs.values.arguments import FILE, Arguments
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.launcher.arguments import function_arguments, read_arguments
+from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE
 
 # Each means something to one of those on the way: Jinja, SQL, YAML, JSON, Kubernetes, shells, terminals, Python.
 FRAGMENTS = [
@@ -125,7 +126,7 @@ def arrived(spec, arguments):
         directory = Path(place)
         (directory / "input").mkdir()
         if arguments.files:
-            (directory / FILE).write_bytes(arguments.archive)
+            (directory / ARGUMENTS_FILE).write_bytes(arguments.archive)
         environ = process_environment(variables) | {"MLRS_STAGE_RESULT_PATH": place}
         document = read_arguments(directory, environ)
         return document if isinstance(document, list) else function_arguments(document, directory)

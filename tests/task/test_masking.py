@@ -13,7 +13,8 @@ from airflow_provider_mljobs.exceptions import GatewayError, MLJobError
 from airflow_provider_mljobs.gateway import connection
 from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Secrets
 from airflow_provider_mljobs.jobs.names import QualifiedName
-from airflow_provider_mljobs.jobs.outcome.reports import MARK, Reported, take_reports
+from airflow_provider_mljobs.jobs.outcome.reports import Reported, take_reports
+from airflow_provider_mljobs.launcher.contract import MARK
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.sensors import MLJobSensor
 from airflow_provider_mljobs.task.joblog import TaskLog, mask_environment, write_output

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.jobs.logs.text import BANNER, TITLES
+from airflow_provider_mljobs.launcher.contract import BANNER, TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.launcher.contract import BANNER, TITLES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-BANNER = "-" * 32
-TITLES = ("ML job started", "ML job finished")
 _STARTED = f"{BANNER}\n{TITLES[0]}\n{BANNER}\n"
 _FINISHED = f"{BANNER}\n{TITLES[1]}\n{BANNER}"
 # One record a line would cost Airflow as much as the job; one record for all may be too large for a log store.

@@ -24,6 +24,7 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
+from airflow_provider_mljobs.launcher.contract import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -148,7 +149,6 @@ _STATUSES: Mapping[JobStatus, Failure] = {
 }
 # Whatever has happened in a job before, that is its end.
 ENDED_FROM_OUTSIDE = {JobStatus.CANCELLED, JobStatus.DELETED}
-STOPPED = 143
 _SIGNALS = {137, STOPPED}
 # By the name of the exception's class, wherever it is from.
 _NO_NETWORK = "The job reaches only what external_access_integrations allow: pass one for the host."

@@ -17,12 +17,11 @@ from airflow_provider_mljobs.exceptions import UnreadableError
 from airflow_provider_mljobs.jobs.logs.text import readable
 from airflow_provider_mljobs.jobs.untrusted import read_json_prefix, reading
 from airflow_provider_mljobs.jobs.values.portability import fits, jsonb_safe
+from airflow_provider_mljobs.launcher.contract import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# As airflow_provider_mljobs.report prints it.
-MARK = "::mljobs::"
 # The time, the step and the value of a metric; no value if it was no number (NaN), infinite, or of more than
 # 64 bits.
 Point = tuple[float, float | None, float | None]

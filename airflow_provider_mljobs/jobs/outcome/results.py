@@ -14,11 +14,17 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import RemoteError, ResultError, UnreadableError
-from airflow_provider_mljobs.jobs.spec.job import RESULT_PATH
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe, misfit
 from airflow_provider_mljobs.jobs.values.references import StageRef
-from airflow_provider_mljobs.launcher.results import LARGE, cut
+from airflow_provider_mljobs.launcher.contract import (
+    LARGE,
+    MAX_TEXT,
+    MAX_TRACEBACK,
+    RESULT_FILE,
+    STOPPED,
+    shorten_traceback,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,12 +39,8 @@ MAX_SUMMARY_BYTES = 4_000_000
 MAX_FILES = 1_000
 # As deep as Python's JSON is; XCom takes less, and gets a reference.
 MAX_VALUE_DEPTH = 1_000
-_LONGEST_REPR = 10_000
-_LONGEST_TRACEBACK = 100_000
 # Older launchers write what of the result is JSON beside it, with a suffix.
-_RESULT = PurePosixPath(RESULT_PATH).name
-# The platform stops the other instances when one has failed.
-_STOPPED = 143
+_RESULT = PurePosixPath(RESULT_FILE).name
 _MAX_EXIT_CODE = 2**31 - 1
 # How Snowflake's older launchers write what is no JSON into their JSON.
 _LOST_VALUE = "Unserializable object: "
@@ -223,7 +225,7 @@ def earliest_failure(instances: Iterable[InstanceResult]) -> InstanceResult | No
 
     def order(each: InstanceResult) -> tuple[bool, bool, float, int]:
         ended_at = math.inf if each.ended_at is None else each.ended_at
-        return each.exit_code == _STOPPED, each.exit_code is None, ended_at, each.instance
+        return each.exit_code == STOPPED, each.exit_code is None, ended_at, each.instance
 
     return min((each for each in instances if each.exit_code != 0), key=order, default=None)
 
@@ -236,12 +238,11 @@ def _failure(metadata: dict[str, Any]) -> JobResult:
         # Written by Snowflake's launcher, a result has the frames only.
         last = f"{kind.removeprefix('builtins.')}: {message}"
         formatted = f"Traceback (most recent call last):\n{metadata['traceback']}{last}"
-    return JobResult(success=False, remote_type=kind, message=message, traceback=_shortened(str(formatted or "")))
-
-
-def _shortened(traceback: str) -> str:
-    # One that our launcher has cut stays as it is; Snowflake's cuts none.
-    return traceback if len(traceback) <= _LONGEST_TRACEBACK else cut(traceback)
+    traceback = str(formatted or "")
+    # A traceback that our launcher has shortened stays as it is. Snowflake's launcher shortens none.
+    if len(traceback) > 2 * MAX_TRACEBACK:
+        traceback = shorten_traceback(traceback)
+    return JobResult(success=False, remote_type=kind, message=message, traceback=traceback)
 
 
 def _excess(text: str, value: Any, max_xcom_bytes: int) -> str:
@@ -269,7 +270,7 @@ def _reference(protocol: dict[str, Any], metadata: dict[str, Any], directory: St
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)[:_LONGEST_REPR]
+    return None if value is None else str(value)[:MAX_TEXT]
 
 
 def _number(value: Any) -> int | None:

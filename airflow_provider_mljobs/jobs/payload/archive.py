@@ -29,7 +29,7 @@ from airflow_provider_mljobs.jobs.payload.sources import (
     staged,
     start_of_directory,
 )
-from airflow_provider_mljobs.launcher import PROTOCOL
+from airflow_provider_mljobs.launcher.contract import APP, FUNCTION_PICKLE, INSIDE, MANIFEST, PROTOCOL
 
 if TYPE_CHECKING:
     import os
@@ -100,9 +100,9 @@ class Payload:
         }
         files: dict[str, bytes | SourceFile] = {}
         if packed.source is not None:
-            files[f"app/{functions.FILE}"] = packed.source.encode()
+            files[f"{APP}/{functions.FILE}"] = packed.source.encode()
         if packed.pickle is not None:
-            files["function.pkl"] = packed.pickle
+            files[FUNCTION_PICKLE] = packed.pickle
         return cls._pack(manifest, files, found, pip_requirements)
 
     @classmethod
@@ -137,7 +137,7 @@ class Payload:
         found = here.files()
         extra.refuse_hidden(found, f"source {str(source)!r}")
         refuse_credentials(found)
-        files: dict[str, bytes | SourceFile] = {f"app/{name}": file for name, file in found.items()}
+        files: dict[str, bytes | SourceFile] = {f"{APP}/{name}": file for name, file in found.items()}
         return cls._pack(_manifest(here.start), files, extra, pip_requirements)
 
     @classmethod
@@ -180,15 +180,15 @@ class Payload:
         content["__main__.py"] = _MAIN
         for module in _PACKAGE.joinpath("launcher").glob("*.py"):
             content[f"mljob_launcher/{module.name}"] = module.read_bytes()
-        content[f"inside/{_PACKAGE.name}/__init__.py"] = _PACKAGE.joinpath("__init__.py").read_bytes() + _EXTEND
-        content[f"inside/{_PACKAGE.name}/report.py"] = _PACKAGE.joinpath("report.py").read_bytes()
+        content[f"{INSIDE}/{_PACKAGE.name}/__init__.py"] = _PACKAGE.joinpath("__init__.py").read_bytes() + _EXTEND
+        content[f"{INSIDE}/{_PACKAGE.name}/report.py"] = _PACKAGE.joinpath("report.py").read_bytes()
         document = {
             **manifest,
             "protocol": PROTOCOL,
             "pip_requirements": validate_requirements(pip_requirements),
             "imports": imports.manifest,
         }
-        content["mljob.json"] = json.dumps(document, sort_keys=True).encode()
+        content[MANIFEST] = json.dumps(document, sort_keys=True).encode()
         return cls(archive=_archive(content), copies=(*copies, *imports.copies))
 
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.jobs.payload.pickles import Pickler, by_value, pickled_by
 from airflow_provider_mljobs.jobs.payload.source_code import DependenceError, function_source, is_empty
+from airflow_provider_mljobs.launcher.contract import SESSION, wants_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 FILE = "mljob_function.py"
 Serializer = Literal["auto", "source", "cloudpickle"]
-# Injected inside the job, unless the caller passes something.
-SESSION = "session"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +113,6 @@ def refuse_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mappi
     except (TypeError, ValueError) as error:
         # A ValueError: not everything built in has a signature.
         raise PayloadError(f"Function {called(function)!r} can't be called with these arguments: {error}.") from error
-
-
-def wants_session(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether the job has to pass its Snowpark session: an argument of that name that the caller left out."""
-    parameters = inspect.signature(function).parameters
-    if SESSION not in parameters or kwargs.get(SESSION) is not None:
-        return False
-    by_name_only = parameters[SESSION].kind is inspect.Parameter.KEYWORD_ONLY
-    return by_name_only or list(parameters).index(SESSION) >= len(args)
 
 
 def called(function: Callable[..., Any]) -> str:

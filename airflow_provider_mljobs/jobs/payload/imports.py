@@ -18,6 +18,7 @@ from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.jobs.names import PLACEHOLDER
 from airflow_provider_mljobs.jobs.payload.files import SourceFile, tree
 from airflow_provider_mljobs.jobs.payload.sources import Place, StageCopy, is_on_stage, stage_location
+from airflow_provider_mljobs.launcher.contract import IMPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 Importable = str | os.PathLike[str] | ModuleType
 Import = Importable | tuple[Importable, str | None]
 
-# In the archive, and in the job's own directory on the stage.
-DIRECTORY, INPUT = "imports", "input/imports"
+# In the job's own directory on the stage.
+INPUT = "input/imports"
 _MODULE, _ZIP = ".py", ".zip"
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 # What every payload has.
@@ -125,7 +126,7 @@ def collect(imports: Sequence[Import], place: Place) -> Imports:
             _add(files, _files(item, place), item)
         manifest.append(entry)
     return Imports(
-        files={f"{DIRECTORY}/{name}": file for name, file in files.items()},
+        files={f"{IMPORTS}/{name}": file for name, file in files.items()},
         copies=tuple(copies),
         manifest=manifest,
         called={item.name: item.what for item in items if item.name},

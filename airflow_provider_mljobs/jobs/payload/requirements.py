@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.credentials import passwords, starred
+from airflow_provider_mljobs.launcher.contract import REQUIREMENTS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from airflow_provider_mljobs.jobs.payload.files import SourceFile
 
-FILE = "requirements.txt"
 _REQUIREMENT = re.compile(r"[^\x00-\x1f\x7f]+")
 # A backslash at the end of a line has pip read on in the next one.
 _CONTINUATION = re.compile(r"\\\r?\n")
@@ -83,7 +83,7 @@ def _refuse_credentials(line: str, what: str) -> None:
 
 def _included(files: Mapping[str, SourceFile]) -> Iterator[str]:
     """Yield the requirements files that pip reads, of those that travel."""
-    names, seen = [FILE], set()
+    names, seen = [REQUIREMENTS_FILE], set()
     while names:
         name = names.pop()
         if name in seen or name not in files:

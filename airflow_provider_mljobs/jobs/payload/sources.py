@@ -14,10 +14,10 @@ from airflow_provider_mljobs.jobs.names import ANYWHERE, PLACEHOLDER, Namespace,
 from airflow_provider_mljobs.jobs.payload.files import SourceFile, ignored, inside, tree
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.values.escaping import validate_text
+from airflow_provider_mljobs.launcher.contract import CONDA_FILE
 
 # In the job's own directory on the stage.
 SOURCE_INPUT = "input/source"
-CONDA_FILE = "environment.yml"
 _SNOW = re.compile(r"snow://\w+/[^\x00-\x1f\x7f'\\/]+(/[^\x00-\x1f\x7f'\\]*)?")
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
 
 CONTAINER = "main"
-RESULT_PATH = "output/mljob_result"
 # Pools that Snowflake keeps for managed jobs; they take no plain job services.
 SYSTEM_POOL_PREFIX = "SYSTEM_COMPUTE_POOL_"
 LOG_LEVELS = ("INFO", "ERROR", "NONE")

@@ -12,11 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE
-from airflow_provider_mljobs.jobs.spec.job import CONTAINER, RESULT_PATH, encoded
+from airflow_provider_mljobs.jobs.spec.job import CONTAINER, encoded
 from airflow_provider_mljobs.jobs.spec.specification import merge, validate
 from airflow_provider_mljobs.jobs.untrusted import read_json
 from airflow_provider_mljobs.jobs.values.escaping import to_ascii
-from airflow_provider_mljobs.launcher.ports import PORTS
+from airflow_provider_mljobs.launcher.contract import (
+    MLJOBS_ARGS,
+    MLJOBS_ENV,
+    MLJOBS_PARALLEL,
+    MLJOBS_QUERY_TAG,
+    MLRS_MIN_INSTANCES,
+    MLRS_RESULT_PATH,
+    MLRS_STAGE_MOUNT_PATH,
+    MLRS_STAGE_RESULT_PATH,
+    PORTS,
+    RESULT_FILE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -185,9 +196,9 @@ def _container(spec: JobSpec, arguments: Arguments, runtime: Runtime) -> dict[st
 
 def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
     contract = {
-        "MLRS_STAGE_MOUNT_PATH": STAGE_MOUNT,
-        "MLRS_STAGE_RESULT_PATH": RESULT_MOUNT,
-        "MLRS_RESULT_PATH": RESULT_PATH,
+        MLRS_STAGE_MOUNT_PATH: STAGE_MOUNT,
+        MLRS_STAGE_RESULT_PATH: RESULT_MOUNT,
+        MLRS_RESULT_PATH: RESULT_FILE,
     }
     if spec.target_instances > 1:
         least = spec.min_instances or spec.target_instances
@@ -195,22 +206,22 @@ def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
             raise InvalidJobSpecError(
                 f"{', '.join(taken)} in env_vars is how the instances of a job reach each other; take it out."
             )
-        contract |= _RAY_ENVIRONMENT | {"MLRS_MIN_INSTANCES": str(least)}
+        contract |= _RAY_ENVIRONMENT | {MLRS_MIN_INSTANCES: str(least)}
     if spec.parallel:
         # By the first two Snowflake's client knows that each instance has a result of its own.
         contract |= {
             "MLRS_LAUNCH_BACKEND": "passthrough",
             "MLRS_SUBMITTED_TARGET_INSTANCES": str(spec.target_instances),
-            "MLJOBS_PARALLEL": "1",
+            MLJOBS_PARALLEL: "1",
         }
     if spec.query_tag:
-        contract["MLJOBS_QUERY_TAG"] = to_ascii(spec.query_tag)
+        contract[MLJOBS_QUERY_TAG] = to_ascii(spec.query_tag)
     if arguments.inline is not None:
-        contract["MLJOBS_ARGS"] = arguments.inline
+        contract[MLJOBS_ARGS] = arguments.inline
     hidden = encoded(spec.env_vars)
     plain = {name: value for name, value in spec.env_vars.items() if name not in hidden}
     if hidden:
-        contract["MLJOBS_ENV"] = to_ascii(hidden)
+        contract[MLJOBS_ENV] = to_ascii(hidden)
     return {**plain, **contract}
 
 
@@ -235,7 +246,7 @@ def given_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return a container's variables as its code sees them, also those that could not be sent as they are."""
     found = dict(environment)
     try:
-        hidden = read_json(found.pop("MLJOBS_ENV", "{}"), "MLJOBS_ENV")
+        hidden = read_json(found.pop(MLJOBS_ENV, "{}"), MLJOBS_ENV)
     except UnreadableError:
         # Somebody else's variable of that name.
         return dict(environment)

@@ -19,11 +19,7 @@ from airflow_provider_mljobs.jobs.payload.functions import called, refuse_call, 
 from airflow_provider_mljobs.jobs.payload.pickles import Pickler, by_value, pickled_by
 from airflow_provider_mljobs.jobs.values.codec import Encoder, RefusedError, TooLargeError, is_json
 from airflow_provider_mljobs.jobs.values.escaping import to_ascii, validate_text
-from airflow_provider_mljobs.launcher.arguments import (
-    FILE as FILE,  # noqa: PLC0414 (one name for both sides)
-    JSON,
-    PICKLE,
-)
+from airflow_provider_mljobs.launcher.contract import ARGUMENTS_JSON, ARGUMENTS_PICKLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -96,7 +92,7 @@ class Arguments:
     def _pack(cls, document: Any, files: Mapping[str, bytes], references: tuple[StageRef, ...] = ()) -> Arguments:
         inline = to_ascii(document)
         if len(inline) > _MAX_INLINE:
-            return cls(inline=None, files={**files, JSON: inline.encode()}, references=references)
+            return cls(inline=None, files={**files, ARGUMENTS_JSON: inline.encode()}, references=references)
         return cls(inline=inline, files=files, references=references)
 
     @property
@@ -138,7 +134,7 @@ class _Call:
             document["classes"] = encoder.classes
         if pickled:
             document["pickled"] = {"by": pickled_by(), "arguments": pickled}
-            encoder.files[PICKLE] = self._pickle(pickled, encoder.pickled)
+            encoder.files[ARGUMENTS_PICKLE] = self._pickle(pickled, encoder.pickled)
         return document, encoder
 
     @property

@@ -27,7 +27,7 @@ from airflow_provider_mljobs.jobs.payload.pickles import is_available
 from airflow_provider_mljobs.jobs.payload.source_code import DependenceError, class_source
 from airflow_provider_mljobs.jobs.values import tables
 from airflow_provider_mljobs.jobs.values.references import StageRef, argument_reference, is_reference
-from airflow_provider_mljobs.launcher.codec import TAG
+from airflow_provider_mljobs.launcher.contract import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.names import StagePath
 from airflow_provider_mljobs.jobs.values.portability import REFERENCE as MARKER
-from airflow_provider_mljobs.launcher.references import DIRECTORY
+from airflow_provider_mljobs.launcher.contract import REFERENCES_DIRECTORY, TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ class StageRef:
         """
         known = {key: getattr(self, key) for key in ("version", "python", "type")}
         return {
-            "__mljob__": "ref",
+            TAG: "ref",
             "n": number,
             "protocol": self.protocol,
             "names": list(self.names),
@@ -202,7 +202,7 @@ def collect(references: Sequence[StageRef]) -> tuple[ReferenceCopy, ...]:
         for path in reference.paths:
             by_directory.setdefault(path.parent, []).append(path.name)
         copies += [
-            ReferenceCopy(source=source, names=tuple(names), target=f"{DIRECTORY}/{number}")
+            ReferenceCopy(source=source, names=tuple(names), target=f"{REFERENCES_DIRECTORY}/{number}")
             for source, names in by_directory.items()
         ]
     return tuple(copies)

@@ -17,7 +17,7 @@ from airflow_provider_mljobs.jobs.logs.cursor import (
     news,
     without_stamps,
 )
-from airflow_provider_mljobs.jobs.logs.text import BANNER, TITLES
+from airflow_provider_mljobs.launcher.contract import BANNER, TITLES
 
 BEGIN = 1_790_000_000 * 10**9
 # So many bytes the simulated node keeps, and what is nearly as long may be cut.

@@ -19,7 +19,6 @@ from hypothesis import given, strategies as st
 from airflow_provider_mljobs import __version__, report
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.outcome.reports import (
-    MARK,
     Metrics,
     Progress,
     Reported,
@@ -29,6 +28,7 @@ from airflow_provider_mljobs.jobs.outcome.reports import (
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.payload.functions import pack
 from airflow_provider_mljobs.jobs.payload.sources import Place
+from airflow_provider_mljobs.launcher.contract import MARK
 
 NOW = 1_800_000_000.0
 ROOT = Path(__file__).parents[3]
@@ -458,7 +458,6 @@ def test_behind_the_prefix_of_ray():
 @pytest.mark.parametrize(
     "text",
     [
-        MARK,
         f"{MARK}{{",
         f"{MARK}4",
         f"{MARK}null",

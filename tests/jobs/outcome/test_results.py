@@ -19,6 +19,7 @@ from airflow_provider_mljobs.jobs.outcome.results import InstanceResult, JobResu
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.jobs.values.references import StageRef
 from airflow_provider_mljobs.launcher import results as launcher
+from airflow_provider_mljobs.launcher.contract import SUMMARY_NAME
 
 DIRECTORY = StagePath.parse("payloads/JOB/output", "stage_name", Namespace(Identifier("DB"), Identifier("ML")))
 METADATA = {"type": "pandas.DataFrame", "repr": "…"}
@@ -460,7 +461,7 @@ def test_a_value_that_can_not_be_saved(write):
 def test_a_large_value_has_a_summary_beside_it(write, tmp_path):
     """A reader learns type, artifacts and success without downloading the value."""
     _, result = write(["x" * 300_000])
-    summary = (tmp_path / "output" / launcher.SUMMARY).read_text()
+    summary = (tmp_path / "output" / SUMMARY_NAME).read_text()
     reference = JobResult.parse(summary, DIRECTORY).reference
 
     assert len(summary) < 20_000

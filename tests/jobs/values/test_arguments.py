@@ -21,10 +21,11 @@ import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.jobs.payload.archive import Payload
-from airflow_provider_mljobs.jobs.values.arguments import FILE, Arguments, script_arguments
+from airflow_provider_mljobs.jobs.values.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.values.codec import Encoder, TooLargeError
 from airflow_provider_mljobs.jobs.values.references import StageRef
 from airflow_provider_mljobs.launcher.arguments import check_versions, function_arguments, read_arguments
+from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE
 from airflow_provider_mljobs.launcher.errors import LauncherError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -155,8 +156,8 @@ def read(packed, directory):
     if packed.inline is not None:
         environ["MLJOBS_ARGS"] = packed.inline
     if packed.files:
-        (directory / FILE).parent.mkdir(exist_ok=True)
-        (directory / FILE).write_bytes(packed.archive)
+        (directory / ARGUMENTS_FILE).parent.mkdir(exist_ok=True)
+        (directory / ARGUMENTS_FILE).write_bytes(packed.archive)
     return read_arguments(directory, environ)
 
 

@@ -9,8 +9,9 @@ import pytest
 from airflow_provider_mljobs.exceptions import PayloadError
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.values import tables
-from airflow_provider_mljobs.jobs.values.arguments import FILE, Arguments
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.launcher.arguments import function_arguments, read_arguments
+from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE
 
 np = pytest.importorskip("numpy", reason="numpy isn't installed")
 pd = pytest.importorskip("pandas", reason="pandas isn't installed")
@@ -29,8 +30,8 @@ def roundtrip(tmp_path):
     def roundtrip(value):
         packed = Arguments.of_function(takes, [value], serializer="source")
         environ = {"MLRS_STAGE_RESULT_PATH": str(tmp_path), "MLJOBS_ARGS": packed.inline}
-        (tmp_path / FILE).parent.mkdir()
-        (tmp_path / FILE).write_bytes(packed.archive)
+        (tmp_path / ARGUMENTS_FILE).parent.mkdir()
+        (tmp_path / ARGUMENTS_FILE).write_bytes(packed.archive)
         (arrived,), _ = function_arguments(read_arguments(tmp_path, environ), tmp_path)
         return arrived
 
