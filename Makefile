@@ -8,9 +8,13 @@ ML_CLIENT := tests/ml_client
 # The formatter and linter of the page's JavaScript; npx fetches it.
 BIOME := $(BIN)/npx --yes @biomejs/biome@2.6.8
 JAVASCRIPT := airflow_provider_mljobs/ui/static tests/ui/js
+# Tests wait for jobs, so there is one worker more than cores. Each has an Airflow and an embedded Snowflake of its own.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PARALLEL = --numprocesses $(WORKERS) --dist worksteal
+QUICK := tests/jobs tests/gateway/test_statements.py tests/test_architecture.py tests/test_exceptions.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
+.PHONY: help demo test test-quick test-newest test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
 .PHONY: lock check-lock newest
 
 help: ## List the targets
@@ -21,7 +25,10 @@ demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 
 test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
 	$(BIN)/node --test tests/ui/js/*.test.mjs
-	$(BIN)/python -m pytest --ignore tests/system --ignore tests/ui/browser $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest --ignore tests/system --ignore tests/ui/browser $(PARALLEL) $(PYTEST_OPTIONS)
+
+test-quick: $(VENV)/.ready ## Run the tests that need neither Airflow nor a Snowflake (a minute)
+	$(BIN)/python -m pytest $(QUICK) $(PARALLEL) $(PYTEST_OPTIONS)
 
 # In environments of their own, whose versions no lock knows.
 NEWEST := VENV=.venv-newest ML_VENV=.venv-ml-newest

@@ -66,7 +66,7 @@ def module():
         (("src/my-code", "my_code"), {"imports/my_code/a.py"}),
         ("libs.zip", {"imports/libs.zip"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_imports_lie_where_python_finds_them(shared, item, files):
     """Directories and files under the name that they are given, or their own; a zip file as it is."""
