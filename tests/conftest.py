@@ -9,6 +9,8 @@ import tempfile
 import pytest
 from hypothesis import settings
 
+from tests.budget import slowness
+
 # The connector would look for cloud metadata servers, which takes seconds where there are none.
 os.environ["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
 
@@ -32,6 +34,9 @@ os.environ |= {
 settings.register_profile("test", max_examples=300, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=10_000, deadline=None)
 settings.load_profile("test")
+
+# Measured here, before the workers start: they inherit it.
+slowness()
 
 # Fixtures of the tests of payloads, of the launcher and of values alike.
 pytest_plugins = ["tests.payload_runs"]

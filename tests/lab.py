@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from tests.budget import budget
+
 ARCHIVE = "payload.pyz"
 POOL = "ML_POOL"
 STAGE = "@ML_PAYLOADS"
@@ -48,7 +50,7 @@ def submit(name, function, *, wait_for=None, **fields):
         spec = JobSpec(name=hook.job(name), compute_pool=Identifier(POOL), stage=hook.stage(STAGE), **fields)
         job_id = hook.submit(spec, Payload.of_function(function))
         if wait_for:
-            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('{wait_for}', 60)")
+            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('{wait_for}', {budget():.0f})")
     return job_id
 
 

@@ -8,6 +8,7 @@ from airflow.sdk import DAG
 from airflow_provider_mljobs.definitions import MLJobDefinition
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.hooks import MLJobHook
+from tests.budget import budget
 from tests.lab import POOL, STAGE
 
 SETTINGS = {"compute_pool": POOL, "stage_name": STAGE}
@@ -58,7 +59,7 @@ def test_to_sql_runs_as_printed(airflow):
         statement = MLJobDefinition("nightly", source=double, **SETTINGS).to_sql([21], hook=hook)
         first, second = (hook.get_first(statement)[0] for _ in range(2))
         for job_id in (first, second):
-            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', 60)")
+            hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
         values = [hook.result(hook.job(job_id)).value for job_id in (first, second)]
 
     assert [42, 42] == values

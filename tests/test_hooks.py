@@ -14,6 +14,7 @@ from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
+from tests.budget import budget
 from tests.lab import POOL
 
 
@@ -35,7 +36,7 @@ def test_life_of_a_job(airflow):
     with MLJobHook() as hook:
         job_id = hook.submit(spec(hook, "MLJOB_BY_HAND", comment="by hand"), Payload.of_function(three))
         job = hook.job(job_id)
-        hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', 30)")
+        hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
         status, log, result = hook.status(job), hook.logs(job), hook.result(job)
         names = [row["name"] for row in hook.list()]
         hook.drop(job)
@@ -123,7 +124,7 @@ def submitted_by(airflow, *, task_id="train", **fields):
         job_id = hook.submit(
             spec(hook, str(task.job_name(0, 1)), comment=origin.to_comment(), **fields), Payload.of_function(three)
         )
-        hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', 30)")
+        hook.run(f"CALL {job_id}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
     return job_id
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.operators import MLJobOperator
+from tests.budget import budget
 from tests.lab import POOL, STAGE, Airflow, served
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +23,6 @@ SETTINGS = {
     "on_finish": "keep",
     "target_instances": 3,
 }
-PATIENCE = 60
 
 
 def has_ray(python):
@@ -54,7 +54,7 @@ def ray_airflow(ray_snowflake, monkeypatch):
 def containers(airflow):
     """Wait until nothing of the job runs any more, and return the exit code of each instance."""
     (job,) = airflow.jobs
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + budget()
     while time.monotonic() < deadline:
         rows = airflow.query(f"SHOW SERVICE CONTAINERS IN SERVICE {job}")
         if all(row["status"] in {"DONE", "FAILED"} for row in rows):

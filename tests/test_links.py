@@ -13,6 +13,7 @@ from airflow_provider_mljobs.links import MLJobLink, RayDashboardLink, Snowsight
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.sensors import MLJobSensor
 from airflow_provider_mljobs.task.xcoms import snowsight_url
+from tests.budget import budget
 from tests.lab import POOL, STAGE, submit
 
 SETTINGS = {"compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05, "deferrable": True}
@@ -77,7 +78,7 @@ def look(airflow, client, links):
         found = {}
 
         def wait():
-            give_up = time.monotonic() + 30
+            give_up = time.monotonic() + budget()
             while not found.get(wanted) and time.monotonic() < give_up:
                 for run in client.get(f"/api/v2/dags/{dag_id}/dagRuns").json().get("dag_runs", ()):
                     found.update(links(dag_id, run["dag_run_id"], "job"))

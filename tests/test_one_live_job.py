@@ -11,6 +11,7 @@ from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import JobNotFoundError, MLJobFailedError, MLJobTimeoutError
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads
 from airflow_provider_mljobs.jobs.spec.job import CONTAINER
+from tests.budget import budget
 from tests.lab import STAGE
 from tests.tries import tries
 
@@ -88,7 +89,7 @@ def lives(airflow, task):
 
 def printed(airflow, job):
     """Return the log of a job, as far as there is one."""
-    airflow.query(f"CALL {job}!SPCS_WAIT_FOR('RUNNING', 60)")
+    airflow.query(f"CALL {job}!SPCS_WAIT_FOR('RUNNING', {budget():.0f})")
     (row,) = airflow.query(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, '{CONTAINER}') AS LOG")
     return row["log"]
 

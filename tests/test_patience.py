@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.operators import MLJobOperator
+from tests.budget import wait_until
 from tests.lab import POOL, STAGE
 from tests.tries import Tries
 
@@ -236,11 +237,7 @@ def test_an_interrupt_ends_the_job(airflow, capsys, deferrable):
     """Ctrl-C of `airflow dags test` ends the job as a kill does."""
 
     def interrupt():
-        give_up = time.monotonic() + 60
-        while time.monotonic() < give_up:
-            if [row for row in airflow.query("SHOW JOB SERVICES IN ACCOUNT") if row["status"] == "RUNNING"]:
-                break
-            time.sleep(0.1)
+        wait_until(lambda: [row for row in airflow.query("SHOW JOB SERVICES IN ACCOUNT") if row["status"] == "RUNNING"])
         time.sleep(1)
         os.kill(os.getpid(), signal.SIGINT)
 

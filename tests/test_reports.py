@@ -17,6 +17,7 @@ from airflow_provider_mljobs.launcher.contract import MARK
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.joblog import mask_environment, redacted
 from airflow_provider_mljobs.task.xcoms import WATCHED
+from tests.budget import budget
 from tests.lab import POOL, STAGE, submit
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
@@ -184,7 +185,7 @@ def follow(hook, job, **settings):
     plan = WaitPlan(job_id=str(job), poll_interval=0.1, log_interval=0.2)
     with closing(hook.follow(plan, reports.put, **settings)):
         while True:
-            told = reports.get(timeout=60)
+            told = reports.get(timeout=budget())
             yield told
             if isinstance(told, Ended):
                 return

@@ -16,6 +16,7 @@ from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
 from airflow_provider_mljobs.operators import MLJobOperator
+from tests.budget import budget
 from tests.hostile import COMMENTS
 from tests.lab import POOL, STAGE, submit
 
@@ -196,7 +197,7 @@ def test_ctrl_c(airflow):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as shell:
         next(line for line in shell.stdout if "sleeping" in line)
         shell.send_signal(signal.SIGINT)
-        _, told = shell.communicate(timeout=60)
+        _, told = shell.communicate(timeout=budget())
 
     assert (130, "Job MLJOBS_DB.PUBLIC.MLJOB_A goes on.") == (shell.returncode, told.splitlines()[-1])
     assert "Traceback" not in told
@@ -235,7 +236,7 @@ def test_cancel_and_drop(mljobs, airflow):
     early, drop = mljobs("result", "MLJOB_A"), mljobs("drop", "MLJOB_A")
     cancelled, again = mljobs("cancel", "MLJOB_A"), mljobs("cancel", "MLJOB_A")
     with MLJobHook() as hook:
-        hook.run("CALL MLJOBS_DB.PUBLIC.MLJOB_A!SPCS_WAIT_FOR('CANCELLED', 60)")
+        hook.run(f"CALL MLJOBS_DB.PUBLIC.MLJOB_A!SPCS_WAIT_FOR('CANCELLED', {budget():.0f})")
 
     assert (1, "Job MLJOBS_DB.PUBLIC.MLJOB_A is RUNNING: it has no result yet.\n") == (early[0], early[2])
     assert (1, "Job MLJOBS_DB.PUBLIC.MLJOB_A is RUNNING: cancel it first, or pass --force.\n") == (drop[0], drop[2])

@@ -11,6 +11,7 @@ from cryptography import x509
 
 from airflow_provider_mljobs.emulator.server.certificates import Certificates
 from airflow_provider_mljobs.emulator.settings import Fault
+from tests.budget import budget
 
 BUNDLE = "REQUESTS_CA_BUNDLE"
 
@@ -190,7 +191,7 @@ def test_a_stop_ends_encrypted_connections(start):
         threading.Thread(target=wait, daemon=True).start()
         server.stop()
 
-        assert (200, True) == (status, ended.wait(10))
+        assert (200, True) == (status, ended.wait(budget()))
 
 
 def test_half_a_handshake(snowflake, connect):

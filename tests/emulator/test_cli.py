@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.budget import budget
+
 CLI = [sys.executable, "-m", "airflow_provider_mljobs.emulator"]
 
 
 def run(*arguments, **options):
     """Run the program to its end."""
-    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False, timeout=60, **options)
+    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False, timeout=budget(), **options)
 
 
 @pytest.mark.parametrize("names", [("protocol",), ()], ids=["http", "https"])
@@ -78,7 +80,7 @@ def test_foreground(tmp_path, number):
             lines.append(process.stdout.readline())
         second = run("--root", str(root), "--", "true")
         process.send_signal(number)
-        code = process.wait(30)
+        code = process.wait(budget())
 
     printed = "".join(lines)
     assert code == 0
@@ -95,7 +97,7 @@ def test_signals_are_forwarded():
         ready = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
 
-        assert (ready, process.wait(30)) == ("ready\n", 7)
+        assert (ready, process.wait(budget())) == ("ready\n", 7)
 
 
 def test_default_root_is_in_the_state_directory(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from airflow_provider_mljobs.emulator.containers.instance import probe_isolation
 from airflow_provider_mljobs.emulator.settings import VirtualJob
+from tests.budget import budget
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
 POOL = "CREATE COMPUTE POOL IF NOT EXISTS INSTANCES MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
@@ -42,7 +43,7 @@ def submit(sql, name, script, instances=3, clauses="", **container):
 
 def wait(sql, name, status="DONE"):
     """Wait until a job has a status."""
-    sql(f"CALL {name}!SPCS_WAIT_FOR('{status}', 30)")
+    sql(f"CALL {name}!SPCS_WAIT_FOR('{status}', {budget():.0f})")
 
 
 def instances(sql, name):

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Ready, VirtualJob
+from tests.budget import budget
 
 POOL = "CREATE COMPUTE POOL IF NOT EXISTS LOGS MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
@@ -128,7 +129,7 @@ class TestNode:
         """The lines of a virtual job are computed, in any number."""
         sql = started(virtual_jobs=(VirtualJob(name="V%", log_lines=100_000, seconds=0.0),))
         submit(sql, "V1")
-        sql("CALL V1!SPCS_WAIT_FOR('DONE', 5)")
+        sql(f"CALL V1!SPCS_WAIT_FOR('DONE', {budget():.0f})")
 
         assert "line 99999 of 100000\nline 100000 of 100000\n" == logs(sql, "V1", 2)
         assert 100 * 1024 == len(logs(sql, "V1"))
@@ -137,7 +138,7 @@ class TestNode:
         """They are spread over the run; the last one comes at its end."""
         sql = started(virtual_jobs=(VirtualJob(name="V%", log_lines=3, seconds=0.003),))
         submit(sql, "V1")
-        sql("CALL V1!SPCS_WAIT_FOR('DONE', 5)")
+        sql(f"CALL V1!SPCS_WAIT_FOR('DONE', {budget():.0f})")
         (row,) = sql("SHOW JOB SERVICES LIKE 'V1'")
         times = stamps(sql, "V1")
 

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_mljobs.emulator.containers.usage import Meter, Process, Sample, UsageLog, processes, used
 from airflow_provider_mljobs.emulator.settings import Settings, VirtualJob
+from tests.budget import budget
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
 INTERVAL = 0.05
@@ -64,7 +65,7 @@ def metrics(sql, name, arguments=""):
 
 def measured(sql, name, enough):
     """Wait until something has been measured; return values by metric, in their order."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + budget()
     while time.monotonic() < deadline:
         values = defaultdict(list)
         for row in metrics(sql, name):
@@ -155,7 +156,7 @@ def test_nothing_is_asked_for(lab, groups):
     """Without groups there is nothing; network and storage aren't measured."""
     sql = lab()
     submit(sql, "UNMEASURED", "pass", groups)
-    sql("CALL UNMEASURED!SPCS_WAIT_FOR('DONE', 30)")
+    sql(f"CALL UNMEASURED!SPCS_WAIT_FOR('DONE', {budget():.0f})")
 
     assert [] == metrics(sql, "UNMEASURED")
 
@@ -165,7 +166,7 @@ def test_instances_and_containers(lab):
     sql = lab()
     submit(sql, "MANY", replicas=2, others=("second",))
     expected = {(instance, container) for instance in (0, 1) for container in ("main", "second")}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + budget()
     found = set()
     while found != expected and time.monotonic() < deadline:
         found = {(row["INSTANCE_ID"], row["CONTAINER_NAME"]) for row in metrics(sql, "MANY")}
@@ -235,7 +236,7 @@ def test_lag(lab):
     """What is measured arrives later."""
     sql = lab(event_table_lag=60)
     submit(sql, "LATE", "import time; time.sleep(0.5)")
-    sql("CALL LATE!SPCS_WAIT_FOR('DONE', 30)")
+    sql(f"CALL LATE!SPCS_WAIT_FOR('DONE', {budget():.0f})")
 
     assert [] == metrics(sql, "LATE")
 
@@ -280,7 +281,7 @@ def test_virtual(lab):
     """A virtual job uses half of what it may, from its begin to its end."""
     sql = lab(virtual_jobs=(VirtualJob(name="V%", seconds=0.1),))
     submit(sql, "V1", gpus=1)
-    sql("CALL V1!SPCS_WAIT_FOR('DONE', 30)")
+    sql(f"CALL V1!SPCS_WAIT_FOR('DONE', {budget():.0f})")
     values = defaultdict(set)
     for row in metrics(sql, "V1"):
         values[row["METRIC_NAME"]].add(float(row["VALUE"]))

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from airflow_provider_mljobs.emulator.spcs.ml_jobs import merge
+from tests.budget import budget
 
 RUNTIME = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0"
 
@@ -129,7 +130,7 @@ def test_result_reaches_the_stage(sql):
 def test_many_instances(sql):
     """Each instance has its index and the ports of Ray; the least number is in the environment."""
     job = execute(sql, spec={"ARGS": ["sh", "-c", "echo $SNOWFLAKE_JOB_INDEX"]}, TARGET_INSTANCES=2, MIN_INSTANCES=1)
-    sql(f"CALL {job}!SPCS_WAIT_FOR('DONE', 30)")
+    sql(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
 
     spec = specification(sql, job)
     assert spec["containers"][0]["env"]["MLRS_MIN_INSTANCES"] == "1"
@@ -144,7 +145,7 @@ def test_system_pools_take_ml_jobs(sql):
     """The pools that Snowflake manages are for jobs such as these."""
     job = execute(sql, pool="SYSTEM_COMPUTE_POOL_CPU")
 
-    sql(f"CALL {job}!SPCS_WAIT_FOR('DONE', 30)")
+    sql(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
 
 
 @pytest.mark.parametrize("pool", ["ML", "SYSTEM_COMPUTE_POOL_CPU"])

@@ -8,6 +8,7 @@ from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.server.queries import Queries
 from airflow_provider_mljobs.emulator.server.workers import Workers
 from airflow_provider_mljobs.emulator.sessions import Session
+from tests.budget import budget
 
 
 def make_queries(**limits):
@@ -99,7 +100,7 @@ def test_descriptions_are_not_the_last_query():
 def test_workers_run_at_once_and_are_kept():
     """Tasks never wait for each other, and an idle thread takes the next one."""
     workers = Workers()
-    meeting = threading.Barrier(5, timeout=5)
+    meeting = threading.Barrier(5, timeout=budget())
     for _ in range(4):
         workers.run(meeting.wait)
     meeting.wait()
@@ -107,7 +108,7 @@ def test_workers_run_at_once_and_are_kept():
     for _ in range(20):
         done = threading.Event()
         workers.run(lambda done=done: (names.add(threading.current_thread().ident), done.set()))
-        done.wait(5)
+        done.wait(budget())
     workers.close()
 
     assert len(names) <= 5

@@ -23,9 +23,9 @@ from airflow_provider_mljobs.emulator.containers.instance import (
     can_isolate,
     probe_isolation,
 )
+from tests.budget import budget, wait_until
 
 ML_IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:2.6-py3.11"
-TIMEOUT = 30
 
 
 @pytest.fixture(params=["namespace", "rewrite"])
@@ -51,7 +51,7 @@ class Container:
 
     def finish(self):
         """Wait for the end; return exit code and output."""
-        assert self.instance.wait(TIMEOUT) is not None
+        assert self.instance.wait(budget()) is not None
         ((code, text),) = self.exits
 
         assert code == self.instance.poll()
@@ -59,15 +59,7 @@ class Container:
 
     def wait_for(self, text):
         """Wait until the program has printed something."""
-        until(lambda: text in self.log.tail())
-
-
-def until(condition):
-    """Wait for something that happens in another process."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        wait_until(lambda: text in self.log.tail())
 
 
 def is_running(pid):
@@ -131,7 +123,7 @@ def start(tmp_path, isolation):
     yield _start
     for container in started:
         container.instance.kill()
-        container.instance.wait(TIMEOUT)
+        container.instance.wait(budget())
 
 
 @pytest.fixture
@@ -472,10 +464,10 @@ def test_nothing_outlives_a_killed_server(isolation, tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen([sys.executable, server], env=environment, start_new_session=True) as process:
-        until(lambda: len(processes_mentioning(mark)) == 2 and "daemon" in JobLog(tmp_path / "log").tail())
+        wait_until(lambda: len(processes_mentioning(mark)) == 2 and "daemon" in JobLog(tmp_path / "log").tail())
         process.send_signal(signal.SIGKILL)
 
-    until(lambda: not processes_mentioning(mark))
+    wait_until(lambda: not processes_mentioning(mark))
 
 
 # --- output

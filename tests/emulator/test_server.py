@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mljobs.emulator.tokens import JobIdentity
+from tests.budget import budget
 
 
 def post(server, path, body=None, token="", **headers):
@@ -386,7 +387,7 @@ def test_stop_ends_what_runs(start, connect):
         time.sleep(0.01)
     server.stop()
 
-    assert ended.wait(10)
+    assert ended.wait(budget())
 
 
 def test_stop_while_clients_log_in(start):
@@ -404,11 +405,11 @@ def test_stop_while_clients_log_in(start):
     threads = [threading.Thread(target=keep_coming, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
-    first.wait(10)
+    first.wait(budget())
     server.stop()
     opened = len(server._protocol.sessions.all())
     for thread in threads:
-        thread.join(10)
+        thread.join(budget())
 
     assert opened == 0
     assert {200, 503} >= set(answers)

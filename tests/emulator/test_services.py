@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Ready, VirtualJob
+from tests.budget import budget
 
 POOL = "CREATE COMPUTE POOL IF NOT EXISTS SERVICES MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
 FULL = {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 2}}}
@@ -90,7 +91,7 @@ def failure(sql, text, *binds):
 
 def wait(sql, name, status="DONE"):
     """Wait until a job has a status."""
-    sql(f"CALL {name}!SPCS_WAIT_FOR('{status}', 30)")
+    sql(f"CALL {name}!SPCS_WAIT_FOR('{status}', {budget():.0f})")
 
 
 def status(sql, name):
@@ -463,7 +464,7 @@ class TestEnd:
         """SPCS_WAIT_FOR raises at once when the job ended otherwise."""
         sql(execute("FAILS", "exit 1"))
 
-        assert "Current status: FAILED" in failure(sql, "CALL FAILS!SPCS_WAIT_FOR('DONE', 60)").msg
+        assert "Current status: FAILED" in failure(sql, f"CALL FAILS!SPCS_WAIT_FOR('DONE', {budget():.0f})").msg
 
     def test_dropped_job_lives_on_in_history(self, sql):
         """DESCRIBE doesn't know it any more; history and logs do."""

@@ -24,6 +24,7 @@ from airflow_provider_mljobs.gateway.joblogs import (
 from airflow_provider_mljobs.gateway.statements import Extent
 from airflow_provider_mljobs.jobs.logs.cursor import Gap, LogCursor, Tail
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
+from tests.budget import budget
 from tests.lab import POOL, served
 
 IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1"
@@ -65,13 +66,13 @@ class Lab:
     def run(self, *commands, replicas=1):
         """Run a job to its end."""
         source = self.start(*commands, replicas=replicas)
-        self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('DONE', 60)")
+        self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
         return source
 
     def end(self, source):
         """Cancel a job and wait for its end."""
         self.connection.rows(f"CALL {source.job}!SPCS_CANCEL_JOB()")
-        self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('CANCELLED', 60)")
+        self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('CANCELLED', {budget():.0f})")
 
     def asked(self):
         """Return what logs were asked for since the last call: stamped, plain or from an event table."""

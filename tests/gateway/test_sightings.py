@@ -9,6 +9,7 @@ from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.jobs.outcome.sightings import Sighting, in_history, pauses
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from tests.budget import budget
 
 SPEC = "spec: {containers: [{name: main, image: /snowflake/images/snowflake_images/x:1}]}"
 NEVER = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job")
@@ -81,7 +82,7 @@ def test_a_job_that_only_the_history_shows(client, job, server):
 def test_a_job_that_was_dropped(client, job):
     """The job history has the end of a job that was dropped: while it ran, or after its end."""
     endless, quick = job("ENDLESS_C"), job("QUICK_C")
-    client.connection.rows(f"CALL {quick}!SPCS_WAIT_FOR('DONE', 10)")
+    client.connection.rows(f"CALL {quick}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
     client.drop(endless)
     client.drop(quick)
 

@@ -15,6 +15,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.usage import MOST_POINTS, UNITS, Series, Usage, read_usage
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
+from tests.budget import budget
 from tests.lab import served
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
@@ -53,7 +54,7 @@ class Lab:
     def run(self, *args, **kwargs):
         """Run a job to its end."""
         job = self.start(*args, **kwargs)
-        self.client.connection.rows(f"CALL {job}!SPCS_WAIT_FOR('DONE', 60)")
+        self.client.connection.rows(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
         return job
 
     @contextmanager

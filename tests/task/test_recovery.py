@@ -14,6 +14,7 @@ from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.jobs.outcome.failures import Failure
 from airflow_provider_mljobs.operators import MLJobOperator
+from tests.budget import wait_until
 from tests.lab import POOL, STAGE
 from tests.tries import SETTINGS, Tries, tries
 
@@ -71,14 +72,6 @@ def faulty(airflow, **fault):
     airflow.snowflake.faults.add(Fault(**fault))
     yield
     airflow.snowflake.faults.clear()
-
-
-def wait_for(condition):
-    """Wait until something holds."""
-    give_up = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
 
 
 class TestALostTry:
@@ -149,7 +142,7 @@ class TestALostTry:
         task = tries(airflow, source=stubborn, timeout=1)
         task.die(deadly=("store", "submitted"), after=True)
         (job,) = airflow.jobs
-        wait_for(lambda: [("3_1", "RUNNING")] == task.jobs)
+        wait_until(lambda: [("3_1", "RUNNING")] == task.jobs)
         time.sleep(1)
         airflow.query(f"CALL {job}!SPCS_CANCEL_JOB()")
         task.make = lambda: MLJobOperator(source=seven, **SETTINGS)

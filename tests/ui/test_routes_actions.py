@@ -17,6 +17,7 @@ from sqlalchemy import delete, select, update
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.query_tags import role_tag
+from tests.budget import budget
 from tests.lab import POOL, STAGE, submit
 from tests.ui.api import ONE_DAG, served
 
@@ -108,7 +109,7 @@ class Submitted:
     def end(self, visitor, index=-1):
         """Cancel a job, and wait until it has ended."""
         assert 200 == self.post(visitor, "cancel", index).status_code
-        self.airflow.query(f"CALL {self.job_id(index)}!SPCS_WAIT_FOR('CANCELLED', 60)")
+        self.airflow.query(f"CALL {self.job_id(index)}!SPCS_WAIT_FOR('CANCELLED', {budget():.0f})")
 
     def post(self, visitor, action, index=-1, **body):
         """Press a button."""

@@ -14,6 +14,7 @@ from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output
 from airflow_provider_mljobs.gateway.watcher.status_loop import Clock, Watcher, shared_watcher
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
+from tests.budget import budget, slowness, wait_until
 
 SPEC = """
 spec:
@@ -26,7 +27,8 @@ spec:
   - {{name: dashboard, port: 8265, public: true}}
   - {{name: inner, port: 8266}}
 """
-SPEED = 60.0
+# On a busy machine less happens in a second.
+SPEED = 60.0 / min(slowness(), 4.0)
 NOT_FOUND = {"effect": "error", "errno": 2003, "sqlstate": "02000", "message": "does not exist or not authorized."}
 # Of sixty statements a minute, those of ten seconds can be saved. A turn needs one that is left, and may send two: the
 # first one asks where the job prints. Meanwhile the last lines of a job count on the same one, and may cost two.
@@ -117,14 +119,11 @@ class Lab:
 
     def await_statement(self, pattern):
         """Wait until Snowflake has been asked something."""
-        until = time.monotonic() + 20
-        while not self.server.statements.matching(pattern):
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_until(lambda: self.server.statements.matching(pattern), pause=0.01)
 
     def settle(self):
         """Wait until nothing of the watchers is left."""
-        return all(watcher.join(10) for watcher in self.watchers)
+        return all(watcher.join(budget()) for watcher in self.watchers)
 
 
 class Follower:
@@ -136,10 +135,10 @@ class Follower:
         plan = WaitPlan(job_id=str(job), log_interval=log_interval, cancel_on_timeout=cancels, **limits)
         self.following = watcher.follow(plan, self._reports.put, state=state or {})
 
-    def until(self, kind, seconds=60):
+    def until(self, kind):
         """Return the next report of a kind."""
         while True:
-            report = self._reports.get(timeout=seconds)
+            report = self._reports.get(timeout=budget())
             self.seen.append(report)
             if isinstance(report, kind):
                 return report
@@ -709,7 +708,7 @@ def test_logs_cost_no_more_than_their_budget(lab, server):
 def test_jobs_that_end_together_share_the_budget(lab, server):
     """The last lines of some are read; the log of the others is left to whoever takes the result."""
     jobs = lab.start(*(f"CHATTY_END{number}" for number in range(30)))
-    run(server, *(f"CALL {job}!SPCS_WAIT_FOR('DONE', 20)" for job in jobs))
+    run(server, *(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})" for job in jobs))
     server.statements.clear()
     clock = Clock()
     watcher = lab.watcher(clock, log_statements_per_minute=60)
@@ -728,7 +727,7 @@ def test_jobs_that_end_together_share_the_budget(lab, server):
 def test_last_lines_that_nobody_waits_for_leave_the_budget_to_others(lab, server):
     """What was set aside for them can be spent again."""
     jobs = lab.start(*(f"CHATTY_LEFT{number}" for number in range(9)))
-    run(server, *(f"CALL {job}!SPCS_WAIT_FOR('DONE', 20)" for job in jobs))
+    run(server, *(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})" for job in jobs))
     server.statements.clear()
     watcher = lab.watcher(Clock(), log_statements_per_minute=60)
 
@@ -783,7 +782,7 @@ def test_who_cannot_take_a_report_disturbs_nobody(lab):
     watcher.follow(WaitPlan(job_id=str(jobs[0]), log_interval=0), refuse)
 
     assert "FAILED" == Follower(watcher, jobs[1]).event["status"]
-    while not isinstance(ends.get(timeout=10), Ended):
+    while not isinstance(ends.get(timeout=budget()), Ended):
         pass
     assert lab.settle()
 
@@ -837,7 +836,7 @@ def test_a_job_that_ended_behind_its_deadline(lab, server):
     (job,) = lab.start("QUICK_UNWATCHED")
     clock = FastClock(speed=1)
     began = clock.now()
-    run(server, f"CALL {job}!SPCS_WAIT_FOR('DONE', 20)")
+    run(server, f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
 
     watcher = lab.watcher(clock)
     late, early = (Follower(watcher, job, cancels=True, deadline=began + after).event for after in (0.5, 2.5))

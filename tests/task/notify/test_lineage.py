@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mljobs.task.notify import lineage
+from tests.budget import budget
 
 # As Airflow's Snowflake provider writes a locator without a region.
 ACCOUNT = "snowflake://MLJOBS.us-west-1.aws"
@@ -34,7 +35,7 @@ def told(jobs_snowflake, tmp_path_factory):
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=budget(),
         check=False,
     )
     assert facts.exists(), done.stdout + done.stderr
