@@ -1,6 +1,6 @@
-"""Links of a task instance to what shows its job: Snowsight, the dashboard of its Ray cluster, our page in Airflow.
+"""Links of a task instance: its job in Snowsight, the dashboard of its Ray cluster, its tab in Airflow.
 
-Airflow asks for them in the task's own process, when it is deferred and when it ends, and keeps the answers as XComs.
+Airflow computes them in the task's process, when the task is deferred and when it ends, and stores them as XComs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 class _JobLink(BaseOperatorLink):
-    """A link that is empty where there is nothing to link to: Airflow would log an error as the task's."""
+    """A link that is empty on errors: Airflow would log them as the task's."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address, or an empty text."""
+        """Return the address, or an empty string."""
         try:
             return self._address(operator, ti_key)
-        except Exception:  # whatever Airflow has to say: no task depends on a link
-            logger.debug("There is no link %s.", self.name, exc_info=True)
+        except Exception:  # a link must not fail its task
+            logger.debug("Could not compute the link %r.", self.name, exc_info=True)
             return ""
 
     @abstractmethod
@@ -46,26 +46,26 @@ class SnowsightLink(_JobLink):
     name = "Snowsight job"
 
     def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
-        # A sensor has no facts of its own: its job is another task's.
-        known = getattr(operator, "snowsight", "") or getattr(operator, "facts", {}).get("snowsight")
-        return str(known or kept(ti_key, FACTS).get("snowsight") or "")
+        # A sensor has no XCom of a job: its job is another task's.
+        address = getattr(operator, "snowsight", "") or getattr(operator, "facts", {}).get("snowsight")
+        return str(address or kept(ti_key, FACTS).get("snowsight") or "")
 
 
 class RayDashboardLink(_JobLink):
-    """The dashboard of the Ray cluster of a job of several instances, while it runs."""
+    """The Ray dashboard of a job of several instances, while it runs."""
 
     name = "Ray dashboard"
 
     def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
-        # The trigger writes this link as soon as there is a dashboard. A process that has just deferred the task may be
-        # later than that, and must not take it away; after the end there is none.
+        # The trigger writes this link as soon as the dashboard is up. The process that deferred the task may write it
+        # later, and must not clear it. After the end the dashboard is gone.
         is_waiting = getattr(ti_key, "state", None) == "deferred"
         has_cluster = getattr(operator, "target_instances", 1) > 1
         return dashboard(kept(ti_key, WATCHED)) if is_waiting and has_cluster else ""
 
 
 class MLJobLink(_JobLink):
-    """The tab of the task instance with our page."""
+    """The tab "ML Job" of the task instance."""
 
     name = "ML job"
 
@@ -77,12 +77,12 @@ class MLJobLink(_JobLink):
 
 
 def show(operator: BaseOperator, ti: Any) -> None:
-    """Write the links of a task that waits in its worker, where Airflow asks for them at the end only."""
+    """Write the links of a task that waits in its worker: Airflow writes them only at the end."""
     for link in operator.operator_extra_links:
         with held_back():
             keep(ti, link.xcom_key, link.get_link(operator, ti_key=ti))
 
 
 def dashboard(watched: Mapping[str, Any]) -> str:
-    """Return the address of a job's Ray dashboard, by what is known of the running job; empty if it has none."""
+    """Return the address of a running job's Ray dashboard; empty without one."""
     return str(watched.get("endpoints", {}).get(DASHBOARD, ""))

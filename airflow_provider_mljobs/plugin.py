@@ -1,4 +1,4 @@
-"""The page "ML Jobs", as Airflow reads it in every process: data, and an app that is made at its first request."""
+"""The page "ML Jobs" as an Airflow plugin. Every process imports it, so the app is made at its first request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ URL_PREFIX = "/mljobs"
 
 
 class LazyApp:
-    """An ASGI app that is made at its first request: only the API server gets one, and every process imports this."""
+    """An ASGI app that is made at its first request, which only the API server receives."""
 
     def __init__(self) -> None:
         self._app: ASGIApp | None = None
@@ -22,19 +22,19 @@ class LazyApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if self._app is None:
-            # In a thread: what it imports takes longer than the API server's event loop should stand still.
-            self._app = await asyncio.to_thread(_made)
+            # In a thread: its imports would block the API server's event loop.
+            self._app = await asyncio.to_thread(_make_app)
         await self._app(scope, receive, send)
 
 
-def _made() -> ASGIApp:
+def _make_app() -> ASGIApp:
     from airflow_provider_mljobs.ui.app import create_app
 
     return create_app()
 
 
 def _bundle_url() -> str:
-    """Return where browsers find the page's code; Airflow may live below a path of its host."""
+    """Return the address of the page's code; Airflow may be served below a path of its host."""
     from airflow_provider_mljobs.task.settings import base_path
     from airflow_provider_mljobs.ui.files import version
 
@@ -42,14 +42,14 @@ def _bundle_url() -> str:
 
 
 class MLJobsPlugin(AirflowPlugin):
-    """The page in the menu "Browse", a tab of task instances and one of tasks, and the routes that they ask."""
+    """The page in the menu "Browse", the tabs of task instances and of tasks, and their routes."""
 
     name = "mljobs"
     fastapi_apps: list[Any] = [{"app": LazyApp(), "url_prefix": URL_PREFIX, "name": "ML Jobs"}]  # noqa: RUF012 (as Airflow has it)
 
     @property
     def react_apps(self) -> list[Any]:  # type: ignore[override]
-        """Tell Airflow's UI of the page, each time it asks: no other process reads the files for their version."""
+        """The page for Airflow's UI: a property, so that only the API server reads the files for their version."""
         places = [
             {"name": "ML Jobs", "destination": "nav", "url_route": "mljobs", "category": "browse"},
             {"name": "ML Job", "destination": "task_instance", "url_route": "mljob"},

@@ -1,4 +1,4 @@
-"""What Airflow reads about the provider when it starts: data, and nothing that costs an import."""
+"""The provider's description for Airflow: plain data, since Airflow imports it at each start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_provider_mljobs import __version__
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's description for Airflow's provider manager."""
+    """Return the description for Airflow's provider manager."""
     integration = "Snowflake ML Jobs"
     return {
         "package-name": "airflow-provider-mljobs",
@@ -36,64 +36,64 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Settings of the Snowflake ML Jobs provider.",
                 "options": {
                     "max_unreachable_seconds": _option(
-                        "For how many seconds Snowflake may be unreachable before a waiting task gives up its job. "
-                        "The job itself is left running.",
+                        "How many seconds a waiting task tolerates that Snowflake is unreachable before it fails. Its "
+                        "job keeps running.",
                         "float",
                         "600",
                         "1800",
                     ),
                     "max_unseen_seconds": _option(
-                        "For how many seconds neither its service nor the job history may show a job before it "
-                        "counts as lost. It is looked for again and again meanwhile, at least three times.",
+                        "How many seconds a job may be missing from both its service and the job history before it "
+                        "counts as lost. The task checks at least three times.",
                         "float",
                         "120",
                         "600",
                     ),
                     "max_finish_seconds": _option(
-                        "For how many seconds a task may read the log, the result and the files of its job once the "
-                        "job is over. Then it fails, and nothing of the job is removed.",
+                        "How many seconds a task has to read the log, the result and the list of files after its job "
+                        "has ended. After that it fails, and nothing of the job is removed.",
                         "float",
                         "900",
                         "3600",
                     ),
                     "deployment": _option(
-                        "What this Airflow is called in the COMMENT of its jobs; [api] base_url by default. Airflows "
-                        "that share a Snowflake schema must be called differently: each cleans up its own.",
+                        "Name of this Airflow in the COMMENT of its jobs; [api] base_url by default. Airflows that "
+                        "share a Snowflake schema need different names: each cleans up only its own jobs.",
                         "string",
                         "",
                         "production",
                     ),
                     "log_statements_per_minute": _option(
-                        "How many statements a minute the logs of all jobs together may cost that one process watches "
-                        "with one connection. They are read in turn; 0 leaves all logs to the end of their jobs.",
+                        "Maximum number of statements per minute that a process sends over one connection to read the "
+                        "logs of running jobs. With 0 a log is read only after its job has ended.",
                         "float",
                         "300",
                         "60",
                     ),
                     "max_xcom_bytes": _option(
-                        "A larger return value stays on the stage, and XCom gets a reference to it.",
+                        "Maximum size of a return value in XCom. A larger one stays on the stage; XCom has a reference.",
                         "integer",
                         "1000000",
                         "100000",
                     ),
                     "result_retention_days": _option(
-                        "For how many days the collector (airflow mljobs gc, MLJobHook.collect) leaves the result of a "
-                        "job that is gone on the stage. 0 keeps it for ever: XCom may refer to it. What payloads have "
-                        "saved is never removed.",
+                        "How many days the collector (airflow mljobs gc, MLJobHook.collect) keeps the result of a "
+                        "dropped job on the stage. 0 keeps it forever, because XComs may refer to it. Files saved by "
+                        "payloads are never removed.",
                         "float",
                         "0",
                         "90",
                     ),
                     "allow_pickle": _option(
-                        "Whether MLJobHook.open loads pickles that a job has written. They can run any code in the "
+                        "Whether MLJobHook.open may load pickles written by a job. A pickle can run any code in the "
                         "worker.",
                         "boolean",
                         "False",
                         "True",
                     ),
                     "payload_grace_seconds": _option(
-                        "For how many seconds a payload on a stage may be taken to be in use. It is removed some three "
-                        "times as long after its upload. 0 gives each job a payload of its own, which goes with it.",
+                        "How many seconds tasks may share an uploaded payload. It is removed about three times that "
+                        "long after its upload. With 0 each job has its own payload, which is removed with the job.",
                         "float",
                         "86400",
                         "3600",

@@ -1,4 +1,4 @@
-"""What `airflow mljobs` does: the hook's verbs for people. Errors are one line on stderr, and an exit code."""
+"""The commands of `airflow mljobs`. An error is one line on stderr and an exit code."""
 
 # ruff: noqa: T201 (a command line program prints)
 
@@ -48,7 +48,7 @@ _DURATION = re.compile(rf"([0-9]+)([{''.join(_UNITS)}])")
 
 
 def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Namespace], None]:
-    """Give a command its hook, and say in one line what goes wrong."""
+    """Pass a hook to a command, and print its errors as one line."""
 
     @suppress_logs_and_warning
     @wraps(function)
@@ -60,7 +60,7 @@ def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Name
         except KeyboardInterrupt:
             raise SystemExit(_INTERRUPTED) from None
         except BrokenPipeError:
-            # Who reads has read enough; Python would complain when it flushes at its end.
+            # The reader of the pipe has closed it; the flush at exit would print a traceback.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except InvalidJobSpecError as error:
             _exit(str(error), _USAGE)
@@ -72,7 +72,7 @@ def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Name
 
 @contextmanager
 def _as_server() -> Iterator[None]:
-    """Let connections come from Airflow's database, too, as its own commands do."""
+    """Read connections from Airflow's database as well, as Airflow's own commands do."""
     name = "_AIRFLOW_PROCESS_CONTEXT"
     before = os.environ.get(name)
     os.environ[name] = "server"
@@ -92,9 +92,9 @@ def _exit(message: str, code: int = _FAILURE) -> NoReturn:
 
 @_command
 def list_jobs(args: Namespace, hook: MLJobHook) -> None:
-    """List jobs, the newest last."""
-    rows = [row for row in hook.list(args.prefix, hook.schema_of(args.schema)) if args.state in {None, row["status"]}]
-    listed = (
+    """List jobs, newest last."""
+    rows = sorted(hook.list(args.prefix, hook.schema_of(args.schema)), key=lambda row: row["created_on"])
+    jobs = (
         {
             "job_id": f"{row['database_name']}.{row['schema_name']}.{row['name']}",
             "status": row["status"],
@@ -102,41 +102,42 @@ def list_jobs(args: Namespace, hook: MLJobHook) -> None:
             "created_on": row["created_on"].isoformat(timespec="seconds"),
             "task": _task(row["comment"]),
         }
-        for row in sorted(rows, key=lambda row: row["created_on"])
+        for row in rows
+        if args.state in {None, row["status"]}
     )
-    _print_rows(listed, args.output)
+    _print_rows(jobs, args.output)
 
 
 @_command
 def describe_job(args: Namespace, hook: MLJobHook) -> None:
-    """Show what is known of a job."""
-    found = hook.describe(hook.job(args.job))
-    found["created_on"] = found["created_on"].isoformat(timespec="seconds")
-    for container in found["containers"]:
+    """Show a job and its containers."""
+    job = hook.describe(hook.job(args.job))
+    job["created_on"] = job["created_on"].isoformat(timespec="seconds")
+    for container in job["containers"]:
         if (started := container["started"]) is not None:
             container["started"] = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
     if args.output in {"json", "yaml"}:
-        _print_value(found, args.output)
+        _print_value(job, args.output)
         return
-    containers = found.pop("containers")
-    _print_rows(({"property": name, "value": value} for name, value in found.items()), args.output)
-    shown = ("instance_id", "name", "status", "message", "last_exit_code", "started")
-    _print_rows(({name: container[name] for name in shown} for container in containers), args.output)
+    containers = job.pop("containers")
+    _print_rows(({"property": name, "value": value} for name, value in job.items()), args.output)
+    columns = ("instance_id", "name", "status", "message", "last_exit_code", "started")
+    _print_rows(({name: container[name] for name in columns} for container in containers), args.output)
 
 
 @_command
 def logs_job(args: Namespace, hook: MLJobHook) -> None:
-    """Show what a job has printed; or, with ``--follow``, what it prints until its end."""
+    """Print a job's log; with ``--follow``, until the job ends."""
     job = hook.job(args.job)
-    status = hook.status(job)
-    chosen = hook.client.sources(job, args.instance, args.container)
-    if not chosen:
-        _exit(f"Job {job} has no such container.")
+    hook.status(job)
+    sources = hook.client.sources(job, args.instance, args.container)
+    if not sources:
+        _exit(f"Job {job} has no such instance or container. Show them with: airflow mljobs describe {job}")
     if not args.follow:
-        if text := hook.client.read(chosen):
+        if text := hook.client.read(sources):
             _print(starred(text))
         return
-    labels = tuple(source.label for source in chosen)
+    labels = tuple(source.label for source in sources)
     event = _follow(hook, job, lambda line: _print_line(line, labels))
     verdict, status = Verdict(event["verdict"]), JobStatus(event["status"])
     if verdict is not Verdict.FINISHED:
@@ -149,14 +150,14 @@ def logs_job(args: Namespace, hook: MLJobHook) -> None:
 
 @_command
 def result_job(args: Namespace, hook: MLJobHook) -> None:
-    """Show what a job has returned."""
+    """Print the result of a job."""
     job = hook.job(args.job)
     status = hook.status(job)
     if not status.is_terminal:
-        _exit(f"Job {job} is {status}: it has no result yet.")
+        _exit(f"Job {job} is {status}; its result is available once it ends.")
     result = hook.result(job)
     if result is None:
-        _exit(f"Job {job} ended {status} and has left no result.")
+        _exit(f"Job {job} ended {status} without a result. Its log may say why: airflow mljobs logs {job}")
     if not result.success:
         _exit(result.remote_error(str(job), status, "").message)
     _print_value(result.xcom, args.output)
@@ -164,34 +165,34 @@ def result_job(args: Namespace, hook: MLJobHook) -> None:
 
 @_command
 def gc_jobs(args: Namespace, hook: MLJobHook) -> None:
-    """Drop jobs whose tasks are finished or gone, and remove what is left of jobs on stages."""
-    found = hook.collect(
+    """Drop orphaned jobs, and remove their files from stages."""
+    collection = hook.collect(
         _duration(args.older_than),
         stages=args.stage_name or (),
         schema=hook.schema_of(args.schema),
         dry_run=args.dry_run,
         task_states=of_database,
     )
-    _print_rows(map(_collected, found.items), args.output)
+    _print_rows(map(_collected, collection.items), args.output)
     sys.stdout.flush()
-    _print(found.summary, sys.stderr)
-    for item in found.errors:
+    _print(collection.summary, sys.stderr)
+    for item in collection.errors:
         _print(" ".join(str(item).split()), sys.stderr)
-    if found.errors:
+    if collection.errors:
         raise SystemExit(_FAILURE)
 
 
 @_command
 def cancel_job(args: Namespace, hook: MLJobHook) -> None:
-    """Stop a job."""
+    """Cancel a job."""
     job = hook.job(args.job)
     status = hook.status(job)
     if status.is_terminal:
-        _print(f"Job {job} ended {status} already.")
+        _print(f"Job {job} has already ended: {status}.")
         return
     sighting = hook.client.cancel(job)
     if sighting.is_unseen:
-        _exit(f"Job {job} may still run: {sighting.why}")
+        _exit(f"Job {job} may still be running, Snowflake did not confirm the cancel: {sighting.why}")
     _print(f"Cancelled job {job}.")
 
 
@@ -207,24 +208,24 @@ def drop_job(args: Namespace, hook: MLJobHook) -> None:
 
 
 def _duration(text: str) -> timedelta:
-    """Read how long something is: a number and a unit."""
+    """Parse a duration: a number and a unit."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise InvalidJobSpecError(f"--older-than {text!r} is no duration: write e.g. 90m, 12h or 7d.")
+        raise InvalidJobSpecError(f"--older-than {text!r} is not a duration; use e.g. 90m, 12h or 7d.")
     try:
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
     except OverflowError as error:
-        raise InvalidJobSpecError(f"--older-than {text!r} is more than anything can be old.") from error
+        raise InvalidJobSpecError(f"--older-than {text!r} is too long; use e.g. 52w.") from error
 
 
 def _collected(item: Item) -> dict[str, Any]:
-    credits_per_hour = "unknown" if item.credits_per_hour is None else item.credits_per_hour or ""
-    found = item.to_json()
-    return {**found, "created": found["created"] or "", "credits_per_hour": credits_per_hour}
+    row = item.to_json()
+    cost = "unknown" if item.credits_per_hour is None else item.credits_per_hour or ""
+    return {**row, "created": row["created"] or "", "credits_per_hour": cost}
 
 
 def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) -> dict[str, Any]:
-    """Show what a job prints until the watch is over, and return the event of its end."""
+    """Print a job's log until its watch ends, and return the event of the end."""
     plan = plan_wait(str(job), poll_interval=_FOLLOW_SECONDS, log_interval=_FOLLOW_SECONDS)
     reports: SimpleQueue[Report] = SimpleQueue()
     wait = hook.follow(plan, reports.put)
@@ -240,19 +241,19 @@ def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) ->
                 case Ended(event):
                     return event
     except KeyboardInterrupt:
-        _exit(f"Job {job} goes on.", _INTERRUPTED)
+        _exit(f"Stopped following; job {job} keeps running.", _INTERRUPTED)
     finally:
         wait.close()
 
 
 def _print_line(line: str, labels: tuple[str, ...]) -> None:
-    """Print a line of one of the containers that were asked for."""
+    """Print a line if it is from one of the selected containers."""
     if line.startswith(labels):
         _print(starred(line))
 
 
 def _print(text: str, file: TextIO | None = None) -> None:
-    """Print a text; what jobs and strangers have written in it gives the terminal no commands."""
+    """Print a text, with its control characters escaped: jobs must not send commands to the terminal."""
     print(printable(text), file=file)
 
 
@@ -263,18 +264,18 @@ def _print_value(value: Any, output: str) -> None:
     import yaml
 
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    # YAML calls some characters printable that no terminal should get, and has escapes of its own for these.
+    # YAML prints some characters that no terminal should get; as ASCII it escapes them.
     print(text if text == printable(text) else yaml.safe_dump(value, sort_keys=False), end="")
 
 
 def _print_rows(rows: Iterable[Mapping[str, Any]], output: str) -> None:
-    """Print rows by Airflow's console; its JSON and YAML are ASCII."""
+    """Print rows with Airflow's console, whose JSON and YAML are ASCII."""
     cells = [{name: _cell(value, output) for name, value in row.items()} for row in rows]
     AirflowConsole(emoji=False).print_as(cells, output)
 
 
 def _cell(value: Any, output: str) -> Any:
-    """Return a value as a cell of a table has it: one line, in which Airflow's console finds no markup."""
+    """Format a value as a cell of a table: one line, with markup escaped."""
     if output not in {"table", "plain"} or value is None:
         return value
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -283,7 +284,7 @@ def _cell(value: Any, output: str) -> Any:
 
 
 def _task(comment: str | None) -> str:
-    """Return the task that has submitted a job, as its COMMENT says; else what people have written there."""
+    """Return the task that its COMMENT names, or the comment of a user."""
     try:
         origin = read_json(comment or "", "The COMMENT")
         with reading("The COMMENT"):
