@@ -71,7 +71,7 @@ def get_provider_info() -> dict[str, Any]:
                         "60",
                     ),
                     "max_xcom_bytes": _option(
-                        "Maximum size of a return value in XCom. A larger one stays on the stage; XCom has a reference.",
+                        "Maximum size of a return value in XCom. XCom has a reference to a larger one on the stage.",
                         "integer",
                         "1000000",
                         "100000",

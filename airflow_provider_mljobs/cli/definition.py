@@ -50,7 +50,7 @@ def get_mljobs_cli_commands() -> list[CLICommand]:
             _JOB,
             Arg(
                 ("-f", "--follow"),
-                help="Follow the log until the job ends; the exit code is 0 if it ends DONE. Ctrl-C leaves the job running",
+                help="Follow the log until the job ends; exit with 0 if it ends DONE. Ctrl-C leaves the job running",
                 action="store_true",
             ),
             Arg(("--instance",), help="Only this instance", type=positive_int(allow_zero=True)),

@@ -1,4 +1,4 @@
-"""Who may see and do what on the page, in the words of Airflow's auth managers."""
+"""Authorization of the page, by Airflow's auth manager."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.batch_apis import IsAuthorizedDagRequest
     from sqlalchemy.orm import Session
 
-# What the page shows of a DAG is made of these.
-_SHOWN = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
+# The page shows these of a DAG.
+_ENTITIES = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
 
 
 def readable(session: Session, user: BaseUser, dag_ids: Collection[str]) -> set[str]:
-    """Return those of some DAGs that a user may read, with their task instances and XComs."""
+    """Return the DAGs whose task instances and XComs a user may read."""
     manager = get_auth_manager()
-    found = manager.get_authorized_dag_ids(user=user, method="GET", session=session) & set(dag_ids)
-    if not found:
-        return found
-    teams = DagModel.get_dag_id_to_team_name_mapping(list(found), session=session)
-    requests = {dag_id: list(_requests("GET", dag_id, teams.get(dag_id), _SHOWN)) for dag_id in found}
-    # One question for all of them is enough for most users.
+    allowed = manager.get_authorized_dag_ids(user=user, method="GET", session=session) & set(dag_ids)
+    if not allowed:
+        return allowed
+    teams = DagModel.get_dag_id_to_team_name_mapping(list(allowed), session=session)
+    requests = {dag_id: list(_requests("GET", dag_id, teams.get(dag_id), _ENTITIES)) for dag_id in allowed}
+    # For most users one request covers all DAGs.
     if manager.batch_is_authorized_dag([request for each in requests.values() for request in each], user=user):
-        return found
+        return allowed
     return {dag_id for dag_id, each in requests.items() if manager.batch_is_authorized_dag(each, user=user)}
 
 
 def may_edit(user: BaseUser, dag_id: str) -> bool:
-    """Tell whether a user may edit the task instances of a DAG: then they may cancel and drop its jobs."""
+    """Whether a user may cancel and drop the jobs of a DAG: by the right to edit its task instances."""
     team = DagModel.get_team_name(dag_id)
     requests = list(_requests("PUT", dag_id, team, (DagAccessEntity.TASK_INSTANCE,)))
     return get_auth_manager().batch_is_authorized_dag(requests, user=user)
 
 
 def may_clean_up(user: BaseUser) -> bool:
-    """Tell whether a user may collect what jobs have left: edit all DAGs, their task instances and all connections.
+    """Whether a user may clean up: by the right to edit all DAGs, their task instances and all connections.
 
-    None of them is named: to auth managers that means all.
+    A request that names no DAG or connection asks for all of them.
     """
     manager = get_auth_manager()
     return (

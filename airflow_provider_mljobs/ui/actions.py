@@ -1,8 +1,7 @@
-"""What the page asks Snowflake, and does there.
+"""The page's requests to Snowflake.
 
-Whoever may edit a task instance's XComs may have named another job, or another connection. So the connection has to be
-the task's before the API server logs in by it, and the job's name and its COMMENT have to say that it is this task
-instance's, before anything of it is shown or touched.
+XComs can be forged by users who may edit them. Therefore the API server logs in only by the task's own connection, and
+shows or changes a job only if its name and its COMMENT belong to the task instance.
 """
 
 from __future__ import annotations
@@ -52,11 +51,11 @@ _PACKED = frozenset({MLJOBS_ARGS, MLJOBS_ENV})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """The job of a task instance, as Airflow's database has it.
+class TaskJob:
+    """The job of a task instance, from Airflow's database.
 
-    :param state: where the task instance stands.
-    :param submitted_at: when the job was submitted, if that is known.
+    :param state: of the task instance.
+    :param submitted_at: the time of the submit, if it is recorded.
     """
 
     task: TaskKey
@@ -67,176 +66,181 @@ class Known:
 
 
 def cancel(task: TaskKey, job_id: str) -> dict[str, str]:
-    """Stop the job of a task instance; one that is over stays as it is.
+    """Cancel the job of a task instance, unless it has ended.
 
-    :param job_id: the job that is meant: the task instance may have another one by now.
+    :param job_id: the job that the user saw; the task instance may have a newer one.
     """
-    known = _known(task, job_id)
-    with _asking(known.snowflake_conn_id) as hook:
-        status = JobStatus(_described(hook, known)["status"])
+    own = _job_of(task, job_id)
+    with _connected(own.snowflake_conn_id) as hook:
+        status = JobStatus(_described(hook, own)["status"])
         if not status.is_terminal:
-            hook.cancel(known.job)
-            # A look that doesn't show the job says nothing of the cancel.
-            status = hook.client.look(known.job).status or JobStatus.CANCELLING
-    return {"job_id": str(known.job), "status": status.value}
+            hook.cancel(own.job)
+            # Without an answer about the job the cancel is assumed to be under way.
+            status = hook.client.look(own.job).status or JobStatus.CANCELLING
+    return {"job_id": str(own.job), "status": status.value}
 
 
 def drop(task: TaskKey, job_id: str) -> dict[str, str]:
-    """Drop the job of a task instance, if both are over: a task that isn't has yet to take the job's result.
+    """Drop the job of a task instance once both have ended: a task reads the result of its job first.
 
     :param job_id: as for :func:`cancel`.
     """
-    known = _known(task, job_id)
-    if known.state not in FINISHED:
-        raise HTTPException(409, f"{task} is {known.state or 'waiting'}: it takes the result of job {job_id} first.")
-    with _asking(known.snowflake_conn_id) as hook:
-        status = JobStatus(_described(hook, known)["status"])
+    own = _job_of(task, job_id)
+    if own.state not in FINISHED:
+        raise HTTPException(
+            409, f"{task} is {own.state or 'waiting'} and still needs the result of job {job_id}. Drop the job later."
+        )
+    with _connected(own.snowflake_conn_id) as hook:
+        status = JobStatus(_described(hook, own)["status"])
         if not status.is_terminal:
-            raise HTTPException(409, f"Job {job_id} is {status}: cancel it, and drop it when it is over.")
-        hook.drop(known.job)
-    return {"job_id": str(known.job), "status": "DROPPED"}
+            raise HTTPException(409, f"Job {job_id} is {status}. Cancel it before you drop it.")
+        hook.drop(own.job)
+    return {"job_id": str(own.job), "status": "DROPPED"}
 
 
 def specification(task: TaskKey) -> dict[str, str]:
-    """Return what the job of a task instance runs, as Snowflake has it, without what may be secret."""
-    known = _known(task)
-    with _asking(known.snowflake_conn_id) as hook:
+    """Return the specification of a task instance's job in Snowflake, without secrets."""
+    own = _job_of(task)
+    with _connected(own.snowflake_conn_id) as hook:
+        role = hook.client.connection.role
         try:
-            text = _described(hook, known)["spec"]
+            text = _described(hook, own)["spec"]
         except NotFoundOrNotAuthorizedError as error:
-            told = f"Job {known.job} is no longer in Snowflake, or not for role {hook.client.connection.role}: "
-            raise HTTPException(404, f"{told}its specification went with it.") from error
+            message = f"Job {own.job} was dropped, or role {role} has no access. Its specification is not available."
+            raise HTTPException(404, message) from error
         if not text:
-            role = hook.client.connection.role
-            raise HTTPException(404, f"Snowflake doesn't show role {role} the specification of job {known.job}.")
+            raise HTTPException(404, f"Snowflake doesn't show the specification of job {own.job} to role {role}.")
     try:
-        return {"job_id": str(known.job), "specification": _without_secrets(str(text))}
+        return {"job_id": str(own.job), "specification": _without_secrets(str(text))}
     except UnreadableError as error:
-        raise HTTPException(502, _told(error)) from error
+        raise HTTPException(502, _message(error)) from error
 
 
 def usage(task: TaskKey) -> dict[str, Any]:
-    """Return what the containers of a task instance's job use. Of a job that is gone, Snowflake may know it still."""
-    known = _known(task)
-    with _asking(known.snowflake_conn_id) as hook:
-        # A job that is gone has no COMMENT any more; that its name is the task's has been seen.
+    """Return CPU, memory and GPU of a job's containers; Snowflake may still have them after a drop."""
+    own = _job_of(task)
+    with _connected(own.snowflake_conn_id) as hook:
+        # A dropped job has no COMMENT left to check; its name has been checked.
         with suppress(NotFoundOrNotAuthorizedError):
-            _described(hook, known)
-        found: dict[str, Any] = jsonb_safe(hook.client.usage(known.job, known.submitted_at).to_json())
-    return found
+            _described(hook, own)
+        measured: dict[str, Any] = jsonb_safe(hook.client.usage(own.job, own.submitted_at).to_json())
+    return measured
 
 
 def clean_up(
     snowflake_conn_id: str, older_than: timedelta, stages: Iterable[str], schema: str | None, *, dry_run: bool
 ) -> dict[str, Any]:
-    """Collect what jobs have left: see :meth:`~airflow_provider_mljobs.hooks.MLJobHook.collect`.
+    """Remove orphaned jobs and files: see :meth:`~airflow_provider_mljobs.hooks.MLJobHook.collect`.
 
-    :param schema: where to look for jobs; the connection's schema if ``None``, the whole account if ``"account"``.
+    :param schema: the schema of the jobs; the connection's schema if ``None``, the whole account if ``"account"``.
     """
-    with _asking(snowflake_conn_id) as hook:
-        found = hook.collect(
+    with _connected(snowflake_conn_id) as hook:
+        collection = hook.collect(
             older_than,
             stages=tuple(stages),
             schema=hook.schema_of(schema),
             dry_run=dry_run,
             task_states=of_database,
         )
-    items = [{**item.to_json(), "error": redact(item.error)} for item in found.items]
-    return {"items": items, "summary": found.summary}
+    items = [{**item.to_json(), "error": redact(item.error)} for item in collection.items]
+    return {"items": items, "summary": collection.summary}
 
 
-def _known(task: TaskKey, job_id: str | None = None) -> Known:
-    """Return the job of a task instance, which has to be the one that is meant."""
+def _job_of(task: TaskKey, job_id: str | None = None) -> TaskJob:
+    """Return the job of a task instance.
+
+    :param job_id: the job that it must be.
+    """
     with create_session() as session:
         row = listing.one(session, task.dag_id, task.run_id, task.task_id, task.map_index)
         own_conn_id = connection_of(session, task)
     if row is None:
         raise HTTPException(404, f"{task} has no ML job.")
     facts = presenters.mapping(row["job"])
-    found, snowflake_conn_id = presenters.text(facts.get("job_id")), presenters.text(facts.get("snowflake_conn_id"))
-    if found is None or snowflake_conn_id is None:
-        raise HTTPException(409, f"The XCom 'mljob' of {task} isn't what the task has pushed: its job is unknown.")
+    own_id, snowflake_conn_id = presenters.text(facts.get("job_id")), presenters.text(facts.get("snowflake_conn_id"))
+    if own_id is None or snowflake_conn_id is None:
+        raise HTTPException(409, f"The XCom 'mljob' of {task} is invalid; its job is unknown.")
     if own_conn_id != snowflake_conn_id:
-        own = "not known to Airflow any more" if own_conn_id is None else repr(own_conn_id)
+        actual = "no longer recorded in Airflow" if own_conn_id is None else repr(own_conn_id)
         raise HTTPException(
             409,
-            f"The XCom 'mljob' of {task} names the connection {snowflake_conn_id!r}; that of the task is {own}. Ask "
-            "Snowflake for the job there.",
+            f"The XCom 'mljob' of {task} names connection {snowflake_conn_id!r}, but the task's connection is {actual}."
+            " Look for the job in Snowflake.",
         )
-    if job_id not in {None, found}:
-        raise HTTPException(409, f"By now, the job of {task} is {found}.")
-    return Known(
+    if job_id not in {None, own_id}:
+        raise HTTPException(409, f"{task} has a newer job by now: {own_id}. Reload the page.")
+    return TaskJob(
         task=task,
-        job=_own_job(task, found),
+        job=_parsed(task, own_id),
         snowflake_conn_id=snowflake_conn_id,
         state=row["state"],
         submitted_at=presenters.moment(facts.get("submitted_at")),
     )
 
 
-def _own_job(task: TaskKey, job_id: str) -> QualifiedName:
-    """Read the id of a job, whose name has to be one that the task instance gives its jobs."""
+def _parsed(task: TaskKey, job_id: str) -> QualifiedName:
+    """Parse the id of a job; its name must be one that the task instance gives to its jobs."""
     try:
         job = QualifiedName.parse(job_id, "job")
     except InvalidJobSpecError as error:
-        raise HTTPException(409, _told(error)) from error
+        raise HTTPException(409, _message(error)) from error
     attempt = _ATTEMPT.fullmatch(job.name.value)
     if attempt is None or job.name != task.job_name(int(attempt[1]), int(attempt[2])):
         raise _foreign(task, job)
     return job
 
 
-def _described(hook: PageHook, known: Known) -> Mapping[str, Any]:
-    """Return what Snowflake says of a job, whose COMMENT has to say that it is the task instance's.
+def _described(hook: PageHook, own: TaskJob) -> Mapping[str, Any]:
+    """Return DESCRIBE SERVICE of a job; its COMMENT must name the task instance.
 
-    :raises NotFoundOrNotAuthorizedError: if there is no such job, or not any more.
+    :raises NotFoundOrNotAuthorizedError: if the job doesn't exist.
     """
-    row = hook.client.describe(known.job)
+    row = hook.client.describe(own.job)
     origin = Origin.parse(row["comment"])
-    if origin is None or origin.task != known.task or not origin.is_called(known.job.name.value):
-        raise _foreign(known.task, known.job)
+    if origin is None or origin.task != own.task or not origin.is_called(own.job.name.value):
+        raise _foreign(own.task, own.job)
     return row
 
 
 def _foreign(task: TaskKey, job: QualifiedName) -> HTTPException:
     return HTTPException(
         409,
-        f"Job {job} is not known to be of {task} of the Airflow {task.airflow!r}. If it is, the workers call this "
-        "Airflow otherwise: set [mljobs] deployment to the same everywhere.",
+        f"Job {job} doesn't belong to {task} of the Airflow named {task.airflow!r}. If it should, the workers use "
+        "another name: set [mljobs] deployment to the same value everywhere.",
     )
 
 
 @contextmanager
-def _asking(snowflake_conn_id: str) -> Iterator[PageHook]:
-    """Open a connection, and say in one sentence what goes wrong."""
-    # Imported here: it takes two seconds, which the API server's event loop hasn't.
+def _connected(snowflake_conn_id: str) -> Iterator[PageHook]:
+    """Open a connection; its errors become HTTP errors of one sentence."""
+    # Imported here: it takes two seconds, and would block the API server's event loop.
     from airflow_provider_mljobs.ui.hooks import PageHook
 
     try:
         with PageHook(snowflake_conn_id) as hook:
             if hook.get_connection(snowflake_conn_id).conn_type != hook.conn_type:
-                raise HTTPException(409, f"Connection {snowflake_conn_id!r} is none to Snowflake.")
-            # Whoever opens a connection tells in one way what may be wrong with it, from its parameters on.
-            logger.debug("Asking Snowflake as role %s.", hook.client.connection.role)
+                raise HTTPException(409, f"Connection {snowflake_conn_id!r} is not a Snowflake connection.")
+            # Log in here, so that a bad connection fails with the errors below.
+            logger.debug("Logged in to Snowflake with role %s.", hook.client.connection.role)
             yield hook
     except NotFoundOrNotAuthorizedError as error:
-        raise HTTPException(404, _told(error)) from error
+        raise HTTPException(404, _message(error)) from error
     except InvalidJobSpecError as error:
-        raise HTTPException(400, _told(error)) from error
+        raise HTTPException(400, _message(error)) from error
     except (MLJobError, AirflowException) as error:
-        raise HTTPException(502, f"Snowflake can't be asked: {_told(error)}") from error
+        raise HTTPException(502, f"Snowflake request failed: {_message(error)}") from error
 
 
-def _told(error: Exception) -> str:
-    """Return an error's message in one line. Passwords of connections are known to be secret."""
+def _message(error: Exception) -> str:
+    """Return an error's message in one line, with the passwords of connections masked."""
     message = error.message if isinstance(error, GatewayError) else str(error)
     return str(redact(" ".join(message.split())))
 
 
 def _without_secrets(text: str) -> str:
-    """Return a specification without what is secret by its name, or may be: arguments have none.
+    """Mask values with a sensitive name, and the arguments of functions, which have no names.
 
-    Secrets of Snowflake's are references, and stay.
+    Snowflake secrets are references, and stay.
     """
     import yaml
 
@@ -244,21 +248,21 @@ def _without_secrets(text: str) -> str:
     with reading("The specification"):
         for container in document["spec"]["containers"]:
             if environment := container.get("env"):
-                container["env"] = _shown_environment(environment)
+                container["env"] = _masked_environment(environment)
             for words in ("command", "args"):
                 if isinstance(container.get(words), list):
-                    container[words] = list(_shown_words(container[words]))
+                    container[words] = list(_masked_words(container[words]))
     return starred(str(redact(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000))))
 
 
-def _shown_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    found = given_environment({name: str(value) for name, value in environment.items()})
-    # Arguments have no names; and what is left of the other can't be read.
-    return {name: _HIDDEN if name in _PACKED else redact(value, name) for name, value in found.items()}
+def _masked_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
+    variables = given_environment({name: str(value) for name, value in environment.items()})
+    # Function arguments have no names. MLJOBS_ENV is only left if it could not be unpacked.
+    return {name: _HIDDEN if name in _PACKED else redact(value, name) for name, value in variables.items()}
 
 
-def _shown_words(words: Iterable[Any]) -> Iterator[Any]:
-    """Hide the values of options that are secret by their names: ``--password=…``, ``--password …``."""
+def _masked_words(words: Iterable[Any]) -> Iterator[Any]:
+    """Mask the values of options with a sensitive name: ``--password=…``, ``--password …``."""
     follows = False
     for word in words:
         name, equals, _ = str(word).partition("=")
@@ -271,5 +275,5 @@ def _shown_words(words: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_secret(name: str) -> bool:
-    """Tell whether Airflow takes what has this name for a secret."""
+    """Whether Airflow masks values of this name."""
     return redact("value", name) != "value"

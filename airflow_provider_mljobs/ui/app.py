@@ -1,4 +1,4 @@
-"""The app below `/mljobs`: the page's files, which are public, and its routes, which are not."""
+"""The app below `/mljobs`: the page's public files and its protected routes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def create_app() -> FastAPI:
-    """Make the app."""
-    # The routes are the page's own: nothing to be documented, or relied on.
+    """Create the app."""
+    # The routes are private to the page: no OpenAPI document.
     app = FastAPI(title="ML Jobs", openapi_url=None)
     app.mount("/static/{version}", PageFiles(), name="static")
     app.include_router(router, prefix="/api")
-    app.add_exception_handler(RequestValidationError, _explain)
+    app.add_exception_handler(RequestValidationError, _refuse)
     return app
 
 
-async def _explain(_: Request, error: Exception) -> JSONResponse:
-    """Say in one sentence what is wrong with a request."""
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
+    """Describe the first problem of a request in one sentence."""
     errors = error.errors() if isinstance(error, RequestValidationError) else ()
-    told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors[:1]]
-    return JSONResponse({"detail": f"This can't be answered: {'; '.join(told)}."}, status_code=400)
+    problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors[:1]]
+    return JSONResponse({"detail": f"Invalid request: {'; '.join(problems)}."}, status_code=400)

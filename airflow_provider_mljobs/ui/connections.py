@@ -1,6 +1,6 @@
-"""By which Airflow connection a task runs its jobs: asked of what Airflow itself has noted of the task instance.
+"""The Airflow connection of a task instance, from Airflow's own records.
 
-XCom ``mljob`` names a connection, too, but whoever may edit XComs may have written it.
+XCom ``mljob`` names a connection as well, but it can be forged by users who may edit XComs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _FIELD = "snowflake_conn_id"
 
 
 def connection_of(session: Session, task: TaskKey) -> str | None:
-    """Return the id of a task instance's connection; ``None`` if Airflow doesn't know it any more.
+    """Return the id of a task instance's connection; ``None`` if Airflow no longer has it.
 
-    That is its rendered field. Airflow keeps those of the newest runs; of an older one the DAG says it, in the version
-    that ran, unless the field is a template.
+    It is a rendered field. Airflow keeps the rendered fields of the newest runs only; for older runs the DAG version
+    has the field, unless it is a template.
     """
     place = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
     rendered = session.scalar(select(RenderedTaskInstanceFields.rendered_fields).filter_by(**place))
@@ -37,7 +37,7 @@ def connection_of(session: Session, task: TaskKey) -> str | None:
 
 
 def _field(data: dict[str, Any], task_id: str) -> str | None:
-    """Return the field of a task of a serialised DAG, as its author has written it."""
+    """Return the field of a task of a serialised DAG, before rendering."""
     tasks = [task.get("__var", {}) for task in data.get("dag", {}).get("tasks", ())]
     for task in tasks:
         if task.get("task_id") == task_id:

@@ -1,6 +1,6 @@
-"""The page's files, below the version of their content: a browser that has them once never asks for them again.
+"""The page's files, below the version of their content, so that browsers can cache them forever.
 
-The version is that of all files together, since modules name each other by relative paths.
+All files share one version, since modules import each other by relative paths.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 FILES = Path(__file__).with_name("static")
 _DIGITS = 16
-# What the machine's own list may lack, or have otherwise; a browser runs no module of another type.
+# Browsers refuse modules of another type, and the machine's own list may differ.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".map": "application/json"}
-_FOR_EVER = "public, max-age=31536000, immutable"
+_FOREVER = "public, max-age=31536000, immutable"
 
 
 class PageFiles(StaticFiles):
     """The files of the page, mounted below a path with a parameter ``version``.
 
-    Of any other version than that of the files they are served, too: for pages that are open during an upgrade, or
-    come from an API server that has another one. Browsers ask each time whether those have changed.
+    Other versions get the current files, for pages that were open during an upgrade or come from another API server.
+    Browsers revalidate those each time.
     """
 
     def __init__(self, directory: Path = FILES) -> None:
@@ -40,12 +40,12 @@ class PageFiles(StaticFiles):
     def file_response(
         self, full_path: os.PathLike[str] | str, stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """Answer with a file, or that it is still the same."""
-        is_known = scope["path_params"]["version"] == version(self._files)
+        """Respond with a file, or with 304 if it is unchanged."""
+        is_current = scope["path_params"]["version"] == version(self._files)
         path = Path(full_path)
         headers = {
-            "Cache-Control": _FOR_EVER if is_known else "no-cache",
-            # Installed files may all be of one day, and each API server has its own.
+            "Cache-Control": _FOREVER if is_current else "no-cache",
+            # By content: modification times differ between API servers.
             "ETag": f'"{_digest(path.read_bytes())}"',
             "X-Content-Type-Options": "nosniff",
         }
@@ -57,10 +57,10 @@ class PageFiles(StaticFiles):
 
 
 def version(directory: Path = FILES) -> str:
-    """Return what tells the content of the files. It takes less than a millisecond, and sees each change at once."""
+    """Return a digest of the files' content. It takes less than a millisecond, so that each change shows at once."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    told = (f"{path.relative_to(directory)} {_digest(path.read_bytes())}" for path in files)
-    return _digest("\n".join(told).encode())
+    lines = (f"{path.relative_to(directory)} {_digest(path.read_bytes())}" for path in files)
+    return _digest("\n".join(lines).encode())
 
 
 def _digest(content: bytes) -> str:

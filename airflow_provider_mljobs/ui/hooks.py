@@ -1,4 +1,4 @@
-"""The page's connection to Snowflake: somebody sits in front of it and waits."""
+"""The page's connection to Snowflake, with short timeouts: a user waits for the response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STATEMENT_SECONDS = 60
 
 
 class PageHook(MLJobHook):
-    """A hook that gives up while people still wait. Nothing that it does is large."""
+    """A hook with short timeouts; the page sends only short statements."""
 
     def __init__(self, snowflake_conn_id: str) -> None:
         super().__init__(snowflake_conn_id, query_tag=role_tag("ui"))

@@ -1,4 +1,4 @@
-"""Jobs in Airflow's database: task instances with an XCom `mljob`, and what other XComs tell of their jobs."""
+"""Jobs in Airflow's database: task instances with an XCom `mljob`, and their XComs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _KEY, _WATCHED_KEY = "mljob", "mljob_watched"
-# What names a task instance: in the primary key of XComs, and in that of task instances.
+# The keys of a task instance: in the primary key of XComs, and in that of task instances.
 _TASK = ("dag_run_id", "task_id", "map_index")
 _PLACE = ("dag_id", "task_id", "run_id", "map_index")
 _Job, _Watched = aliased(XComModel, name="job"), aliased(XComModel, name="watched")
-# The curves, which are most of it.
+# The curves, which are most of an XCom.
 _LARGE = "series"
 NO_STATE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which jobs are meant.
+    """Selects jobs.
 
     :param dag_ids: of these DAGs.
-    :param states: whose task instance is in one of these states, ``none`` for one that hasn't any; empty for all.
+    :param states: with a task instance in one of these states, ``none`` for no state; empty for all.
     :param pool: on this compute pool; empty for all.
-    :param text: with this in the id of DAG, task, run or job, whatever the case; empty for all.
+    :param text: with this in the id of DAG, task, run or job, ignoring case; empty for all.
     """
 
     dag_ids: Collection[str]
@@ -51,12 +51,12 @@ def dags_with_jobs(session: Session) -> set[str]:
 def pools(session: Session, dag_ids: Collection[str]) -> list[str]:
     """Return the compute pools of the jobs of some DAGs."""
     pool = _part(session, "compute_pool")
-    found = session.scalars(select(distinct(pool)).where(_Job.key == _KEY, _Job.dag_id.in_(dag_ids)))
-    return sorted(name for name in found if isinstance(name, str) and name)
+    names = session.scalars(select(distinct(pool)).where(_Job.key == _KEY, _Job.dag_id.in_(dag_ids)))
+    return sorted(name for name in names if isinstance(name, str) and name)
 
 
 def page(session: Session, chosen: Filter, limit: int, offset: int) -> tuple[int, Sequence[RowMapping]]:
-    """Return how many jobs there are, and some of them, beginning with the one that was submitted last."""
+    """Return the number of jobs, and one page of them, newest first."""
     jobs = _chosen(session, chosen)
     total = session.scalar(select(func.count()).select_from(jobs.subquery())) or 0
     order = (_Job.timestamp.desc(), _Job.dag_run_id.desc(), _Job.task_id, _Job.map_index)
@@ -65,10 +65,10 @@ def page(session: Session, chosen: Filter, limit: int, offset: int) -> tuple[int
 
 
 def runs(session: Session, dag_id: str, task_id: str, limit: int, map_indexes: int) -> Sequence[RowMapping]:
-    """Return the jobs of a task in its newest runs, the oldest of them first.
+    """Return the jobs of a task in its newest runs, oldest first.
 
-    :param limit: how many runs.
-    :param map_indexes: how many mapped instances of each, from the first one on.
+    :param limit: the number of runs.
+    :param map_indexes: the number of mapped instances of each run.
     """
     jobs = _chosen(session, Filter(dag_ids=(dag_id,))).where(_Job.task_id == task_id, _Job.map_index < map_indexes)
     newest = (
@@ -84,7 +84,7 @@ def runs(session: Session, dag_id: str, task_id: str, limit: int, map_indexes: i
 
 
 def one(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> RowMapping | None:
-    """Return the job of a task instance; ``None`` if it has none."""
+    """Return the job of a task instance, or ``None``."""
     jobs = _chosen(session, Filter(dag_ids=(dag_id,)))
     place = (_Job.run_id == run_id, _Job.task_id == task_id, _Job.map_index == map_index)
     return session.execute(_described(session, jobs.where(*place))).mappings().one_or_none()
@@ -105,7 +105,7 @@ def _chosen(session: Session, chosen: Filter) -> Select[Any]:
 
 
 def _described(session: Session, some: Select[Any]) -> Select[Any]:
-    """Select what there is to know of some jobs. Only of these JSON is read, which is what costs."""
+    """Select the columns of some jobs. Reading JSON is slow, so it happens for one page only."""
     keys = some.subquery()
     columns = (
         TaskInstance.dag_id,
@@ -132,15 +132,15 @@ def _described(session: Session, some: Select[Any]) -> Select[Any]:
 
 
 def _is_of(other: Any, names: Sequence[str]) -> ColumnElement[bool]:
-    """Tell whether something else is of the same task instance as an XCom `mljob`."""
+    """Match the task instance of an XCom `mljob`."""
     return and_(*(getattr(other, name) == getattr(_Job, name) for name in names))
 
 
 def _part(session: Session, name: str) -> ColumnElement[str]:
-    """Return a text of XComs `mljob`."""
+    """Return a string in XComs `mljob`."""
     value: Any = _Job.value
     if _is_sqlite(session):
-        # Other databases refuse what is no JSON, such as NaN, and half characters. SQLite stumbles when it reads them.
+        # SQLite stores invalid JSON, e.g. NaN or half of a surrogate pair, and fails when it reads it.
         is_sound = and_(func.json_valid(value) == 1, cast(value, Text).not_like("%\\ud%"))
         value = case((is_sound, value))
     part: ColumnElement[str] = value[name].as_string()
@@ -148,12 +148,12 @@ def _part(session: Session, name: str) -> ColumnElement[str]:
 
 
 def _without_curves(session: Session, value: Any) -> ColumnElement[Any]:
-    """Return JSON without what the page doesn't show of each job."""
+    """Return JSON without the curves, which the list doesn't show."""
     if session.get_bind().dialect.name == "postgresql":
-        # Nothing can be taken away from a number or a text, says Postgres.
+        # Postgres removes keys from objects only, and fails for other values.
         return case((func.jsonb_typeof(value) == "object", value.op("-")(literal(_LARGE, Text))))
-    shown = func.json_remove(value, f"$.{_LARGE}", type_=JSON())
-    return case((func.json_valid(value) == 1, shown)) if _is_sqlite(session) else shown
+    rest = func.json_remove(value, f"$.{_LARGE}", type_=JSON())
+    return case((func.json_valid(value) == 1, rest)) if _is_sqlite(session) else rest
 
 
 def _is_sqlite(session: Session) -> bool:

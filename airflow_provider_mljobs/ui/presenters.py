@@ -1,4 +1,4 @@
-"""What the page is told of a job, out of XComs. Whoever may edit XComs may have written them: each part is checked."""
+"""A job as the page shows it, from its XComs. They can be forged by users who may edit XComs: each part is checked."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     Step = tuple[Phase, datetime, str]
 
 _OF_TASK = ("dag_id", "run_id", "task_id", "map_index", "map_label", "try_number", "state")
-_CHARACTERS = 1000
-_MOST_METRICS = 100
-# A task in one of these states that has not ended waits for its job, or is about to take its result.
+_MAX_CHARACTERS = 1000
+_MAX_METRICS = 100
+# A task in one of these states that has not ended waits for its job, or is about to read its result.
 _WAITING = frozenset({"running", "deferred", "scheduled", "queued"})
 
 
 def job(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Return a job as the page gets it; what isn't known is ``None``.
+    """Return a job for the page; unknown values are ``None``.
 
     :param row: of :mod:`airflow_provider_mljobs.ui.listing`.
-    :param now: until when a job that is waited for has been queued, or running; any other one, until its task's end.
+    :param now: the end of the queue or run time of a job that its task waits for; for others it is the end of the task.
     """
     facts = mapping(row["job"])
     job_id = text(facts.get("job_id"))
-    # An XCom that tells of another job is an earlier one's.
-    told = mapping(row["watched"])
-    watched = told if job_id is not None and told.get("job_id") == job_id else {}
+    watched = mapping(row["watched"])
+    if job_id is None or watched.get("job_id") != job_id:
+        watched = {}  # of an earlier job
     steps = _steps(watched.get("timeline"))
     last = steps[-1] if steps else None
     started = next((at for phase, at, _ in steps if phase is Phase.RUNNING), None)
@@ -42,7 +42,7 @@ def job(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     is_waited_for = row["end_date"] is None and row["state"] in _WAITING
     until = now if is_waited_for else row["end_date"] if steps else None
     status = _status(watched.get("status"))
-    # A job that is done has run, even if nobody saw it.
+    # A job that is DONE has run, even if no look saw it running.
     waited = started or (None if status == JobStatus.DONE else ended or until)
     return {
         **{name: row[name] for name in _OF_TASK},
@@ -67,13 +67,13 @@ def job(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping; one of nothing if it is none."""
+    """Return a mapping; an empty one for any other value."""
     return value if isinstance(value, dict) else {}
 
 
 def text(value: Any) -> str | None:
-    """Return a text, or ``None`` if it is none; what is too long is cut, half characters are replaced."""
-    return jsonb_safe(value[:_CHARACTERS]) if isinstance(value, str) and value else None
+    """Return a string, cut and without half surrogate pairs; ``None`` for any other value."""
+    return jsonb_safe(value[:_MAX_CHARACTERS]) if isinstance(value, str) and value else None
 
 
 def number(value: Any) -> float | None:
@@ -81,37 +81,38 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        found = float(value)
+        return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
 
 
 def moment(value: Any) -> datetime | None:
-    """Return a time that was written as ISO 8601 with its zone, or ``None``."""
+    """Return an ISO 8601 time with a zone, or ``None``."""
     if not isinstance(value, str):
         return None
     try:
-        found = datetime.fromisoformat(value)
-        return found.astimezone(UTC) if found.tzinfo else None
+        at = datetime.fromisoformat(value)
+        return at.astimezone(UTC) if at.tzinfo else None
     except (ValueError, OverflowError):
         return None
 
 
 def link(value: Any) -> str | None:
-    """Return an address that a browser may be sent to, or ``None``: ``javascript:`` is one, too."""
-    found = text(value)
+    """Return an http or https address, or ``None``: ``javascript:`` would run in the page."""
+    address = text(value)
     try:
-        is_safe = found is not None and urlsplit(found).scheme in {"http", "https"} and len(value) <= _CHARACTERS
+        is_safe = (
+            address is not None and urlsplit(address).scheme in {"http", "https"} and len(value) <= _MAX_CHARACTERS
+        )
     except ValueError:
         return None
-    return found if is_safe else None
+    return address if is_safe else None
 
 
 def _steps(timeline: Any) -> list[Step]:
     steps = timeline if isinstance(timeline, list) else []
-    found = ((_phase(step.get("phase")), moment(step.get("at")), step) for step in steps if isinstance(step, dict))
-    return [(phase, at, text(step.get("message")) or "") for phase, at, step in found if phase and at]
+    checked = ((_phase(step.get("phase")), moment(step.get("at")), step) for step in steps if isinstance(step, dict))
+    return [(phase, at, text(step.get("message")) or "") for phase, at, step in checked if phase and at]
 
 
 def _phase(value: Any) -> Phase | None:
@@ -134,19 +135,15 @@ def _progress(value: Any) -> dict[str, Any] | None:
 
 
 def _metrics(value: Any) -> dict[str, float | None]:
-    """Return metrics by name; ``None`` for what was reported as NaN, or infinite."""
-    metrics = list(mapping(value).items())[:_MOST_METRICS]
-    found = ((text(name), metric) for name, metric in metrics if _may_be_measured(metric))
-    return {name: number(metric) for name, metric in found if name is not None}
-
-
-def _may_be_measured(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    """Return metrics by name; ``None`` for NaN and infinity."""
+    metrics = list(mapping(value).items())[:_MAX_METRICS]
+    named = ((text(name), metric) for name, metric in metrics if metric is None or number(metric) is not None)
+    return {name: number(metric) for name, metric in named if name is not None}
 
 
 def _count(value: Any) -> int | None:
-    found = number(value)
-    return None if found is None else int(found)
+    count = number(value)
+    return None if count is None else int(count)
 
 
 def _seconds(begin: datetime | None, end: datetime | None) -> float | None:

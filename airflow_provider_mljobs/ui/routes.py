@@ -1,4 +1,4 @@
-"""The routes of the page: who may ask what. Airflow's database is asked here, Snowflake by :mod:`.actions`."""
+"""The routes of the page and their permissions. They read Airflow's database; :mod:`.actions` talks to Snowflake."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,34 +28,33 @@ Text = Annotated[str, Field(max_length=_MAX_CHARACTERS)]
 Name = Annotated[Text, Field(min_length=1, pattern=r"^[^\x00]*$")]
 State = TaskInstanceState | Literal["none", ""]
 
-# Of one task in several runs.
-_MOST_JOBS = 1000
-# Airflow's own routes share a pool of threads: those that wait for Snowflake have their own; and those who want to stop
-# a job don't wait behind those who only want to see something.
-_LOOKING, _ACTING = ThreadPoolExecutor(4, "mljobs-look"), ThreadPoolExecutor(4, "mljobs-act")
+# The most jobs of one task over its runs.
+_MAX_JOBS = 1000
+# Requests to Snowflake must not block the threads of Airflow's own routes, and a cancel must not wait behind reads.
+_READERS, _WRITERS = ThreadPoolExecutor(4, "mljobs-read"), ThreadPoolExecutor(4, "mljobs-write")
 
 
 def is_text(request: Request) -> None:
-    """Refuse a NUL, at which Postgres would stumble, and what is longer than any name."""
-    given = [*map(str, request.path_params.values()), *(value for _, value in request.query_params.multi_items())]
-    if any("\0" in value for value in given):
-        raise HTTPException(400, "There is a NUL in the request.")
-    if len(given) > _MAX_VALUES or any(len(value) > _MAX_CHARACTERS for value in given):
+    """Refuse NUL, which Postgres can't store, and values longer than any name."""
+    values = [*map(str, request.path_params.values()), *(value for _, value in request.query_params.multi_items())]
+    if any("\0" in value for value in values):
+        raise HTTPException(400, "The request contains a NUL character.")
+    if len(values) > _MAX_VALUES or any(len(value) > _MAX_CHARACTERS for value in values):
         raise HTTPException(
             400, f"A request has at most {_MAX_VALUES} parameters of at most {_MAX_CHARACTERS} characters each."
         )
 
 
 def is_json(request: Request) -> None:
-    """Refuse what a form of another site could send: browsers ask us before they send JSON from there."""
+    """Refuse the forms of other sites: browsers send JSON across sites only after a preflight request."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "Send JSON: Content-Type: application/json.")
 
 
 def may_clean_up(user: GetUserDep) -> None:
-    """Refuse who may not clean up."""
+    """Refuse users who may not clean up."""
     if not access.may_clean_up(user):
-        raise HTTPException(403, "Only who may edit all DAGs and all connections may clean up.")
+        raise HTTPException(403, "Cleaning up needs permission to edit all DAGs and all connections.")
 
 
 OF_TASK = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}"
@@ -66,17 +65,14 @@ router = APIRouter(dependencies=[Depends(is_text)])
 
 
 class MeantJob(BaseModel):
-    """A job of a task instance, as whoever pressed the button saw it."""
+    """The job that the user saw when they pressed the button."""
 
     map_index: MapIndex = -1
     job_id: Text
 
 
 class CleanUp(BaseModel):
-    """What is collected: see :meth:`~airflow_provider_mljobs.hooks.MLJobHook.collect`.
-
-    Nothing is, unless ``dry_run`` is off.
-    """
+    """The parameters of :meth:`~airflow_provider_mljobs.hooks.MLJobHook.collect`; by default a dry run."""
 
     snowflake_conn_id: Name = "snowflake_default"
     older_than_hours: Annotated[float, Field(ge=0, le=1e6)] = 24
@@ -86,17 +82,17 @@ class CleanUp(BaseModel):
 
 
 def task_key(dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskKey:
-    """Name a task instance of this Airflow."""
+    """Return the key of a task instance of this Airflow."""
     return TaskKey(airflow=deployment(), dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
 
 
 def asked_task(dag_id: str, run_id: str, task_id: str, map_index: Annotated[MapIndex, Query()] = -1) -> TaskKey:
-    """Read which task instance is asked for."""
+    """Parse the task instance of a request."""
     return task_key(dag_id, run_id, task_id, map_index)
 
 
 class Wanted(BaseModel):
-    """Which jobs are listed: see :class:`~airflow_provider_mljobs.ui.listing.Filter`; empty texts mean any."""
+    """The parameters of a list: see :class:`~airflow_provider_mljobs.ui.listing.Filter`; an empty string means any."""
 
     limit: Limit = 50
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
@@ -109,8 +105,8 @@ class Wanted(BaseModel):
 @router.get("/jobs")
 def list_jobs(session: SessionDep, user: GetUserDep, wanted: Annotated[Wanted, Query()]) -> dict[str, Any]:
     """List the jobs of the DAGs that the user may read."""
-    known = {wanted.dag_id} if wanted.dag_id else listing.dags_with_jobs(session)
-    dag_ids = access.readable(session, user, known)
+    dag_ids = {wanted.dag_id} if wanted.dag_id else listing.dags_with_jobs(session)
+    dag_ids = access.readable(session, user, dag_ids)
     states = [state for state in wanted.state if state]
     chosen = listing.Filter(dag_ids=dag_ids, states=states, pool=wanted.pool, text=wanted.text)
     total, rows = listing.page(session, chosen, wanted.limit, wanted.offset)
@@ -119,7 +115,7 @@ def list_jobs(session: SessionDep, user: GetUserDep, wanted: Annotated[Wanted, Q
 
 @router.get("/filters")
 def list_filters(session: SessionDep, user: GetUserDep) -> dict[str, Any]:
-    """List what there is to choose from, and whether the user may clean up."""
+    """List the values of the filters, and whether the user may clean up."""
     dag_ids = access.readable(session, user, listing.dags_with_jobs(session))
     return {
         "dag_ids": sorted(dag_ids),
@@ -130,43 +126,43 @@ def list_filters(session: SessionDep, user: GetUserDep) -> dict[str, Any]:
 
 @router.get("/dags/{dag_id}/tasks/{task_id}/runs", dependencies=READS_JOBS)
 def list_runs(session: SessionDep, dag_id: str, task_id: str, limit: Annotated[Limit, Query()] = 30) -> dict[str, Any]:
-    """List the jobs of a task in its newest runs, the oldest of them first."""
-    map_indexes = max(1, _MOST_JOBS // limit)
+    """List the jobs of a task in its newest runs, oldest first."""
+    map_indexes = max(1, _MAX_JOBS // limit)
     return {"runs": _jobs(listing.runs(session, dag_id, task_id, limit, map_indexes)), "map_indexes": map_indexes}
 
 
 @router.get("/dags/{dag_id}/rights", dependencies=READS_TASKS)
-def tell_rights(user: GetUserDep, dag_id: str) -> dict[str, bool]:
-    """Tell whether the user may cancel and drop the jobs of a DAG."""
+def list_rights(user: GetUserDep, dag_id: str) -> dict[str, bool]:
+    """Whether the user may cancel and drop the jobs of a DAG."""
     return {"can_edit": access.may_edit(user, dag_id)}
 
 
 @router.get(OF_TASK + "/specification", dependencies=READS_JOBS)
 async def show_specification(task: Annotated[TaskKey, Depends(asked_task)]) -> dict[str, Any]:
-    """Show what a job runs, without secrets."""
-    return await _in_thread(_LOOKING, partial(actions.specification, task))
+    """Show the specification of a job, without secrets."""
+    return await _in_thread(_READERS, partial(actions.specification, task))
 
 
 @router.get(OF_TASK + "/usage", dependencies=READS_JOBS)
 async def show_usage(task: Annotated[TaskKey, Depends(asked_task)]) -> dict[str, Any]:
-    """Show what the containers of a job use."""
-    return await _in_thread(_LOOKING, partial(actions.usage, task))
+    """Show CPU, memory and GPU of a job's containers."""
+    return await _in_thread(_READERS, partial(actions.usage, task))
 
 
 @router.post(
     OF_TASK + "/cancel", dependencies=[Depends(is_json), Depends(action_logging("mljobs.cancel")), *EDITS_TASKS]
 )
 async def cancel_job(dag_id: str, run_id: str, task_id: str, body: MeantJob) -> dict[str, Any]:
-    """Stop a job."""
+    """Cancel a job."""
     task = task_key(dag_id, run_id, task_id, body.map_index)
-    return await _in_thread(_ACTING, partial(actions.cancel, task, body.job_id))
+    return await _in_thread(_WRITERS, partial(actions.cancel, task, body.job_id))
 
 
 @router.post(OF_TASK + "/drop", dependencies=[Depends(is_json), Depends(action_logging("mljobs.drop")), *EDITS_TASKS])
 async def drop_job(dag_id: str, run_id: str, task_id: str, body: MeantJob) -> dict[str, Any]:
-    """Drop a job that is over."""
+    """Drop an ended job."""
     task = task_key(dag_id, run_id, task_id, body.map_index)
-    return await _in_thread(_ACTING, partial(actions.drop, task, body.job_id))
+    return await _in_thread(_WRITERS, partial(actions.drop, task, body.job_id))
 
 
 @router.post(
@@ -174,10 +170,10 @@ async def drop_job(dag_id: str, run_id: str, task_id: str, body: MeantJob) -> di
     dependencies=[Depends(is_json), Depends(action_logging("mljobs.clean_up")), Depends(may_clean_up)],
 )
 async def clean_up(body: CleanUp) -> dict[str, Any]:
-    """Drop the jobs whose tasks are finished or gone, and remove what is left of jobs on stages."""
+    """Drop orphaned jobs, and remove their files from stages."""
     age = timedelta(hours=body.older_than_hours)
     collect = partial(actions.clean_up, body.snowflake_conn_id, age, body.stages, body.schema_name)
-    return await _in_thread(_ACTING, partial(collect, dry_run=body.dry_run))
+    return await _in_thread(_WRITERS, partial(collect, dry_run=body.dry_run))
 
 
 def _jobs(rows: Any) -> list[dict[str, Any]]:
@@ -186,5 +182,5 @@ def _jobs(rows: Any) -> list[dict[str, Any]]:
 
 
 async def _in_thread(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    """Wait for a thread that waits for Snowflake."""
+    """Run a blocking function in a thread."""
     return await asyncio.get_running_loop().run_in_executor(threads, function)

@@ -203,7 +203,7 @@ class TestDrop:
         dropped = submitted.post(user, "drop")
 
         assert (409, 1) == (running.status_code, len(left))
-        assert "is RUNNING: cancel it, and drop it when it is over." in detail(running)
+        assert "is RUNNING. Cancel it before you drop it." in detail(running)
         assert (200, "DROPPED", []) == (dropped.status_code, dropped.json()["status"], submitted.airflow.jobs)
 
     def test_of_a_task_that_goes_on(self, submitted, user):
@@ -215,7 +215,7 @@ class TestDrop:
             answers.append(submitted.post(user, "drop"))
 
         assert ([409] * 4, 1) == ([answer.status_code for answer in answers], len(submitted.airflow.jobs))
-        assert all("takes the result" in detail(answer) for answer in answers)
+        assert all("still needs the result" in detail(answer) for answer in answers)
 
 
 class TestForgedXComs:
@@ -284,7 +284,7 @@ class TestForgedXComs:
         after = submitted.post(user, "cancel")
 
         assert [200, 409] == [before.status_code, after.status_code]
-        assert "not known to Airflow any more" in detail(after)
+        assert "no longer recorded in Airflow" in detail(after)
 
     @pytest.mark.parametrize(
         ("connection", "expected"),
@@ -353,7 +353,7 @@ class TestSpecification:
         answer = user.get(f"{submitted.path}/specification")
 
         assert 404 == answer.status_code
-        assert f"Job {submitted.job_id()} is no longer in Snowflake" in detail(answer)
+        assert f"Job {submitted.job_id()} was dropped" in detail(answer)
 
     def test_query_tag(self, submitted, user):
         """Snowflake's history tells that the page has asked."""
@@ -481,4 +481,4 @@ class TestTrouble:
         submitted.airflow.snowflake.faults.clear()
 
         assert 502 == answer.status_code
-        assert detail(answer).startswith("Snowflake can't be asked: ")
+        assert detail(answer).startswith("Snowflake request failed: ")

@@ -1,1 +1,1 @@
-"""What is reported to others: assets, lineage and metrics."""
+"""Reports of a task's job to Airflow: assets, lineage and metrics."""

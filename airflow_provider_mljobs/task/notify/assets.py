@@ -1,4 +1,4 @@
-"""Events of assets: what a job says of the assets that its task updates."""
+"""Asset events of a task: facts about its job as their ``extra``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None:
-    """Put what there is to know of a job into the events of its task's outlets.
+    """Add facts about a job to the asset events of its task.
 
-    What is there already stays, and what the job itself says of an asset counts more than what we say. An asset that
-    the job has reported and that is none of the outlets gets its event through an outlet that is an AssetAlias.
-    Whatever Airflow says of an asset is logged: it must not cost the job's result.
+    Keys that the event already has win over keys that the job has reported, and those over the provider's. An asset
+    that the job has reported and that isn't an outlet gets its event through an AssetAlias among the outlets. Errors of
+    Airflow are logged: they must not fail a task whose job is done.
 
     :param outlets: the task's.
     :param events: Airflow's ``outlet_events``; ``None`` for a task that runs without Airflow.
@@ -33,16 +33,18 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
                 event = events[outlet]
                 event.extra = {**extra, **reported.pop(event.key.uri, {}), **event.extra}
             except Exception:
-                log.warning("The event of %r says nothing of job %s.", outlet, end.facts["job_id"], exc_info=True)
+                log.warning(
+                    "Could not add job %s to the event of asset %r.", end.facts["job_id"], outlet, exc_info=True
+                )
         elif isinstance(outlet, AssetAlias):
             alias = alias or outlet
-    for uri, said in reported.items():
+    for uri, own in reported.items():
         if alias is not None:
-            _add(events, alias, uri, {**extra, **said}, log)
+            _add(events, alias, uri, {**extra, **own}, log)
             continue
         log.warning(
-            "Job %s has reported asset %s, which gets no event, being none of the task's outlets. Add it to them, "
-            "or an AssetAlias for assets that are only known when the job runs.",
+            "Job %s reported asset %s, but the asset is not an outlet of the task: no event was created. Add it to the "
+            "outlets, or add an AssetAlias for assets that are only known at run time.",
             end.facts["job_id"],
             uri,
         )
@@ -52,27 +54,31 @@ def _add(events: Any, alias: AssetAlias, uri: str, extra: dict[str, Any], log: A
     try:
         events[alias].add(Asset(uri=uri), extra=extra)
     except Exception:
-        log.warning("Asset %s of job %s gets no event.", uri, extra["job_id"], exc_info=True)
+        log.warning(
+            "Could not create an event of asset %s, which job %s reported.", uri, extra["job_id"], exc_info=True
+        )
 
 
 def extra_of(end: JobEnd) -> dict[str, Any]:
-    """Return what the event of an asset says of the job that has updated it."""
-    found = {
+    """Return the facts about a job for asset events."""
+    facts = {
         "job_id": end.facts["job_id"],
         "metrics": end.watched.get("metrics"),
         "stage_path": end.facts.get("stage_path"),
         "artifacts": end.artifacts,
         "git_commit": end.xcoms.get("git_commit"),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in facts.items() if value}
 
 
 def _reported(end: JobEnd, log: Any) -> dict[str, Any]:
-    """Return what the job has said of assets, by their URIs as Airflow writes them."""
-    found = {}
+    """Return the extras that the job has reported, by the URIs of their assets as Airflow normalises them."""
+    extras = {}
     for asset in end.watched.get("assets", ()):
         try:
-            found[Asset(uri=asset["uri"]).uri] = asset["extra"]
+            extras[Asset(uri=asset["uri"]).uri] = asset["extra"]
         except Exception as error:  # noqa: BLE001 (each provider normalises the URIs of its own schemes)
-            log.warning("Job %s has reported %r, which can't be an asset: %s", end.facts["job_id"], asset["uri"], error)
-    return found
+            log.warning(
+                "Job %s reported %r, which is not a valid asset URI: %s", end.facts["job_id"], asset["uri"], error
+            )
+    return extras

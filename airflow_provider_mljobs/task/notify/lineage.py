@@ -1,4 +1,4 @@
-"""What OpenLineage is told of a task's job. Nothing of it is done where Airflow's OpenLineage provider isn't there."""
+"""OpenLineage of a task's job. Inactive without Airflow's OpenLineage provider."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FACET = "snowflake_mljob"
 
 
 def environment(ti: Any) -> dict[str, str]:
-    """Return what tells a job that its task is the parent of what it emits itself.
+    """Return the environment variable that makes the task the parent of the job's own OpenLineage events.
 
     :param ti: the task instance.
     """
@@ -40,46 +40,46 @@ def environment(ti: Any) -> dict[str, str]:
         from airflow.providers.openlineage.plugins.macros import lineage_parent_id
 
         return {_PARENT: lineage_parent_id(ti)}
-    except Exception:  # whatever it is: no job needs this
-        logger.warning("The job doesn't learn which run is its parent.", exc_info=True)
+    except Exception:  # lineage must not fail the task
+        logger.warning("Could not set OPENLINEAGE_PARENT_ID: the job's own lineage has no parent.", exc_info=True)
         return {}
 
 
 def lineage_of(task: MLJobOperator, ti: Any) -> OperatorLineage[Any, Any]:
-    """Return what is known of a task's job, for Airflow's OpenLineage provider, which asks when the task has ended.
+    """Return the lineage of a task's job. Airflow's OpenLineage provider calls this when the task has ended.
 
-    The run has a facet ``snowflake_mljob``, and the query that has started the job as ``externalQuery``. Outputs are
-    what the job has left on its stage, what it has reported, and the task's outlets; inputs are the task's inlets.
+    The run has a facet ``snowflake_mljob``, and ``externalQuery`` with the query that started the job. Outputs are the
+    job's files on its stage, the assets that it has reported, and the task's outlets; inputs are the task's inlets.
 
     :param ti: the task instance.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.providers.openlineage.extractors.manager import ExtractorManager
 
-    found: OperatorLineage[Any, Any] = OperatorLineage()
+    lineage: OperatorLineage[Any, Any] = OperatorLineage()
     end = task.end or JobEnd(facts=task.facts, account=task.hook.account_name)
     if end.facts:
-        found.run_facets = _run_facets(end)
-        found.outputs = _on_stage(end)
+        lineage.run_facets = _run_facets(end)
+        lineage.outputs = _on_stage(end)
     with _unless_bad("the task's inlets and outlets"):
-        # The provider leaves them away where an operator has outputs of its own.
-        ExtractorManager().extract_inlets_and_outlets(found, task, ti)
-    known = {(each.namespace, each.name) for each in found.outputs}
+        # The provider ignores them for operators with outputs of their own.
+        ExtractorManager().extract_inlets_and_outlets(lineage, task, ti)
+    names = {(each.namespace, each.name) for each in lineage.outputs}
     for asset in end.watched.get("assets", ()):
         with _unless_bad(asset["uri"]):
             reported = _dataset(asset["uri"])
-            if (reported.namespace, reported.name) not in known:
-                found.outputs.append(reported)
-    return found
+            if (reported.namespace, reported.name) not in names:
+                lineage.outputs.append(reported)
+    return lineage
 
 
 @contextmanager
-def _unless_bad(what: str) -> Iterator[None]:
-    """Leave out of a task's lineage what can't be a dataset, and nothing else."""
+def _unless_bad(subject: str) -> Iterator[None]:
+    """Log an error of one dataset, and leave only that one out."""
     try:
         yield
-    except Exception:  # converters and URIs are other people's
-        logger.warning("OpenLineage gets nothing about %s.", what, exc_info=True)
+    except Exception:  # converters and URIs come from elsewhere
+        logger.warning("Left %s out of the task's lineage.", subject, exc_info=True)
 
 
 def _run_facets(end: JobEnd) -> dict[str, Any]:
@@ -126,16 +126,16 @@ def _facet_class() -> Any:
 
 
 def _namespace(end: JobEnd) -> str:
-    """Return the namespace of what is in an account, as Airflow's Snowflake provider has it."""
+    """Return the namespace of a Snowflake account, as Airflow's Snowflake provider writes it."""
     from airflow.providers.snowflake.utils.openlineage import fix_account_name
 
     return f"snowflake://{fix_account_name(end.account)}"
 
 
 def _on_stage(end: JobEnd) -> list[OutputDataset]:
-    """Return what a job has left on its stage: its value, if that stayed there, and what it has saved.
+    """Return the datasets on a job's stage: its value, if that stayed there, and its files.
 
-    That is what it has reported; of a job that doesn't report, its whole directory.
+    The files are the artifacts that it has reported, or without reports its whole directory.
     """
     from openlineage.client.event_v2 import OutputDataset
 
@@ -151,9 +151,9 @@ def _dataset(uri: str) -> OutputDataset:
     from openlineage.client.event_v2 import OutputDataset
 
     asset = Asset(uri=uri)
-    known = translate_airflow_asset(asset, None)
-    if known is not None:
-        return OutputDataset(namespace=known.namespace, name=known.name)
+    dataset = translate_airflow_asset(asset, None)
+    if dataset is not None:
+        return OutputDataset(namespace=dataset.namespace, name=dataset.name)
     parts = urlsplit(asset.uri)
     if not parts.scheme:
         return OutputDataset(namespace="airflow", name=uri)

@@ -1,4 +1,4 @@
-"""Numbers of jobs for Airflow's own metrics: how many ended how, how long they waited and ran."""
+"""Airflow metrics of jobs: their number by status, their queue and run times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def count(end: JobEnd, ti: Any) -> None:
-    """Count a job that has ended. That never fails its task.
+    """Count a job that has ended. Errors are logged, and never fail the task.
 
     ``mljobs.jobs`` is a counter, ``mljobs.queue_duration`` and ``mljobs.run_duration`` are timings of jobs that have
     run; Airflow sends timings in milliseconds.
@@ -31,7 +31,7 @@ def count(end: JobEnd, ti: Any) -> None:
     try:
         _count(end, ti)
     except Exception:
-        logger.warning("Job %s is missing in Airflow's metrics.", end.facts.get("job_id"), exc_info=True)
+        logger.warning("Could not send the metrics of job %s.", end.facts.get("job_id"), exc_info=True)
 
 
 def _count(end: JobEnd, ti: Any) -> None:
@@ -50,7 +50,7 @@ def _count(end: JobEnd, ti: Any) -> None:
 
 
 def durations(end: JobEnd) -> tuple[timedelta | None, timedelta | None]:
-    """Return for how long a job has waited for its start, and for how long it ran, as far as that was seen."""
+    """Return the queue and run time of a job; ``None`` for an unknown one."""
     steps = [Step.from_xcom(step) for step in end.watched.get("timeline", ())]
     started = _first(steps, Phase.RUNNING)
     if started is None:
@@ -59,7 +59,7 @@ def durations(end: JobEnd) -> tuple[timedelta | None, timedelta | None]:
     began = steps[0].at if submitted is None else datetime.fromisoformat(submitted).timestamp()
     ended = _first(steps, Phase.FINISHING)
     return (
-        # Two clocks.
+        # The two times are from different clocks.
         timedelta(seconds=max(0.0, started - began)),
         None if ended is None else timedelta(seconds=max(0.0, ended - started)),
     )

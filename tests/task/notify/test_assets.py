@@ -58,7 +58,7 @@ def test_outlet(events, deferrable, capsys):
         "rows": 3,
     } == found.pop(MODEL.uri)
     assert {} == found
-    assert "has reported asset s3://features/daily, which gets no event" in capsys.readouterr().out
+    assert "reported asset s3://features/daily, but the asset is not an outlet of the task" in capsys.readouterr().out
 
 
 def test_artifacts_that_are_reported(events):

@@ -133,4 +133,4 @@ def test_a_transport_that_cannot_be_read(monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[")
 
     assert {} == lineage.environment(None)
-    assert "which run is its parent" in caplog.text
+    assert "Could not set OPENLINEAGE_PARENT_ID" in caplog.text

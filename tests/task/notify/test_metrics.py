@@ -92,4 +92,4 @@ def test_what_cannot_be_counted(caplog):
     """Whatever goes wrong with metrics is logged, and fails no task."""
     job_stats.count(JobEnd(facts={"job_id": "A.B.C"}, watched={"timeline": [{}]}), None)
 
-    assert "Job A.B.C is missing in Airflow's metrics." in caplog.text
+    assert "Could not send the metrics of job A.B.C." in caplog.text
