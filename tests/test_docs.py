@@ -102,9 +102,19 @@ def test_emulated_statements_are_documented():
     assert emulator_table.render() == emulator_table.documented(emulator_table.PAGE.read_text())
 
 
-def test_architecture_names_every_file():
-    """ARCHITECTURE.md has a word for each module of the package."""
+def test_architecture_describes_every_room():
+    """ARCHITECTURE.md has a paragraph for each folder of the package."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    modules = {path.name for path in (ROOT / "airflow_provider_mljobs").rglob("*.py")} - {"__init__.py"}
+    package = ROOT / "airflow_provider_mljobs"
+    rooms = {path.parent.relative_to(package).as_posix() for path in package.rglob("*.py")} - {"."}
 
-    assert set() == {name for name in modules if name not in text}
+    assert set() == {room for room in rooms if f"\n- **`{room}/`** " not in text}
+
+
+def test_files_that_the_architecture_names_exist():
+    """Every path that ARCHITECTURE.md or CONTRIBUTING.md names is one of the repository or of the package."""
+    pages = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+    named = {path for page in pages for path in re.findall(r"`([\w./]+(?:\.(?:py|js|md|toml)|/))`", page.read_text())}
+    roots = (ROOT, ROOT / "airflow_provider_mljobs")
+
+    assert set() == {path for path in named if not any((root / path).exists() for root in roots)}
