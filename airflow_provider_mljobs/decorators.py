@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
-from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.launcher.contract import SESSION
 from airflow_provider_mljobs.operators import MLJobOperator
-from airflow_provider_mljobs.task import fields
-from airflow_provider_mljobs.task.fields import resolved
+from airflow_provider_mljobs.task.airflow_internals import CONTEXT_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow.sdk import Context
 
+    from airflow_provider_mljobs.task.fields import JobFields
 
 # The source is the function itself; there is nothing to render in it.
 _NOT_FOR_FUNCTIONS = {"source", "spec", "using", "entrypoint", "args"}
@@ -63,30 +62,14 @@ class _MLJobDecoratedOperator(DecoratedOperator, MLJobOperator):
         # Airflow handles the outputs of execute() only.
         return self._handle_output(super().execute_complete(context, event))
 
-    @property
-    def _given(self) -> Any:
-        return [*self.op_args, *self.op_kwargs.values()]
-
-    def packed_arguments(self, context: Context | None) -> Arguments:
-        kwargs = self._without_session()
-        taken = list(inspect.signature(self.python_callable).parameters)[len(self.op_args) :]
-        # As in any task function, an argument named after a context variable gets that variable.
-        known: Mapping[str, Any] = dict.fromkeys(KNOWN_CONTEXT_KEYS) if context is None else {**context}
-        kwargs |= {name: known[name] for name in taken if name in known and name not in kwargs}
-        return Arguments.of_function(
-            self.python_callable,
-            resolved(list(self.op_args)),
-            resolved(kwargs),
-            serializer=self.serializer,
-            importable=fields.importable(self),
-        )
-
-    def _without_session(self) -> dict[str, Any]:
-        """Return the arguments by name but the session, which the job passes itself."""
-        kwargs = dict(self.op_kwargs)
-        if kwargs.get(SESSION, ...) is None:
-            del kwargs[SESSION]
-        return kwargs
+    def job_fields(self, context: Context | None = None) -> JobFields:
+        # The job passes the session itself.
+        kwargs = {name: value for name, value in self.op_kwargs.items() if name != SESSION or value is not None}
+        # As in any task function, a parameter named after a context variable gets that variable.
+        for name in list(inspect.signature(self.python_callable).parameters)[len(self.op_args) :]:
+            if name in CONTEXT_KEYS and name not in kwargs and (context is None or name in context):
+                kwargs[name] = None if context is None else context[name]  # type: ignore[literal-required]
+        return replace(super().job_fields(context), args=list(self.op_args), kwargs=kwargs)
 
 
 def mljob_task(

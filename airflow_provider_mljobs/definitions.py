@@ -140,19 +140,20 @@ class MLJobDefinition:
                 f"{', '.join(templated)} of definition {self.name!r} has templates, which only Airflow renders: give "
                 "values to a statement that runs without it."
             )
+        fields = task.job_fields()
         namespace = Namespace(
-            optional_identifier(task.database, "database") or hook.namespace.database,
-            optional_identifier(task.schema, "schema") or hook.namespace.schema,
+            optional_identifier(fields.database, "database") or hook.namespace.database,
+            optional_identifier(fields.schema, "schema") or hook.namespace.schema,
         )
         spec = build.job_spec(
-            task,
+            fields,
             self._identifier,
             comment=json.dumps({"provider": __version__, "definition": self.name}),
             query_tag=json.dumps({"definition": self.name}),
             namespace=namespace,
             warehouse=hook.default_warehouse,
         )
-        payload, given = build.payload_of(task, namespace), task.packed_arguments(None)
+        payload, given = build.payload_of(fields, namespace), fields.pack_arguments()
         self._refuse_files(payload, given.files)
         place = hook.client.keep(spec, payload)
         options, job = ml_job_options(spec, place, given, hook.client.image(spec), generate_suffix=True)

@@ -46,9 +46,7 @@ class SnowsightLink(_JobLink):
     name = "Snowsight job"
 
     def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
-        # A sensor has no XCom of a job: its job is another task's.
-        address = getattr(operator, "snowsight", "") or getattr(operator, "facts", {}).get("snowsight")
-        return str(address or kept(ti_key, FACTS).get("snowsight") or "")
+        return str(getattr(operator, "snowsight", "") or kept(ti_key, FACTS).get("snowsight") or "")
 
 
 class RayDashboardLink(_JobLink):

@@ -162,7 +162,7 @@ class MLJobSensor(BaseSensorOperator):
                 cancel_on_kill=False,
             )
             if self.deferrable:
-                defer(self, plan, self.snowflake_conn_id)
+                defer(plan, self.snowflake_conn_id)
             return self._finish(context, WorkerWait(self.hook, plan, self.log).event())
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:

@@ -16,8 +16,10 @@ from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
 from airflow_provider_mljobs.jobs.outcome.failures import KINDS, ContainerEnd, Failure, Retry, past_containers
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.retries import DEFAULT_DELAY, mljob_retry_policy
-from airflow_provider_mljobs.task.completion import Finishing
+from airflow_provider_mljobs.task.completion import raise_as
+from airflow_provider_mljobs.task.run import Try
 from tests.lab import POOL, STAGE, Airflow, served
+from tests.tries import operator_of
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 RUNBOOK = Path(__file__).parents[1] / "docs" / "runbook.md"
@@ -68,17 +70,17 @@ def dropping(airflow):
     """
 
     def run(exit_code=None, **settings):
-        class Dropping(MLJobOperator):
-            def _finish(self, context, event):
+        class Dropping(Try):
+            def _complete(self, event):
                 jobs = airflow.snowflake.account.services.past()
                 (job,) = (job for job in jobs if str(event["job_id"]).endswith(job.name.name))
                 if exit_code is not None:
                     job.instances[0].containers[0].exit_code = exit_code
                 airflow.query(f"DROP SERVICE {event['job_id']} FORCE")
-                return super()._finish(context, event)
+                return super()._complete(event)
 
         settings = {"task_id": "job", "compute_pool": POOL, "poll_interval": 0.05, **settings}
-        return airflow.run_task(lambda: Dropping(**settings)).errors["job"]
+        return airflow.run_task(lambda: operator_of(Dropping)(**settings)).errors["job"]
 
     return run
 
@@ -115,13 +117,13 @@ def test_out_of_memory(airflow, deferrable):
     """Snowflake says so of a container that was killed; what the payload saw of it is the error's cause."""
     words = "Container was OOMKilled due to resource usage"
 
-    class OutOfMemory(MLJobOperator):
-        def _finish(self, context, event):
+    class OutOfMemory(Try):
+        def _complete(self, event):
             # The embedded Snowflake doesn't bound memory.
             jobs = airflow.snowflake.account.services.past()
             (job,) = (job for job in jobs if str(event["job_id"]).endswith(job.name.name))
             job.instances[0].containers[0].message = words
-            return super()._finish(context, event)
+            return super()._complete(event)
 
     def die():
         import sys
@@ -129,7 +131,7 @@ def test_out_of_memory(airflow, deferrable):
         sys.exit(137)
 
     settings = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
-    run = airflow.run_task(lambda: OutOfMemory(source=die, deferrable=deferrable, **settings))
+    run = airflow.run_task(lambda: operator_of(OutOfMemory)(source=die, deferrable=deferrable, **settings))
 
     error = run.errors["job"]
     assert exceptions.MLJobOutOfMemoryError is type(error)
@@ -374,7 +376,7 @@ def test_the_reason_of_a_skip(airflow):
     cause.exit_code = 3
 
     with pytest.raises(AirflowSkipException, match=r"It ended\. \[exit code 3 is in skip_on_exit_code\]") as raised:
-        Finishing(operator, {"ti": None}, None)._raise(cause)
+        raise_as(operator.job_fields(), cause)
 
     assert cause is raised.value.__cause__
 

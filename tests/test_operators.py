@@ -9,7 +9,9 @@ from airflow.sdk.exceptions import TaskDeferralError, TaskDeferred
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.task.run import Try
 from tests.lab import POOL, STAGE
+from tests.tries import operator_of
 
 SETTINGS = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
 TRICKY = ["$$", "$(HOME)", "${HOME}", "a'b", 'a"b', "a\\b\\n", "two\nlines", "tab\t", "naïve 😀", "", " ", "x" * 20_000]
@@ -419,7 +421,7 @@ class TestFaults:
         assert isinstance(run.errors["job"], exceptions.SnowflakeUnavailableError)
         assert "within 3 s; job and files are kept." in str(run.errors["job"])
         assert (1, ["output/mljob_result"]) == (len(airflow.jobs), airflow.files)
-        assert "Left as they are: job" in capfd.readouterr().out
+        assert "Skipped clean-up: job" in capfd.readouterr().out
 
     def test_lost_stage(self, airflow):
         """A job whose stage is dropped while it runs is dropped nevertheless."""
@@ -460,7 +462,7 @@ class TestFaults:
         run = airflow.run_task(lambda: MLJobOperator(source=wait, execution_timeout=timedelta(seconds=0.5), **SETTINGS))
 
         assert isinstance(run.errors["job"], exceptions.GatewayError)
-        assert f"Left as they are: job {run.xcom('job', 'job_id')}" in capfd.readouterr().out
+        assert f"Skipped clean-up: job {run.xcom('job', 'job_id')}" in capfd.readouterr().out
 
     def test_damaged_result_of_a_failed_job(self, airflow, tmp_path):
         """What the task fails with is the job's failure."""
@@ -494,9 +496,9 @@ class TestFaults:
     def test_kill_before_the_submit(self, airflow):
         """A kill while the payload is packed ends the job that is submitted after it."""
 
-        class Killed(MLJobOperator):
+        class Killed(Try):
             def _payload(self):
-                self.on_kill()
+                self.kill()
                 return super()._payload()
 
         def wait():
@@ -504,7 +506,7 @@ class TestFaults:
 
             time.sleep(60)
 
-        run = airflow.run_task(lambda: Killed(source=wait, **SETTINGS))
+        run = airflow.run_task(lambda: operator_of(Killed)(source=wait, **SETTINGS))
 
         assert isinstance(run.errors["job"], exceptions.MLJobCancelledError)
         assert ([], []) == (airflow.jobs, airflow.files)
@@ -528,7 +530,7 @@ class TestOnKill:
     )
     def test_the_action(self, settings, expected):
         """A task that drops its jobs drops one that is killed, too, unless it says otherwise."""
-        assert expected == MLJobOperator(source=seven, **SETTINGS, **settings).kill_action
+        assert expected == MLJobOperator(source=seven, **SETTINGS, **settings).job_fields().kill_action
 
     @pytest.mark.parametrize(
         ("action", "expected"), [("drop", (0, "cancelled")), ("cancel", (1, "cancelled")), ("none", (1, "out of time"))]
@@ -536,10 +538,10 @@ class TestOnKill:
     def test_in_the_worker(self, airflow, action, expected):
         """The job ends, and is dropped, or not; or it goes on as if nothing had happened."""
 
-        class Killed(MLJobOperator):
-            def _request(self, *args):
-                self.on_kill()
-                return super()._request(*args)
+        class Killed(Try):
+            def _plan(self, *args):
+                self.kill()
+                return super()._plan(*args)
 
         def wait():
             import time
@@ -548,7 +550,7 @@ class TestOnKill:
 
         on_finish = "drop" if action == "cancel" else "keep"
         settings = {"on_kill_action": action, "on_finish": on_finish, "timeout": 1}
-        run = airflow.run_task(lambda: Killed(source=wait, **SETTINGS, **settings))
+        run = airflow.run_task(lambda: operator_of(Killed)(source=wait, **SETTINGS, **settings))
 
         is_cancelled = isinstance(run.errors["job"], exceptions.MLJobCancelledError)
         assert expected == (len(airflow.jobs), "cancelled" if is_cancelled else "out of time")

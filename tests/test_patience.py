@@ -14,9 +14,10 @@ from airflow.sdk.exceptions import AirflowException
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.task.run import Try
 from tests.budget import wait_until
 from tests.lab import POOL, STAGE
-from tests.tries import Tries
+from tests.tries import Tries, operator_of
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 NOT_FOUND = {"effect": "error", "errno": 2003, "sqlstate": "02000", "message": "does not exist or not authorized."}
@@ -213,11 +214,11 @@ def test_a_cancel_at_the_deadline_is_tried_again(airflow, faults, deferrable):
 def test_an_unreadable_place_in_the_log(airflow, printed):
     """An event of another version, or one that people have edited, costs lines that appear twice, and no job."""
 
-    class Edited(MLJobOperator):
-        def _finish(self, context, event):
-            return super()._finish(context, {**event, "printed": printed})
+    class Edited(Try):
+        def _complete(self, event):
+            return super()._complete({**event, "printed": printed})
 
-    run = airflow.run_task(lambda: Edited(source=seven, deferrable=True, **SETTINGS))
+    run = airflow.run_task(lambda: operator_of(Edited)(source=seven, deferrable=True, **SETTINGS))
 
     assert 7 == run.xcom("job")
     assert [] == airflow.jobs

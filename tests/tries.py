@@ -32,6 +32,11 @@ def tries(airflow, source, *, retries=3, store=(), map_index=-1, **settings):
     )
 
 
+def operator_of(try_type):
+    """Return an operator whose tries are of another type, which intervenes in them."""
+    return type("Intervening", (MLJobOperator,), {"_try_type": try_type})
+
+
 class Killed(BaseException):
     """The process is no more: nothing catches this but who waits for it."""
 

@@ -45,7 +45,7 @@ class Progress(StrEnum):
     FAILED = "failed"
 
 
-class Step(StrEnum):
+class NextStep(StrEnum):
     """What a try begins with."""
 
     SUBMIT = "submit"
@@ -99,7 +99,7 @@ class Record:
 
     def next_step(
         self, epoch: Epoch, status: JobStatus | None, *, waits: bool = True, takes_failures: bool = False
-    ) -> Step:
+    ) -> NextStep:
         """Decide what a try begins with.
 
         :param epoch: the try's.
@@ -108,14 +108,14 @@ class Record:
         :param takes_failures: whether a job that ended badly may be the last one: its exit code may say so.
         """
         if self.epoch.max_tries != epoch.max_tries or self.progress is Progress.FAILED:
-            return Step.SUBMIT_ANOTHER
+            return NextStep.SUBMIT_ANOTHER
         if self.progress is Progress.SUCCEEDED:
-            return Step.RETURN if self.epoch == epoch else Step.SUBMIT_ANOTHER
+            return NextStep.RETURN if self.epoch == epoch else NextStep.SUBMIT_ANOTHER
         if status is None:
             # One that is gone may have left something in its place.
-            return Step.SUBMIT if self.progress is Progress.INTENDED else Step.SUBMIT_ANOTHER
+            return NextStep.SUBMIT if self.progress is Progress.INTENDED else NextStep.SUBMIT_ANOTHER
         is_worth_it = status in _GOES_ON or status is JobStatus.DONE or (takes_failures and status is JobStatus.FAILED)
-        return Step.ATTACH if is_worth_it or not waits else Step.SUBMIT_ANOTHER
+        return NextStep.ATTACH if is_worth_it or not waits else NextStep.SUBMIT_ANOTHER
 
     def after(self, earlier: Record, *, has_ended: bool) -> Self:
         """Take over the unseen jobs of an earlier attempt.

@@ -1,4 +1,4 @@
-"""A task's arguments, rendered, as what the layers below take: a payload, a job spec, a specification."""
+"""Builds payload, job spec and service specification from the fields of a task."""
 
 from __future__ import annotations
 
@@ -18,14 +18,7 @@ from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, ml_
 from airflow_provider_mljobs.jobs.spec.secrets import parse_secrets
 from airflow_provider_mljobs.jobs.spec.specification import is_template, parse, validate, validate_using
 from airflow_provider_mljobs.task import query_tags
-from airflow_provider_mljobs.task.fields import (
-    folder_of,
-    identifier,
-    integrations,
-    is_specification_file,
-    optional_identifier,
-    read_specification,
-)
+from airflow_provider_mljobs.task.fields import identifier, integrations, optional_identifier
 from airflow_provider_mljobs.task.notify import lineage
 from airflow_provider_mljobs.task.settings import deployment
 
@@ -35,28 +28,28 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.jobs.names import Identifier
-    from airflow_provider_mljobs.operators import MLJobOperator
+    from airflow_provider_mljobs.task.fields import JobFields
 
 
-def payload_of(task: MLJobOperator, namespace: Namespace) -> Payload:
+def payload_of(fields: JobFields, namespace: Namespace) -> Payload:
     """Pack what a task runs.
 
     :raises PayloadError: if it can't be packed.
     """
     common: dict[str, Any] = {
-        "imports": task.imports,
-        "pip_requirements": task.pip_requirements,
-        "place": Place(folder=folder_of(task), namespace=namespace),
+        "imports": fields.imports,
+        "pip_requirements": fields.pip_requirements,
+        "place": Place(folder=fields.folder, namespace=namespace),
     }
-    if task.function is not None:
-        return Payload.of_function(task.function, serializer=task.serializer, **common)
-    if isinstance(task.source, dict):
-        return Payload.of_git(GitSource(**task.source), task.entrypoint or "", **common)
-    return Payload.of_source(task.source, task.entrypoint, **common)
+    if fields.function is not None:
+        return Payload.of_function(fields.function, serializer=fields.serializer, **common)
+    if isinstance(fields.source, dict):
+        return Payload.of_git(GitSource(**fields.source), fields.entrypoint or "", **common)
+    return Payload.of_source(fields.source, fields.entrypoint, **common)
 
 
 def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
-    task: MLJobOperator,
+    fields: JobFields,
     name: Identifier,
     *,
     comment: str,
@@ -74,35 +67,35 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
     :param environment: what the job gets besides the task's own variables, which come first.
     :raises InvalidJobSpecError: naming the argument that can't be.
     """
-    pool = identifier(task.compute_pool, "compute_pool")
-    volumes, mounts = parse_volumes(task.volumes or {}, namespace)
-    added = {name: value for name, value in (environment or {}).items() if name not in (task.secrets or {})}
+    pool = identifier(fields.compute_pool, "compute_pool")
+    volumes, mounts = parse_volumes(fields.volumes or {}, namespace)
+    added = {name: value for name, value in (environment or {}).items() if name not in (fields.secrets or {})}
     return JobSpec(
         name=QualifiedName.parse(str(name), "job", namespace),
         compute_pool=pool,
-        stage=None if task.stage_name is None else StagePath.parse(task.stage_name, "stage_name", namespace),
-        query_warehouse=optional_identifier(task.query_warehouse, "query_warehouse") or warehouse,
-        external_access_integrations=integrations(task.external_access_integrations),
-        env_vars={**added, **(task.env_vars or {})},
-        target_instances=task.target_instances,
-        min_instances=task.min_instances,
-        parallel=task.parallel,
-        runtime_environment=task.runtime_environment or None,
-        secrets=_secrets(task, namespace),
+        stage=None if fields.stage_name is None else StagePath.parse(fields.stage_name, "stage_name", namespace),
+        query_warehouse=optional_identifier(fields.query_warehouse, "query_warehouse") or warehouse,
+        external_access_integrations=integrations(fields.external_access_integrations),
+        env_vars={**added, **(fields.env_vars or {})},
+        target_instances=fields.target_instances,
+        min_instances=fields.min_instances,
+        parallel=fields.parallel,
+        runtime_environment=fields.runtime_environment or None,
+        secrets=_secrets(fields, namespace),
         volumes=volumes,
         volume_mounts=mounts,
-        endpoints=parse_endpoints(task.endpoints),
-        spec_overrides=task.spec_overrides,
-        enable_metrics=task.enable_metrics,
-        log_level=task.log_level,
-        artifact_repositories=task.artifact_repositories,
-        managed=is_managed(pool, managed=task.managed, artifact_repositories=task.artifact_repositories),
-        query_tag=query_tags.shortened(query_tag if task.query_tag is None else task.query_tag),
+        endpoints=parse_endpoints(fields.endpoints),
+        spec_overrides=fields.spec_overrides,
+        enable_metrics=fields.enable_metrics,
+        log_level=fields.log_level,
+        artifact_repositories=fields.artifact_repositories,
+        managed=is_managed(pool, managed=fields.managed, artifact_repositories=fields.artifact_repositories),
+        query_tag=query_tags.shortened(query_tag if fields.query_tag is None else fields.query_tag),
         comment=comment,
     )
 
 
-def origin_of(task: MLJobOperator, context: Context) -> Origin:
+def origin_of(fields: JobFields, context: Context) -> Origin:
     """Say which try of which task instance submits a job."""
     ti = context["ti"]
     return Origin(
@@ -116,8 +109,8 @@ def origin_of(task: MLJobOperator, context: Context) -> Origin:
         run_started=str(context["dag_run"].start_date),
         epoch=ti.max_tries,
         try_number=ti.try_number,
-        waits=task.wait_for_completion,
-        comment=task.comment or "",
+        waits=fields.wait_for_completion,
+        comment=fields.comment or "",
     )
 
 
@@ -127,19 +120,17 @@ def environment_of(context: Context) -> dict[str, str]:
     return {**query_tags.environment(ti), **lineage.environment(ti)}
 
 
-def specification_source(task: MLJobOperator, namespace: Namespace) -> SpecificationSource:
+def specification_source(fields: JobFields, namespace: Namespace) -> SpecificationSource:
     """Read a task's own specification, and refuse what can be known to be wrong with it.
 
     :raises InvalidJobSpecError: with the path in the specification.
     """
-    spec, using = task.spec, task.using
+    spec, using = fields.spec, fields.using
     if isinstance(spec, str) and spec.startswith("@"):
         if using is not None:
             validate_using(using)
         file = StagePath.parse(spec, "spec", namespace)
         return SpecificationSource(file=file, using=None if using is None else using_values(using))
-    if is_specification_file(spec):
-        spec = read_specification(task)
     if using is not None:
         return _template(spec, using)
     document = parse(spec, "spec")
@@ -147,19 +138,20 @@ def specification_source(task: MLJobOperator, namespace: Namespace) -> Specifica
     return SpecificationSource(text=render(document))
 
 
-def preview(task: MLJobOperator, namespace: Namespace) -> str:
+def preview(fields: JobFields, namespace: Namespace) -> str:
     """Return the statement that would start a task's job, without asking Snowflake.
 
     :raises InvalidJobSpecError: if the arguments can't make a job.
     """
-    name = TaskKey(airflow="", dag_id=task.dag_id, run_id="dry_run", task_id=task.task_id).job_name(0, 1)
-    task_name = json.dumps({"dag_id": task.dag_id, "task_id": task.task_id})
-    spec = job_spec(task, name, comment=task_name, query_tag=task_name, namespace=namespace, warehouse=None)
-    if task.spec is not None:
-        return statements.execute_job_service(spec, specification_source(task, namespace))
-    payload = payload_of(task, namespace)
-    place = StagePath.parse(f"{task.stage_name}/{PREFIX}{payload.digest}_<period>", "stage_name", namespace)
-    given = task.packed_arguments(None)
+    fields = fields.with_specification()
+    name = TaskKey(airflow="", dag_id=fields.dag_id, run_id="dry_run", task_id=fields.task_id).job_name(0, 1)
+    task_name = json.dumps({"dag_id": fields.dag_id, "task_id": fields.task_id})
+    spec = job_spec(fields, name, comment=task_name, query_tag=task_name, namespace=namespace, warehouse=None)
+    if fields.spec is not None:
+        return statements.execute_job_service(spec, specification_source(fields, namespace))
+    payload = payload_of(fields, namespace)
+    place = StagePath.parse(f"{fields.stage_name}/{PREFIX}{payload.digest}_<period>", "stage_name", namespace)
+    given = fields.pack_arguments()
     image = spec.runtime_environment or "<the image that Snowflake names>"
     if spec.managed:
         options, job = ml_job_options(spec, place, given, image)
@@ -200,12 +192,12 @@ def _template(spec: Any, using: Mapping[str, Any]) -> SpecificationSource:
     return SpecificationSource(text=spec, using=using_values(using))
 
 
-def _secrets(task: MLJobOperator, namespace: Namespace) -> list[dict[str, Any]]:
-    secrets = dict(task.secrets or {})
-    if isinstance(task.source, dict) and task.source.get("secret"):
-        secrets[GIT_SECRET_DIRECTORY] = task.source["secret"]
+def _secrets(fields: JobFields, namespace: Namespace) -> list[dict[str, Any]]:
+    secrets = dict(fields.secrets or {})
+    if isinstance(fields.source, dict) and fields.source.get("secret"):
+        secrets[GIT_SECRET_DIRECTORY] = fields.source["secret"]
     entries = parse_secrets(secrets, namespace)
-    twice = sorted({str(entry.get("envVarName")) for entry in entries} & set(task.env_vars or {}))
+    twice = sorted({str(entry.get("envVarName")) for entry in entries} & set(fields.env_vars or {}))
     if twice:
         raise InvalidJobSpecError(f"{', '.join(twice)} stands in env_vars and in secrets; leave one of them.")
     return entries

@@ -1,9 +1,9 @@
-"""The end of a task whose job is over: its log, result and files taken, remembered, and only then cleaned up."""
+"""Completes a task whose job is over: reads log and result, saves them, and only then cleans up."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -21,9 +21,10 @@ from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe, shielded
-from airflow_provider_mljobs.task import fields, outputs
+from airflow_provider_mljobs.task import outputs
 from airflow_provider_mljobs.task.ending import JobEnding, limited_clean_up
-from airflow_provider_mljobs.task.joblog import redacted, write_output
+from airflow_provider_mljobs.task.fields import exit_codes
+from airflow_provider_mljobs.task.joblog import mask_environment, mask_job, redacted, write_output
 from airflow_provider_mljobs.task.masking import star
 from airflow_provider_mljobs.task.notify import assets, metrics
 from airflow_provider_mljobs.task.settings import (
@@ -50,38 +51,62 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.exceptions import MLJobError
     from airflow_provider_mljobs.gateway.outcome import Outcome
+    from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.attempts import Record
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
-    from airflow_provider_mljobs.operators import MLJobOperator
-    from airflow_provider_mljobs.task.recovery import Attempts
+    from airflow_provider_mljobs.task.fields import JobFields
+    from airflow_provider_mljobs.task.recovery import JobRecovery
 
 _RETRY_SECONDS = 5.0
 
 
-class Finishing:
-    """Takes what a task's job has left.
+@dataclass(frozen=True)
+class ReturnValue:
+    """The value that a task returns.
 
-    In this order, each step of which may be the last one of this process: log and XComs, the record for a retry, the
-    job's files, the job itself. As long as the job is there, its COMMENT names what is left.
-
-    :param task: the task.
-    :param context: its try's.
-    :param attempts: its jobs.
+    :param is_single: whether it is one XCom, although it may be a dict.
     """
 
-    def __init__(self, task: MLJobOperator, context: Context, attempts: Attempts) -> None:
-        self._task = task
-        self._log = task.log
+    value: Any
+    is_single: bool = False
+
+
+class Completion:
+    """Completes a task whose job is over.
+
+    The order matters, because each step may be the last one of this process: log and XComs, the record for a retry,
+    the job's files, the job itself. While the job exists, its COMMENT names the files.
+
+    :param fields: the fields of the task.
+    :param context: the context of the try.
+    :param hook: the task's connection.
+    :param log: the task's log.
+    :param recovery: the jobs of the task.
+    """
+
+    def __init__(self, fields: JobFields, context: Context, hook: MLJobHook, log: Any, recovery: JobRecovery) -> None:
+        self._fields = fields
         self._context = context
         self._ti = context["ti"]
-        self._attempts = attempts
+        self._hook = hook
+        self._log = log
+        self._recovery = recovery
+        # For links and lineage, which Airflow asks for when the task is over.
+        self.facts: Mapping[str, Any] = {}
+        self._end: JobEnd | None = None
 
-    def finish(self, event: Mapping[str, Any]) -> Any:
-        """Return the job's value, or raise what happened.
+    @property
+    def end(self) -> JobEnd:
+        """The end of the job, as far as there is one."""
+        return self._end or JobEnd(facts=self.facts, account=self._hook.account_name)
 
-        :param event: how the wait for it has ended.
+    def finish(self, event: Mapping[str, Any], *, is_killed: bool = False) -> ReturnValue:
+        """Return the job's value, or raise its error.
+
+        :param event: the event that ended the wait.
+        :param is_killed: whether a user has ended the task.
         """
-        job = self._task.hook.job(str(event["job_id"]))
+        job = self._hook.job(str(event["job_id"]))
         directory = self._directory(event.get("stage_path"))
         ending = Ending(
             job=job,
@@ -90,7 +115,7 @@ class Finishing:
             status=JobStatus(event["status"]),
             message=event["message"],
             printed=Printed.restored(self._printed(str(job), event), self._log, star),
-            instances=self._task.target_instances,
+            instances=self._fields.target_instances,
             max_bytes=max_xcom_bytes(),
             is_overdue=event.get("is_overdue") is True,
             unseen_patience=max_unseen_seconds(),
@@ -98,7 +123,7 @@ class Finishing:
         try:
             outcome = self._complete(ending)
         except GatewayError:
-            self._log.warning("Left as they are: job %s, and its files in %s.", job, directory)
+            self._log.warning("Skipped clean-up: job %s and its files in %s are still there.", job, directory)
             raise
         self._show(job, outcome)
         outcome, left = self._pushable(outcome, _left(event, outcome), directory)
@@ -106,53 +131,60 @@ class Finishing:
         end = self._tell(str(job), left, outcome.error)
         metrics.count(end, self._ti)
         is_ours = self._remember(job, outcome, left)
+        drops = self._fields.drops(is_success=outcome.error is None, is_killed=is_killed)
         if not outcome.is_over:
             self._ending(job, directory).leave()
-        elif is_ours and not self._is_kept(outcome):
-            self._ending(job, directory).clean_up(is_taken=left.is_taken and not self._attempts.is_lost)
+        elif is_ours and drops and outcome.log is not None and not outcome.is_unread:
+            self._ending(job, directory).clean_up(is_taken=left.is_taken and not self._recovery.is_lost)
         else:
             self._log.info("Kept job %s, and its files in %s.", job, directory)
         if outcome.error is not None:
-            self._raise(outcome.error)
-        return self._value(left)
+            raise_as(self._fields, outcome.error)
+        return ReturnValue(left.return_value, left.is_reference)
 
-    def return_left(self, record: Record) -> Any:
-        """Return the value of a job that an earlier try has finished with, before Airflow knew."""
-        job, left = self._task.hook.job(record.job_id), self._attempts.recall_left()
+    def return_saved(self, record: Record) -> ReturnValue:
+        """Return the saved value of a job that an earlier try completed, before Airflow noted the task's success."""
+        job, left = self._hook.job(record.job_id), self._recovery.memory.load_result()
         if left is None:
-            # No retry will know more.
+            # A retry would find the same.
             raise AirflowFailException(
                 f"The saved result of job {job} has expired or can't be read. Clear the task to run it again."
             )
-        self._log.info("Job %s ended DONE in an earlier try, which was lost before it could say so.", job)
+        self._log.info("Job %s ended DONE in an earlier try, which was lost before it could report success.", job)
         self._push(left.xcoms)
         self._tell(str(job), left)
-        if self._task.drops(is_success=True):
+        if self._fields.drops(is_success=True):
             self._ending(job, self._directory(record.stage_path)).clean_up(is_taken=left.is_taken)
-        return self._value(left)
+        return ReturnValue(left.return_value, left.is_reference)
 
     def status(self, job_id: str) -> JobStatus | None:
-        """Return where a job stands; ``None`` if nobody knows."""
-        hook = self._task.hook
+        """Return the status of a job; ``None`` if Snowflake doesn't answer."""
         try:
-            return hook.status(hook.job(job_id))
+            return self._hook.status(self._hook.job(job_id))
         except GatewayError as error:
-            self._log.warning("Job %s can't be asked for: %s", job_id, error)
+            self._log.warning("Could not check the status of job %s: %s", job_id, error)
             return None
 
-    def give_up(self, job_id: str, stage_path: str | None) -> None:
-        """End a job that nobody will wait for any more, and tell so."""
-        job, directory = self._task.hook.job(job_id), self._directory(stage_path)
+    def give_up(self, job_id: str, stage_path: str | None, *, is_killed: bool = False) -> None:
+        """End a job that no try will wait for any more, and note its end in XCom."""
+        job, directory = self._hook.job(job_id), self._directory(stage_path)
+        drop = self._fields.drops(is_success=False, is_killed=is_killed)
         try:
-            self._ending(job, directory).abandon(drop=self._task.drops(is_success=False), ti=self._ti)
+            self._ending(job, directory).abandon(drop=drop, ti=self._ti)
         except GatewayError as error:
             self._log.warning("Job %s may still run, with files in %s. Reason: %s", job, directory, error)
 
     def _ending(self, job: QualifiedName, directory: StagePath | None) -> JobEnding:
-        return JobEnding(client=self._task.hook.client, job=job, directory=directory, log=self._log)
+        return JobEnding(client=self._hook.client, job=job, directory=directory, log=self._log)
+
+    def _mask(self, job: QualifiedName) -> None:
+        """Mask the secrets in the job's environment; an earlier phase of the try may have been another process."""
+        mask_environment(self._fields.env_vars or {})
+        if self._fields.spec is not None or self._fields.spec_overrides:
+            mask_job(self._hook.client, job)
 
     def _directory(self, place: str | None) -> StagePath | None:
-        return self._task.hook.stage(place) if place else None
+        return self._hook.stage(place) if place else None
 
     def _complete(self, ending: Ending) -> Outcome:
         """Read what the job has left, as patiently as it was waited for: nobody else will."""
@@ -161,20 +193,19 @@ class Finishing:
             return self._read(ending)
 
     def _read(self, ending: Ending) -> Outcome:
-        hook = self._task.hook
         give_up = time.time() + max_unreachable_seconds()
         while True:
             is_late = ending.verdict is Verdict.UNREACHABLE or time.time() >= give_up
             try:
-                self._task.mask(ending.job)
-                outcome = complete(hook.client, ending)
+                self._mask(ending.job)
+                outcome = complete(self._hook.client, ending)
                 if is_late or not outcome.is_cut_short:
                     return outcome
             except SnowflakeUnavailableError as error:
                 if is_late:
                     raise
                 self._log.warning("Could not read the end of job %s yet; trying again: %s", ending.job, error)
-            hook.close()
+            self._hook.close()
             time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
 
     def _show(self, job: QualifiedName, outcome: Outcome) -> None:
@@ -202,10 +233,9 @@ class Finishing:
 
     def _pushable(self, outcome: Outcome, left: Left, directory: StagePath | None) -> tuple[Outcome, Left]:
         """Return what Airflow keeps; if it would not keep what the job returned, that is what the task fails with."""
-        task = self._task
-        if not task.do_xcom_push:
+        if not self._fields.do_xcom_push:
             return outcome, left
-        refusal = outputs.refused(left, multiple_outputs=task.multiple_outputs)
+        refusal = outputs.refused(left, multiple_outputs=self._fields.multiple_outputs)
         if refusal is None:
             return outcome, left
         key, reason = refusal
@@ -222,54 +252,44 @@ class Finishing:
             # What Airflow's pages show of the job is no output of the task.
             if key == WATCHED:
                 keep(self._ti, key, value)
-            elif self._task.do_xcom_push:
+            elif self._fields.do_xcom_push:
                 self._ti.xcom_push(key=key, value=value)
 
     def _tell(self, job_id: str, left: Left, error: MLJobError | None = None) -> JobEnd:
         """Give those their due who want to hear of the job's end: lineage and the events of assets."""
-        task = self._task
-        # Also for the links, which are asked for when the task is over.
-        task.facts = task.facts or self._kept(FACTS, job_id)
+        self.facts = self.facts or self._kept(FACTS, job_id)
         end = JobEnd(
-            facts=task.facts or {"job_id": job_id},
-            account=task.hook.account_name,
+            facts=self.facts or {"job_id": job_id},
+            account=self._hook.account_name,
             watched=left.xcoms.get(WATCHED, {}),
             xcoms=left.xcoms,
             values=left.return_value["stage_paths"] if left.is_reference else (),
             error=error,
         )
-        task.end = end
+        self._end = end
         if error is None:
-            assets.announce(end, task.outlets, self._context.get("outlet_events"), self._log)
+            assets.announce(end, self._fields.outlets, self._context.get("outlet_events"), self._log)
         return end
-
-    def _is_kept(self, outcome: Outcome) -> bool:
-        """Tell whether the job stays: because the task says so, or because something of it is still to be had.
-
-        A log that could not be read is not safe: what has it stays. So does a result that Snowflake doesn't give.
-        """
-        drops = self._task.drops(is_success=outcome.error is None)
-        return not drops or outcome.log is None or outcome.is_unread
 
     def _remember(self, job: QualifiedName, outcome: Outcome, left: Left) -> bool:
         """Note for a retry how the job has ended, before anything of it is gone.
 
         :returns: whether the job is this try's to clean up. A later try may have taken it over meanwhile.
         """
-        if not self._attempts.remembers:
+        if not self._recovery.memory:
             return True
-        record = self._attempts.recorded()
+        record = self._recovery.recorded()
         if record is None or record.job_id != str(job):
             self._log.warning("Airflow has no record of job %s for this try: another one may go on with it.", job)
             return False
         if outcome.error is None:
-            if not self._task.do_xcom_push:
+            if not self._fields.do_xcom_push:
                 # What the task doesn't push is nowhere to be found.
                 left = Left(xcoms={WATCHED: left.xcoms[WATCHED]}, is_taken=left.is_taken)
-            record = self._attempts.remember_left(record, left)
+            record = self._recovery.memory.save_result(record, left)
         elif outcome.is_over and not outcome.is_unread:
             record = record.failed()
-            self._attempts.remember(record)
+            self._recovery.memory.save(record)
         self._settle(record)
         return True
 
@@ -277,26 +297,21 @@ class Finishing:
         """End the jobs of earlier attempts that have appeared since."""
         try:
             with limited_clean_up():
-                self._attempts.settle(record)
+                self._recovery.settle(record)
         except SnowflakeUnavailableError as error:
             jobs = ", ".join(earlier.job_id for earlier in record.unseen)
             self._log.warning("Could not end jobs of earlier tries; they may still run: %s. Reason: %s", jobs, error)
 
-    def _value(self, left: Left) -> Any:
-        if left.is_reference:
-            # A reference is one value, also where a dict would become several.
-            self._task.multiple_outputs = False
-        return left.return_value
 
-    def _raise(self, error: MLJobError) -> NoReturn:
-        """Raise what the task ends with: by its exit code a failed job may be a skip, or beyond retries."""
-        if isinstance(error, MLJobFailedError):
-            task, what = self._task, f"{error.message} [exit code {error.exit_code} is in"
-            if error.exit_code in fields.exit_codes(task.skip_on_exit_code, "skip_on_exit_code"):
-                raise AirflowSkipException(f"{what} skip_on_exit_code]") from error
-            if error.exit_code in fields.exit_codes(task.fail_on_exit_code, "fail_on_exit_code"):
-                raise AirflowFailException(f"{what} fail_on_exit_code]") from error
-        raise error
+def raise_as(fields: JobFields, error: MLJobError) -> NoReturn:
+    """Raise the error of a job: by its exit code, a failed job may skip its task, or fail it without retries."""
+    if isinstance(error, MLJobFailedError):
+        message = f"{error.message} [exit code {error.exit_code} is in"
+        if error.exit_code in exit_codes(fields.skip_on_exit_code, "skip_on_exit_code"):
+            raise AirflowSkipException(f"{message} skip_on_exit_code]") from error
+        if error.exit_code in exit_codes(fields.fail_on_exit_code, "fail_on_exit_code"):
+            raise AirflowFailException(f"{message} fail_on_exit_code]") from error
+    raise error
 
 
 def out_of_time(job: QualifiedName, seconds: float) -> SnowflakeUnavailableError:

@@ -1,22 +1,23 @@
-"""The arguments of a task: which are known while the DAG is parsed, what they can be, and as what they travel."""
+"""The fields of a task: what its operator asks for, and the checks that run while the DAG is parsed."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from airflow.sdk import XComArg
-from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Identifier, StagePath
-from airflow_provider_mljobs.jobs.payload.functions import validate_serializer
+from airflow_provider_mljobs.jobs.payload.functions import pack, refuse_empty, validate_serializer
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.imports import plain, validate_imports
 from airflow_provider_mljobs.jobs.payload.requirements import validate_requirements
@@ -28,17 +29,21 @@ from airflow_provider_mljobs.jobs.spec.job import (
     validate_log_level,
     validate_runtime_environment,
 )
+from airflow_provider_mljobs.jobs.values.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.values.escaping import validate_text
+from airflow_provider_mljobs.task.airflow_internals import is_lazy_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_mljobs.operators import MLJobOperator
+    from airflow.sdk import BaseOperator
+
+    from airflow_provider_mljobs.jobs.payload.functions import Serializer
 
 OnFinish = Literal["drop", "drop_on_success", "keep"]
 OnKillAction = Literal["cancel", "drop", "none"]
 
-# What a specification of the user's own says itself.
+# Fields that a service specification of the user's own replaces.
 _FOR_SOURCES = (
     "entrypoint",
     "args",
@@ -57,9 +62,202 @@ _FOR_SOURCES = (
     "managed",
     "query_tag",
 )
-# A text that is no file's name: a specification has several lines, or braces.
 _SPECIFICATION_FILES = (".yaml", ".yml", ".json")
-_LARGEST_EXIT_CODE = 255
+_MAX_EXIT_CODE = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFields:
+    """The fields of a task.
+
+    Most are the parameters of :class:`~airflow_provider_mljobs.operators.MLJobOperator`, in which Airflow may not have
+    rendered the templates yet. The others are:
+
+    :param folder: the folder in which relative paths start: that of the DAG file.
+    :param is_in_dag: whether the task belongs to a DAG, so that its files lie in ``folder``.
+    :param function: the callable to run; its name stands in ``source``.
+    :param kwargs: the callable's arguments by name.
+    """
+
+    task_id: str
+    dag_id: str
+    folder: Path
+    is_in_dag: bool
+    outlets: Collection[Any]
+    do_xcom_push: bool
+    multiple_outputs: bool
+    execution_timeout: timedelta | None
+    function: Callable[..., Any] | None
+    source: Any
+    spec: Any
+    using: Mapping[str, Any] | None
+    entrypoint: Any
+    args: Any
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    imports: Sequence[Any]
+    serializer: Serializer
+    compute_pool: str
+    stage_name: str | None
+    env_vars: Mapping[str, str] | None
+    secrets: Mapping[str, Any] | None
+    pip_requirements: Sequence[str]
+    artifact_repositories: Sequence[str]
+    runtime_environment: str | None
+    target_instances: int
+    min_instances: int | None
+    parallel: bool
+    volumes: Mapping[str, Any] | None
+    endpoints: Sequence[Mapping[str, Any]]
+    spec_overrides: Mapping[str, Any] | None
+    enable_metrics: bool
+    log_level: str | None
+    managed: bool | None
+    comment: str | None
+    query_tag: str | None
+    database: str | None
+    schema: str | None
+    query_warehouse: str | None
+    external_access_integrations: Sequence[str]
+    snowflake_conn_id: str
+    wait_for_completion: bool
+    deferrable: bool
+    poll_interval: float
+    log_interval: float
+    queue_timeout: float | timedelta | None
+    timeout: float | timedelta | None
+    on_finish: OnFinish
+    skip_on_exit_code: int | Collection[int] | None
+    fail_on_exit_code: int | Collection[int] | None
+    cancel_on_kill: bool
+    on_kill_action: OnKillAction | None
+    durable: bool
+
+    @classmethod
+    def of(cls, operator: BaseOperator) -> Self:
+        """Read the attributes of an operator."""
+        dag = operator.get_dag()
+        values: dict[str, Any] = {each.name: getattr(operator, each.name, None) for each in dataclasses.fields(cls)}
+        folder = Path(dag.fileloc).parent if dag is not None and dag.fileloc else Path()
+        return cls(**{**values, "folder": folder, "is_in_dag": dag is not None, "kwargs": {}})
+
+    @property
+    def kill_action(self) -> OnKillAction:
+        """The fate of the job when a user ends the task."""
+        if not self.cancel_on_kill:
+            return "none"
+        # A user's kill is no success, so "drop_on_success" keeps the job.
+        return self.on_kill_action or ("drop" if self.on_finish == "drop" else "cancel")
+
+    @property
+    def takes_failures(self) -> bool:
+        """Whether the exit code of a failed job may decide how the task ends."""
+        return self.skip_on_exit_code is not None or self.fail_on_exit_code is not None
+
+    @property
+    def importable(self) -> tuple[str, ...]:
+        """The names under which a function imports the modules that travel with it."""
+        return tuple(name or PurePath(path).stem for path, name in plain(self.imports))
+
+    def drops(self, *, is_success: bool, is_killed: bool = False) -> bool:
+        """Tell whether the task drops a job that is over."""
+        if is_killed:
+            return self.kill_action == "drop"
+        return self.on_finish == "drop" or (self.on_finish == "drop_on_success" and is_success)
+
+    def pack_arguments(self) -> Arguments:
+        """Pack the payload's arguments."""
+        if self.function is None:
+            return Arguments.of_script(self.args, to_process=self._is_command)
+        return Arguments.of_function(
+            self.function,
+            resolved(self.args),
+            resolved(self.kwargs),
+            serializer=self.serializer,
+            importable=self.importable,
+        )
+
+    def with_specification(self, render: Callable[[str], Any] = str) -> Self:
+        """Return the fields with the text of a specification's file in place of the file's name.
+
+        :param render: renders the templates in the text.
+        :raises InvalidJobSpecError: if the file can't be read.
+        """
+        if not is_specification_file(self.spec):
+            return self
+        path = self.folder / str(self.spec)
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidJobSpecError(f"spec {str(self.spec)!r} can't be read from {path}: {error}.") from error
+        return dataclasses.replace(self, spec=render(text))
+
+    def validate(self) -> None:
+        """Check the fields while the DAG is parsed; fields with templates wait until these are rendered.
+
+        :raises InvalidJobSpecError: naming the field.
+        :raises PayloadError: if a source or an import doesn't exist, or the function can't be packed.
+        """
+        for name, check in _CHECKS.items():
+            if is_known(value := getattr(self, name)):
+                check(value)
+        validate_instances(self.target_instances, self.min_instances)
+        if not self.cancel_on_kill and self.on_kill_action not in {None, "none"}:
+            raise InvalidJobSpecError(
+                f"on_kill_action={self.on_kill_action!r} ends the job, cancel_on_kill=False doesn't; leave one of them."
+            )
+        self._refuse_contradictions()
+        if self.is_in_dag and is_known(self.imports):
+            validate_imports(self.imports, Place(folder=self.folder))
+        if self.function is not None:
+            self._validate_function(self.function)
+        elif self.spec is None and is_known(self.source) and is_known(self.entrypoint):
+            self._validate_source()
+
+    @property
+    def _is_command(self) -> bool:
+        return isinstance(self.entrypoint, list | tuple)
+
+    def _refuse_contradictions(self) -> None:
+        if (self.spec is None) == (self.source is None):
+            raise InvalidJobSpecError(
+                "A task runs either a source (a function, a file, a directory, a stage path, a GitSource) or a spec, a "
+                f"service specification of your own; this one has {'neither' if self.spec is None else 'both'}."
+            )
+        if self.spec is not None:
+            # default_args may name a stage for other tasks.
+            refused = [name for name in _FOR_SOURCES if getattr(self, name)]
+            refused += [] if self.enable_metrics else ["enable_metrics"]
+            if refused:
+                raise InvalidJobSpecError(
+                    f"{', '.join(refused)} can't be given with spec: write what you mean into the specification."
+                )
+        elif self.stage_name is None:
+            raise InvalidJobSpecError("stage_name is missing: a source needs a stage for its payload and its result.")
+        if self.using is not None and self.spec is None:
+            raise InvalidJobSpecError("using is for the variables of a spec; a source takes args.")
+        if self.function is not None and self.entrypoint is not None:
+            raise InvalidJobSpecError(f"entrypoint {self.entrypoint!r} is for a directory; source is a callable.")
+        if self.function is None and self.serializer != "auto":
+            raise InvalidJobSpecError(f"serializer={self.serializer!r} is for a callable; source is none.")
+
+    def _validate_function(self, function: Callable[..., Any]) -> None:
+        refuse_empty(function)
+        # The imports decide which names the function and its arguments may use.
+        if not is_known(self.imports):
+            return
+        if self.serializer == "source":
+            pack(function, "source", self.importable)
+        if is_known(self.args) and is_known(self.kwargs):
+            self.pack_arguments()
+
+    def _validate_source(self) -> None:
+        if is_known(self.args):
+            script_arguments(self.args, to_process=self._is_command)
+        source = GitSource(**self.source) if isinstance(self.source, dict) else self.source
+        validate_source(source, self.entrypoint)
+        # A task without a DAG says nothing about where it will run.
+        if self.is_in_dag and not isinstance(source, GitSource) and not is_on_stage(source):
+            locate(self.folder / source, self.entrypoint)
 
 
 def is_known(value: Any) -> bool:
@@ -75,11 +273,11 @@ def is_known(value: Any) -> bool:
 
 
 def resolved(value: Any) -> Any:
-    """Return an argument without what only Airflow can read.
+    """Return an argument without the types that only Airflow can read.
 
     A mapped task's output is read from Airflow's database item by item, and Airflow's dates are pendulum's.
     """
-    if isinstance(value, LazyXComSequence) or type(value) is list:
+    if is_lazy_sequence(value) or type(value) is list:
         return [resolved(item) for item in value]
     if type(value) is tuple:
         return tuple(resolved(item) for item in value)
@@ -91,14 +289,14 @@ def resolved(value: Any) -> Any:
 
 
 def text(value: Any, field: str) -> Any:
-    """Refuse a field without a text, or path, in it."""
+    """Refuse a field that holds no text and no path."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
         raise InvalidJobSpecError(f"{field} is missing: got {value!r}.")
     return value
 
 
 def identifier(value: Any, field: str) -> Identifier:
-    """Read a name that has to be there."""
+    """Read a required name."""
     return Identifier.parse(text(value, field), field)
 
 
@@ -108,119 +306,32 @@ def optional_identifier(value: Any, field: str) -> Identifier | None:
 
 
 def integrations(value: Any, field: str = "external_access_integrations") -> tuple[Identifier, ...]:
-    """Read a list of names: one text isn't taken for a list of its characters."""
+    """Read a list of names, and refuse one text, which would be a list of its characters."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidJobSpecError(f"{field} must be a list of names, got {value!r}.")
     return tuple(identifier(name, field) for name in value)
 
 
 def exit_codes(value: Any, field: str) -> tuple[int, ...]:
-    """Read an exit code, or several; ``None`` is none.
+    """Read an exit code, several, or ``None``.
 
-    :raises InvalidJobSpecError: if one can't be that of a job that failed.
+    :raises InvalidJobSpecError: if no failed job can have it.
     """
     codes = () if value is None else tuple(value) if isinstance(value, Collection) else (value,)
-    wrong = [code for code in codes if type(code) is not int or not 1 <= code <= _LARGEST_EXIT_CODE]
+    wrong = [code for code in codes if type(code) is not int or not 1 <= code <= _MAX_EXIT_CODE]
     if isinstance(value, str | bytes | Mapping) or wrong:
-        raise InvalidJobSpecError(
-            f"{field} takes exit codes from 1 to {_LARGEST_EXIT_CODE}, one or a list; got {value!r}."
-        )
+        raise InvalidJobSpecError(f"{field} takes exit codes from 1 to {_MAX_EXIT_CODE}, one or a list; got {value!r}.")
     return codes
 
 
-def folder_of(task: MLJobOperator) -> Path:
-    """Return the folder that a task's relative paths start at: its DAG file's."""
-    dag = task.get_dag()
-    return Path(dag.fileloc).parent if dag is not None and dag.fileloc else Path()
-
-
-def importable(task: MLJobOperator) -> tuple[str, ...]:
-    """Return the names by which a task's function imports what travels with it."""
-    return tuple(name or PurePath(path).stem for path, name in plain(task.imports))
+def seconds(limit: float | timedelta | None) -> float | None:
+    """Return a limit in seconds."""
+    return limit.total_seconds() if isinstance(limit, timedelta) else limit
 
 
 def is_specification_file(spec: object) -> bool:
     """Tell whether a task's spec names a local file."""
     return isinstance(spec, str) and spec.endswith(_SPECIFICATION_FILES) and "\n" not in spec and spec[:1] != "@"
-
-
-def read_specification(task: MLJobOperator) -> str:
-    """Return the text of the file that a task's spec names.
-
-    :raises InvalidJobSpecError: if it can't be read.
-    """
-    path = folder_of(task) / str(task.spec)
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidJobSpecError(f"spec {str(task.spec)!r} can't be read from {path}: {error}.") from error
-
-
-def refuse_contradictions(task: MLJobOperator) -> None:
-    """Refuse arguments that don't go together.
-
-    :raises InvalidJobSpecError: naming them, and what to do.
-    """
-    _refuse_contradicting_kill(task)
-    if (task.spec is None) == (task.source is None):
-        raise InvalidJobSpecError(
-            "A task runs either a source (a function, a file, a directory, a stage path, a GitSource) or a spec, a "
-            f"service specification of your own; this one has {'neither' if task.spec is None else 'both'}."
-        )
-    if task.spec is not None:
-        # A stage, which default_args may name for other tasks, does no harm.
-        given = [name for name in _FOR_SOURCES if getattr(task, name)]
-        given += [] if task.enable_metrics else ["enable_metrics"]
-        if given:
-            raise InvalidJobSpecError(
-                f"{', '.join(given)} can't be given with spec: write what you mean into the specification."
-            )
-    elif task.stage_name is None:
-        raise InvalidJobSpecError("stage_name is missing: a source needs a stage for its payload and its result.")
-    if task.using is not None and task.spec is None:
-        raise InvalidJobSpecError("using is for the variables of a spec; a source takes args.")
-    if task.function is not None and task.entrypoint is not None:
-        raise InvalidJobSpecError(f"entrypoint {task.entrypoint!r} is for a directory; source is a callable.")
-    if task.function is None and task.serializer != "auto":
-        raise InvalidJobSpecError(f"serializer={task.serializer!r} is for a callable; source is none.")
-
-
-def _refuse_contradicting_kill(task: MLJobOperator) -> None:
-    if not task.cancel_on_kill and task.on_kill_action not in {None, "none"}:
-        raise InvalidJobSpecError(
-            f"on_kill_action={task.on_kill_action!r} ends the job, cancel_on_kill=False doesn't; leave one of them."
-        )
-
-
-def locate_source(task: MLJobOperator, *, is_here: bool) -> None:
-    """Refuse a source, entrypoint or import that can't be, without reading anything.
-
-    :param is_here: whether files can be looked for: they lie beside the DAG file.
-    :raises PayloadError: if one isn't there.
-    :raises InvalidJobSpecError: if one can't be run.
-    """
-    source = GitSource(**task.source) if isinstance(task.source, dict) else task.source
-    validate_source(source, task.entrypoint)
-    if is_here and not isinstance(source, GitSource) and not is_on_stage(source):
-        locate(folder_of(task) / source, task.entrypoint)
-
-
-def locate_imports(task: MLJobOperator) -> None:
-    """Refuse imports that aren't there, without reading them.
-
-    :raises PayloadError: if one isn't there.
-    """
-    validate_imports(task.imports, Place(folder=folder_of(task)))
-
-
-def validate(fields: Mapping[str, Any]) -> None:
-    """Refuse what can be known to be wrong while the DAG is parsed; the rest waits for its templates.
-
-    :raises InvalidJobSpecError: naming the field.
-    """
-    for field, check in _CHECKS.items():
-        if is_known(fields[field]):
-            check(fields[field])
 
 
 def _validate_interval(value: Any) -> None:

@@ -8,13 +8,13 @@ from datetime import timedelta
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.sdk.exceptions import TaskDeferred
+
 from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
 from airflow_provider_mljobs.task.settings import max_unreachable_seconds, max_unseen_seconds
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.triggers import MLJobTrigger
 
@@ -40,13 +40,12 @@ def to_trigger(plan: WaitPlan, snowflake_conn_id: str) -> MLJobTrigger:
     return MLJobTrigger(snowflake_conn_id=snowflake_conn_id, **asdict(plan))
 
 
-def defer(task: BaseOperator, plan: WaitPlan, snowflake_conn_id: str) -> NoReturn:
+def defer(plan: WaitPlan, snowflake_conn_id: str) -> NoReturn:
     """Defer a task until its job is over; ``execute_complete`` resumes it."""
     timeout = None
     if plan.deadline is not None:
         timeout = timedelta(seconds=plan.deadline - time.time() + plan.poll_interval + _DEFER_GRACE_SECONDS)
-    task.defer(trigger=to_trigger(plan, snowflake_conn_id), method_name="execute_complete", timeout=timeout)
-    raise AssertionError  # defer never returns; this tells the type checker
+    raise TaskDeferred(trigger=to_trigger(plan, snowflake_conn_id), method_name="execute_complete", timeout=timeout)
 
 
 class WorkerWait:

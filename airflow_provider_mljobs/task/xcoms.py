@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_mljobs.exceptions import MLJobError
+    from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.attempts import Record
     from airflow_provider_mljobs.jobs.names import QualifiedName
     from airflow_provider_mljobs.jobs.outcome.status import JobStatus
-    from airflow_provider_mljobs.operators import MLJobOperator
+    from airflow_provider_mljobs.task.fields import JobFields
 
 # XCom of a task: its current job.
 FACTS = "mljob"
@@ -76,12 +77,12 @@ def kept(ti: Any, key: str) -> Mapping[str, Any]:
 
 
 def facts_of(
-    task: MLJobOperator, record: Record, *, submitted_at: str | None = None, query_id: str | None = None
+    fields: JobFields, hook: MLJobHook, record: Record, *, submitted_at: str | None = None, query_id: str | None = None
 ) -> dict[str, Any]:
-    """Say what is known of a task's job as soon as it has a name.
+    """Return the XCom of a job that has a name.
 
-    :param submitted_at: when it was submitted, as ISO 8601; ``None`` if it hasn't been.
-    :param query_id: the id of the statement that has submitted it, if this try has.
+    :param submitted_at: the time of its submit as ISO 8601; ``None`` before it.
+    :param query_id: the id of the statement that submitted it, if this try did.
     """
     # Imported here: triggers don't need it.
     from airflow_provider_mljobs.task.fields import identifier
@@ -89,10 +90,10 @@ def facts_of(
     return {
         "job_id": record.job_id,
         "snowflake_conn_id": record.snowflake_conn_id,
-        "compute_pool": str(identifier(task.compute_pool, "compute_pool")),
-        "target_instances": task.target_instances,
+        "compute_pool": str(identifier(fields.compute_pool, "compute_pool")),
+        "target_instances": fields.target_instances,
         "submitted_at": submitted_at,
-        "snowsight": snowsight_url(task.hook.account_name, task.hook.job(record.job_id)),
+        "snowsight": snowsight_url(hook.account_name, hook.job(record.job_id)),
         "stage_path": record.stage_path,
         "payload": _payload(record.stage_path),
         "query_id": query_id,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_mljobs.jobs.attempts import Epoch, Record, Step
+from airflow_provider_mljobs.jobs.attempts import Epoch, NextStep, Record
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 
 EPOCH = Epoch(max_tries=1, clear_number=2)
@@ -81,7 +81,7 @@ class TestNextStep:
     @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN, JobStatus.DONE])
     def test_goes_on(self, record, status):
         """It waits for a job that runs, and takes what one has left that is DONE."""
-        assert Step.ATTACH is record.next_step(EPOCH, status)
+        assert NextStep.ATTACH is record.next_step(EPOCH, status)
 
     @pytest.mark.parametrize(
         "status",
@@ -89,37 +89,37 @@ class TestNextStep:
     )
     def test_tries_again(self, record, status):
         """A job that ends badly is followed by another one, unless the task was to submit it and no more."""
-        assert Step.SUBMIT_ANOTHER is record.next_step(EPOCH, status)
-        assert Step.ATTACH is record.next_step(EPOCH, status, waits=False)
+        assert NextStep.SUBMIT_ANOTHER is record.next_step(EPOCH, status)
+        assert NextStep.ATTACH is record.next_step(EPOCH, status, waits=False)
 
     def test_takes_a_failure(self, record):
         """A task that has something to say about exit codes looks at that of the job."""
-        assert Step.ATTACH is record.next_step(EPOCH, JobStatus.FAILED, takes_failures=True)
-        assert Step.SUBMIT_ANOTHER is record.next_step(EPOCH, JobStatus.CANCELLED, takes_failures=True)
+        assert NextStep.ATTACH is record.next_step(EPOCH, JobStatus.FAILED, takes_failures=True)
+        assert NextStep.SUBMIT_ANOTHER is record.next_step(EPOCH, JobStatus.CANCELLED, takes_failures=True)
 
     @pytest.mark.parametrize("status", [None, *JobStatus])
     def test_cleared(self, record, status):
         """Somebody has cleared the task: whatever there is, he wants another job."""
-        assert Step.SUBMIT_ANOTHER is record.next_step(Epoch(max_tries=2, clear_number=3), status)
+        assert NextStep.SUBMIT_ANOTHER is record.next_step(Epoch(max_tries=2, clear_number=3), status)
 
     def test_another_task_was_cleared(self, record):
         """That is no reason to end a job that runs."""
-        assert Step.ATTACH is record.next_step(Epoch(max_tries=1, clear_number=3), JobStatus.RUNNING)
+        assert NextStep.ATTACH is record.next_step(Epoch(max_tries=1, clear_number=3), JobStatus.RUNNING)
 
 
 def test_a_job_that_is_not_there():
     """One that never came to be is submitted; one that is gone may have left something in its place."""
-    assert Step.SUBMIT is RECORD.next_step(EPOCH, None)
-    assert Step.SUBMIT_ANOTHER is SUBMITTED.next_step(EPOCH, None)
+    assert NextStep.SUBMIT is RECORD.next_step(EPOCH, None)
+    assert NextStep.SUBMIT_ANOTHER is SUBMITTED.next_step(EPOCH, None)
 
 
 def test_a_failure_is_told_once():
     """A job whose failure the task has told of is followed by another one."""
-    assert Step.SUBMIT_ANOTHER is SUBMITTED.failed().next_step(EPOCH, JobStatus.DONE)
+    assert NextStep.SUBMIT_ANOTHER is SUBMITTED.failed().next_step(EPOCH, JobStatus.DONE)
 
 
 def test_a_success_that_airflow_has_not_heard_of():
     """The try was lost between its end and Airflow: the next one returns the same; a cleared one does not."""
-    assert Step.RETURN is SUBMITTED.succeeded().next_step(EPOCH, None)
-    assert Step.SUBMIT_ANOTHER is SUBMITTED.succeeded().next_step(Epoch(max_tries=2, clear_number=3), None)
-    assert Step.SUBMIT_ANOTHER is SUBMITTED.succeeded().next_step(Epoch(max_tries=1, clear_number=3), None)
+    assert NextStep.RETURN is SUBMITTED.succeeded().next_step(EPOCH, None)
+    assert NextStep.SUBMIT_ANOTHER is SUBMITTED.succeeded().next_step(Epoch(max_tries=2, clear_number=3), None)
+    assert NextStep.SUBMIT_ANOTHER is SUBMITTED.succeeded().next_step(Epoch(max_tries=1, clear_number=3), None)

@@ -120,7 +120,7 @@ def test_killed_while_waiting(run):
     run.await_log("Submitted job")
     run.kill_worker()
     run.await_state("running", number=2)
-    run.await_log("going on with it", number=2)
+    run.await_log("attaching to it", number=2)
     job.finish("value")
 
     assert_success(run, "value", [("1_1", DONE)])
@@ -147,8 +147,8 @@ def test_stalled_while_waiting(run):
     job = run.await_job()
     run.await_log("Submitted job")
     with run.stalled_worker():
-        run.await_log("going on with it", number=2)
-    run.await_log("goes on, for the next try")
+        run.await_log("attaching to it", number=2)
+    run.await_log("keeps running and the next try will attach to it")
     job.finish("value")
 
     assert_success(run, "value", [("1_1", DONE)])
@@ -187,7 +187,7 @@ def test_killed_one_of_several(run):
     for index in range(3):
         run.await_log("Submitted job", index=index)
     run.kill_worker(1)
-    run.await_log("going on with it", number=2, index=1)
+    run.await_log("attaching to it", number=2, index=1)
     for job in jobs:
         job.finish(job.name)
 

@@ -14,9 +14,10 @@ from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.jobs.outcome.failures import Failure
 from airflow_provider_mljobs.operators import MLJobOperator
+from airflow_provider_mljobs.task.run import Try
 from tests.budget import wait_until
 from tests.lab import POOL, STAGE
-from tests.tries import SETTINGS, Tries, tries
+from tests.tries import SETTINGS, Tries, operator_of, tries
 
 # Each step of a try after which it may be gone.
 STEPS = [
@@ -239,11 +240,11 @@ class TestAFailedTry:
     def test_a_failure_of_ours(self, airflow, try_number, left):
         """Whatever fails after the submit leaves the job to the retry; the last try ends it."""
 
-        class Broken(MLJobOperator):
-            def _request(self, *_):
+        class Broken(Try):
+            def _plan(self, *_):
                 raise OSError("no more memory")
 
-        task = Tries(airflow, lambda: Broken(source=sleeper, **SETTINGS), retries=1)
+        task = Tries(airflow, lambda: operator_of(Broken)(source=sleeper, **SETTINGS), retries=1)
         task.try_number = try_number - 1
 
         with pytest.raises(OSError, match="no more memory"):
@@ -258,13 +259,13 @@ class TestAKilledProcess:
     def test_on_kill(self, airflow, retries, expected):
         """It leaves the job to the next try; without one it cancels it."""
 
-        class ShutDown(MLJobOperator):
-            def _request(self, *args):
-                self.on_kill()
-                return super()._request(*args)
+        class ShutDown(Try):
+            def _plan(self, *args):
+                self.kill()
+                return super()._plan(*args)
 
         settings = {"retries": retries, "retry_delay": timedelta(0), "deferrable": False}
-        run = airflow.run_task(lambda: ShutDown(source=brief, **SETTINGS, **settings))
+        run = airflow.run_task(lambda: operator_of(ShutDown)(source=brief, **SETTINGS, **settings))
 
         assert {"job": expected} == run.tasks
 
@@ -349,12 +350,12 @@ class TestAnEndThatIsNotTaken:
     def test_done_at_the_last_moment(self, airflow):
         """A job that has ended well when it was to be cancelled has ended well."""
 
-        class Late(MLJobOperator):
-            def _wait(self, context, request):
-                event = super()._wait(context, request)
+        class Late(Try):
+            def _wait(self, plan):
+                event = super()._wait(plan)
                 return {**event, "verdict": "timed_out", "status": "RUNNING", "message": "timeout"}
 
-        assert 7 == Tries(airflow, lambda: Late(source=seven, **SETTINGS)).run()
+        assert 7 == Tries(airflow, lambda: operator_of(Late)(source=seven, **SETTINGS)).run()
 
 
 class TestAChangedTask:

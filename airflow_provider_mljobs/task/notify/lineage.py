@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import BaseOperator
     from openlineage.client.event_v2 import OutputDataset
 
-    from airflow_provider_mljobs.operators import MLJobOperator
 
 logger = logging.getLogger(__name__)
 # The environment variable by which OpenLineage's integrations find their parent run.
@@ -45,19 +45,20 @@ def environment(ti: Any) -> dict[str, str]:
         return {}
 
 
-def lineage_of(task: MLJobOperator, ti: Any) -> OperatorLineage[Any, Any]:
+def lineage_of(task: BaseOperator, ti: Any, end: JobEnd | None) -> OperatorLineage[Any, Any]:
     """Return the lineage of a task's job. Airflow's OpenLineage provider calls this when the task has ended.
 
     The run has a facet ``snowflake_mljob``, and ``externalQuery`` with the query that started the job. Outputs are the
     job's files on its stage, the assets that it has reported, and the task's outlets; inputs are the task's inlets.
 
     :param ti: the task instance.
+    :param end: the end of the job, or the beginning of one that hasn't ended; ``None`` for a task without a job.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.providers.openlineage.extractors.manager import ExtractorManager
 
     lineage: OperatorLineage[Any, Any] = OperatorLineage()
-    end = task.end or JobEnd(facts=task.facts, account=task.hook.account_name)
+    end = end or JobEnd(facts={})
     if end.facts:
         lineage.run_facets = _run_facets(end)
         lineage.outputs = _on_stage(end)

@@ -1,0 +1,81 @@
+"""The private and undocumented parts of Airflow that the provider depends on, so that an upgrade breaks one file.
+
+Checked with Airflow 3.3.2. The page's own dependencies on Airflow's API server are in ``ui/``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk.definitions.asset import AssetRef as AssetRef  # noqa: PLC0414 (the outlets by name or URI)
+from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+from airflow.sdk.execution_time.context import NEVER_EXPIRE as NEVER_EXPIRE  # noqa: PLC0414 (for the task state store)
+from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+
+# A decorated function's parameters of these names get the context's values.
+CONTEXT_KEYS = frozenset(KNOWN_CONTEXT_KEYS)
+
+
+def is_lazy_sequence(value: object) -> bool:
+    """Tell whether a value is a mapped task's output, which Airflow reads item by item."""
+    return isinstance(value, LazyXComSequence)
+
+
+def is_in_task() -> bool:
+    """Tell whether this process runs a task or triggers, which reach Airflow's API through their supervisor."""
+    from airflow.sdk.execution_time import task_runner
+
+    # Airflow sets the name when a supervisor is there.
+    return hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
+def is_inline() -> bool:
+    """Tell whether a trigger runs in ``dag.test()``, which has no triggerer."""
+    from airflow.sdk.execution_time import supervisor, task_runner
+
+    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), supervisor.InProcessSupervisorComms)
+
+
+def task_states(dag_id: str, task_id: str, run_ids: list[str]) -> dict[str, Any]:
+    """Return the states of a task's instances by run and name, from Airflow's API; only in a task or trigger."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=[task_id], run_ids=run_ids)
+
+
+def set_database_xcom(ti: Any, key: str, value: Any) -> None:
+    """Push an XCom into Airflow's database, also where another backend holds the XComs of tasks."""
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    BaseXCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
+
+
+def get_database_xcom(ti: Any, key: str) -> Any:
+    """Return an XCom of Airflow's database.
+
+    :param ti: the task instance, or its key.
+    """
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    return BaseXCom.get_value(ti_key=ti, key=key)
+
+
+def get_xcom(ti: Any, key: str) -> Any:
+    """Return an XCom of a task instance from wherever XComs are kept; a trigger has no ``xcom_pull``."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom.get_one(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
+
+
+def through_xcom(value: Any) -> Any:
+    """Return a value as a later task gets it: serialised as worker, supervisor and API do, one after the other."""
+    import json
+
+    import msgspec
+    from airflow.sdk.serde import deserialize, serialize
+    from pydantic import JsonValue, TypeAdapter
+
+    message = msgspec.msgpack.encode(serialize(value))
+    text = json.dumps(msgspec.msgpack.decode(message), ensure_ascii=False, allow_nan=False)
+    reader: TypeAdapter[Any] = TypeAdapter(JsonValue)
+    return deserialize(reader.validate_json(text.encode()))
