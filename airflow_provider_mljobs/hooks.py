@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
     from airflow_provider_mljobs.gateway.collector import Collection, TaskStates
-    from airflow_provider_mljobs.gateway.watcher.follower import Following, Report
+    from airflow_provider_mljobs.gateway.watcher.follower import Follower, Report
     from airflow_provider_mljobs.jobs.outcome.results import JobResult
     from airflow_provider_mljobs.jobs.outcome.status import JobStatus
     from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
@@ -61,11 +61,11 @@ class Wait:
     """A wait for a job that has begun."""
 
     watcher: Watcher
-    following: Following
+    follower: Follower
 
     def stop(self) -> None:
         """Wait no more. Doesn't block."""
-        self.watcher.stop(self.following)
+        self.watcher.stop(self.follower)
 
     def close(self) -> None:
         """Wait no more, and log out if nobody else uses the session."""

@@ -22,7 +22,7 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus, Phase
-from airflow_provider_mljobs.jobs.outcome.watch import Step, Verdict, to_event
+from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry, Verdict, to_event
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.links import SnowsightLink
 from airflow_provider_mljobs.task.query_tags import query_tag
@@ -283,5 +283,5 @@ class MLJobSensor(BaseSensorOperator):
 
 def _ended(job: QualifiedName, status: JobStatus) -> dict[str, Any]:
     """Build the event of a job that was over when it was found."""
-    timeline = [Step(Phase.FINISHING, time.time(), status.value)]
+    timeline = [TimelineEntry(Phase.FINISHING, time.time(), status.value)]
     return to_event(str(job), Verdict.FINISHED, status, timeline=timeline)

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_mljobs import report
 from airflow_provider_mljobs.exceptions import RemoteError
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Output
+from airflow_provider_mljobs.gateway.watcher.follower import LogOutput, WaitEnded
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 from airflow_provider_mljobs.launcher.contract import MARK
@@ -187,7 +187,7 @@ def follow(hook, job, **settings):
         while True:
             told = reports.get(timeout=budget())
             yield told
-            if isinstance(told, Ended):
+            if isinstance(told, WaitEnded):
                 return
 
 
@@ -197,7 +197,7 @@ def test_another_triggerer_goes_on(airflow):
     with MLJobHook() as hook:
         job = hook.job(job_id)
         for told in follow(hook, job):
-            if isinstance(told, Output) and told.state["progress"] and told.state["progress"]["fraction"] > 0.3:
+            if isinstance(told, LogOutput) and told.state["progress"] and told.state["progress"]["fraction"] > 0.3:
                 break
         *_, ended = follow(hook, job, state=json.loads(json.dumps(told.state)))
 

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError, UnreadableError
 from airflow_provider_mljobs.gateway.joblogs import Printed
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output
+from airflow_provider_mljobs.gateway.watcher.follower import LogOutput, Message, WaitEnded
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.logs.text import printable
@@ -232,13 +232,13 @@ def _follow(hook: MLJobHook, job: QualifiedName, show: Callable[[str], None]) ->
     try:
         while True:
             match reports.get():
-                case Note(text):
+                case Message(text):
                     _print(text, sys.stderr)
-                case Output(lines):
+                case LogOutput(lines):
                     for line in lines:
                         show(line)
                     sys.stdout.flush()
-                case Ended(event):
+                case WaitEnded(event):
                     return event
     except KeyboardInterrupt:
         _exit(f"Stopped following; job {job} keeps running.", _INTERRUPTED)

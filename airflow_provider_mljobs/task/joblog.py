@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Secrets
+from airflow_provider_mljobs.gateway.watcher.follower import JobEnvironment, LogOutput, Message, WaitEnded
 from airflow_provider_mljobs.jobs.logs.text import blocks, printable
 from airflow_provider_mljobs.links import RayDashboardLink, dashboard
 from airflow_provider_mljobs.task.masking import Mask, secrets, star
@@ -59,16 +59,16 @@ class TaskLog:
 
     def _take(self, report: Report) -> None:
         match report:
-            case Note(text, is_warning=True):
+            case Message(text, is_warning=True):
                 self._log.warning("%s", printable(self.mask(text)))
-            case Note(text):
+            case Message(text):
                 self._log.info("%s", printable(self.mask(text)))
-            case Secrets(environment):
+            case JobEnvironment(environment):
                 self.mask.learn(environment)
-            case Output(lines, state):
+            case LogOutput(lines, state):
                 write_output(self._log, self._job, lines, self.mask)
                 self._try_to_keep(state)
-            case Ended(event):
+            case WaitEnded(event):
                 self._end({**event, "printed": redacted(event["printed"], self.mask)})
 
     def _try_to_keep(self, state: Mapping[str, Any]) -> None:

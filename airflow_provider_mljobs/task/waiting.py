@@ -75,4 +75,4 @@ class WorkerWait:
 
     def timeout_event(self) -> dict[str, Any]:
         """Return the event of a wait that Airflow's ``execution_timeout`` has interrupted."""
-        return self._wait.following.event(Verdict.TIMED_OUT, time.time())
+        return self._wait.follower.event(Verdict.TIMED_OUT, time.time())

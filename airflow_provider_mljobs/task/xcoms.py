@@ -136,7 +136,7 @@ def keep_end(ti: Any, job_id: str, status: JobStatus, log: Any) -> None:
     # Imported here: DAG files don't need it.
     from airflow_provider_mljobs.jobs.outcome.reports import Reported
     from airflow_provider_mljobs.jobs.outcome.status import Phase
-    from airflow_provider_mljobs.jobs.outcome.watch import Step
+    from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry
 
     try:
         known = kept(ti, WATCHED)
@@ -145,7 +145,7 @@ def keep_end(ti: Any, job_id: str, status: JobStatus, log: Any) -> None:
         steps = known.get("timeline")
         timeline = [
             *(steps if isinstance(steps, list) else ()),
-            Step(Phase.FINISHING, time.time(), status.value).to_xcom(),
+            TimelineEntry(Phase.FINISHING, time.time(), status.value).to_xcom(),
         ]
         reported = Reported.from_json(known).to_json()
         keep(ti, WATCHED, watched_at_the_end(job_id, status.value, timeline, reported))

@@ -7,7 +7,7 @@ from random import Random
 
 from airflow_provider_mljobs.jobs.comment import TaskKey
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus, Phase
-from airflow_provider_mljobs.jobs.outcome.watch import Step
+from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry
 
 DAGS = ("churn_weekly", "fraud_weekly", "loan_default", "recommender", "tide_forecast")
 POOLS = ("ML_POOL", "ML_POOL_GPU", "ML_POOL_LARGE")
@@ -186,11 +186,11 @@ class Seed:
     def _watched(self):
         status = JobStatus.RUNNING if self._is_running else JobStatus.FAILED if self._failed else JobStatus.DONE
         steps = [
-            Step(Phase.QUEUED, self._submitted.timestamp(), "Waiting to start"),
-            Step(Phase.RUNNING, self._started.timestamp()),
+            TimelineEntry(Phase.QUEUED, self._submitted.timestamp(), "Waiting to start"),
+            TimelineEntry(Phase.RUNNING, self._started.timestamp()),
         ]
         if not self._is_running:
-            steps.append(Step(Phase.FINISHING, self._ended.timestamp(), status.value))
+            steps.append(TimelineEntry(Phase.FINISHING, self._ended.timestamp(), status.value))
         done = 0.4 if self._is_running else 1.0
         series = self._series(done)
         return {

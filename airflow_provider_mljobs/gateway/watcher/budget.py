@@ -1,66 +1,67 @@
-"""Fair turns at a bounded number of statements: who has waited longest is next, as soon as there is one to spend."""
+"""A bounded number of statements, shared fairly: the longest wait is next, as soon as a statement is available."""
 
 from __future__ import annotations
 
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-# What was not spent may be spent at once later, but not more than that of some seconds.
+# Unspent statements may be spent later at once, but no more than those of some seconds.
 _SAVED_SECONDS = 10.0
-# Moments since the epoch are less exact than differences of them: who waits as long as it was told is not early.
+# Moments since the epoch are less exact than their differences: a caller that has waited as long as asked isn't early.
 _INSTANT = 1e-6
 
 
-class Turns(Generic[T]):
-    """Who is to have a turn when. Not thread-safe.
+class StatementBudget(Generic[T]):
+    """A token bucket of statements, and turns to spend them. Not thread-safe.
 
     :param per_minute: how many statements a minute all turns may take together.
-    :param now: the moment of its making; as all moments, in seconds.
+    :param now: the current moment; as all moments, in seconds.
     """
 
     def __init__(self, per_minute: float, now: float) -> None:
         self._rate = per_minute / 60.0
-        self._most = max(1.0, self._rate * _SAVED_SECONDS)
-        self._allowance = self._most
+        self._maximum = max(1.0, self._rate * _SAVED_SECONDS)
+        self._allowance = self._maximum
         self._counted = now
         self._due: dict[T, float] = {}
 
-    def add(self, who: T, due: float) -> None:
-        """Give somebody a turn, not before it is due; it takes the place of an earlier one."""
-        self._due[who] = due
+    def add(self, key: T, due: float) -> None:
+        """Plan a turn, at the earliest when it is due; it replaces an earlier one."""
+        self._due[key] = due
 
-    def remove(self, who: T) -> None:
-        """Take somebody's turn away, if there is one."""
-        self._due.pop(who, None)
+    def remove(self, key: T) -> None:
+        """Cancel a turn, if one is planned."""
+        self._due.pop(key, None)
 
     def take(self, now: float) -> T | None:
-        """Return who may act now, and forget that turn; ``None`` if nobody is due or nothing is left to spend."""
+        """Return the next turn and forget it; ``None`` if no turn is due, or no statement is available."""
         self._count(now)
         if self._wait(now) != 0.0:
             return None
-        who = min(self._due, key=self._due.__getitem__)
-        del self._due[who]
-        return who
+        key = min(self._due, key=self._due.__getitem__)
+        del self._due[key]
+        return key
 
     def spend(self, statements: int) -> None:
-        """Take note of what a turn has cost; a dear one delays those that follow.
-
-        :param statements: how many were sent, or are set aside; fewer than none if they were not needed after all.
-        """
+        """Charge statements that were sent or are set aside; an expensive turn delays the next ones."""
         self._allowance -= statements
 
+    def refund(self, statements: int) -> None:
+        """Return statements that were set aside and not sent."""
+        self._allowance += statements
+
     def has_allowance(self, now: float) -> bool:
-        """Tell whether there is something to spend."""
+        """Return whether a statement is available."""
         self._count(now)
         return self._allowance >= 1.0
 
     def wait(self, now: float) -> float | None:
-        """Return for how many seconds nobody can act; ``None`` if nobody has a turn."""
+        """Return the seconds until the next turn; ``None`` if none is planned."""
         self._count(now)
         return self._wait(now)
 
     def _count(self, now: float) -> None:
-        self._allowance = min(self._most, self._allowance + max(0.0, now - self._counted) * self._rate)
+        self._allowance = min(self._maximum, self._allowance + max(0.0, now - self._counted) * self._rate)
         self._counted = now
 
     def _wait(self, now: float) -> float | None:

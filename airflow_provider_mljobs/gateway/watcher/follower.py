@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_news, sources
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Overdue, Step, Verdict, to_event
+from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Overdue, TimelineEntry, Verdict, to_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ _MOST_CHARACTERS = 256 * 1024
 
 
 @dataclass(frozen=True)
-class Note:
+class Message:
     """Something to tell people: where the job stands, or that it can't be asked for."""
 
     text: str
@@ -38,19 +38,19 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Secrets:
+class JobEnvironment:
     """The job's environment, before anything that the job has printed: what is secret in it must not be shown."""
 
     environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Output:
+class LogOutput:
     """New lines of the job's log, and what is known of the job.
 
     :param lines: whole lines, readable; maybe none.
     :param state: all that is known, and what another process has to know to go on from where these lines begin: see
-        :class:`Following`.
+        :class:`Follower`.
     """
 
     lines: Sequence[str]
@@ -58,7 +58,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Ended:
+class WaitEnded:
     """The end of the wait; nothing comes after it.
 
     :param event: see :func:`~airflow_provider_mljobs.jobs.outcome.watch.to_event`.
@@ -67,17 +67,17 @@ class Ended:
     event: dict[str, Any]
 
 
-Report = Note | Secrets | Output | Ended
+Report = Message | JobEnvironment | LogOutput | WaitEnded
 
 
-class Following:
+class Follower:
     """One wait for one job.
 
     :param plan: what to wait for, and how.
     :param tell: takes the reports, from the threads of a watcher.
     :param now: when the wait begins, in seconds since the epoch.
-    :param state: what another process has left of an earlier wait: see :class:`Output`.
-    :param mask: stars secrets in what the job reports; by then it was told of :class:`Secrets`.
+    :param state: what another process has left of an earlier wait: see :class:`LogOutput`.
+    :param mask: stars secrets in what the job reports; by then it was told of :class:`JobEnvironment`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Following:
         self._showing = threading.RLock()
         if unreadable:
             text = f"The saved state of job {self.job} can't be read; watching the job from the beginning"
-            self.tell(Note(f"{text}, so lines of its log may appear twice: {unreadable}", is_warning=True))
+            self.tell(Message(f"{text}, so lines of its log may appear twice: {unreadable}", is_warning=True))
 
     def stop(self) -> None:
         """Wait no more; a report that is on its way may still come. Doesn't block."""
@@ -119,11 +119,11 @@ class Following:
             before, after = self.watch, change(self.watch)
             self.watch = after
         if after.timeline != before.timeline:
-            self.tell(Note(f"Job {self.job}: {after.timeline[-1]}."))
+            self.tell(Message(f"Job {self.job}: {after.timeline[-1]}."))
         if after.trouble and not after.is_gone and after.trouble != before.trouble:
-            self.tell(Note(f"{self._in_doubt(after)}: {after.trouble}", is_warning=True))
+            self.tell(Message(f"{self._in_doubt(after)}: {after.trouble}", is_warning=True))
         if _is_in_doubt(before) and not _is_in_doubt(after):
-            self.tell(Note(f"Snowflake tells of job {self.job} again."))
+            self.tell(Message(f"Snowflake tells of job {self.job} again."))
         return after.verdict(now)
 
     def _in_doubt(self, watch: JobWatch) -> str:
@@ -145,10 +145,10 @@ class Following:
             watch = self.watch
             if watch.overdue is None:
                 return False
-            self.tell(Note(f"Job {self.job} is out of time: {_limit(watch, watch.overdue)}. Cancelling it."))
+            self.tell(Message(f"Job {self.job} is out of time: {_limit(watch, watch.overdue)}. Cancelling it."))
             if self.is_active:
                 self._told = self._known(self.printed)
-                self._hand_over(Output((), {**self._told, "at": _iso(now), **self._place}))
+                self._hand_over(LogOutput((), {**self._told, "at": _iso(now), **self._place}))
             return True
 
     def tell(self, report: Report) -> None:
@@ -160,7 +160,7 @@ class Following:
         """Tell the end, once."""
         with self._showing:
             was_active, self.is_active = self.is_active, False
-            report = Ended(self.event(verdict, now))
+            report = WaitEnded(self.event(verdict, now))
         if was_active:
             self._hand_over(report)
 
@@ -239,7 +239,7 @@ class Following:
             # Seen from outside, containers may not all be there yet.
             self._layout = client.layout(self.job)
             if self._layout.environment:
-                self.tell(Secrets(self._layout.environment))
+                self.tell(JobEnvironment(self._layout.environment))
         found = sources(self.job, self._layout.containers)
         first = self._turn % max(1, len(found))
         return found[first:] + found[:first]
@@ -268,7 +268,7 @@ class Following:
         with self._showing:
             if not self.is_active:
                 return
-            report = Output(lines, {**known, "at": _iso(now), **self._place})
+            report = LogOutput(lines, {**known, "at": _iso(now), **self._place})
             if (has_news or self._is_behind) and not self._hand_over(report):
                 return
             self.printed, self._is_behind = printed, has_news
@@ -291,7 +291,7 @@ def _resumed(plan: WaitPlan, state: Mapping[str, Any], mask: Callable[[str], str
     watch = JobWatch(plan=plan)
     try:
         steps, overdue = state.get("timeline", ()), state.get("overdue")
-        timeline = tuple(Step.from_xcom(step) for step in steps)
+        timeline = tuple(TimelineEntry.from_xcom(step) for step in steps)
         decision = None if overdue is None else Overdue.from_json(overdue)
         return watch.resumed(timeline, decision), Printed.from_json(state, mask), ""
     except Exception as error:  # noqa: BLE001 (whatever another version has written there, or people)

@@ -73,7 +73,7 @@ class Overdue:
 
 
 @dataclass(frozen=True)
-class Step:
+class TimelineEntry:
     """A job's entry into a phase.
 
     :param phase: what it is doing from then on.
@@ -94,7 +94,7 @@ class Step:
         return {"phase": self.phase.value, "at": at, "message": jsonb_safe(self.message)}
 
     @classmethod
-    def from_xcom(cls, step: Mapping[str, str]) -> Step:
+    def from_xcom(cls, step: Mapping[str, str]) -> TimelineEntry:
         """Read a step again.
 
         :raises ValueError: if it is none; or TypeError, or LookupError.
@@ -136,9 +136,9 @@ class JobWatch:
     is_gone: bool = False
     overdue: Overdue | None = None
     is_cancelled: bool = False
-    timeline: tuple[Step, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
 
-    def resumed(self, timeline: tuple[Step, ...], overdue: Overdue | None = None) -> JobWatch:
+    def resumed(self, timeline: tuple[TimelineEntry, ...], overdue: Overdue | None = None) -> JobWatch:
         """Continue a watch that another process has begun."""
         running = [step.at for step in timeline if step.phase is Phase.RUNNING]
         waiting = [
@@ -169,7 +169,7 @@ class JobWatch:
             watch = replace(watch, running_since=now)
         phase = phase_of(status, self.reason)
         message = status.value if phase is Phase.FINISHING else self.reason if status is JobStatus.PENDING else ""
-        return watch if phase is None else watch.entered(Step(phase, now, message))
+        return watch if phase is None else watch.entered(TimelineEntry(phase, now, message))
 
     def explained(self, reason: str, now: float) -> JobWatch:
         """Take note of what the containers of a job say that is PENDING."""
@@ -195,7 +195,7 @@ class JobWatch:
         if looks < MIN_UNSEEN_LOOKS or now < since + self.plan.unseen_patience:
             return watch
         gone = replace(watch, status=JobStatus.DELETED, is_gone=True)
-        return gone.entered(Step(Phase.FINISHING, now, JobStatus.DELETED.value))
+        return gone.entered(TimelineEntry(Phase.FINISHING, now, JobStatus.DELETED.value))
 
     def out_of_time(self, now: float) -> JobWatch:
         """Decide that the job is out of time, by the deadline that has passed; for good."""
@@ -272,7 +272,7 @@ class JobWatch:
         is_waiting = self.status is JobStatus.PENDING and is_seen
         return self.plan.queue_deadline if is_waiting else None
 
-    def entered(self, step: Step) -> JobWatch:
+    def entered(self, step: TimelineEntry) -> JobWatch:
         """Note a step in the timeline, unless it says nothing new."""
         step = replace(step, message=step.message[:_STEP_CHARACTERS])
         last = self.timeline[-1] if self.timeline else None
@@ -301,7 +301,7 @@ def to_event(  # noqa: PLR0913 (what an event has)
     message: str = "",
     *,
     stage_path: str | None = None,
-    timeline: Iterable[Step] = (),
+    timeline: Iterable[TimelineEntry] = (),
     printed: Mapping[str, Any] | None = None,
     is_overdue: bool = False,
 ) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.observability import stats
 
 from airflow_provider_mljobs.jobs.outcome.status import Phase
-from airflow_provider_mljobs.jobs.outcome.watch import Step
+from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def _count(end: JobEnd, ti: Any) -> None:
 
 def durations(end: JobEnd) -> tuple[timedelta | None, timedelta | None]:
     """Return the queue and run time of a job; ``None`` for an unknown one."""
-    steps = [Step.from_xcom(step) for step in end.watched.get("timeline", ())]
+    steps = [TimelineEntry.from_xcom(step) for step in end.watched.get("timeline", ())]
     started = _first(steps, Phase.RUNNING)
     if started is None:
         return None, None
@@ -65,5 +65,5 @@ def durations(end: JobEnd) -> tuple[timedelta | None, timedelta | None]:
     )
 
 
-def _first(steps: Sequence[Step], phase: Phase) -> float | None:
+def _first(steps: Sequence[TimelineEntry], phase: Phase) -> float | None:
     return next((step.at for step in steps if step.phase is phase), None)

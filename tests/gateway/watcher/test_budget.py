@@ -3,21 +3,21 @@ import random
 import pytest
 from hypothesis import given, strategies as st
 
-from airflow_provider_mljobs.gateway.watcher.budget import Turns
+from airflow_provider_mljobs.gateway.watcher.budget import StatementBudget
 
 NOW = 1_790_000_000.0
 
 
 def test_nobody_has_a_turn_at_first():
     """There is nothing to wait for then."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
 
     assert (None, None) == (turns.take(NOW), turns.wait(NOW))
 
 
 def test_who_has_waited_longest_is_next():
     """In the order in which they were due, whenever they asked."""
-    turns = Turns(600, NOW)
+    turns = StatementBudget(600, NOW)
     for who, due in (("c", 3), ("a", 1), ("d", 4), ("b", 2)):
         turns.add(who, NOW + due)
 
@@ -26,7 +26,7 @@ def test_who_has_waited_longest_is_next():
 
 def test_nobody_is_early():
     """A turn comes when it is due, and who waits is told when that is."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     turns.add("a", NOW + 5)
 
     assert (None, 5) == (turns.take(NOW), turns.wait(NOW))
@@ -36,7 +36,7 @@ def test_nobody_is_early():
 
 def test_a_later_turn_takes_the_place_of_an_earlier_one():
     """Each has one."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     turns.add("a", NOW)
     turns.add("a", NOW + 5)
 
@@ -45,7 +45,7 @@ def test_a_later_turn_takes_the_place_of_an_earlier_one():
 
 def test_a_turn_can_be_taken_away():
     """Also one that isn't there."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     turns.add("a", NOW)
     turns.remove("a")
     turns.remove("b")
@@ -55,7 +55,7 @@ def test_a_turn_can_be_taken_away():
 
 def test_a_dear_turn_delays_the_next_ones():
     """Until what it has cost is earned again: here a statement a second, and ten at once."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     turns.add("a", NOW)
     turns.add("b", NOW)
 
@@ -68,7 +68,7 @@ def test_a_dear_turn_delays_the_next_ones():
 
 def test_what_was_not_spent_is_not_saved_for_long():
     """After a quiet night there are ten seconds' worth of statements, and no more."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     taken = 0
     later = NOW + 36_000
     for who in range(100):
@@ -83,7 +83,7 @@ def test_what_was_not_spent_is_not_saved_for_long():
 @pytest.mark.parametrize("per_minute", [0.5, 3, 6])
 def test_a_small_budget_is_spent_one_by_one(per_minute):
     """At least one statement can always be saved up."""
-    turns = Turns(per_minute, NOW)
+    turns = StatementBudget(per_minute, NOW)
     for who in range(2):
         turns.add(who, NOW)
 
@@ -94,7 +94,7 @@ def test_a_small_budget_is_spent_one_by_one(per_minute):
 
 def test_a_clock_that_goes_back_earns_nothing():
     """And costs nothing."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     turns.add("a", NOW - 100)
     turns.spend(10)
 
@@ -106,7 +106,7 @@ def test_a_clock_that_goes_back_earns_nothing():
 def test_over_time_the_budget_holds(per_minute, jobs, seed):
     """Whatever the turns cost; who sleeps as long as told can act then, and all have as many turns."""
     chance = random.Random(seed)  # noqa: S311 (no secret)
-    turns = Turns(per_minute, NOW)
+    turns = StatementBudget(per_minute, NOW)
     for job in range(jobs):
         turns.add(job, NOW)
     now, spent = NOW, 0
@@ -132,7 +132,7 @@ def test_over_time_the_budget_holds(per_minute, jobs, seed):
 
 def test_turns_are_fair_to_those_who_are_seldom_due():
     """A crowd that always wants more doesn't keep one from its turn."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     crowd = random.Random(1)  # noqa: S311 (no secret)
     for who in range(100):
         turns.add(who, NOW)
@@ -158,13 +158,13 @@ def test_turns_are_fair_to_those_who_are_seldom_due():
 
 def test_what_was_set_aside_in_vain_can_be_spent():
     """It is given back, but never more is saved than what some seconds allow."""
-    turns = Turns(60, NOW)
+    turns = StatementBudget(60, NOW)
     turns.spend(10)
     assert not turns.has_allowance(NOW)
 
-    turns.spend(-10)
+    turns.refund(10)
     assert turns.has_allowance(NOW)
-    turns.spend(-5)
+    turns.refund(5)
     assert turns.has_allowance(NOW)
     turns.spend(10)
     assert not turns.has_allowance(NOW)

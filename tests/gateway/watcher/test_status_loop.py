@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_mljobs.emulator import serve
 from airflow_provider_mljobs.emulator.settings import Fault, Ready, VirtualJob
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Secrets
+from airflow_provider_mljobs.gateway.watcher.follower import JobEnvironment, LogOutput, Message, WaitEnded
 from airflow_provider_mljobs.gateway.watcher.status_loop import Clock, Watcher, shared_watcher
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
@@ -47,7 +47,7 @@ class FastClock(Clock):
         """Return when it is, on this clock."""
         return self._began + (time.time() - self._began) * self._speed - self.set_back
 
-    def count(self):
+    def monotonic(self):
         """Return seconds on this clock that nobody sets."""
         return time.monotonic() * self._speed
 
@@ -126,14 +126,14 @@ class Lab:
         return all(watcher.join(budget()) for watcher in self.watchers)
 
 
-class Follower:
+class Listener:
     """Collects the reports on a job."""
 
     def __init__(self, watcher, job, *, state=None, log_interval=0.0, cancels=False, **limits):
         self._reports = queue.SimpleQueue()
         self.seen = []
         plan = WaitPlan(job_id=str(job), log_interval=log_interval, cancel_on_timeout=cancels, **limits)
-        self.following = watcher.follow(plan, self._reports.put, state=state or {})
+        self.follower = watcher.follow(plan, self._reports.put, state=state or {})
 
     def until(self, kind):
         """Return the next report of a kind."""
@@ -146,17 +146,17 @@ class Follower:
     @property
     def event(self):
         """The event at the end."""
-        return self.until(Ended).event
+        return self.until(WaitEnded).event
 
     @property
     def lines(self):
         """What was shown of the job's log."""
-        return [line for report in self.seen if isinstance(report, Output) for line in report.lines]
+        return [line for report in self.seen if isinstance(report, LogOutput) for line in report.lines]
 
     @property
     def notes(self):
         """What people were told."""
-        return [report.text for report in self.seen if isinstance(report, Note)]
+        return [report.text for report in self.seen if isinstance(report, Message)]
 
 
 @pytest.fixture
@@ -175,8 +175,8 @@ def test_one_listing_serves_all(lab, server):
     server.statements.clear()
     watcher = lab.watcher()
 
-    followers = [Follower(watcher, job) for job in jobs]
-    statuses = {follower.event["status"] for follower in followers}
+    listeners = [Listener(watcher, job) for job in jobs]
+    statuses = {listener.event["status"] for listener in listeners}
 
     assert {"DONE"} == statuses
     assert lab.settle()
@@ -193,12 +193,12 @@ def test_the_end_of_a_job(lab, name, status):
     """The event has what a task needs, and the steps of the job with their times."""
     (job,) = lab.start(name)
 
-    follower = Follower(lab.watcher(), job)
-    event = follower.event
+    listener = Listener(lab.watcher(), job)
+    event = listener.event
 
     assert (str(job), "finished", status) == (event["job_id"], event["verdict"], event["status"])
     assert "finishing" == event["timeline"][-1]["phase"]
-    assert f"Job {job}: finishing: {status}." == follower.notes[-1]
+    assert f"Job {job}: finishing: {status}." == listener.notes[-1]
 
 
 def test_long_listings_are_read_in_pages(lab, server):
@@ -225,7 +225,7 @@ def test_several_schemas_share_a_session(lab, server):
     server.statements.clear()
     watcher = lab.watcher()
 
-    assert ["DONE", "DONE"] == [follower.event["status"] for follower in [Follower(watcher, job) for job in jobs]]
+    assert ["DONE", "DONE"] == [listener.event["status"] for listener in [Listener(watcher, job) for job in jobs]]
     assert 1 == server.statements.logins
 
 
@@ -233,12 +233,12 @@ def test_a_new_job_wakes_the_watcher(lab):
     """A job that comes while the watcher looks away for an hour is looked for at once."""
     endless, quick = lab.start("ENDLESS_A", "BAD_A")
     watcher = lab.watcher(Clock())
-    slow = Follower(watcher, endless, poll_interval=3600)
-    slow.until(Note)
+    slow = Listener(watcher, endless, poll_interval=3600)
+    slow.until(Message)
 
-    assert "FAILED" == Follower(watcher, quick, poll_interval=0.2).event["status"]
+    assert "FAILED" == Listener(watcher, quick, poll_interval=0.2).event["status"]
 
-    watcher.stop(slow.following)
+    watcher.stop(slow.follower)
     assert lab.settle()
 
 
@@ -247,13 +247,13 @@ def test_a_job_that_nothing_shows_is_gone(lab, server):
     never = QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job")
     began = time.monotonic()
 
-    follower = Follower(lab.watcher(), never)
-    event = follower.event
+    listener = Listener(lab.watcher(), never)
+    event = listener.event
 
     assert ("gone", "DELETED") == (event["verdict"], event["status"])
     assert "The job history doesn't have it" in event["message"]
     assert (time.monotonic() - began) * SPEED > 120
-    assert 1 == len([text for text in follower.notes if "doesn't show job" in text])
+    assert 1 == len([text for text in listener.notes if "doesn't show job" in text])
     looks = [len(server.statements.matching(text)) for text in ("^DESCRIBE", "JOB_HISTORY")]
     assert all(3 <= count <= 10 for count in looks)
 
@@ -276,8 +276,8 @@ def test_a_healthy_job_that_is_not_shown_for_a_while(lab, server, hidden):
     (job,) = lab.start("QUICK_HIDDEN")
     server.faults.add(*hidden)
 
-    follower = Follower(lab.watcher(), job)
-    event = follower.event
+    listener = Listener(lab.watcher(), job)
+    event = listener.event
 
     assert ("finished", "DONE") == (event["verdict"], event["status"])
     assert server.statements.matching("^DESCRIBE SERVICE")
@@ -288,11 +288,11 @@ def test_a_job_that_only_the_history_shows(lab, server):
     (job,) = lab.start("QUICK_HISTORY")
     server.faults.add(Fault(matching="^SHOW JOB|^DESCRIBE SERVICE", **NOT_FOUND))
 
-    follower = Follower(lab.watcher(), job)
-    event = follower.event
+    listener = Listener(lab.watcher(), job)
+    event = listener.event
 
     assert ("finished", "DONE") == (event["verdict"], event["status"])
-    assert any(text.startswith(f"Only the job history shows job {job}") for text in follower.notes)
+    assert any(text.startswith(f"Only the job history shows job {job}") for text in listener.notes)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_an_odd_answer_concerns_one_job(lab, server, odd):
     server.faults.add(odd)
     watcher = lab.watcher()
 
-    first, second = Follower(watcher, strange, timeout=5_000, patience=200), Follower(watcher, other, patience=200)
+    first, second = Listener(watcher, strange, timeout=5_000, patience=200), Listener(watcher, other, patience=200)
 
     assert "DONE" == second.event["status"]
     server.faults.clear()
@@ -332,16 +332,16 @@ def test_a_description_without_rows(lab, server):
         Fault(matching="^DESCRIBE SERVICE", effect="empty", nth=1, times=2),
     )
 
-    assert "DONE" == Follower(lab.watcher(), job).event["status"]
+    assert "DONE" == Listener(lab.watcher(), job).event["status"]
 
 
 def test_a_dropped_job_is_looked_up_in_the_history(lab, server):
     """A job that was dropped after its end has ended as the history says."""
     (job,) = lab.start("BAD_D")
-    Follower(lab.watcher(), job).until(Ended)
+    Listener(lab.watcher(), job).until(WaitEnded)
     run(server, f"DROP SERVICE {job}")
 
-    event = Follower(lab.watcher(), job).event
+    event = Listener(lab.watcher(), job).event
 
     assert ("finished", "FAILED") == (event["verdict"], event["status"])
 
@@ -350,7 +350,7 @@ def test_a_schema_that_is_gone(lab, server):
     """A schema that can't be listed has no jobs that are still there."""
     nowhere = QualifiedName.parse("MLJOBS_DB.NOWHERE.J", "job")
 
-    assert "gone" == Follower(lab.watcher(), nowhere).event["verdict"]
+    assert "gone" == Listener(lab.watcher(), nowhere).event["verdict"]
 
 
 def test_many_jobs_are_gone_at_once(lab, server):
@@ -358,13 +358,13 @@ def test_many_jobs_are_gone_at_once(lab, server):
     (job,) = lab.start("ENDLESS_M")
     names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.GONE_{number}", "job") for number in range(30)]
     watcher = lab.watcher()
-    keeper = Follower(watcher, job)
+    keeper = Listener(watcher, job)
 
-    followers = [Follower(watcher, name, unseen_patience=20) for name in names]
+    listeners = [Listener(watcher, name, unseen_patience=20) for name in names]
 
-    assert {"gone"} == {follower.event["verdict"] for follower in followers}
+    assert {"gone"} == {listener.event["verdict"] for listener in listeners}
     assert 30 * 3 <= len(server.statements.matching("^DESCRIBE")) <= 30 * 10
-    watcher.stop(keeper.following)
+    watcher.stop(keeper.follower)
 
 
 def test_jobs_that_cannot_be_asked_for_are_asked_ever_more_rarely(lab, server):
@@ -372,14 +372,14 @@ def test_jobs_that_cannot_be_asked_for_are_asked_ever_more_rarely(lab, server):
     (job,) = lab.start("ENDLESS_W")
     names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.ODD_{number}", "job") for number in range(5)]
     watcher = lab.watcher()
-    keeper = Follower(watcher, job)
+    keeper = Listener(watcher, job)
     server.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", errno=604))
 
-    followers = [Follower(watcher, name, patience=120) for name in names]
+    listeners = [Listener(watcher, name, patience=120) for name in names]
 
-    assert {"unreachable"} == {follower.event["verdict"] for follower in followers}
+    assert {"unreachable"} == {listener.event["verdict"] for listener in listeners}
     assert len(server.statements.matching("^DESCRIBE")) < 5 * 12
-    watcher.stop(keeper.following)
+    watcher.stop(keeper.follower)
 
 
 def test_nothing_is_left_after_the_last_job(lab, server):
@@ -389,8 +389,8 @@ def test_nothing_is_left_after_the_last_job(lab, server):
     server.faults.add(Fault(matching="SHOW JOB", effect="delay", seconds=0.5))
     watcher = lab.watcher(Clock())
 
-    follower = Follower(watcher, job, log_interval=0.1)
-    watcher.stop(follower.following)
+    listener = Listener(watcher, job, log_interval=0.1)
+    watcher.stop(listener.follower)
 
     assert lab.settle()
     assert threads == {thread for thread in threading.enumerate() if thread.name == "mljobs-watcher"}
@@ -400,11 +400,11 @@ def test_a_watcher_begins_anew(lab, server):
     """After the last job has left, the next one is watched like the first, on a new session."""
     first, second = lab.start("BAD_F", "BAD_G")
     watcher = lab.watcher()
-    Follower(watcher, first).until(Ended)
+    Listener(watcher, first).until(WaitEnded)
     assert lab.settle()
     server.statements.clear()
 
-    assert "FAILED" == Follower(watcher, second).event["status"]
+    assert "FAILED" == Listener(watcher, second).event["status"]
     assert 1 == server.statements.logins
 
 
@@ -414,12 +414,12 @@ def test_a_job_that_comes_during_a_look(lab, server):
     server.faults.add(Fault(matching="SHOW JOB", effect="delay", seconds=0.5, nth=1))
     watcher = lab.watcher(Clock())
 
-    keeper = Follower(watcher, first)
-    follower = Follower(watcher, second)
+    keeper = Listener(watcher, first)
+    listener = Listener(watcher, second)
 
-    assert "DONE" == follower.event["status"]
+    assert "DONE" == listener.event["status"]
     assert [] == server.statements.matching("^DESCRIBE")
-    watcher.stop(keeper.following)
+    watcher.stop(keeper.follower)
 
 
 def test_shared_by_login(lab):
@@ -439,7 +439,7 @@ def test_another_ones_bad_password_hurts_nobody(lab, server):
     bad = Watcher(lambda: connector.connect(**kwargs), clock=FastClock())
     good = lab.watcher()
 
-    refused, welcome = Follower(bad, job, patience=100), Follower(good, job)
+    refused, welcome = Listener(bad, job, patience=100), Listener(good, job)
 
     assert "DONE" == welcome.event["status"]
     event = refused.event
@@ -457,7 +457,7 @@ def test_logins_that_fail(lab, server):
     )
     watcher = lab.watcher()
 
-    assert {"DONE"} == {follower.event["status"] for follower in [Follower(watcher, job) for job in jobs]}
+    assert {"DONE"} == {listener.event["status"] for listener in [Listener(watcher, job) for job in jobs]}
 
 
 @pytest.mark.parametrize("effect", ["reset", "http_503", "session_expired", "master_expired", "delay"])
@@ -468,9 +468,9 @@ def test_faults_hurt_no_job(lab, server, effect):
     server.faults.add(Fault(matching=".", effect=effect, share=0.1, seed=4, seconds=0.5))
     watcher = lab.watcher()
 
-    followers = [Follower(watcher, job) for job in jobs]
+    listeners = [Listener(watcher, job) for job in jobs]
 
-    assert {("finished", "DONE")} == {(e["verdict"], e["status"]) for e in (each.event for each in followers)}
+    assert {("finished", "DONE")} == {(e["verdict"], e["status"]) for e in (each.event for each in listeners)}
     assert server.statements.total < 100
 
 
@@ -481,34 +481,34 @@ def test_an_outage_of_three_minutes(lab, server):
     jobs = lab.start(*(f"ENDLESS_O{number}" for number in range(20)))
     watcher = lab.watcher()
     # The connector knows nothing of the fast clock: what it takes to give up counts sixty times.
-    followers = [Follower(watcher, job, patience=36_000) for job in jobs]
-    for follower in followers:
-        follower.until(Note)
+    listeners = [Listener(watcher, job, patience=36_000) for job in jobs]
+    for listener in listeners:
+        listener.until(Message)
 
     with server.outage():
-        warnings = [follower.until(Note).is_warning for follower in followers]
+        warnings = [listener.until(Message).is_warning for listener in listeners]
         time.sleep(180 / SPEED)
 
     assert all(warnings)
-    for follower in followers:
-        while not follower.until(Note).text.startswith("Snowflake tells"):
+    for listener in listeners:
+        while not listener.until(Message).text.startswith("Snowflake tells"):
             pass
-        assert [] == [report for report in follower.seen if isinstance(report, Ended)]
-        watcher.stop(follower.following)
+        assert [] == [report for report in listener.seen if isinstance(report, WaitEnded)]
+        watcher.stop(listener.follower)
 
 
 def test_a_password_that_is_changed(lab, server):
     """All tasks of the login end with the one reason, and their jobs are left alone; few logins are tried."""
     jobs = lab.start(*(f"ENDLESS_P{number}" for number in range(20)))
     watcher = lab.watcher()
-    followers = [Follower(watcher, job, log_interval=5, patience=120) for job in jobs]
-    for follower in followers:
-        follower.until(Note)
+    listeners = [Listener(watcher, job, log_interval=5, patience=120) for job in jobs]
+    for listener in listeners:
+        listener.until(Message)
     server.statements.clear()
     before = lab.logins
 
     server.revoke_credentials()
-    events = [follower.event for follower in followers]
+    events = [listener.event for listener in listeners]
     server.restore_credentials()
 
     assert {"unreachable"} == {event["verdict"] for event in events}
@@ -522,16 +522,16 @@ def test_a_password_that_is_mended(lab, server):
     """Each login is tried with the connection as it is then, so nobody has to restart anything."""
     (job,) = lab.start("ENDLESS_N")
     watcher = lab.watcher()
-    follower = Follower(watcher, job)
-    follower.until(Note)
+    listener = Listener(watcher, job)
+    listener.until(Message)
 
     server.revoke_credentials()
-    trouble = follower.until(Note)
+    trouble = listener.until(Message)
     server.restore_credentials()
 
     assert trouble.is_warning
-    assert follower.until(Note).text.startswith("Snowflake tells")
-    watcher.stop(follower.following)
+    assert listener.until(Message).text.startswith("Snowflake tells")
+    watcher.stop(listener.follower)
 
 
 def test_people_are_told_once(lab, server):
@@ -539,10 +539,10 @@ def test_people_are_told_once(lab, server):
     (job,) = lab.start("ENDLESS_V")
     server.faults.add(Fault(matching="SHOW JOB", effect="error", errno=390195, message="id token invalid"))
 
-    follower = Follower(lab.watcher(), job, patience=100)
-    follower.until(Ended)
+    listener = Listener(lab.watcher(), job, patience=100)
+    listener.until(WaitEnded)
 
-    assert 1 == len([text for text in follower.notes if "Could not check" in text])
+    assert 1 == len([text for text in listener.notes if "Could not check" in text])
     assert len(server.statements.matching("SHOW JOB")) > 3
 
 
@@ -550,14 +550,14 @@ def test_a_clock_that_is_set_back(lab, server):
     """Nobody looks away for an hour because a clock was set back by one; logs go on, too."""
     (job,) = lab.start("TALKER_C", command="for i in $(seq 60); do echo line $i; sleep 0.05; done")
     clock = FastClock()
-    follower = Follower(lab.watcher(clock), job, log_interval=5)
-    follower.until(Output)
+    listener = Listener(lab.watcher(clock), job, log_interval=5)
+    listener.until(LogOutput)
 
     clock.set_back = 3600.0
 
-    assert "DONE" == follower.event["status"]
-    assert [f"line {number}" for number in range(1, 61)] == follower.lines
-    assert len([report for report in follower.seen if isinstance(report, Output)]) > 2
+    assert "DONE" == listener.event["status"]
+    assert [f"line {number}" for number in range(1, 61)] == listener.lines
+    assert len([report for report in listener.seen if isinstance(report, LogOutput)]) > 2
 
 
 def test_patience_is_measured_in_time(lab, server):
@@ -565,7 +565,7 @@ def test_patience_is_measured_in_time(lab, server):
     (job,) = lab.start("ENDLESS_Q")
     server.faults.add(Fault(matching="SHOW JOB", effect="error", errno=390195, message="id token invalid"))
 
-    event = Follower(lab.watcher(), job, patience=30).event
+    event = Listener(lab.watcher(), job, patience=30).event
 
     assert "unreachable" == event["verdict"]
     assert "id token invalid" in event["message"]
@@ -577,7 +577,7 @@ def test_deadlines_need_no_look(lab):
     (job,) = lab.start("ENDLESS_T")
     clock = FastClock()
 
-    event = Follower(lab.watcher(clock), job, poll_interval=3600, deadline=clock.now() + 60).event
+    event = Listener(lab.watcher(clock), job, poll_interval=3600, deadline=clock.now() + 60).event
 
     assert ("timed_out", "execution_timeout") == (event["verdict"], event["message"])
 
@@ -586,9 +586,9 @@ def test_a_timeout_counts_from_the_start_of_the_job(lab):
     """Also for who begins to watch a job that has been running for a while: its containers know since when."""
     (job,) = lab.start("ENDLESS_S")
     watcher = lab.watcher()
-    Follower(watcher, job).until(Note)
+    Listener(watcher, job).until(Message)
 
-    event = Follower(watcher, job, timeout=30).event
+    event = Listener(watcher, job, timeout=30).event
 
     assert ("timed_out", "timeout") == (event["verdict"], event["message"])
 
@@ -601,8 +601,8 @@ def test_a_job_that_waits_for_too_long(lab):
         (job,) = away.start("WAITING")
         clock = FastClock()
 
-        follower = Follower(away.watcher(clock), job, log_interval=2, queue_deadline=clock.now() + 60)
-        event = follower.event
+        listener = Listener(away.watcher(clock), job, log_interval=2, queue_deadline=clock.now() + 60)
+        event = listener.event
 
         assert "queue_timed_out" == event["verdict"]
         assert "Compute pool node(s) are being provisioned" == event["message"]
@@ -614,12 +614,12 @@ def test_the_log_is_told_while_the_job_runs(lab):
     """Each line once, in order, before the end is told; what is secret in the environment is told first of all."""
     (job,) = lab.start("TALKER", command="for i in $(seq 100); do echo line $i; sleep 0.02; done")
 
-    follower = Follower(lab.watcher(), job, poll_interval=1, log_interval=5)
-    event = follower.event
+    listener = Listener(lab.watcher(), job, poll_interval=1, log_interval=5)
+    event = listener.event
 
-    assert [f"line {number}" for number in range(1, 101)] == follower.lines
-    assert Secrets({"DB_PASSWORD": "hunter22"}) == next(r for r in follower.seen if not isinstance(r, Note))
-    assert len([report for report in follower.seen if isinstance(report, Output)]) > 1
+    assert [f"line {number}" for number in range(1, 101)] == listener.lines
+    assert JobEnvironment({"DB_PASSWORD": "hunter22"}) == next(r for r in listener.seen if not isinstance(r, Message))
+    assert len([report for report in listener.seen if isinstance(report, LogOutput)]) > 1
     assert event["printed"]["is_whole"]
 
 
@@ -627,20 +627,20 @@ def test_the_log_of_several_instances(lab):
     """Each line says whose it is."""
     (job,) = lab.start("MANY", command="echo I am $SNOWFLAKE_JOB_INDEX", replicas=2)
 
-    follower = Follower(lab.watcher(), job, log_interval=5)
-    follower.until(Ended)
+    listener = Listener(lab.watcher(), job, log_interval=5)
+    listener.until(WaitEnded)
 
-    assert ["[instance 0] I am 0", "[instance 1] I am 1"] == sorted(follower.lines)
+    assert ["[instance 0] I am 0", "[instance 1] I am 1"] == sorted(listener.lines)
 
 
 @pytest.mark.parametrize(("replicas", "asked"), [(2, 3), (1, 0)], ids=["several", "one"])
 def test_public_endpoints(lab, server, replicas, asked):
     """Where they are is told of a running job of several instances; asked for until Snowflake has provisioned them."""
     (job,) = lab.start("OPEN", command="for i in $(seq 20); do echo line $i; sleep 0.1; done", replicas=replicas)
-    follower = Follower(lab.watcher(), job, log_interval=5)
-    follower.until(Ended)
+    listener = Listener(lab.watcher(), job, log_interval=5)
+    listener.until(WaitEnded)
 
-    states = [report.state for report in follower.seen if isinstance(report, Output)]
+    states = [report.state for report in listener.seen if isinstance(report, LogOutput)]
     known = {url for state in states for url in state["endpoints"].values()}
     assert {name for state in states for name in state["endpoints"]} == ({"dashboard"} if asked else set())
     assert all(re.fullmatch(r"https://[\w-]+\.snowflakecomputing\.app", url) for url in known)
@@ -652,14 +652,14 @@ def test_another_process_goes_on_with_the_log(lab):
     """With what the first has left, the second goes on before the first's latest lines: none of the others twice."""
     (job,) = lab.start("HANDED_OVER", command="for i in $(seq 60); do echo line $i; sleep 0.05; done")
     watcher = lab.watcher()
-    first = Follower(watcher, job, log_interval=5)
+    first = Listener(watcher, job, log_interval=5)
     told = []
     while sum(bool(report.lines) for report in told) < 2:
-        told.append(first.until(Output))
-    watcher.stop(first.following)
+        told.append(first.until(LogOutput))
+    watcher.stop(first.follower)
 
-    second = Follower(lab.watcher(), job, log_interval=5, state=told[-1].state)
-    second.until(Ended)
+    second = Listener(lab.watcher(), job, log_interval=5, state=told[-1].state)
+    second.until(WaitEnded)
 
     before = [line for report in told[:-1] for line in report.lines]
     assert before
@@ -677,15 +677,15 @@ def test_what_is_being_read_does_not_count_as_shown(lab, server):
     (job,) = lab.start("CUT_SHORT", command="for i in 1 2 3 4 5; do echo line $i; done; sleep 60", replicas=3)
     server.faults.add(Fault(matching="GET_SERVICE_LOGS", effect="delay", seconds=0.3))
     clock = FastClock()
-    follower = Follower(lab.watcher(clock), job, log_interval=1, deadline=clock.now() + 60)
-    event = follower.event
+    listener = Listener(lab.watcher(clock), job, log_interval=1, deadline=clock.now() + 60)
+    event = listener.event
 
     client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
     rest = client.rest_of_log(job, Printed.from_json(event["printed"])).unseen
     client.close()
 
     expected = [f"[instance {instance}] line {number}" for instance in range(3) for number in range(1, 6)]
-    assert expected == sorted([*follower.lines, *rest])
+    assert expected == sorted([*listener.lines, *rest])
 
 
 def test_logs_cost_no_more_than_their_budget(lab, server):
@@ -696,9 +696,9 @@ def test_logs_cost_no_more_than_their_budget(lab, server):
     watcher = lab.watcher(clock, log_statements_per_minute=60)
     began = clock.now()
 
-    followers = [Follower(watcher, job, log_interval=1) for job in jobs]
-    for follower in followers:
-        follower.until(Ended)
+    listeners = [Listener(watcher, job, log_interval=1) for job in jobs]
+    for listener in listeners:
+        listener.until(WaitEnded)
 
     minutes = (clock.now() - began) / 60
     asked = len(server.statements.matching("SYSTEM.GET_SERVICE_LOGS|^DESCRIBE|CONTAINERS"))
@@ -712,15 +712,15 @@ def test_jobs_that_end_together_share_the_budget(lab, server):
     server.statements.clear()
     clock = Clock()
     watcher = lab.watcher(clock, log_statements_per_minute=60)
-    began = clock.count()
+    began = clock.monotonic()
 
-    followers = [Follower(watcher, job, log_interval=100) for job in jobs]
-    for follower in followers:
-        follower.until(Ended)
+    listeners = [Listener(watcher, job, log_interval=100) for job in jobs]
+    for listener in listeners:
+        listener.until(WaitEnded)
 
-    seconds = clock.count() - began
+    seconds = clock.monotonic() - began
     asked = len(server.statements.matching("SYSTEM.GET_SERVICE_LOGS|^DESCRIBE"))
-    assert {0, 50} == {len(follower.lines) for follower in followers}
+    assert {0, 50} == {len(listener.lines) for listener in listeners}
     assert asked <= seconds + SAVED + OVERDRAWN
 
 
@@ -732,18 +732,18 @@ def test_last_lines_that_nobody_waits_for_leave_the_budget_to_others(lab, server
     watcher = lab.watcher(Clock(), log_statements_per_minute=60)
 
     server.faults.add(Fault(matching="^DESCRIBE", effect="delay", seconds=2))
-    left = [Follower(watcher, job, log_interval=100) for job in jobs[:5]]
-    for follower in left:
-        assert "finishing: DONE" in follower.until(Note).text
+    left = [Listener(watcher, job, log_interval=100) for job in jobs[:5]]
+    for listener in left:
+        assert "finishing: DONE" in listener.until(Message).text
     lab.await_statement("^DESCRIBE")
-    for follower in left:
-        watcher.stop(follower.following)
+    for listener in left:
+        watcher.stop(listener.follower)
     server.faults.clear()
-    others = [Follower(watcher, job, log_interval=100) for job in jobs[5:]]
-    for follower in others:
-        follower.until(Ended)
+    others = [Listener(watcher, job, log_interval=100) for job in jobs[5:]]
+    for listener in others:
+        listener.until(WaitEnded)
 
-    assert [50] * 4 == [len(follower.lines) for follower in others]
+    assert [50] * 4 == [len(listener.lines) for listener in others]
 
 
 def test_no_log_costs_nothing(lab, server):
@@ -751,8 +751,8 @@ def test_no_log_costs_nothing(lab, server):
     one, other = lab.start("CHATTY_X", "CHATTY_Y")
     server.statements.clear()
 
-    Follower(lab.watcher(), one, log_interval=0).until(Ended)
-    Follower(lab.watcher(log_statements_per_minute=0), other, log_interval=5).until(Ended)
+    Listener(lab.watcher(), one, log_interval=0).until(WaitEnded)
+    Listener(lab.watcher(log_statements_per_minute=0), other, log_interval=5).until(WaitEnded)
 
     assert [] == server.statements.matching("GET_SERVICE_LOGS")
     assert lab.settle()
@@ -763,10 +763,10 @@ def test_a_log_that_cannot_be_read_ends_no_job(lab, server):
     (job,) = lab.start("CHATTY_Z")
     server.faults.add(Fault(matching="GET_SERVICE_LOGS", effect="error", errno=604))
 
-    follower = Follower(lab.watcher(), job, log_interval=5)
+    listener = Listener(lab.watcher(), job, log_interval=5)
 
-    assert "DONE" == follower.event["status"]
-    assert [] == follower.lines
+    assert "DONE" == listener.event["status"]
+    assert [] == listener.lines
 
 
 def test_who_cannot_take_a_report_disturbs_nobody(lab):
@@ -781,8 +781,8 @@ def test_who_cannot_take_a_report_disturbs_nobody(lab):
 
     watcher.follow(WaitPlan(job_id=str(jobs[0]), log_interval=0), refuse)
 
-    assert "FAILED" == Follower(watcher, jobs[1]).event["status"]
-    while not isinstance(ends.get(timeout=budget()), Ended):
+    assert "FAILED" == Listener(watcher, jobs[1]).event["status"]
+    while not isinstance(ends.get(timeout=budget()), WaitEnded):
         pass
     assert lab.settle()
 
@@ -799,21 +799,21 @@ def test_a_job_that_is_out_of_time_is_cancelled(lab, server, limits, limit):
     if "deadline" in limits:
         limits = {"deadline": clock.now() + limits["deadline"]}
 
-    follower = Follower(lab.watcher(clock), job, cancels=True, **limits)
-    event = follower.event
+    listener = Listener(lab.watcher(clock), job, cancels=True, **limits)
+    event = listener.event
 
     assert ("timed_out", limit, "CANCELLING", True) == tuple(
         event[key] for key in ("verdict", "message", "status", "is_overdue")
     )
     assert 1 == len(server.statements.matching("SPCS_CANCEL_JOB"))
-    assert [text for text in follower.notes if "is out of time" in text and f"the task's {limit}" in text]
+    assert [text for text in listener.notes if "is out of time" in text and f"the task's {limit}" in text]
 
 
 def test_a_job_whose_waiter_does_not_end_it(lab, server):
     """Without being asked to the watcher cancels nothing: a sensor's job is another one's."""
     (job,) = lab.start("ENDLESS_SENSED")
 
-    event = Follower(lab.watcher(), job, timeout=30).event
+    event = Listener(lab.watcher(), job, timeout=30).event
 
     assert ("timed_out", "RUNNING") == (event["verdict"], event["status"])
     assert [] == server.statements.matching("SPCS_CANCEL_JOB")
@@ -825,7 +825,7 @@ def test_a_job_that_ends_before_its_deadline(lab, server):
     clock = FastClock()
     time.sleep(0.5)
 
-    event = Follower(lab.watcher(clock), job, cancels=True, deadline=clock.now() - 1).event
+    event = Listener(lab.watcher(clock), job, cancels=True, deadline=clock.now() - 1).event
 
     assert ("finished", "FAILED") == (event["verdict"], event["status"])
     assert [] == server.statements.matching("SPCS_CANCEL_JOB")
@@ -839,7 +839,7 @@ def test_a_job_that_ended_behind_its_deadline(lab, server):
     run(server, f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
 
     watcher = lab.watcher(clock)
-    late, early = (Follower(watcher, job, cancels=True, deadline=began + after).event for after in (0.5, 2.5))
+    late, early = (Listener(watcher, job, cancels=True, deadline=began + after).event for after in (0.5, 2.5))
 
     assert ("timed_out", "execution_timeout", "DONE", True) == tuple(
         late[key] for key in ("verdict", "message", "status", "is_overdue")
@@ -850,12 +850,12 @@ def test_a_job_that_ended_behind_its_deadline(lab, server):
 def test_a_process_that_dies_between_the_cancel_and_the_event(lab, server):
     """The next one comes to the same verdict: the decision was handed over before the cancel."""
     (job,) = lab.start("ENDLESS_CRASH")
-    first = Follower(lab.watcher(), job, cancels=True, timeout=30)
+    first = Listener(lab.watcher(), job, cancels=True, timeout=30)
     event = first.event
-    states = [report.state for report in first.seen if isinstance(report, Output) and "overdue" in report.state]
+    states = [report.state for report in first.seen if isinstance(report, LogOutput) and "overdue" in report.state]
     order = [type(report).__name__ for report in first.seen]
 
-    again = Follower(lab.watcher(), job, cancels=True, timeout=10_000, state=json.loads(json.dumps(states[-1]))).event
+    again = Listener(lab.watcher(), job, cancels=True, timeout=10_000, state=json.loads(json.dumps(states[-1]))).event
 
     assert "Output" in order[:-1]
     assert ("timed_out", "timeout", True) == tuple(again[key] for key in ("verdict", "message", "is_overdue"))
@@ -868,7 +868,7 @@ def test_a_cancel_that_cannot_be_said(lab, server):
     (job,) = lab.start("ENDLESS_UNCANCELLED")
     server.faults.add(Fault(matching="SPCS_CANCEL_JOB", effect="error", errno=390195))
 
-    event = Follower(lab.watcher(), job, cancels=True, timeout=30, patience=60).event
+    event = Listener(lab.watcher(), job, cancels=True, timeout=30, patience=60).event
 
     assert ("timed_out", "RUNNING") == (event["verdict"], event["status"])
     assert len(server.statements.matching("SPCS_CANCEL_JOB")) > 1
@@ -893,11 +893,11 @@ def test_a_state_that_cannot_be_read(lab, state):
     """What another version has left, or people have edited, is a watch that begins again, and a line that says so."""
     (job,) = lab.start("QUICK_STATE")
 
-    follower = Follower(lab.watcher(), job, state=state, log_interval=1)
-    event = follower.event
+    listener = Listener(lab.watcher(), job, state=state, log_interval=1)
+    event = listener.event
 
     assert ("finished", "DONE") == (event["verdict"], event["status"])
-    assert "can't be read; watching the job from the beginning" in follower.notes[0]
+    assert "can't be read; watching the job from the beginning" in listener.notes[0]
 
 
 @pytest.mark.parametrize("ahead", [400, -400], ids=["Snowflake's clock is ahead", "ours is ahead"])
@@ -908,7 +908,7 @@ def test_a_timeout_by_clocks_that_differ(lab, ahead):
     clock.set_back = ahead
     began = clock.now()
 
-    event = Follower(lab.watcher(clock), job, timeout=300).event
+    event = Listener(lab.watcher(clock), job, timeout=300).event
 
     assert "timed_out" == event["verdict"]
     assert 240 < clock.now() - began < 500

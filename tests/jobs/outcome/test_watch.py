@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from airflow_provider_mljobs.jobs.outcome.sightings import Sighting
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus, Phase
 from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
-from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Overdue, Step, Verdict, pause, to_event
+from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Overdue, TimelineEntry, Verdict, pause, to_event
 
 NOW = 1_790_000_000.0
 TERMINAL = {status for status in JobStatus if status.is_terminal}
@@ -114,7 +114,7 @@ def test_a_job_that_is_not_seen_for_long_is_gone():
     assert [Verdict.WAIT, Verdict.WAIT, Verdict.WAIT, Verdict.GONE] == [each.verdict(10**6) for each in looks]
     assert (JobStatus.RUNNING, JobStatus.DELETED) == (looks[2].status, looks[3].status)
     assert "not found" == watch.why(160)
-    assert [Step(Phase.RUNNING, 1), Step(Phase.FINISHING, 160, "DELETED")] == list(watch.timeline)
+    assert [TimelineEntry(Phase.RUNNING, 1), TimelineEntry(Phase.FINISHING, 160, "DELETED")] == list(watch.timeline)
 
 
 def test_no_single_look_finds_a_job_gone():
@@ -232,7 +232,11 @@ def test_a_start_lies_between_two_looks(said, expected):
 
 def test_a_start_lies_behind_the_last_wait_that_another_process_saw():
     """The timeline has when the job began to wait for the last time."""
-    steps = (Step(Phase.QUEUED, 900), Step(Phase.IMAGE_PULLING, 950), Step(Phase.RUNNING, 1000))
+    steps = (
+        TimelineEntry(Phase.QUEUED, 900),
+        TimelineEntry(Phase.IMAGE_PULLING, 950),
+        TimelineEntry(Phase.RUNNING, 1000),
+    )
 
     assert 950 == watching(timeout=300).resumed(steps).started(600).running_since
 
@@ -241,7 +245,7 @@ def test_the_timeout_survives_another_process():
     """The timeline tells when the job started to run."""
     first = watching(timeout=60).observed(JobStatus.PENDING, NOW).observed(JobStatus.RUNNING, NOW + 1)
     stored = json.loads(json.dumps([step.to_xcom() for step in first.timeline]))
-    second = watching(timeout=60).resumed(tuple(Step.from_xcom(step) for step in stored))
+    second = watching(timeout=60).resumed(tuple(TimelineEntry.from_xcom(step) for step in stored))
 
     assert first.timeline == second.timeline
     assert NOW + 61 == second.next_deadline() == second.observed(JobStatus.RUNNING, NOW + 30).next_deadline()
@@ -308,12 +312,12 @@ def test_a_timeline_tells_what_the_job_was_doing():
         watch = watch.observed(JobStatus(status), now)
 
     assert [
-        Step(Phase.QUEUED, 1),
-        Step(Phase.POOL_STARTING, 2, PROVISIONING),
-        Step(Phase.IMAGE_PULLING, 4, PULLING),
-        Step(Phase.RUNNING, 6),
-        Step(Phase.CANCELLING, 9),
-        Step(Phase.FINISHING, 10, "CANCELLED"),
+        TimelineEntry(Phase.QUEUED, 1),
+        TimelineEntry(Phase.POOL_STARTING, 2, PROVISIONING),
+        TimelineEntry(Phase.IMAGE_PULLING, 4, PULLING),
+        TimelineEntry(Phase.RUNNING, 6),
+        TimelineEntry(Phase.CANCELLING, 9),
+        TimelineEntry(Phase.FINISHING, 10, "CANCELLED"),
     ] == list(watch.timeline)
 
 
@@ -321,7 +325,7 @@ def test_what_containers_say_of_a_job_that_runs_is_no_step():
     """They may have been asked before it started."""
     watch = watching().observed(JobStatus.RUNNING, 1).explained(PULLING, 2)
 
-    assert [Step(Phase.RUNNING, 1)] == list(watch.timeline)
+    assert [TimelineEntry(Phase.RUNNING, 1)] == list(watch.timeline)
 
 
 def test_a_timeline_stays_small():
@@ -331,7 +335,7 @@ def test_a_timeline_stays_small():
         watch = watch.explained([PROVISIONING, PULLING][now % 2] + "x" * 10_000, now)
 
     assert 40 == len(watch.timeline)
-    assert Step(Phase.QUEUED, 0) == watch.timeline[0]
+    assert TimelineEntry(Phase.QUEUED, 0) == watch.timeline[0]
     assert list(range(962, 1001)) == [step.at for step in watch.timeline[1:]]
     assert all(len(step.message) <= 200 for step in watch.timeline)
 
@@ -339,9 +343,9 @@ def test_a_timeline_stays_small():
 @given(st.sampled_from(Phase), st.integers(0, 4 * 10**12), st.text())
 def test_a_step_survives_json(phase, milliseconds, message):
     """To the millisecond; the text as far as a database takes it."""
-    step = Step(phase, milliseconds / 1000, message)
+    step = TimelineEntry(phase, milliseconds / 1000, message)
     stored = json.loads(json.dumps(step.to_xcom()))
-    again = Step.from_xcom(stored)
+    again = TimelineEntry.from_xcom(stored)
 
     assert stored == again.to_xcom()
     assert replace(step, message=again.message) == again
@@ -351,8 +355,8 @@ def test_a_step_survives_json(phase, milliseconds, message):
 
 def test_a_step_in_words():
     """As the task's log has it."""
-    assert "running" == str(Step(Phase.RUNNING, 0))
-    assert "image pulling: Waiting to start" == str(Step(Phase.IMAGE_PULLING, 0, PULLING))
+    assert "running" == str(TimelineEntry(Phase.RUNNING, 0))
+    assert "image pulling: Waiting to start" == str(TimelineEntry(Phase.IMAGE_PULLING, 0, PULLING))
 
 
 def test_events_are_small_and_plain():
@@ -363,7 +367,7 @@ def test_events_are_small_and_plain():
         JobStatus.DELETED,
         "x" * 5000,
         stage_path="@DB.ML.S/payload_1/JOB",
-        timeline=[Step(Phase.RUNNING, NOW), Step(Phase.FINISHING, NOW + 1.5, "DELETED")],
+        timeline=[TimelineEntry(Phase.RUNNING, NOW), TimelineEntry(Phase.FINISHING, NOW + 1.5, "DELETED")],
         printed={"is_whole": False},
     )
 
@@ -405,7 +409,7 @@ def test_a_short_poll_interval_is_kept():
 
 def test_an_event_holds_nothing_that_breaks_a_database():
     """A NUL in an event would take the triggerer down on PostgreSQL, again and again."""
-    steps = [Step(Phase.QUEUED, 0, "c\0d")]
+    steps = [TimelineEntry(Phase.QUEUED, 0, "c\0d")]
     event = to_event("DB.S.J", Verdict.GONE, JobStatus.DELETED, "a\0b", timeline=steps)
 
     assert ("a\ufffdb", "c\ufffdd") == (event["message"], event["timeline"][0]["message"])
