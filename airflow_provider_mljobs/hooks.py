@@ -133,10 +133,10 @@ class MLJobHook(SnowflakeHook):
         """What watches jobs for all hooks of this process that log in as this one does."""
         return shared_watcher(self._identity(), self._make_watcher)
 
-    def follow(self, plan: WaitPlan, tell: Callable[[Report], None], **earlier: Any) -> Wait:
+    def follow(self, plan: WaitPlan, report: Callable[[Report], None], **earlier: Any) -> Wait:
         """Begin to wait for a job; see :meth:`~airflow_provider_mljobs.gateway.watcher.status_loop.Watcher.follow`."""
         watcher = self.watcher
-        return Wait(watcher, watcher.follow(plan, tell, **earlier))
+        return Wait(watcher, watcher.follow(plan, report, **earlier))
 
     def _make_watcher(self) -> Watcher:
         per_minute = conf.getfloat("mljobs", "log_statements_per_minute", fallback=DEFAULT_LOG_STATEMENTS_PER_MINUTE)

@@ -491,7 +491,7 @@ def test_an_outage_of_three_minutes(lab, server):
 
     assert all(warnings)
     for listener in listeners:
-        while not listener.until(Message).text.startswith("Snowflake tells"):
+        while not listener.until(Message).text.endswith("is visible in Snowflake again."):
             pass
         assert [] == [report for report in listener.seen if isinstance(report, WaitEnded)]
         watcher.stop(listener.follower)
@@ -530,7 +530,7 @@ def test_a_password_that_is_mended(lab, server):
     server.restore_credentials()
 
     assert trouble.is_warning
-    assert listener.until(Message).text.startswith("Snowflake tells")
+    assert listener.until(Message).text.endswith("is visible in Snowflake again.")
     watcher.stop(listener.follower)
 
 
