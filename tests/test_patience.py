@@ -117,7 +117,7 @@ def test_a_kill_in_vain(airflow, faults, capsys):
 
     assert [("3_1", "RUNNING")] == task.jobs
     assert [] == airflow.snowflake.statements.matching("^DROP")
-    assert "The collector will see to it" in capsys.readouterr().out
+    assert "The collector (airflow mljobs gc) will remove it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
