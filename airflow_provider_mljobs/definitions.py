@@ -156,7 +156,7 @@ class MLJobDefinition:
         payload, given = build.payload_of(fields, namespace), fields.pack_arguments()
         self._refuse_files(payload, given.files)
         place = hook.client.keep(spec, payload)
-        options, job = ml_job_options(spec, place, given, hook.client.image(spec), generate_suffix=True)
+        options, job = ml_job_options(spec, place, given, hook.client.runtimes.image(spec), generate_suffix=True)
         text = render({**job, "ASYNC": asynchronous})
         return statements.execute_ml_job(f"{spec.name}_", spec.compute_pool, render(options), text)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 from airflow.sdk.configuration import conf
 
+from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.client import MLJobClient
-from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference
+from airflow_provider_mljobs.gateway.downloads import download_reference, open_reference, read_result
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
 from airflow_provider_mljobs.gateway.watcher.status_loop import (
     DEFAULT_LOG_STATEMENTS_PER_MINUTE,
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_provider_mljobs.gateway.collector import Collection, TaskStates
+    from airflow_provider_mljobs.gateway.collection import Collection
+    from airflow_provider_mljobs.gateway.collector import TaskStates
     from airflow_provider_mljobs.gateway.watcher.follower import Follower, Report
     from airflow_provider_mljobs.jobs.outcome.results import JobResult
     from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -218,14 +220,15 @@ class MLJobHook(SnowflakeHook):
 
     def logs(self, job: QualifiedName, instance: int | None = 0) -> str:
         """Return the log of one instance of a job, or with ``None`` of all."""
-        return self.client.logs(job, instance)
+        return inspection.log(self.client, job, instance)
 
     def result(self, job: QualifiedName, directory: StagePath | None = None) -> JobResult | None:
         """Return what a job's launcher wrote about its run, also for a job of Snowflake's own client.
 
         :param directory: the job's own directory on the stage; by default the job is asked for it.
         """
-        return self.client.result(job, directory or self.client.directory(job))
+        place = directory or self.client.directory(job)
+        return read_result(self.client.connection, place, patience=self.client.visibility_lag)
 
     def open(self, reference: StageRef | Mapping[str, Any], *, max_bytes: int | None = None) -> Any:
         """Download the value that a reference stands for: a DataFrame, a table, an array, or a file's bytes.
@@ -278,7 +281,7 @@ class MLJobHook(SnowflakeHook):
         """Return what is known of a job: one mapping, with a list of its containers."""
         row = self.client.describe(job)
         known = ("status", "compute_pool", "target_instances", "owner", "created_on", "query_warehouse", "comment")
-        containers = [asdict(container) for container in self.client.containers(job)]
+        containers = [asdict(container) for container in inspection.containers(self.client, job)]
         return {"job_id": str(job), **{name: row.get(name) for name in known}, "containers": containers}
 
     def collect(

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_mljobs.gateway.client import MLJobClient
-from airflow_provider_mljobs.gateway.downloads import open_reference
+from airflow_provider_mljobs.gateway.downloads import open_reference, read_result
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE, served
@@ -51,7 +51,9 @@ def seen():
         seen = run_ml_client(server)
         client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
         ids = {what: QualifiedName.parse(job_id, "job") for what, job_id in seen["ids"].items()}
-        seen["read"] = {what: client.result(job) for what, job in ids.items()}
+        seen["read"] = {
+            what: read_result(client.connection, client.directory(job), patience=10) for what, job in ids.items()
+        }
         seen["opened"] = open_reference(client.connection, seen["read"]["frame"].reference)
         client.close()
         yield seen

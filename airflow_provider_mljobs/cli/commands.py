@@ -20,7 +20,8 @@ from airflow.utils.cli import suppress_logs_and_warning
 from rich.markup import escape
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError, UnreadableError
-from airflow_provider_mljobs.gateway.joblogs import Printed
+from airflow_provider_mljobs.gateway import inspection
+from airflow_provider_mljobs.gateway.joblogs import Printed, read_logs
 from airflow_provider_mljobs.gateway.watcher.follower import LogOutput, Message, WaitEnded
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.credentials import starred
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import NoReturn, TextIO
 
-    from airflow_provider_mljobs.gateway.collector import Item
+    from airflow_provider_mljobs.gateway.collection import Item
     from airflow_provider_mljobs.gateway.watcher.follower import Report
     from airflow_provider_mljobs.jobs.names import QualifiedName
 
@@ -130,11 +131,11 @@ def logs_job(args: Namespace, hook: MLJobHook) -> None:
     """Print a job's log; with ``--follow``, until the job ends."""
     job = hook.job(args.job)
     hook.status(job)
-    sources = hook.client.sources(job, args.instance, args.container)
+    sources = inspection.sources(hook.client, job, args.instance, args.container)
     if not sources:
         _exit(f"Job {job} has no such instance or container. Show them with: airflow mljobs describe {job}")
     if not args.follow:
-        if text := hook.client.read(sources):
+        if text := read_logs(hook.client.log_store, sources):
             _print(starred(text))
         return
     labels = tuple(source.label for source in sources)
@@ -142,7 +143,7 @@ def logs_job(args: Namespace, hook: MLJobHook) -> None:
     verdict, status = Verdict(event["verdict"]), JobStatus(event["status"])
     if verdict is not Verdict.FINISHED:
         _exit(f"Job {job}: {event['message']}")
-    for line in hook.client.rest_of_log(job, Printed.from_json(event["printed"])).unseen:
+    for line in inspection.rest_of_log(hook.client, job, Printed.from_json(event["printed"])).unseen:
         _print_line(line, labels)
     if status is not JobStatus.DONE:
         raise SystemExit(_FAILURE)

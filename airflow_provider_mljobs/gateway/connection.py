@@ -74,6 +74,14 @@ def translate(error: Exception) -> GatewayError:
     return _kind(errno, text)(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
 
 
+def explained(error: GatewayError, happened: str, *grants: str) -> GatewayError:
+    """Return an error of the same kind that also says what failed, and which grants may be missing."""
+    advice = "".join(f"\n  {grant};" for grant in grants)
+    missing = f"\nIf something is missing for the role:{advice}" if grants else ""
+    message = f"{happened} Snowflake says: {error.message}{missing}"
+    return type(error)(message, error.errno, error.sqlstate, error.query_id)
+
+
 def _kind(errno: int | None, text: str) -> type[GatewayError]:
     told = (kind for number, words, kind in _TEXTS if number in {None, errno} and words in text.lower())
     known = GatewayError if errno is None else _ERRORS.get(errno, GatewayError)

@@ -13,10 +13,11 @@ from airflow_provider_mljobs.exceptions import (
     MLJobFailedError,
     MLJobQueueTimeoutError,
     MLJobTimeoutError,
-    NotFoundOrNotAuthorizedError,
     ResultError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.gateway import inspection
+from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
 from airflow_provider_mljobs.gateway.ending import cancel
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs.logs import text
@@ -205,12 +206,22 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
         return outcome
     is_done = status is JobStatus.DONE
     try:
-        result = client.result(job, directory, patient=is_done, max_bytes=ending.max_bytes)
-        artifacts = client.artifacts(directory, result)
+        result = read_result(
+            client.connection, directory, max_bytes=ending.max_bytes, patience=client.visibility_lag if is_done else 0.0
+        )
+        saved = artifacts(
+            client.connection, directory, result.artifacts if result else (), patience=client.visibility_lag
+        )
         # Which instance has failed is in a record that may still be on its way.
         is_over = is_done or status is JobStatus.FAILED
         each = (
-            client.instances(directory, ending.instances, patient=is_over, max_bytes=ending.max_bytes)
+            read_instances(
+                client.connection,
+                directory,
+                ending.instances,
+                max_bytes=ending.max_bytes,
+                patience=client.visibility_lag if is_over else 0.0,
+            )
             if ending.instances > 1
             else ()
         )
@@ -228,12 +239,12 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
         if value.misfit and value.reference is not None:
             places = ", ".join(value.reference.stage_paths)
             logger.info("The value of job %s stays in %s; XCom has a reference to it: %s.", job, places, value.misfit)
-    return replace(outcome, result=result, artifacts=artifacts, instances=each, is_taken=is_taken)
+    return replace(outcome, result=result, artifacts=saved, instances=each, is_taken=is_taken)
 
 
 def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome: Outcome) -> Outcome:
     try:
-        log = client.rest_of_log(job, printed)
+        log = inspection.rest_of_log(client, job, printed)
     except SnowflakeUnavailableError as error:
         logger.warning("The log of job %s can't be read now: %s", job, error)
         return outcome
@@ -286,28 +297,7 @@ def _timeout_error(ending: Ending, outcome: Outcome, tail: str) -> MLJobFailedEr
 def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[ContainerEnd], str]:
     """Return what the platform says of each container, for us and for people."""
     try:
-        ends = _ends(client, job)
+        ends = inspection.ends(client, job)
     except GatewayError as error:
         return [], f"Its containers can't be asked for: {error.message}"
     return ends, " ".join(map(str, ends))
-
-
-def _ends(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd]:
-    try:
-        containers = client.containers(job)
-    except NotFoundOrNotAuthorizedError:
-        # Somebody has dropped it since it ended.
-        past = client.past_containers(job)
-        if not past:
-            raise
-        return past
-    return [
-        ContainerEnd(
-            instance=int(container.instance_id),
-            name=container.name,
-            status=container.status,
-            message=container.message,
-            exit_code=int(container.last_exit_code) if container.last_exit_code else None,
-        )
-        for container in containers
-    ]

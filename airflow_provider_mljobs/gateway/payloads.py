@@ -9,6 +9,7 @@ choosing task's job has come to be and names the payload. ARCHITECTURE.md has th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import tempfile
@@ -25,6 +26,7 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.connection import explained
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.locks import locked
 from airflow_provider_mljobs.jobs.comment import TASKS_JOB, Origin
@@ -33,7 +35,7 @@ from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Set as AbstractSet
+    from collections.abc import Callable, Collection, Iterator, Mapping, Set as AbstractSet
     from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -84,21 +86,23 @@ class Payloads:
         :param job: the job that needs it.
         :param patience: for how many seconds to leave the upload to somebody else who may have begun with it.
         """
-        if not self._grace:
-            directory = stage / f"{PREFIX}{payload.digest}_{job.value}"
-            self._put(payload, directory)
-            return directory
-        give_up = time.monotonic() + patience
-        while (found := self._find(stage, payload)) is None and time.monotonic() < give_up:
-            time.sleep(_LOOK_AGAIN_SECONDS)
-        if found is not None:
-            return found
+        with self._explaining(stage):
+            if not self._grace:
+                directory = stage / f"{PREFIX}{payload.digest}_{job.value}"
+                self._put(payload, directory)
+                return directory
+            give_up = time.monotonic() + patience
+            while (newest := self._newest(stage, payload)) is None and time.monotonic() < give_up:
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            return newest or self._upload_locked(stage, payload)
+
+    def _upload_locked(self, stage: StagePath, payload: Payload) -> StagePath:
         directory = stage / f"{PREFIX}{payload.digest}_{self._period}"
-        # Whoever starts at the same moment on the same machine waits here and finds it.
+        # A task that starts on this machine at the same moment waits here, and then finds the upload.
         with locked(str(directory), f"the upload to {directory}", self._lock_seconds):
-            found = self._find(stage, payload)
-            if found is not None:
-                return found
+            newest = self._newest(stage, payload)
+            if newest is not None:
+                return newest
             self._put(payload, directory)
         self.sweep(stage)
         return directory
@@ -106,13 +110,30 @@ class Payloads:
     def keep(self, stage: StagePath, payload: Payload) -> StagePath:
         """Return the directory of a payload that no sweep removes; upload it unless it is there."""
         directory = stage / f"{KEPT_PREFIX}{payload.digest}"
-        if not self._connection.rows(statements.list_files(directory, _ARCHIVES), most=1):
-            self._put(payload, directory)
+        with self._explaining(stage):
+            if not self._connection.rows(statements.list_files(directory, _ARCHIVES), most=1):
+                self._put(payload, directory)
         return directory
 
-    def is_shared(self, directory: StagePath) -> bool:
-        """Tell whether a directory is anything else than one job's own payload: others may use what lies there."""
-        return _OWN.fullmatch(directory.name) is None
+    @contextlib.contextmanager
+    def _explaining(self, path: StagePath) -> Iterator[None]:
+        """Add to a refusal how to create the stage, and which grants may be missing."""
+        try:
+            yield
+        except NotFoundOrNotAuthorizedError as error:
+            stage, role = path.stage, self._connection.role
+            raise explained(
+                error,
+                f"Stage {stage} does not exist or is not authorized for role {role}. Create it with "
+                f"CREATE STAGE {stage} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE').",
+                f"GRANT READ, WRITE ON STAGE {stage} TO ROLE {role}",
+                f"GRANT USAGE ON SCHEMA {stage.namespace} TO ROLE {role}",
+            ) from error
+
+    def remove_own(self, directory: StagePath) -> None:
+        """Remove a payload if it belongs to one job alone; a shared one stays until no job can need it."""
+        if _OWN.fullmatch(directory.name) is not None:
+            self.remove(directory)
 
     def sweep(self, stage: StagePath) -> list[StagePath]:
         """Remove the payloads that nobody can need any more; returns their directories.
@@ -151,7 +172,7 @@ class Payloads:
     def _period(self) -> int:
         return int(self._clock() // self._grace)
 
-    def _find(self, stage: StagePath, payload: Payload) -> StagePath | None:
+    def _newest(self, stage: StagePath, payload: Payload) -> StagePath | None:
         """Return the newest upload that may still be used."""
         newest = max(self._list(stage, f"{payload.digest}_"), key=lambda entry: entry[1], default=None)
         if newest is None or newest[1] <= self._period - _USABLE_PERIODS:

@@ -16,6 +16,7 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.connection import explained
 from airflow_provider_mljobs.gateway.descriptions import is_in
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.gateway.payloads import Payloads
     from airflow_provider_mljobs.gateway.runtimes import Runtimes
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
     from airflow_provider_mljobs.jobs.payload.sources import StageCopy
@@ -55,20 +57,17 @@ class Submission:
     """
 
     connection: Connection
+    payloads: Payloads
     runtimes: Runtimes
     spec: JobSpec
     describe: Callable[[QualifiedName], Mapping[str, Any] | None]
 
-    def run_payload(self, payload: StagePath, arguments: Arguments, copies: Sequence[StageCopy]) -> None:
-        """Start a payload that lies on the stage.
-
-        :param payload: its directory.
-        :param copies: what Snowflake copies from other stages into the job's own directory.
-        """
+    def run_payload(self, payload: StagePath, arguments: Arguments, copies: Sequence[StageCopy]) -> StagePath:
+        """Start a payload that lies on the stage; see :meth:`.MLJobClient.submit`."""
         directory = result_directory(self.spec, payload)
         has_files = bool(arguments.files or arguments.references or copies)
         if has_files and self._is_submitted(directory, self._describe()):
-            return
+            return directory
         try:
             statement = self._statement(payload, arguments)
             if arguments.files:
@@ -78,13 +77,15 @@ class Submission:
             copy_references(self.connection, arguments.references, directory)
             self._execute(statement, directory)
         except SnowflakeUnavailableError:
-            # The job may have started, so its files stay.
+            # The job may have started and needs its files.
             raise
         except MLJobError as error:
             self.runtimes.forget()
-            if has_files and not isinstance(error, JobAlreadyExistsError):
-                self._remove(directory)
+            # The files of a job that exists already are not this one's to remove.
+            if not isinstance(error, JobAlreadyExistsError):
+                self._remove(payload, [directory / path for path in INPUT_FILES if has_files])
             raise
+        return directory
 
     def run_specification(self, source: SpecificationSource) -> None:
         """Start what a specification of the user's own describes."""
@@ -108,7 +109,7 @@ class Submission:
                 raise
         except NotFoundOrNotAuthorizedError as error:
             role = self.connection.role
-            raise explain(
+            raise explained(
                 error,
                 f"Job {spec.name} can't be submitted.",
                 f"GRANT CREATE SERVICE ON SCHEMA {spec.name.namespace} TO ROLE {role}",
@@ -118,13 +119,11 @@ class Submission:
             ) from error
         except SnowflakeUnavailableError as error:
             files = f", and its files are in {directory}" if directory else ""
-            raise SnowflakeUnavailableError(
+            raise explained(
+                error,
                 f"Snowflake was lost while job {spec.name} was submitted; it may run{files}. "
                 f"Look with: {statements.describe_service(spec.name)}; end it with: "
-                f"{statements.drop_service(spec.name)}. Snowflake says: {error.message}",
-                error.errno,
-                error.sqlstate,
-                error.query_id,
+                f"{statements.drop_service(spec.name)}.",
             ) from error
 
     def _describe(self) -> Mapping[str, Any] | None:
@@ -159,24 +158,17 @@ class Submission:
         is_of_task, names_none = Origin.parse(self.spec.comment) is not None, Origin.parse(row["comment"]) is None
         return directory is not None and is_of_task and names_none and is_in(directory, self.spec.name, row)
 
-    def _remove(self, directory: StagePath) -> None:
-        """Remove what a refused submit has uploaded; what went wrong before is the error to tell."""
+    def _remove(self, payload: StagePath, files: Sequence[StagePath]) -> None:
+        """Remove the files of a submit that was refused. A failure is only logged: the refusal is what to report."""
         try:
-            for path in INPUT_FILES:
-                self.connection.rows(statements.remove(directory / path), most=0)
+            for path in files:
+                self.connection.rows(statements.remove(path), most=0)
+            self.payloads.remove_own(payload)
         except GatewayError as error:
-            logger.warning("Could not remove the files of %s; left: %s. Reason: %s", self.spec.name, directory, error)
-
-
-def explain(error: GatewayError, happened: str, *grants: str) -> NotFoundOrNotAuthorizedError:
-    """Return a refusal with what happened, and the rights that may be missing."""
-    advice = "".join(f"\n  {grant};" for grant in grants)
-    return NotFoundOrNotAuthorizedError(
-        f"{happened} Snowflake says: {error.message}\nIf something is missing for the role:{advice}",
-        error.errno,
-        error.sqlstate,
-        error.query_id,
-    )
+            logger.warning(
+                "Could not remove the files of job %s, which was not submitted, from %s: %s",
+                self.spec.name, payload, error,
+            )  # fmt: skip
 
 
 def _secrets(spec: JobSpec) -> list[str]:

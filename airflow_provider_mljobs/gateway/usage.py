@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    NotFoundOrNotAuthorizedError,
+    SnowflakeUnavailableError,
+    UnreadableError,
+)
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.joblogs import event_table
+from airflow_provider_mljobs.jobs.spec.description import Description
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.jobs.names import QualifiedName
-    from airflow_provider_mljobs.jobs.spec.description import Description
 
 logger = logging.getLogger(__name__)
 _CORES, _BYTES, _RATIO = "cores", "bytes", "ratio"
@@ -32,8 +38,8 @@ UNITS = {
     "container.gpu.memory.capacity": _BYTES,
 }
 _GROUP = "system"
-MOST_POINTS = 300
-MOST_ROWS = 20_000
+MAX_POINTS = 300
+MAX_ROWS = 20_000
 # So long Snowflake knows a job.
 _RETENTION = timedelta(days=30)
 # Whoever says when a job was submitted has another clock.
@@ -86,53 +92,55 @@ class Usage:
             "reason": self.reason,
         }
 
-    def explained(self, description: Description | None) -> Usage:
-        """Say why there is nothing, where Snowflake itself has nothing to say.
-
-        :param description: the job's specification; ``None`` if it isn't to be had.
-        """
-        if description is not None and _GROUP not in description.metric_groups:
-            return replace(
-                self,
-                reason=f"Snowflake doesn't measure what job {self.job} uses: it was started with enable_metrics = "
-                f"False, or its specification has no group {_GROUP!r} in platformMonitor.metricConfig.groups.",
-            )
-        return replace(
-            self,
-            reason=f"Snowflake has no metrics of job {self.job} yet. It measures about every 30 seconds, and what it "
-            "measures takes some minutes to the event table; a job of less than a minute may have none.",
-        )
-
 
 def read_usage(
-    connection: Connection, job: QualifiedName, since: datetime | None = None, *, most_rows: int = MOST_ROWS
+    client: MLJobClient, job: QualifiedName, since: datetime | None = None, *, max_rows: int = MAX_ROWS
 ) -> Usage:
     """Return what the containers of a job use: from the function for it, or from the event table.
 
     :param since: not before the job was submitted, if that is known: it saves Snowflake reading.
-    :param most_rows: so many points at most, those of all series together.
+    :param max_rows: so many points at most, those of all series together.
     :raises SnowflakeUnavailableError: if asking again may help.
     """
     begin = datetime.now(UTC) - _RETENTION if since is None else since.astimezone(UTC) - _MARGIN
     try:
-        rows = _rows(connection, job, begin.strftime("%Y-%m-%dT%H:%M:%SZ"), most_rows)
+        rows = _rows(client.connection, job, begin.strftime("%Y-%m-%dT%H:%M:%SZ"), max_rows)
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:
         return Usage(job, reason=f"Snowflake doesn't tell what job {job} uses: {error}")
     if rows is None:
         return Usage(job, reason="The account has no event table, so Snowflake keeps no metrics of jobs.")
-    if len(rows) < most_rows:
+    if not rows:
+        return Usage(job, reason=_reason(client, job))
+    if len(rows) < max_rows:
         return Usage(job, _series(rows))
     # The last one may have been cut.
     *whole, cut = _series(rows)
     return Usage(job, tuple(whole), f"There is more to show than this, from instance {cut.instance} on.")
 
 
+def _reason(client: MLJobClient, job: QualifiedName) -> str:
+    """Say why Snowflake has no metrics of a job."""
+    try:
+        description = Description.parse(client.describe(job)["spec"])
+    except (NotFoundOrNotAuthorizedError, UnreadableError):
+        description = None
+    if description is not None and _GROUP not in description.metric_groups:
+        return (
+            f"Snowflake doesn't measure what job {job} uses: it was started with enable_metrics = False, or its "
+            f"specification has no group {_GROUP!r} in platformMonitor.metricConfig.groups."
+        )
+    return (
+        f"Snowflake has no metrics of job {job} yet. It measures about every 30 seconds, and what it measures takes "
+        "some minutes to the event table; a job of less than a minute may have none."
+    )
+
+
 def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> list[dict[str, Any]] | None:
     """Return rows by series and time; ``None`` if there is no event table."""
     try:
-        return connection.rows(statements.spcs_get_metrics(job, UNITS, start=begin, points=MOST_POINTS, most=most))
+        return connection.rows(statements.spcs_get_metrics(job, UNITS, start=begin, points=MAX_POINTS, most=most))
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:
@@ -141,9 +149,7 @@ def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> 
     table = event_table(connection.rows(statements.show_event_table()))
     if table is None:
         return None
-    return connection.rows(
-        statements.event_table_metrics(table, job, UNITS, start=begin, points=MOST_POINTS, most=most)
-    )
+    return connection.rows(statements.event_table_metrics(table, job, UNITS, start=begin, points=MAX_POINTS, most=most))
 
 
 def _series(rows: list[dict[str, Any]]) -> tuple[Series, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
-from airflow_provider_mljobs.gateway import ending
+from airflow_provider_mljobs.gateway import ending, inspection
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -101,7 +101,7 @@ class JobEnding:
         """Drop a job that is over and whose result no task needs, with its files; first write its log."""
         try:
             mask = mask_of(self.client, self.job)
-            printed = self.client.rest_of_log(self.job, Printed(mask=mask)).text
+            printed = inspection.rest_of_log(self.client, self.job, Printed(mask=mask)).text
         except SnowflakeUnavailableError as error:
             self.log.warning("Could not read the log of job %s, so the job and its files stay: %s", self.job, error)
             return

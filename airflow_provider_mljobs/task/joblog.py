@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.watcher.follower import JobEnvironment, LogOutput, Message, WaitEnded
 from airflow_provider_mljobs.jobs.logs.text import blocks, printable
 from airflow_provider_mljobs.links import RayDashboardLink, dashboard
@@ -137,13 +138,13 @@ def mask_environment(environment: Mapping[str, str]) -> None:
 
 def mask_job(client: MLJobClient, job: QualifiedName) -> None:
     """Have masked what is secret in a job's environment, as its specification has it; a job that is gone has none."""
-    mask_environment(client.environment(job))
+    mask_environment(inspection.environment(client, job))
 
 
 def mask_of(client: MLJobClient, job: QualifiedName) -> Mask:
     """Return what masks the secrets of a job's environment in texts about this job."""
     mask = Mask()
-    mask.learn(client.environment(job))
+    mask.learn(inspection.environment(client, job))
     return mask
 
 

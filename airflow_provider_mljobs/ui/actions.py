@@ -25,6 +25,7 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway.collector import FINISHED
+from airflow_provider_mljobs.gateway.usage import read_usage
 from airflow_provider_mljobs.jobs.comment import Origin
 from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.names import QualifiedName
@@ -123,7 +124,7 @@ def usage(task: TaskKey) -> dict[str, Any]:
         # A dropped job has no COMMENT left to check; its name has been checked.
         with suppress(NotFoundOrNotAuthorizedError):
             _described(hook, own)
-        measured: dict[str, Any] = jsonb_safe(hook.client.usage(own.job, own.submitted_at).to_json())
+        measured: dict[str, Any] = jsonb_safe(read_usage(hook.client, own.job, own.submitted_at).to_json())
     return measured
 
 

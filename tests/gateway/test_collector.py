@@ -12,7 +12,8 @@ from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
-from airflow_provider_mljobs.gateway.collector import Collector, Kind, Rules
+from airflow_provider_mljobs.gateway.collection import Kind
+from airflow_provider_mljobs.gateway.collector import Collector, Rules
 from airflow_provider_mljobs.gateway.payloads import put
 from airflow_provider_mljobs.jobs.comment import VARIABLES, Origin, TaskKey
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath

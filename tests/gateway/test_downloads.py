@@ -301,9 +301,9 @@ def test_a_large_value_of_an_instance_stays_on_the_stage(snowflake, directory, l
         leave({f"output/instances/{instance}.json": json.dumps({**record, "exit_code": 0})})
     leave({"output/instances/1/mljob_result": (tmp_path / "1" / "mljob_result").read_bytes()})
     client = MLJobClient(lambda: connector.connect(**snowflake.connection_kwargs))
-    first, second = client.instances(directory, 2, max_bytes=1_000)
+    first, second = read_instances(client.connection, directory, 2, max_bytes=1_000)
     opened = open_reference(client.connection, second.result.reference)
-    (_, whole) = client.instances(directory, 2, max_bytes=3_000)
+    (_, whole) = read_instances(client.connection, directory, 2, max_bytes=3_000)
     client.close()
 
     assert (small, None) == (first.result.value, first.result.reference)

@@ -15,7 +15,7 @@ from airflow_provider_mljobs.exceptions import GatewayError
 from airflow_provider_mljobs.gateway import locks, statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
-from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of
+from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of, put
 from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import Payload
@@ -177,15 +177,18 @@ def test_no_grace_no_sharing(connect):
     second = payloads.upload(STAGE, PAYLOAD, Identifier("MLJOB_B"))
 
     assert first != second
-    assert [False, False] == [payloads.is_shared(first), payloads.is_shared(second)]
+    payloads.remove_own(first)
+    assert [second.name] == archives(connection)
 
 
 @pytest.mark.parametrize("name", ["payload_0a1b_5", "definition_0a1b", "payload_0a1b", "0a1b_MLJOB_A", "payloads"])
 def test_only_a_jobs_own_payload_goes_with_its_job(connect, name):
     """Whatever else lies on the stage, a definition's payload above all, is not the job's to remove."""
-    payloads = Payloads(connect(), grace=0)
+    connection = connect()
+    put(connection, b"", STAGE / name / "payload.pyz")
+    Payloads(connection, grace=0).remove_own(STAGE / name)
 
-    assert payloads.is_shared(STAGE / name)
+    assert [name] == archives(connection)
 
 
 @pytest.fixture
@@ -194,7 +197,7 @@ def client(server):
     from snowflake import connector
 
     client = MLJobClient(lambda: connector.connect(**server.connection_kwargs), payload_grace=0)
-    client.remove(STAGE)
+    client.connection.rows(statements.remove(STAGE / ""), most=0)
     server.faults.add(Fault(matching="EXECUTE JOB", effect="error", message="no more jobs"))
     yield client
     server.faults.clear()

@@ -90,7 +90,7 @@ def test_a_job_that_was_dropped(client, job):
     assert all(client.look(each).has_ended for each in (endless, quick))
 
 
-@pytest.mark.parametrize(("errno", "reason"), [(2143, "can't be asked"), (606, "can't be asked"), (None, "have it")])
+@pytest.mark.parametrize(("errno", "reason"), [(2143, "can't be read"), (606, "can't be read"), (None, "have it")])
 def test_a_job_that_nothing_shows(client, server, errno, reason):
     """A job is unseen, not gone, if the history has no such job, isn't enabled, or needs a warehouse."""
     if errno is not None:

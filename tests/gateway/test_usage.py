@@ -13,7 +13,7 @@ from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
 from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
-from airflow_provider_mljobs.gateway.usage import MOST_POINTS, UNITS, Series, Usage, read_usage
+from airflow_provider_mljobs.gateway.usage import MAX_POINTS, UNITS, Series, Usage, read_usage
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
 from tests.budget import budget
 from tests.lab import served
@@ -93,7 +93,7 @@ def shown(found):
 
 def test_series(lab):
     """One of each metric, in units of ours; of several GPUs there is one."""
-    found = lab.client.usage(lab.run())
+    found = read_usage(lab.client, lab.run())
 
     assert {
         ("container.cpu.usage", "cores"): {1.0},
@@ -111,7 +111,7 @@ def test_series(lab):
 def test_of_processes(lab):
     """What a real job uses while it runs."""
     job = lab.start("sleep 60", prefix="REAL")
-    while not (found := lab.client.usage(job)).series:
+    while not (found := read_usage(lab.client, job)).series:
         time.sleep(0.05)
     lab.client.drop(job)
 
@@ -121,7 +121,7 @@ def test_of_processes(lab):
 
 def test_instances(lab):
     """Each instance has its own, in their order."""
-    found = lab.client.usage(lab.run(replicas=2))
+    found = read_usage(lab.client, lab.run(replicas=2))
 
     assert [0, 1] == list(dict.fromkeys(series.instance for series in found.series))
     assert 14 == len(found.series)
@@ -152,8 +152,8 @@ def test_since(lab):
     job = lab.run()
     now = datetime.now(UTC)
 
-    assert lab.client.usage(job, now + timedelta(minutes=1)).series
-    assert () == lab.client.usage(job, now + timedelta(hours=1)).series
+    assert read_usage(lab.client, job, now + timedelta(minutes=1)).series
+    assert () == read_usage(lab.client, job, now + timedelta(hours=1)).series
 
 
 def test_points_are_thinned():
@@ -167,11 +167,11 @@ def test_points_are_thinned():
         for second in range(0, 36_000, 30):
             peak = 7 if second == 18_000 else 1
             log.append(Sample((begin + second) * 10**9, float(second % 60 == 0), peak))
-        series = {each.metric: each.points for each in lab.client.usage(job).series}
+        series = {each.metric: each.points for each in read_usage(lab.client, job).series}
         lab.client.close()
     cpu, memory = series["container.cpu.usage"], series["container.memory.usage"]
 
-    assert MOST_POINTS == len(cpu) == len(memory)
+    assert MAX_POINTS == len(cpu) == len(memory)
     assert sorted(cpu) == list(cpu)
     assert {0.5} == {value for _, value in cpu}
     assert [7.0] == [value for _, value in memory if value > 1]
@@ -180,9 +180,9 @@ def test_points_are_thinned():
 def test_rows_are_bounded(lab):
     """A series that may have been cut is left away, and that is said."""
     job = lab.run(replicas=2)
-    whole = lab.client.usage(job).series
+    whole = read_usage(lab.client, job).series
     most = sum(len(each.points) for each in whole)
-    found = read_usage(lab.client.connection, job, most_rows=most)
+    found = read_usage(lab.client, job, max_rows=most)
 
     assert whole[:-1] == found.series
     assert "There is more to show than this, from instance 1 on." == found.reason
@@ -194,19 +194,19 @@ class TestEventTable:
     def test_not_enabled(self, lab):
         """The table has the same."""
         job = lab.run(replicas=2)
-        expected = lab.client.usage(job)
+        expected = read_usage(lab.client, job)
         with lab.failing(FUNCTION, errno=2143):
-            found = lab.client.usage(job)
+            found = read_usage(lab.client, job)
 
         assert expected == found
 
     def test_dropped(self, lab):
         """A job that has been dropped, where its functions go with it."""
         job = lab.run()
-        expected = lab.client.usage(job)
+        expected = read_usage(lab.client, job)
         lab.client.drop(job)
         with lab.failing(FUNCTION, errno=2003):
-            found = lab.client.usage(job)
+            found = read_usage(lab.client, job)
 
         assert expected == found
 
@@ -244,7 +244,7 @@ class TestEventTable:
         job = lab.run()
         with served(event_table=False) as server:
             other = Lab(server)
-            found = other.client.usage(job)
+            found = read_usage(other.client, job)
             other.client.close()
 
         assert "The account has no event table, so Snowflake keeps no metrics of jobs." == found.reason
@@ -254,7 +254,7 @@ class TestEventTable:
         """What Snowflake says of a table that the role may not read."""
         job = lab.run()
         with lab.failing(f"{FUNCTION}|TELEMETRY", errno=3001, message="Insufficient privileges"):
-            found = lab.client.usage(job)
+            found = read_usage(lab.client, job)
 
         assert f"Snowflake doesn't tell what job {job} uses: Insufficient privileges" in found.reason
 
@@ -262,7 +262,7 @@ class TestEventTable:
         """Who asks again may get an answer, so that is an error."""
         job = lab.run()
         with lab.failing(FUNCTION, errno=390114), pytest.raises(SnowflakeUnavailableError):
-            lab.client.usage(job)
+            read_usage(lab.client, job)
 
 
 class TestReasons:
@@ -271,19 +271,21 @@ class TestReasons:
     @pytest.mark.parametrize("groups", [[], ["network"]])
     def test_not_measured(self, lab, groups):
         """The specification doesn't ask for it."""
-        found = lab.client.usage(lab.run(groups=groups))
+        found = read_usage(lab.client, lab.run(groups=groups))
 
         assert "enable_metrics = False" in found.reason
         assert () == found.series
 
     def test_not_yet(self, lab):
         """It was too short, or it is too early."""
-        found = lab.client.usage(lab.start("true", prefix="SHORT"))
+        found = read_usage(lab.client, lab.start("true", prefix="SHORT"))
 
         assert "takes some minutes" in found.reason
 
     def test_unknown_job(self, lab):
         """Nobody knows whether it was measured."""
-        found = lab.client.usage(QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("NOBODY")))
+        found = read_usage(
+            lab.client, QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("NOBODY"))
+        )
 
         assert "has no metrics of job MLJOBS_DB.PUBLIC.NOBODY" in found.reason

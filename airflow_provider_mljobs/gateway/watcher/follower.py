@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_news, sources
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import JobWatch, Overdue, TimelineEntry, Verdict, to_event
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from airflow_provider_mljobs.gateway.client import Layout, MLJobClient
+    from airflow_provider_mljobs.gateway.client import MLJobClient
+    from airflow_provider_mljobs.gateway.inspection import Layout
     from airflow_provider_mljobs.gateway.joblogs import Source
     from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
@@ -219,7 +221,7 @@ class Follower:
             self._endpoints, self._endpoints_due = {}, 0.0
         elif now >= self._endpoints_due:
             self._endpoints_due = now + _ENDPOINTS_SECONDS
-            self._endpoints = client.endpoints(self.job)
+            self._endpoints = inspection.endpoints(client, self.job)
             if all(self._endpoints.values()):
                 self._endpoints_due = math.inf
 
@@ -237,7 +239,7 @@ class Follower:
         """Return the containers of the job, first those that the last turn has left out."""
         if self._layout is None or not self._layout.is_specified:
             # Without a specification, some containers may not be visible yet.
-            self._layout = client.layout(self.job)
+            self._layout = inspection.layout(client, self.job)
             if self._layout.environment:
                 self.report(JobEnvironment(self._layout.environment))
         containers = sources(self.job, self._layout.containers)
@@ -251,7 +253,8 @@ class Follower:
 
     def learn_why(self, client: MLJobClient, now: float) -> bool:
         """Ask the containers of a PENDING job why it waits; returns whether they give a reason."""
-        messages = [container.message for container in client.containers(self.job) if container.status == "PENDING"]
+        containers = inspection.containers(client, self.job)
+        messages = [container.message for container in containers if container.status == "PENDING"]
         if messages:
             reason = "; ".join(dict.fromkeys(messages))
             self.update(lambda watch: watch.explained(reason, now), now)

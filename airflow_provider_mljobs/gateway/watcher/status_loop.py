@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from airflow_provider_mljobs.exceptions import GatewayError, NotFoundOrNotAuthorizedError
+from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.watcher.follower import Follower
 from airflow_provider_mljobs.gateway.watcher.log_loop import FINAL_SECONDS, LogLoop
@@ -245,11 +246,11 @@ class Watcher:
         if job.is_to_be_cancelled:
             self._cancel(client, job)
         elif job.needs_end:
-            ended = client.ended(follower.job, self._clock.now)
+            ended = inspection.ended(client, follower.job, self._clock.now)
             if ended is not None:
                 follower.update(partial(JobWatch.ended, at=ended), self._clock.now())
         elif job.is_listed:
-            started = client.started(follower.job, self._clock.now)
+            started = inspection.started(client, follower.job, self._clock.now)
             job.is_start_known = started is not None
             if started is not None:
                 follower.update(partial(JobWatch.started, at=started), self._clock.now())

@@ -671,6 +671,7 @@ def test_what_is_being_read_does_not_count_as_shown(lab, server):
     """A wait may end in the middle of a turn: its lines are shown then by whoever takes the result, none is lost."""
     from snowflake import connector
 
+    from airflow_provider_mljobs.gateway import inspection
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.gateway.joblogs import Printed
 
@@ -681,7 +682,7 @@ def test_what_is_being_read_does_not_count_as_shown(lab, server):
     event = listener.event
 
     client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
-    rest = client.rest_of_log(job, Printed.from_json(event["printed"])).unseen
+    rest = inspection.rest_of_log(client, job, Printed.from_json(event["printed"])).unseen
     client.close()
 
     expected = [f"[instance {instance}] line {number}" for instance in range(3) for number in range(1, 6)]

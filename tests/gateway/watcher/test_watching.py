@@ -13,6 +13,7 @@ from airflow_provider_mljobs.exceptions import (
     MLJobTimeoutError,
     SnowflakeUnavailableError,
 )
+from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.joblog import mask_environment
@@ -162,7 +163,7 @@ def test_the_triggerer_learns_what_is_secret(airflow):
     run = airflow.run_task(lambda: task(talk, env_vars=secrets, on_finish="keep"))
 
     with MLJobHook() as hook:
-        environment = hook.client.layout(hook.job(run.xcom("task", "job_id"))).environment
+        environment = inspection.layout(hook.client, hook.job(run.xcom("task", "job_id"))).environment
 
     assert secrets == {name: environment.get(name) for name in secrets}
 
