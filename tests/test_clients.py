@@ -87,7 +87,7 @@ class TestMLClient:
 
         assert ("DONE", 2) == (found["wait"], found["target"])
         assert (2 if found["has_ray"] else 1) == found["nodes"]
-        assert ("Worker node started" if found["has_ray"] else "Ray isn't available here") in found["worker"]
+        assert ("Worker node started" if found["has_ray"] else "Ray is not available here") in found["worker"]
 
     def test_remote(self, seen):
         """A decorated function runs with defaults and with keyword arguments; the second call of it, too."""

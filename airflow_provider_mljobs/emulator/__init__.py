@@ -1,6 +1,6 @@
 """An embedded Snowflake for laptops and tests: the connector's protocol on 127.0.0.1, in this process.
 
-It runs the code of submitted jobs as the current user and is no sandbox.
+Submitted jobs run as the current user: it is not a sandbox.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def serve(root: str | Path | None = None, **settings: Any) -> Server:
         with serve() as snowflake:
             connection = snowflake.connector.connect(**snowflake.connection_kwargs)
 
-    :param root: the directory of all state, which survives the server; without it a temporary one is used and removed.
+    :param root: the directory of all state, which survives the server; by default a temporary one, removed at the end.
     :param settings: any field of :class:`~airflow_provider_mljobs.emulator.settings.Settings`.
     """
     if find_spec("fakesnow") is None:
         raise ModuleNotFoundError(
-            "The embedded Snowflake needs the SQL engine of the 'local' extra: "
+            "The embedded Snowflake needs the 'local' extra, which installs its SQL engine: "
             "pip install 'airflow-provider-mljobs[local]'",
             name="fakesnow",
         )

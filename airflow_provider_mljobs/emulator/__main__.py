@@ -24,12 +24,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KILLED = 128
 _DESCRIPTION = """Run an embedded Snowflake on 127.0.0.1.
 
-Without a command it serves until Ctrl-C and prints how to connect.
-With a command it starts, runs the command with the connection in its environment, stops, and exits with its code:
+Without a command it prints how to connect and serves until Ctrl-C.
+With a command it runs that command with the connection in its environment, stops, and exits with the command's code:
 
     python -m airflow_provider_mljobs.emulator --sql setup.sql -- airflow dags test my_dag
 """
-_WARNING = "It runs the code of submitted jobs as you, with your files and network: it is no sandbox."
+_WARNING = "Not a sandbox: submitted jobs run as you, with your files and your network."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = options.root
     if root is None and not command:
         root = _default_root()
-    # From here on a SIGTERM must go through the context manager below: it stops the jobs and removes a temporary root.
+    # A SIGTERM must leave through the context manager below, which stops the jobs and removes a temporary root.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(_KILLED + number))
     try:
         server = serve(root, **settings)
@@ -73,16 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--root",
         type=Path,
-        help=f"where tables, stages and jobs are kept (default: {_default_root()}; with a command: a temporary one)",
+        help=f"directory for tables, stages and jobs (default: {_default_root()}; with a command: a temporary one)",
     )
     parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
     parser.add_argument("--python", type=Path, help="interpreter that runs the jobs (default: this one)")
-    parser.add_argument("--sql", type=Path, help="file of statements to run at the start, e.g. to make a compute pool")
+    parser.add_argument("--sql", type=Path, help="SQL file to run at the start, e.g. to create a compute pool")
     return parser
 
 
 def _execute(server: Server, file: Path) -> str:
-    """Run the statements of a file; returns what went wrong."""
+    """Run the statements of a file; return the error, or an empty text."""
     from snowflake.connector import connect
     from snowflake.connector.errors import Error
 
@@ -105,16 +105,16 @@ def _wait(server: Server) -> int:
         signal.signal(number, lambda *_: stop.set())
     print(f"Embedded Snowflake on http://127.0.0.1:{server.port}, data in {server.root}")
     print(_WARNING)
-    print("Paste this where Airflow or your program runs; Airflow finds it as connection snowflake_default:\n")
+    print("Set these where Airflow or your program runs; Airflow uses them as the connection snowflake_default:\n")
     for name, value in server.environment.items():
         print(f"export {name}={shlex.quote(value)}")
-    print("\nCtrl-C stops it.", flush=True)
+    print("\nPress Ctrl-C to stop.", flush=True)
     stop.wait()
     return 0
 
 
 def _run(server: Server, command: Sequence[str]) -> int:
-    # What arrives before the command can be told waits here; it would end us and leave the command alone.
+    # Signals that arrive before the command runs are passed on later; handled now, they would end only this process.
     early: list[int] = []
     for name in _SIGNALS:
         signal.signal(name, lambda number, _: early.append(number))
@@ -125,7 +125,7 @@ def _run(server: Server, command: Sequence[str]) -> int:
         return _COMMAND_NOT_FOUND
 
     def forward(number: int, _: object) -> None:
-        # A terminal has sent its Ctrl-C to the command too.
+        # A terminal sends Ctrl-C to the command as well.
         if number != signal.SIGINT or not _at_terminal():
             process.send_signal(number)
 

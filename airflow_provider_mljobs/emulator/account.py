@@ -1,4 +1,4 @@
-"""The account: the one place that builds the parts of the embedded Snowflake and hands each the parts it needs."""
+"""The account: builds the parts of the embedded Snowflake and gives each the parts that it needs."""
 
 from __future__ import annotations
 

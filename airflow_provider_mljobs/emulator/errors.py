@@ -1,7 +1,7 @@
 """Errors in the shape of Snowflake's: a number, an SQLSTATE and a text.
 
-Numbers and texts are those that clients see from a real account. Where no public source names a number, the comment
-beside it says so and ``docs/emulator.md`` lists it as a deviation.
+Numbers and texts are those of a real account. Where no public source names a number, a comment says so and
+``docs/emulator.md`` lists it as a deviation.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ class SnowflakeError(Exception):
         return f"{self.errno:06d} ({self.sqlstate}): {self.message}"
 
 
-def not_supported(what: str) -> SnowflakeError:
-    """Build the error for what a real account can do and this emulator can't."""
-    return SnowflakeError(2, "0A000", f"Unsupported feature: {what} is {NOT_SUPPORTED}.")
+def not_supported(feature: str) -> SnowflakeError:
+    """Build the error for a feature that a real account has and this emulator lacks."""
+    return SnowflakeError(2, "0A000", f"Unsupported feature: {feature} is {NOT_SUPPORTED}.")
 
 
 def syntax_error(text: str, position: int) -> SnowflakeError:
-    """Build the error for text that doesn't parse; ``position`` counts characters from 0."""
+    """Build the error for text that doesn't parse.
+
+    :param position: the first character that doesn't fit, counted from 0.
+    """
     line = text.count("\n", 0, position) + 1
     column = position - (text.rfind("\n", 0, position) + 1)
     rest = text[position:].split(None, 1)
@@ -51,7 +54,7 @@ def invalid_property(name: str, statement: str) -> SnowflakeError:
 
 
 def does_not_exist(kind: str, name: str) -> SnowflakeError:
-    """Build the error for an object that isn't there or that the role may not see: Snowflake doesn't tell which."""
+    """Build the error for an object that doesn't exist or that the role may not see: Snowflake doesn't say which."""
     return SnowflakeError(2003, "02000", f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized.")
 
 

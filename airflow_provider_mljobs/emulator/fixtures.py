@@ -25,7 +25,7 @@ def snowflake_emulator() -> Iterator[Server]:
 
 @pytest.fixture
 def snowflake_connection(snowflake_emulator: Server) -> Iterator[Any]:
-    """Connect to the embedded Snowflake; the connection is closed after the test, its tables stay."""
+    """Connect to the embedded Snowflake; the connection closes after the test, its tables stay."""
     from snowflake import connector  # costs seconds, and only tests that connect need it
 
     with connector.connect(**snowflake_emulator.connection_kwargs) as connection:

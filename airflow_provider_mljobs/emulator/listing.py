@@ -1,4 +1,4 @@
-"""What ``SHOW …`` statements have in common: LIKE, IN, STARTS WITH and LIMIT."""
+"""The clauses that ``SHOW …`` statements share: LIKE, IN, STARTS WITH and LIMIT."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Listing:
     :param database: only objects of this database; ``None`` for the whole account.
     :param schema: only objects of this schema.
     :param table: only columns of this table; only SHOW COLUMNS has it.
-    :param after: LIMIT's FROM: only names behind this one.
+    :param after: the name in LIMIT's FROM: only names after it.
     """
 
     pattern: str | None = None
@@ -45,22 +45,22 @@ class Listing:
     after: str = ""
 
     def names(self, names: Iterable[str]) -> list[str]:
-        """Return the names that LIKE, STARTS WITH and LIMIT let through, sorted."""
+        """Return the names that match LIKE, STARTS WITH and LIMIT, sorted."""
         wanted = like(self.pattern) if self.pattern is not None else None
-        found = [
+        matching = [
             name
             for name in sorted(names)
             if (wanted is None or wanted.fullmatch(name)) and name.startswith(self.starts_with) and name >= self.after
         ]
-        return found[: self.limit]
+        return matching[: self.limit]
 
     def covers(self, database: str, schema: str) -> bool:
-        """Tell whether the IN clause covers a schema."""
+        """Return whether the IN clause covers a schema."""
         return self.database in {None, database} and self.schema in {None, schema}
 
 
 def parse_listing(context: Context, parser: Parser, catalog: Catalog, *, levels: int = 2) -> Listing:
-    """Parse what stands behind ``SHOW <objects>``.
+    """Parse the clauses behind ``SHOW <objects>``.
 
     :param catalog: the databases that IN may name.
     :param levels: how deep the objects live: 0 in the account, 1 in a database, 2 in a schema, 3 in a table.

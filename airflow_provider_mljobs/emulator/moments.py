@@ -1,4 +1,4 @@
-"""Times as functions take and return them: in nanoseconds since the epoch, in UTC, as windows."""
+"""Times in arguments and results: nanoseconds since the epoch, UTC timestamps, and windows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_mljobs.emulator.errors import SnowflakeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # what TIMESTAMP_NTZ counts from
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # the epoch of TIMESTAMP_NTZ
 _DAY = 24 * 3600 * 1_000_000_000
 
 
@@ -26,7 +26,7 @@ def without_zone(at: int) -> datetime:
 
 
 def read_time(value: Any) -> int | None:
-    """Return an argument as a time; what has no zone is UTC. Raises 100035 for what is no time."""
+    """Read an argument as a time, in UTC unless it has a zone; raises 100035 if it isn't a time."""
     if value is None or value == "":
         return None
     try:
@@ -38,14 +38,14 @@ def read_time(value: Any) -> int | None:
 
 
 def window(now: float, named: Mapping[str, Any], names: tuple[str, str], days: int) -> tuple[int, int]:
-    """Return the window that two arguments are the ends of.
+    """Return the window between two arguments.
 
     :param now: the account's time.
     :param named: the arguments of a function.
-    :param names: what the two are called.
-    :param days: how long it is up to now, unless it is said when it begins.
+    :param names: the names of the two.
+    :param days: the length of the window up to now, if no begin is given.
     """
     start, end = (read_time(named.get(name)) for name in names)
     begin = start if start is not None else to_nanoseconds(now) - days * _DAY
-    # What happens at this very moment belongs to it.
+    # The window includes this very moment.
     return begin, end if end is not None else to_nanoseconds(now + 1)

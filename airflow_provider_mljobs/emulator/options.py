@@ -1,4 +1,4 @@
-"""Properties of statements, ``KEY = value KEY = value``, as COPY INTO, PUT and CREATE STAGE have them."""
+"""Properties of statements such as COPY INTO, PUT and CREATE STAGE: ``KEY = value KEY = value``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Options = dict[str, Value]
 _WORDS: dict[str, Value] = {"TRUE": True, "FALSE": False}
 
 
-def parse_options(parser: Parser, known: Collection[str] | None = None, statement: str = "") -> Options:
-    """Parse as many ``KEY = value`` as follow; commas between them are allowed.
+def parse_options(parser: Parser, allowed: Collection[str] | None = None, statement: str = "") -> Options:
+    """Parse the ``KEY = value`` pairs that follow; commas between them are allowed.
 
-    :param known: the keys that exist; another one raises 1420.
+    :param allowed: the keys that exist; any other raises 1420.
     """
     options: Options = {}
     while parser.current.kind == "word" and parser.peek(1).text in {"=", "=>"}:
         key = parser.identifier()
-        if known is not None and key not in known:
+        if allowed is not None and key not in allowed:
             raise invalid_property(key, statement)
         parser.next()
         options[key] = _value(parser)
@@ -68,7 +68,7 @@ def _parenthesized(parser: Parser) -> Value:
 
 
 def flag(options: Options, key: str, *, default: bool) -> bool:
-    """Return a property that is TRUE or FALSE, also where it is written as a string."""
+    """Return a property that is TRUE or FALSE, as a word or a string."""
     value = options.get(key, default)
     return value if isinstance(value, bool) else str(value).upper() == "TRUE"
 

@@ -1,6 +1,6 @@
 """Tokens of Snowflake's SQL and a small parser for the statements that the emulator itself answers.
 
-Only what DuckDB can't know is parsed here: stages, services, compute pools, session commands. Everything else goes to
+It parses statements about stages, services, compute pools and sessions, which DuckDB doesn't have. All others go to
 the SQL engine as text.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["word", "quoted", "string", "number", "bind", "symbol", "stage", "url", "end"]
 
-# The slashes and stars of a file URL, which PUT and GET may write without quotes, begin no comment.
+# In PUT and GET a file URL may stand without quotes; its slashes and stars begin no comment.
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+)
@@ -45,7 +45,7 @@ _PLAIN_IDENTIFIER = re.compile(r"[A-Z_][A-Z0-9_$]*")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of a statement: its kind, its text as written, and where it starts."""
+    """A token of a statement: its kind, its text as written, and its position."""
 
     kind: Kind
     text: str
@@ -53,12 +53,12 @@ class Token:
 
     @property
     def end(self) -> int:
-        """Where the token ends, exclusive."""
+        """The position behind the token."""
         return self.start + len(self.text)
 
     @property
     def keyword(self) -> str:
-        """The upper-case word, or an empty string if this is no bare word."""
+        """The word in upper case, or an empty string for any other token."""
         return self.text.upper() if self.kind == "word" else ""
 
 
@@ -92,7 +92,7 @@ def _token(match: re.Match[str]) -> Token:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Split a text into tokens without white space and comments; raises 1003 for what no token starts with."""
+    """Split a text into tokens without white space and comments; raises 1003 where no token starts."""
     tokens: list[Token] = []
     end = 0
     for match in _lexemes(text):
@@ -143,13 +143,13 @@ def split_statements(text: str) -> list[str]:
 
 
 def quote_identifier(name: str) -> str:
-    """Write a name so that it means exactly itself: bare where Snowflake would read it back, else quoted."""
+    """Write a name for SQL: bare if Snowflake reads it back unchanged, else quoted."""
     return name if _PLAIN_IDENTIFIER.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)
 class QualifiedName:
-    """A name with as many qualifiers as were written; parts hold the stored spelling (upper case unless quoted)."""
+    """A name with the qualifiers that were written, in the stored spelling: upper case unless quoted."""
 
     name: str
     schema: str | None = None
@@ -172,7 +172,7 @@ class Parser:
     """A cursor over the tokens of one statement.
 
     :param text: the statement.
-    :param binds: values for ``?``, in order; ``None`` where the client only asks for a description.
+    :param binds: values for ``?``, in order; ``None`` if the client only wants a description.
     """
 
     def __init__(self, text: str, binds: Sequence[object] | None = None) -> None:
@@ -193,7 +193,7 @@ class Parser:
 
     @property
     def rest(self) -> str:
-        """The text from the cursor on, as written."""
+        """The text from the cursor to the end, as written."""
         return self.text[self.current.start :]
 
     def peek(self, offset: int) -> Token:
@@ -202,7 +202,7 @@ class Parser:
         return self.tokens[index] if index < len(self.tokens) else Token("end", "", len(self.text))
 
     def looking_at(self, *keywords: str) -> bool:
-        """Tell whether the next tokens are these words or symbols."""
+        """Return whether the next tokens are these words or symbols."""
         return all(
             (token := self.peek(offset)).keyword == word or (token.kind == "symbol" and token.text == word)
             for offset, word in enumerate(keywords)
@@ -222,13 +222,13 @@ class Parser:
                 raise self.error()
 
     def at_end(self) -> bool:
-        """Tell whether nothing but semicolons is left."""
+        """Return whether only semicolons follow."""
         while self.accept(";"):
             pass
         return self.current.kind == "end"
 
     def expect_end(self) -> None:
-        """Raise 1003 if anything is left."""
+        """Raise 1003 unless only semicolons follow."""
         if not self.at_end():
             raise self.error()
 
@@ -252,8 +252,8 @@ class Parser:
             raise self.error()
         if self._binds is None:
             return None
-        taken = sum(1 for earlier in self.tokens[: self.position] if earlier.text == "?")
-        index = int(token.text[1:]) if token.text != "?" else taken
+        used = sum(1 for earlier in self.tokens[: self.position] if earlier.text == "?")
+        index = int(token.text[1:]) if token.text != "?" else used
         if index > len(self._binds):
             raise SnowflakeError(100037, "22018", f"SQL compilation error:\nBind variable {token.text} not set.")
         return self._binds[index - 1]
@@ -355,7 +355,7 @@ _STAGE = re.compile(
 
 
 def parse_stage(text: str) -> StageReference:
-    """Parse ``@[[db.]schema.]stage[/path]``; the path keeps its case and may hold anything."""
+    """Parse ``@[[db.]schema.]stage[/path]``; the path keeps its case and may contain any character."""
     if text.strip().lower().startswith("snow://"):
         raise not_supported(f"{text.strip()}: a place in a workspace, notebook, model or the like")
     match = _STAGE.fullmatch(text.strip())

@@ -1,4 +1,4 @@
-"""How the parts of the emulator offer statements and functions to the router: as data, so that docs can list them."""
+"""The statements and functions that the parts of the emulator offer to the router, as data that the docs can list."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What a statement runs in.
+    """The surroundings of a running statement.
 
     :param session: the session: user, role, current database and schema, parameters.
-    :param query_id: the id under which the result will be kept.
-    :param cancelled: set when the client gives the statement up; what waits must watch it.
+    :param query_id: the id of the query and its result.
+    :param cancelled: set when the client cancels the statement; handlers that wait must check it.
     """
 
     session: Session
@@ -33,11 +33,11 @@ Handler = Callable[[Context, "Parser"], "Result"]
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement that the emulator itself answers.
+    """A statement that the emulator answers without the SQL engine.
 
     :param keywords: the leading words that select it, e.g. ``("SHOW", "COMPUTE", "POOLS")``. The longest match wins.
     :param handler: runs it; the parser's cursor stands behind the keywords.
-    :param columns: the columns of its answer, for a client that asks for a description without running it.
+    :param columns: the columns of its answer, for clients that describe a statement without running it.
     :param syntax: the supported form, one line, for the documentation.
     """
 
@@ -77,7 +77,7 @@ class TableFunction:
     """A table function: ``TABLE(NAME(…))``, or ``TABLE(service!NAME(…))`` when ``of_service``; or a ``view``, by name.
 
     :param handler: gets the context, the service's name (``None`` unless ``of_service``), the positional and the named
-        argument values. It runs also when a client only asks for a description, so it must not change anything.
+        argument values. It must not change anything, because it also runs when a client only wants a description.
     """
 
     name: str
@@ -90,7 +90,7 @@ class TableFunction:
 
 @dataclass(frozen=True)
 class Extension:
-    """All that one part of the emulator adds to SQL."""
+    """The statements and functions of one part of the emulator."""
 
     statements: Sequence[Statement] = field(default=())
     functions: Sequence[Function] = field(default=())

@@ -1,4 +1,4 @@
-"""What a statement answers: typed columns and rows of Python values. The wire form is the server's business."""
+"""Results of statements: typed columns and rows of Python values. The server encodes them for the wire."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Result:
         timezone-aware or naive ``datetime``, ``bytes``, ``None``). Empty when ``arrow`` is given.
     :param arrow: the rows of a SELECT as a table in DuckDB's types, when the SQL engine made them.
     :param statement: the kind of statement; decides ``statementTypeId`` and whether rows travel as JSON or Arrow.
-    :param extra: further keys of the answer's ``data``, e.g. what a PUT tells the client to do.
+    :param extra: further keys of the answer's ``data``, e.g. a PUT's instructions for the client.
     """
 
     columns: Sequence[Column]
@@ -53,5 +53,5 @@ class Result:
 
     @classmethod
     def status(cls, text: str, statement: StatementKind = "ddl") -> Result:
-        """Build the one-row answer of a statement that does something."""
+        """Build the one-row answer of a statement that returns a status."""
         return cls((Column("status"),), [(text,)], statement=statement)

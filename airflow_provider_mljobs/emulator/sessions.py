@@ -1,4 +1,4 @@
-"""Sessions: who is logged in, with which current database, schema and parameters, and until when."""
+"""Sessions: logins with their current database, schema and parameters, and their tokens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Session:
     :param job_token: the token of the job that logged in; ``None`` for the account's user.
     :param service: database and schema of that job.
     :param engine: the session's connection to the SQL engine.
-    :param last_query_id: the latest statement, for ``LAST_QUERY_ID()``.
+    :param last_query_id: the id of the latest statement, for ``LAST_QUERY_ID()``.
     :param active_query_id: the statement that the SQL engine runs now.
     :param lock: held while the SQL engine runs a statement: one at a time, since a session has one cursor. Waiting for
         a job doesn't hold it.
@@ -56,11 +56,11 @@ class Session:
 
     @contextmanager
     def running(self, query_id: str, cancelled: threading.Event) -> Iterator[None]:
-        """Wait until the SQL engine is free for a statement of this session, and keep it while the statement runs."""
+        """Hold the session's SQL engine while a statement runs, after waiting for earlier statements."""
         with self.lock:
             outer = self._switch(query_id)
             try:
-                # Looked at only now: a statement that is cancelled later is interrupted.
+                # Checked only now: a statement that is cancelled later is interrupted.
                 if cancelled.is_set():
                     raise errors.cancelled()
                 yield
@@ -110,7 +110,7 @@ class Sessions:
 
     :param tokens: the job tokens, which end the sessions that they opened.
     :param lifetime: seconds until a session token expires.
-    :param clock: tells the seconds.
+    :param clock: returns the time in seconds.
     """
 
     def __init__(self, tokens: Tokens, lifetime: float, clock: Callable[[], float]) -> None:
@@ -123,7 +123,7 @@ class Sessions:
         self._ids = itertools.count(int(time.time() * 1000))
 
     def next_id(self) -> int:
-        """Return a number for a new session, unlike any earlier one, those before a restart included."""
+        """Return a number for a new session, unused since the first start."""
         return next(self._ids)
 
     def add(self, session: Session) -> Grant:
@@ -140,12 +140,12 @@ class Sessions:
         return grant
 
     def knows(self, token: str) -> bool:
-        """Return whether a token is or was that of a session that is logged in."""
+        """Return whether a token belongs to a session that is logged in, even if the token has expired."""
         with self._lock:
             return token in self._by_token
 
     def authenticate(self, token: str) -> Session:
-        """Return the session that a token belongs to; raises the error that tells the client what to do."""
+        """Return the session of a token; raises the error on which the client renews the token or logs in again."""
         with self._lock:
             held = self._by_token.get(token)
         if held is None:
@@ -164,14 +164,14 @@ class Sessions:
         now = self._clock()
         with self._lock:
             held = self._by_master.get(master)
-        # Expired tokens stay known: a thread that still sends one must be told to renew, not to log in.
+        # Expired tokens are kept, so that a thread that still sends one renews it instead of logging in.
         if held is None or held.expires < now:
             raise master_expired()
         self._check_job(held.session)
         return held.session, self._grant(held.session, master)
 
     def extend(self, session: Session) -> None:
-        """Move the end of a session's tokens: its client is alive."""
+        """Extend the tokens of a session whose client is alive."""
         now = self._clock()
         with self._lock:
             for tokens, lifetime in ((self._by_token, 1), (self._by_master, _MASTER_LIFETIMES)):
@@ -180,7 +180,7 @@ class Sessions:
                         held.expires = now + self._lifetime * lifetime
 
     def expire_master(self, *sessions: Session) -> None:
-        """Let the tokens of sessions expire for good."""
+        """Expire the tokens of sessions, master tokens included."""
         with self._lock:
             for held in (*self._by_token.values(), *self._by_master.values()):
                 if held.session in sessions:
@@ -231,5 +231,5 @@ def invalid_oauth_token() -> SnowflakeError:
 
 
 def wrong_password() -> SnowflakeError:
-    """Build the answer for credentials that aren't the account's."""
+    """Build the answer for a wrong user or password."""
     return SnowflakeError(390100, "08001", "Incorrect username or password was specified.")

@@ -1,4 +1,4 @@
-"""The settings of an embedded Snowflake: where it keeps its data, how time passes, what goes wrong."""
+"""The settings of an embedded Snowflake: its data, its timing, its faults."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Effect = Literal[
 ]  # fmt: skip
 RequestKind = Literal["statement", "login"]
 
-# Where an account's containers log to, unless it has chosen another table.
+# The table that an account's containers log to by default.
 EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
-# DuckDB takes what follows for parameters, or for a folder.
+# DuckDB reads the rest of such a path as parameters or as a folder.
 UNFIT = frozenset("?\\")
 
 
@@ -34,16 +34,16 @@ class Ready:
     def __post_init__(self) -> None:
         """Refuse negative and contradictory values."""
         if self.polls < 0 or self.seconds < 0 or (self.polls and self.seconds):
-            msg = f"Ready takes polls or seconds, not both, and none below zero; got {self}"
+            msg = f"Ready takes polls or seconds, not both, and neither may be negative; got {self}"
             raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualJob:
-    """Jobs whose name matches ``name`` (SQL LIKE, any case) get no process: they only pretend to run.
+    """Simulates the jobs whose name matches ``name`` (SQL LIKE, any case): they run no process.
 
-    :param seconds: how long a job is RUNNING, at least.
-    :param spread: up to so many seconds more, evenly distributed over the names of jobs, the same at each run.
+    :param seconds: the shortest time that a job is RUNNING.
+    :param spread: up to so many seconds more, spread evenly over the names of jobs and the same at each run.
     :param status: how it ends.
     :param log_lines: how many lines it prints, spread evenly over its run.
     """
@@ -64,17 +64,17 @@ class VirtualJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What goes wrong with statements or logins that match.
+    """A fault that hits matching statements or logins.
 
     :param matching: regular expression, searched in the statement's text, or in the user's name at a login; any case.
-    :param request: what it hits. Logins know no expiry of sessions.
+    :param request: whether it hits statements or logins; session faults hit statements only.
     :param effect: ``reset`` cuts the connection before the statement ran, ``reset_after`` after it took effect;
         ``http_503``; ``session_expired`` answers 390112, ``master_expired`` 390114 also on renewal; ``error`` fails
-        with ``errno``, ``sqlstate`` and ``message``; ``delay`` holds the answer back for ``seconds``; ``empty`` leaves
-        the rows of the answer away, of a GET's the files, ``reversed`` turns their order round, and ``rewrite`` writes
-        ``value`` into their ``column``.
-    :param nth: only the n-th matching request, counted from 1. Without it and without ``share``: every one.
-    :param times: how many consecutive matching requests from ``nth`` on.
+        with ``errno``, ``sqlstate`` and ``message``; ``delay`` delays the answer by ``seconds``; ``empty`` removes the
+        rows of the answer, or a GET's files; ``reversed`` reverses their order; ``rewrite`` writes ``value`` into
+        their ``column``.
+    :param nth: only the n-th matching request, counted from 1; by default every one, unless ``share`` is set.
+    :param times: how many consecutive matching requests, beginning with ``nth``.
     :param share: the share of matching requests, 0 to 1, drawn from a generator seeded with ``seed``.
     """
 
@@ -93,16 +93,16 @@ class Fault:
     value: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't happen."""
+        """Refuse faults of sessions at a login."""
         of_statements = {"session_expired", "master_expired", "empty", "reversed", "rewrite"}
         if self.request == "login" and self.effect in of_statements:
-            msg = f"A login can't meet {self.effect}"
+            msg = f"The effect {self.effect!r} hits statements only, not logins; remove request='login'"
             raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of one server; all have a default that makes jobs run at once and nothing fail.
+    """The settings of one server. By default jobs run at once and nothing fails.
 
     :param root: directory of all state; made if missing. Tables, stages, pools, jobs and history survive a restart.
     :param port: TCP port on 127.0.0.1; 0 takes a free one.
@@ -112,19 +112,19 @@ class Settings:
     :param pool_ready: when a compute pool is up after it was created or resumed.
     :param job_ready: when a job goes from PENDING to RUNNING.
     :param virtual_jobs: jobs without a process, for scale tests.
-    :param max_services: how many job services there may be, finished ones included; without it any number.
-    :param faults: what goes wrong.
+    :param max_services: the limit of job services, finished ones included; by default none.
+    :param faults: the faults to inject.
     :param python: interpreter that the ML runtime images offer to jobs.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
-    :param log_retention: seconds for which SYSTEM$GET_SERVICE_LOGS knows a container after its end; without it as long
-        as the service exists. A real node is reused after about 30 seconds or less.
-    :param event_table: whether there is one: without it SPCS_GET_LOGS, _EVENTS and _METRICS are unknown (2143).
+    :param log_retention: seconds for which SYSTEM$GET_SERVICE_LOGS returns the logs of an ended container; by default
+        as long as the service exists. A real node is reused after about 30 seconds or less.
+    :param event_table: whether the account has one: without it SPCS_GET_LOGS, _EVENTS and _METRICS are unknown (2143).
     :param event_table_lag: seconds until lines, events and metrics arrive there; in a real account minutes.
     :param metric_interval: seconds between two measurements of a container; in a real account about 30.
-    :param endpoint_ready: when a job that runs can be told the address of its public endpoints; in a real account
-        after some minutes.
+    :param endpoint_ready: when the public endpoints of a running job have an address; in a real account after some
+        minutes.
     :param session_lifetime: seconds until a session token expires and the client has to renew it.
-    :param clock: the seconds by which sessions expire; tests give their own.
+    :param clock: the clock by which sessions expire; tests pass their own.
     :param long_statement: seconds after which a statement is answered "in progress" with a URL to ask again.
     """
 
@@ -152,7 +152,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse a root that can't hold databases, a limit below zero, and measurements without a pause."""
         if UNFIT & set(str(self.root)):
-            msg = f"DuckDB can't keep files in {str(self.root)!r}: choose a root without a question mark or a backslash"
+            msg = f"DuckDB can't open files in {str(self.root)!r}: choose a root without a question mark or a backslash"
             raise ValueError(msg)
         if self.metric_interval <= 0:
             msg = f"metric_interval must be more than 0 seconds; got {self.metric_interval}"

@@ -1,4 +1,4 @@
-"""Who may log in: the account's user by password, each job by a token that dies with it."""
+"""The tokens that jobs log in with; a token ends with its job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class JobIdentity:
-    """Who a job is when it logs in: its service user, in the job's database and schema."""
+    """The identity of a login: for a job its service user, in the job's database and schema."""
 
     user: str
     role: str
@@ -26,18 +26,18 @@ class Tokens:
         self._identities: dict[str, JobIdentity] = {}
 
     def issue(self, identity: JobIdentity) -> str:
-        """Make a token for a job."""
+        """Create a token for a job."""
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._identities[token] = identity
         return token
 
     def revoke(self, token: str) -> None:
-        """Forget a token; sessions that it opened end with their next statement."""
+        """Revoke a token; sessions that it opened end with their next statement."""
         with self._lock:
             self._identities.pop(token, None)
 
     def identity(self, token: str) -> JobIdentity | None:
-        """Return who holds the token, or ``None`` if it is unknown or revoked."""
+        """Return the identity of a token, or ``None`` if it is unknown or revoked."""
         with self._lock:
             return self._identities.get(token)

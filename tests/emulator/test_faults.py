@@ -169,7 +169,7 @@ def test_slow_login(start, connect):
 
 def test_what_logins_cannot_meet():
     """Only sessions expire."""
-    with pytest.raises(ValueError, match="A login can't meet master_expired"):
+    with pytest.raises(ValueError, match="The effect 'master_expired' hits statements only"):
         Fault(request="login", effect="master_expired")
 
 

@@ -231,7 +231,7 @@ def test_a_full_disk_loses_output_only(tmp_path, caplog):
     log = JobLog(tmp_path / "taken" / "main.log")
     log.append("lost\n")
 
-    assert ["Lost"] == [record.message.split()[0] for record in caplog.records]
+    assert ["Could not write 5 bytes"] == [record.message.partition(" to ")[0] for record in caplog.records]
 
 
 def test_reading_while_writing(log):

@@ -345,7 +345,7 @@ class TestMeter:
             time.sleep(0.01)
         meter.close()
 
-        assert "Lost a sample" in caplog.text
+        assert "Could not store a usage sample" in caplog.text
 
     def test_settings(self, tmp_path):
         """There has to be a pause between two samples."""

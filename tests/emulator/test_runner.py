@@ -636,7 +636,7 @@ def test_workers_of_head_driven_jobs(run_payload):
     worker = {"SNOWFLAKE_JOBS_COUNT": "2", "SNOWFLAKE_JOB_INDEX": "1"}
     code, text = run_payload(**worker)
 
-    assert (0, "Worker instance 1: Ray isn't available here, see the head's log\n") == (code, text)
+    assert (0, "Worker instance 1: Ray is not available here; see the log of the head instance\n") == (code, text)
     assert "--lr" in run_payload(**worker, MLRS_LAUNCH_BACKEND="passthrough")[1]
     assert "--lr" in run_payload(**{**worker, "SNOWFLAKE_JOB_INDEX": "0"})[1]
 
@@ -672,7 +672,7 @@ def test_isolation_can_be_forced(monkeypatch):
     with pytest.raises(RunnerError) as error:
         probe_isolation()
 
-    assert "MLJOBS_EMULATOR_ISOLATION is 'docker', must be 'namespace' or 'rewrite'" == error.value.detail
+    assert "MLJOBS_EMULATOR_ISOLATION must be 'namespace' or 'rewrite'; got 'docker'" == error.value.detail
 
 
 def test_isolation_is_probed(monkeypatch):

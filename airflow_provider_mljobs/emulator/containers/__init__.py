@@ -1,3 +1,3 @@
-"""One container of one instance of a job as a local process."""
+"""Containers of jobs as local processes."""
 
 from __future__ import annotations

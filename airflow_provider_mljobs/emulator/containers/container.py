@@ -1,4 +1,4 @@
-"""What it takes to run a container: its plan, and the files, environment and arguments that follow from it."""
+"""Prepares a container: turns its plan into files, environment and arguments."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HOSTS, _TMP = "/etc/hosts", "/tmp"  # noqa: S108 - a path of the container
 class RunnerError(Exception):
     """Raised when a container can't start.
 
-    :param detail: why.
+    :param detail: the cause.
     """
 
-    # What Snowflake reports as the container's message.
+    # Snowflake's message for such a container.
     message = "Encountered fatal error while starting container"
 
     def __init__(self, detail: str) -> None:
@@ -39,15 +39,15 @@ class RunnerError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class InstancePlan:
-    """All that it takes to run a container.
+    """The plan of a container.
 
-    :param directory: private directory of the container; made here, removed by the caller.
+    :param directory: private directory of the container; created here, removed by the caller.
     :param image: name of its image.
     :param command: command of its specification; may be empty.
     :param args: arguments of its specification.
     :param env: environment of its specification and of the platform.
-    :param mounts: directories that it sees.
-    :param shared: directories of the host that stay visible, whatever covers them: clients in the container exchange
+    :param mounts: directories that are mounted into it.
+    :param shared: directories of the host that stay visible even below a mount: clients in the container exchange
         files with the server through them.
     :param address: its own IP address; also that of its host name, in namespaces.
     :param hostname: name of its host, in namespaces.
@@ -71,10 +71,10 @@ class InstancePlan:
 
 
 def prepare(plan: InstancePlan, isolation: Isolation) -> dict[str, Any]:
-    """Make the container's directory and the order for its supervisor.
+    """Create the container's directory and return the order for its supervisor.
 
-    :param plan: what to run.
-    :param isolation: whether paths of the container exist or are rewritten.
+    :param plan: the plan of the container.
+    :param isolation: whether mounts appear at their paths, or paths are rewritten.
     """
     home, tmp, session = (plan.directory / name for name in ("home", "tmp", "session"))
     for directory in (home, tmp, session):
@@ -110,9 +110,9 @@ def _environment(plan: InstancePlan, programs: tuple[Path, ...], home: Path) -> 
         "VIRTUAL_ENV": str(plan.directory / "venv"),  # for uv, which otherwise looks for one in the working directory
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        # No PYTHONUNBUFFERED: piped output is block-buffered in real containers too, and a job that relies on more
-        # should find out here. For the same reason it is the job's to set.
-        # Not in real containers; there is no cloud to detect, and looking for one takes the connector seconds.
+        # No PYTHONUNBUFFERED: piped output is block-buffered in real containers too, and a job that needs it unbuffered
+        # should fail here first.
+        # Not in real containers: here is no cloud to detect, and the connector would search for seconds.
         "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
         # Not in real containers either, where port and protocol are the defaults.
         "SNOWFLAKE_PORT": str(plan.connection["port"]),
@@ -121,10 +121,10 @@ def _environment(plan: InstancePlan, programs: tuple[Path, ...], home: Path) -> 
 
 
 def _hosts(plan: InstancePlan) -> Path:
-    """Write the file that gives the container's host name its address; the host's own names stay known."""
+    """Write the hosts file: the container's own name, then the entries of the host."""
     path = plan.directory / "hosts"
-    known = Path(_HOSTS).read_text(encoding="utf-8") if Path(_HOSTS).exists() else ""
-    path.write_text(f"{plan.address} {plan.hostname}\n127.0.0.1 localhost\n{known}", encoding="utf-8")
+    entries = Path(_HOSTS).read_text(encoding="utf-8") if Path(_HOSTS).exists() else ""
+    path.write_text(f"{plan.address} {plan.hostname}\n127.0.0.1 localhost\n{entries}", encoding="utf-8")
     return path
 
 
@@ -138,7 +138,7 @@ def _program(plan: InstancePlan) -> runtime_image.Program:
 
 
 def _start_script(plan: InstancePlan, program: runtime_image.Program) -> tuple[str, ...]:
-    """Put the start script of ML jobs into the container; return its command."""
+    """Copy the start script of ML jobs into the container; return its command."""
     script = plan.directory / "ml_start.py"
     shutil.copyfile(ml_start.__file__, script)
     return ("python", str(script), plan.address, *program.argv)

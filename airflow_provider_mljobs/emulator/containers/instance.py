@@ -1,7 +1,7 @@
 """Runs one container of one instance of a job as a process on this machine.
 
-No sandbox: a job runs as the user of the server, with the network and the user's files. What it gets is a container's
-view: its mounts at their paths, a minimal environment, a home of its own, and an end together with the server.
+Not a sandbox: a job runs as the user of the server, with the network and the user's files. It has a container's view:
+its mounts at their paths, a minimal environment and its own home. It ends with the server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Instance", "InstancePlan", "Isolation", "JobLog", "Mount", "RunnerEr
 
 ISOLATION_VARIABLE = "MLJOBS_EMULATOR_ISOLATION"
 
-# Appended to the path, so that nothing beside it can hide the standard library; imported, so that it is compiled once.
+# Its folder is last in the path, so that no file in it hides the standard library. Imported modules are compiled once.
 _SUPERVISOR = "import sys; sys.path.append(sys.argv.pop(1)); import supervisor; supervisor.main()"
 _START_TIMEOUT = 60.0
 _CHUNK = 64 * 1024
@@ -38,21 +38,21 @@ _log = logging.getLogger(__name__)
 
 
 def probe_isolation() -> Isolation:
-    """Tell how containers get their mounts: at their paths, or by rewriting paths.
+    """Return how containers get their mounts: at their paths, or by rewriting paths.
 
-    ``MLJOBS_EMULATOR_ISOLATION`` decides; without it, ``namespace`` if this machine lets users make namespaces.
+    ``MLJOBS_EMULATOR_ISOLATION`` decides; by default it is ``namespace`` where users may create namespaces.
     """
     forced = os.environ.get(ISOLATION_VARIABLE)
     if forced in {"namespace", "rewrite"}:
         return cast("Isolation", forced)
     if forced:
-        raise RunnerError(f"{ISOLATION_VARIABLE} is {forced!r}, must be 'namespace' or 'rewrite'")
+        raise RunnerError(f"{ISOLATION_VARIABLE} must be 'namespace' or 'rewrite'; got {forced!r}")
     return "namespace" if can_isolate() else "rewrite"
 
 
 @cache
 def can_isolate() -> bool:
-    """Find out by trying, once: what forbids namespaces are settings of kernels, containers and security modules."""
+    """Return whether a container starts in namespaces; kernels, containers and security modules may forbid them."""
     with tempfile.TemporaryDirectory(prefix="mljobs-probe-") as directory:
         volume = Path(directory, "volume")
         root = Path(directory, "root")
@@ -71,7 +71,7 @@ def can_isolate() -> bool:
         try:
             supervisor = _Supervisor(order)
         except RunnerError as error:
-            _log.info("Jobs get no namespaces of their own, paths are rewritten instead: %s", error.detail)
+            _log.info("Cannot create namespaces (%s); rewriting the paths of mounts in jobs instead.", error.detail)
             return False
         code = supervisor.process.wait()
         supervisor.close()
@@ -82,9 +82,9 @@ class _Supervisor:
     """The supervisor's process and our ends of its pipes."""
 
     def __init__(self, order: Mapping[str, Any]) -> None:
-        """Start it and wait until it has started the program, or raise what it says."""
+        """Start it and wait until the program runs; raises its error otherwise."""
         self.status, writing = os.pipe()
-        # None of the server's environment may be seen by the job, not even in /proc; libpython may need its path.
+        # Hides the server's environment from the job, also in /proc; libpython may need its path.
         environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         try:
             self.process = subprocess.Popen(
@@ -96,7 +96,7 @@ class _Supervisor:
                 pass_fds=[writing],
                 env=environment,
                 cwd="/",
-                start_new_session=True,  # Ctrl-C in the server's terminal is for the server to handle
+                start_new_session=True,  # only the server handles Ctrl-C in its terminal
             )
         except OSError as error:
             os.close(self.status)
@@ -106,9 +106,9 @@ class _Supervisor:
         answer = self._send({**order, "server": os.getpid()})
         if answer != "started":
             self.process.kill()
-            said = self.process.communicate()[1].decode(errors="replace").strip()
+            output = self.process.communicate()[1].decode(errors="replace").strip()
             self.close()
-            raise RunnerError(answer or said or "the supervisor ended")
+            raise RunnerError(answer or output or "the supervisor ended")
 
     def _send(self, order: Mapping[str, Any]) -> str:
         if self.process.stdin is None:
@@ -120,11 +120,11 @@ class _Supervisor:
         except BrokenPipeError:
             return ""
         if not select.select([self.status], [], [], _START_TIMEOUT)[0]:
-            return "the supervisor doesn't answer"
+            return f"the supervisor did not answer within {_START_TIMEOUT:g} seconds"
         return os.read(self.status, _CHUNK).decode(errors="replace").removeprefix("error ").strip()
 
-    def tell(self, command: str) -> None:
-        """Send a command, if there is still someone to read it."""
+    def send(self, command: str) -> None:
+        """Send a command, unless the supervisor has ended."""
         if self.process.stdin is not None and not self.process.stdin.closed:
             try:
                 self.process.stdin.write(command.encode())
@@ -146,7 +146,7 @@ class _Supervisor:
 
 
 class Instance:
-    """A running, or ended, container. Made by :meth:`start`.
+    """A container that runs or has ended; created by :meth:`start`.
 
     :param supervisors: how many processes stand between the server and those of the container; ``pid`` is the first.
     """
@@ -166,9 +166,9 @@ class Instance:
 
     @classmethod
     def start(cls, plan: InstancePlan, log: JobLog, on_exit: Callable[[int], None]) -> Instance:
-        """Start a container; return when its program runs.
+        """Start a container and return once its program runs.
 
-        :param plan: what to run.
+        :param plan: its plan.
         :param log: where its output goes.
         :param on_exit: called once, with the exit code, in a thread of this instance, when all output is in the log;
             perhaps before this method returns.
@@ -192,17 +192,17 @@ class Instance:
         return self._code
 
     def terminate(self, grace: float = 30.0) -> None:
-        """Send SIGTERM to all processes in it, and SIGKILL to those left after ``grace`` seconds; don't wait."""
+        """Send SIGTERM to all processes in it, and SIGKILL to the rest after ``grace`` seconds; don't wait."""
         with self._lock:
             if not self._terminating and self._code is None:
                 self._terminating = True
-                self._supervisor.tell(f"T{grace}\n")
+                self._supervisor.send(f"T{grace}\n")
 
     def kill(self) -> None:
         """Send SIGKILL to all processes in it."""
         with self._lock:
             if self._code is None:
-                self._supervisor.tell("K\n")
+                self._supervisor.send("K\n")
 
     def _watch(self) -> None:
         try:
@@ -217,7 +217,7 @@ class Instance:
             self._ended.set()
 
     def _copy_output(self) -> None:
-        """Copy until all is read. The end of the supervisor is the end of all processes that might still write."""
+        """Copy all output. No process that might still write survives the supervisor."""
         sources: dict[int, _Output | None] = {self._supervisor.status: None}
         for pipe, stream in self._supervisor.outputs():
             sources[pipe.fileno()] = _Output(self._log, stream)
@@ -231,7 +231,7 @@ class Instance:
                 output.end()
 
     def _copy_some(self, poller: select.poll, sources: dict[int, _Output | None]) -> bool:
-        """Copy what there is, or wait for it; tell whether there may be more."""
+        """Wait for output and copy it; return whether more may follow."""
         running = self._supervisor.status in sources
         ready = poller.poll(None if running else 0)
         for fd, _ in ready:
@@ -243,9 +243,9 @@ class Instance:
 
 
 class _Output:
-    """One stream of a container on its way to the log.
+    """Copies one stream of a container to the log.
 
-    As on a node, a line is in the log when it has ended, when it is longer than a record, or when its stream ends.
+    As on a node, a line is logged when it ends, when it exceeds a record, or when its stream ends.
     """
 
     def __init__(self, log: JobLog, stream: Stream) -> None:
@@ -254,7 +254,7 @@ class _Output:
         self._partial = b""
 
     def copy(self, fd: int) -> bool:
-        """Log the lines that ended, of what there is to read; tell whether there may be more."""
+        """Read output and log its complete lines; return whether more may follow."""
         data = os.read(fd, _CHUNK)
         text = self._partial + data
         end = text.rfind(b"\n") + 1
@@ -267,6 +267,6 @@ class _Output:
         return bool(data)
 
     def end(self) -> None:
-        """Log what is left."""
+        """Log the last line, which has no end."""
         self._log.append(self._partial, self._stream)
         self._partial = b""

@@ -1,7 +1,7 @@
 """The output of one container: a file that survives the server, in the format of Kubernetes' container logs.
 
 A record is a line ``<timestamp> <stream> <F|P> <text>``: F ends a line of the program's output, P is a part of one.
-As on a node each record has a time of its own, and a long line comes in parts of 16 KiB.
+As on a node, each record has its own time, and a long line is split into parts of 16 KiB.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Stream = Literal["stdout", "stderr"]
 # The longest record of containerd; a longer line is cut into several.
 LONGEST_RECORD = 16 * 1024
 _BLOCK = 64 * 1024
-# Nanoseconds that a node takes for a record, at least: readers that know microseconds only must see the order.
+# The least distance of two records in nanoseconds: readers with microseconds must see their order.
 _APART = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -35,14 +35,14 @@ _log = logging.getLogger(__name__)
 
 
 def nanoseconds(moment: str | datetime) -> int:
-    """Return a time in nanoseconds since the epoch; what has no zone is UTC.
+    """Return a time in nanoseconds since the epoch, in UTC unless it has a zone.
 
     :param moment: a time, or its ISO 8601 form with up to nine digits behind the point; raises :class:`ValueError` for
         other texts.
     """
     beyond = None
     if isinstance(moment, str):
-        # What datetime cuts off.
+        # datetime drops these digits.
         beyond = _NANOSECONDS.search(moment)
         moment = datetime.fromisoformat(moment)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -50,7 +50,7 @@ def nanoseconds(moment: str | datetime) -> int:
 
 
 def stamp(at: int) -> str:
-    """Write a time as Snowflake does before lines of a log: in UTC, to the nanosecond."""
+    """Write a time as Snowflake does in logs: in UTC, to the nanosecond."""
     seconds, rest = divmod(at, 1_000_000_000)
     return f"{_second(seconds)}.{rest:09d}Z"
 
@@ -64,7 +64,7 @@ class LogLine(NamedTuple):
     """A line that a container wrote.
 
     :param at: when it was logged, in nanoseconds since the epoch; of a line in parts, when the first one was.
-    :param stream: where it was written to.
+    :param stream: the stream that it was written to.
     :param line: its text, without the line feed that ended it.
     """
 
@@ -74,7 +74,7 @@ class LogLine(NamedTuple):
 
     @property
     def stamped(self) -> str:
-        """The line behind its time."""
+        """The line with its time before it."""
         return f"{stamp(self.at)} {self.line}"
 
 
@@ -90,13 +90,13 @@ def _parse(line: bytes) -> _Record | None:
         at, stream, tag, text = line.split(b" ", 3)
         moment = nanoseconds(at.decode())
     except ValueError:
-        # Torn by a crash of the machine.
+        # Cut off by a crash of the machine.
         return None
     return _Record(moment, cast("Stream", stream.decode(errors="replace")), tag == b"F", text)
 
 
 def _joined(records: Iterable[_Record]) -> Iterator[tuple[LogLine, bool]]:
-    """Put parts of lines together; streams may take turns in the middle of a line."""
+    """Join the parts of lines; the two streams may alternate within a line."""
     parts: dict[Stream, list[_Record]] = {}
     for record in records:
         parts.setdefault(record.stream, []).append(record)
@@ -114,11 +114,11 @@ def _line(parts: list[_Record]) -> LogLine:
 class JobLog:
     """The log of one container of one instance.
 
-    One writer at a time, any number of readers. When the limit is reached the oldest half goes, as on a real node.
+    One writer at a time, any number of readers. At the limit the older half is deleted, as on a real node.
 
-    :param path: the file; what was logged before goes to ``<path>.1``.
-    :param limit: bytes that both may take together.
-    :param clock: tells the nanoseconds since the epoch.
+    :param path: the file; the older half of the log is in ``<path>.1``.
+    :param limit: the limit of both files together, in bytes.
+    :param clock: returns the time in nanoseconds since the epoch.
     """
 
     def __init__(self, path: Path, *, limit: int = 64 * 1024 * 1024, clock: Callable[[], int] = time.time_ns) -> None:
@@ -132,10 +132,10 @@ class JobLog:
         self._size = 0
 
     def append(self, text: str | bytes, stream: Stream = "stdout") -> None:
-        """Add what a program wrote: any number of lines, the last one perhaps without its end.
+        """Append output of a program: any number of lines, the last one possibly incomplete.
 
-        :param text: the output; it goes on where the last call for this stream ended.
-        :param stream: where it was written to.
+        :param text: the output; it continues the last line of this stream.
+        :param stream: the stream that it was written to.
         """
         if not text:
             return
@@ -145,10 +145,10 @@ class JobLog:
                 self._write(data, stream)
             except OSError as error:
                 # A full disk must stop neither the job nor the thread that empties its pipes.
-                _log.warning("Lost %d bytes of the job log %s: %s", len(data), self._path, error)
+                _log.warning("Could not write %d bytes to the job log %s: %s", len(data), self._path, error)
 
     def close(self) -> None:
-        """Close the file; it stays readable, and appending opens it again."""
+        """Close the file; reading still works, and appending reopens it."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
@@ -157,7 +157,7 @@ class JobLog:
     def records(self, since: int | None = None) -> Iterator[LogLine]:
         """Iterate over the lines, oldest first; a last line without an end is included.
 
-        :param since: only what was logged at this time or later.
+        :param since: only lines logged at this time or later.
         """
         records = self._forwards() if since is None else reversed(list(self._until(since)))
         for line, _ in _joined(records):
@@ -171,11 +171,11 @@ class JobLog:
         since: int | None = None,
         timestamps: bool = False,
     ) -> str:
-        """Return the end of the output, without reading more than that.
+        """Return the end of the output without reading the rest.
 
         :param lines: at most so many lines.
         :param max_bytes: at most so many bytes, counted in UTF-8; the first line may be cut.
-        :param since: only what was logged at this time or later.
+        :param since: only lines logged at this time or later.
         :param timestamps: whether to put the time before each line.
         """
         records: list[_Record] = []
@@ -186,11 +186,11 @@ class JobLog:
             ended += record.ended
             if (lines is not None and ended > lines) or (max_bytes is not None and size > max_bytes):
                 break
-        found = list(_joined(reversed(records)))
+        ending = list(_joined(reversed(records)))
         if lines is not None:
-            found = found[max(0, len(found) - max(0, lines)) :]
+            ending = ending[max(0, len(ending) - max(0, lines)) :]
         return clipped(
-            "".join((line.stamped if timestamps else line.line) + "\n" * done for line, done in found), max_bytes
+            "".join((line.stamped if timestamps else line.line) + "\n" * done for line, done in ending), max_bytes
         )
 
     def _write(self, data: bytes, stream: Stream) -> None:
@@ -234,7 +234,7 @@ class JobLog:
             self._latest = max(self._latest, latest.at)
 
     def _drop_torn_record(self, file: BinaryIO) -> None:
-        """Cut a record without an end, which would swallow the next one."""
+        """Cut off an incomplete record, which would merge with the next one."""
         while self._size:
             start = max(0, self._size - _BLOCK)
             file.seek(start)
@@ -245,7 +245,7 @@ class JobLog:
             file.truncate(self._size)
 
     def _snapshot(self, stack: ExitStack) -> list[tuple[BinaryIO, int]]:
-        """Open what there is, oldest first, with the size to read; rotation renames, so open files stay complete."""
+        """Open the files, oldest first, with the size to read; rotation renames files, so open ones stay complete."""
         opened: list[tuple[BinaryIO, int]] = []
         with self._lock:
             for path in (self._older, self._path):
@@ -274,7 +274,7 @@ class JobLog:
                         yield record
 
     def _until(self, since: int | None) -> Iterator[_Record]:
-        """Iterate over the records, last one first, down to one that is older."""
+        """Iterate over the records, latest first, back to a time."""
         for record in self._backwards():
             if since is not None and record.at < since:
                 return
@@ -291,7 +291,7 @@ def clipped(text: str, most: int | None) -> str:
 
 
 def _lines_backwards(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Iterate over the lines that have an end, last one first."""
+    """Iterate over the complete lines, last one first."""
     rest: list[bytes] = []  # the beginning of a line that an earlier block ends, last part first
     torn = True
     while size:

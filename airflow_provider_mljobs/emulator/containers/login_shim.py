@@ -1,7 +1,7 @@
-"""Copied into each job's environment: lets the documented login of containers find the embedded Snowflake.
+"""Copied into each job's environment: directs the documented login of containers to the embedded Snowflake.
 
 Real containers log in with host, account and token alone, because there the port is 443 and the protocol https.
-Standard library only, and nothing of Snowflake's is imported before the job does it.
+It uses the standard library only, and imports the connector no earlier than the job does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _ConnectorFinder:
-    """Waits for the connector to be imported, then steps aside."""
+    """Patches the connector when it is imported, then removes itself."""
 
     def __init__(self, host: str, port: str, protocol: str) -> None:
         self._host = host
@@ -55,5 +55,5 @@ class _ConnectorFinder:
 
 
 def install(host: str, port: str, protocol: str) -> None:
-    """Fill in what connections to ``host`` leave out: port and protocol."""
+    """Add port and protocol to connections to ``host`` that leave them out."""
     sys.meta_path.insert(0, _ConnectorFinder(host, port, protocol))

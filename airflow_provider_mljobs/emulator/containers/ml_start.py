@@ -1,8 +1,8 @@
-"""Runs in the container in the place of the ML runtime image's start script: packages, Ray, then the job's launcher.
+"""Replaces the start script of the ML runtime image in the container: packages, Ray, then the job's launcher.
 
 The image's own script installs cron jobs and takes fixed ports, which instances on one machine can't share.
-Standard library only, for the interpreter of the job; called with the instance's address, the directory of the ML
-client's scripts, and the launcher's arguments.
+It runs in the interpreter of the job, so it uses the standard library only. Its arguments are the instance's address,
+the directory of the ML client's scripts, and the launcher's arguments.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Seconds that the image gives workers to say that they have heard of the end.
+# Seconds that the image waits for workers to confirm the end.
 _FAREWELL = "15"
 # Below the ports that systems hand out by themselves.
 _FIRST_PORT, _PORTS = 20_000, 6_000
 _STORE_SHARE = 0.3
-# Chosen by Ray: on one machine the contract's would clash, because Ray listens on all addresses.
+# Ray chooses the ports: fixed ones would clash on one machine, because Ray listens on all addresses.
 _FREE_PORTS = (
     "--object-manager-port=0",
     "--node-manager-port=0",
@@ -65,7 +65,7 @@ def install_packages() -> None:
 
 @contextmanager
 def _ray_directory() -> Iterator[str]:
-    """Make Ray's directory: short, because the paths of sockets are; ``TMPDIR`` isn't where it is set."""
+    """Create Ray's directory. Its path must be short, for the sockets in it; that of ``TMPDIR`` may be long."""
     directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     try:
         yield directory
@@ -89,7 +89,7 @@ def _start_ray(address: str, directory: str, *arguments: str) -> None:
 
 
 def _ray_port(head: str) -> int:
-    """Return the port of a head: addresses of heads differ, so that jobs side by side don't meet."""
+    """Return the port of a head, derived from its address so that jobs side by side get different ones."""
     return _FIRST_PORT + 2 * (zlib.crc32(head.encode()) % _PORTS)
 
 
@@ -101,7 +101,7 @@ def _store_size() -> int:
 
 
 def run_head(address: str, system: Path, launch: list[str]) -> int:
-    """Start Ray, run the launcher, and tell the workers when it is done; return the exit code."""
+    """Start Ray, run the launcher, and signal the workers when it ends; return the exit code."""
     port = _ray_port(address)
     with _ray_directory() as directory:
         _start_ray(
@@ -122,7 +122,7 @@ def run_head(address: str, system: Path, launch: list[str]) -> int:
 
 
 def run_worker(address: str, system: Path) -> int:
-    """Join the head's Ray and stay until the head says that it is done; return the exit code."""
+    """Join the head's Ray and stay until the head signals the end; return the exit code."""
     service = os.environ["SNOWFLAKE_SERVICE_NAME"]
     answer = subprocess.check_output([sys.executable, str(system / "get_instance_ip.py"), service, "--head"], text=True)
     _, head, status = answer.split()
@@ -147,7 +147,7 @@ def _instances() -> int:
 
 
 def _can_meet(address: str) -> bool:
-    """Tell whether instances can form a cluster: they have Ray, and what Ray shares on one host is private to each."""
+    """Return whether instances can form a cluster: with Ray, and with private directories for its shared files."""
     try:
         return importlib.util.find_spec("ray") is not None and socket.gethostbyname(socket.gethostname()) == address
     except OSError:
@@ -155,16 +155,16 @@ def _can_meet(address: str) -> bool:
 
 
 def leave_alone(index: int, *, is_parallel: bool) -> None:
-    """Let each instance of a parallel job run the payload by itself, of another only the head."""
+    """Run the payload without Ray: in each instance of a parallel job, otherwise in the head only."""
     if index > 0 and not is_parallel:
-        _say(f"Worker instance {index}: Ray isn't available here, see the head's log")
+        _say(f"Worker instance {index}: Ray is not available here; see the log of the head instance")
         sys.exit(0)
-    # The launcher would ask Ray whether the other instances are there.
+    # Otherwise the launcher would wait for the other instances in Ray.
     os.environ |= {"SNOWFLAKE_JOBS_COUNT": "1", "MLRS_MIN_INSTANCES": "1"}
 
 
 def main(address: str, system: Path, arguments: list[str]) -> int:
-    """Do what the start script does; return the exit code of the instance."""
+    """Run the steps of the start script; return the exit code of the instance."""
     install_packages()
     launch = [sys.executable, str(system / "mljob_launcher.py"), *arguments]
     index = int(os.environ.get("SNOWFLAKE_JOB_INDEX") or 0)
@@ -173,7 +173,7 @@ def main(address: str, system: Path, arguments: list[str]) -> int:
         leave_alone(index, is_parallel=is_parallel)
     if importlib.util.find_spec("ray") is None:
         os.execv(launch[0], launch)  # noqa: S606 - the job's own program
-    # The platform tells all processes; this one stays for as long as the launcher wants to.
+    # The platform signals all processes; this one stays until the launcher ends.
     signal.signal(signal.SIGTERM, lambda *_: None)
     return run_worker(address, system) if _instances() > 1 and index > 0 else run_head(address, system, launch)
 

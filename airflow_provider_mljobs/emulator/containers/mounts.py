@@ -1,4 +1,4 @@
-"""Directories that a container sees: where they are in the container and where on the host."""
+"""The mounts of a container: directories of the host at paths of the container."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Mount:
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no container runtime accepts."""
+        """Refuse paths that no container runtime accepts."""
         if not self.path.startswith("/") or not self.path.strip("/"):
-            msg = f"A mount path is absolute and not the root directory; got {self.path!r}"
+            msg = f"A mount path must be absolute and not the root directory; got {self.path!r}"
             raise ValueError(msg)
 
 
 def host_path(path: str, mounts: Sequence[Mount]) -> Path:
-    """Find the file on the host that the container sees at ``path``; what isn't mounted is the host's."""
+    """Return the file on the host that the container sees at ``path``."""
     wanted = PurePosixPath(path)
     for mount in sorted(mounts, key=lambda mount: len(mount.path.rstrip("/")), reverse=True):
         if wanted.is_relative_to(mount.path):
@@ -44,7 +44,7 @@ def host_path(path: str, mounts: Sequence[Mount]) -> Path:
 
 
 def rewriter(mounts: Sequence[Mount]) -> Callable[[str], str]:
-    """Make a function that replaces mount paths in a text by the directories on the host.
+    """Build a function that replaces mount paths in a text by the directories on the host.
 
     Only whole paths: ``/mnt/app`` is replaced in ``--out=/mnt/app/x`` and ``file:///mnt/app``, but neither in
     ``/mnt/application`` nor in ``@stage/mnt/app``.
@@ -52,7 +52,7 @@ def rewriter(mounts: Sequence[Mount]) -> Callable[[str], str]:
     sources = {mount.path.rstrip("/"): str(mount.source) for mount in mounts}
     if not sources:
         return lambda text: text
-    # Longest first, in one pass: a directory that was filled in isn't looked at again.
+    # Longest first, and in one pass, so that replacements are not replaced again.
     paths = "|".join(re.escape(path) for path in sorted(sources, key=len, reverse=True))
     pattern = re.compile(rf"(?:(?<![\w./~@-])|(?<=file://))(?:{paths})(?![\w.-])")
     return lambda text: pattern.sub(lambda match: sources[match[0]], text)

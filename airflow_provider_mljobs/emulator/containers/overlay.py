@@ -1,6 +1,6 @@
 """A job's private Python environment and home directory, laid over an interpreter without copying anything.
 
-``python -m pip install`` inside a job writes to the overlay; the environment of the developer is only read.
+``python -m pip install`` inside a job writes to the overlay and leaves the developer's environment unchanged.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ print(json.dumps({
     "prefixes": sorted({sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path)}),
 }))
 """
-# Not a name that a job could import by accident.
+# A name that no job imports by accident.
 _SHIM = "_embedded_snowflake"
-# Longer first lines are cut by some kernels.
+# Some kernels cut off longer first lines.
 _LONGEST_SHEBANG = 120
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """What is known of an interpreter.
+    """The description of an interpreter.
 
-    :param executable: the interpreter that its virtual environment, if it is in one, is based on.
+    :param executable: the interpreter, or the base interpreter of its virtual environment.
     :param version: e.g. ``3.11``.
     :param sites: its directories of installed packages.
-    :param prefixes: where it and what it imports, such as editable projects, are installed.
+    :param prefixes: the directories of its installation and of its path, editable projects included.
     :param scripts: its console scripts, without their first line.
-    :param scripts_directory: where they are.
+    :param scripts_directory: the directory of these scripts.
     """
 
     executable: Path
@@ -58,7 +58,7 @@ class Interpreter:
 
 @cache
 def describe(python: Path) -> Interpreter:
-    """Ask an interpreter for its site directories; it is asked once.
+    """Return the description of an interpreter; it runs once for that.
 
     :param python: the interpreter.
     """
@@ -66,12 +66,12 @@ def describe(python: Path) -> Interpreter:
     answer = subprocess.run(
         [python, "-c", _DESCRIBE], cwd="/", env=environment, check=True, capture_output=True, timeout=60
     ).stdout
-    found = json.loads(answer)
+    described = json.loads(answer)
     return Interpreter(
-        Path(found["executable"]),
-        found["version"],
-        tuple(found["sites"]),
-        tuple(found["prefixes"]),
+        Path(described["executable"]),
+        described["version"],
+        tuple(described["sites"]),
+        tuple(described["prefixes"]),
         _console_scripts(python.parent),
         python.parent,
     )
@@ -99,10 +99,10 @@ def _console_scripts(directory: Path) -> dict[str, bytes]:
 
 
 def build(directory: Path, interpreter: Interpreter, connection: Mapping[str, str]) -> Path:
-    """Make an environment in ``directory``; what ``python -m venv`` does in a second, in some file operations.
+    """Create a virtual environment in ``directory``, with a few file operations instead of ``python -m venv``.
 
     :param directory: a new directory.
-    :param interpreter: what the environment is laid over.
+    :param interpreter: the interpreter below it.
     :param connection: ``host``, ``port`` and ``protocol`` that logins from inside get if they leave them out.
     :return: the directory of its programs.
     """
@@ -134,7 +134,7 @@ def _write_scripts(programs: Path, interpreter: Interpreter) -> None:
     python = os.fsencode(programs / "python")
     shebang = b"#!" + python + b"\n"
     if len(shebang) > _LONGEST_SHEBANG or len(python.split()) > 1:
-        # sh runs the second line; to Python both are one string. Python lies beside the script.
+        # sh runs the second line, which Python reads as a string; the interpreter lies beside the script.
         shebang = b"""#!/bin/sh\n'''exec' "${0%/*}/python" "$0" "$@"\n' '''\n"""
     pip = b"import runpy\nrunpy.run_module('pip', run_name='__main__')\n"
     scripts = {**interpreter.scripts, "pip": pip, "pip3": pip, f"pip{interpreter.version}": pip}
@@ -152,7 +152,7 @@ def write_login(home: Path, connection: Mapping[str, str], token_path: str) -> N
     :param token_path: where the job finds its token.
     """
     settings = {**connection, "authenticator": "oauth", "token_file_path": token_path}
-    # The connector wants a number here; a JSON string is a TOML string, but for JSON's way to escape an emoji.
+    # The port must be a number. JSON strings are TOML strings, except for JSON's escapes of emoji.
     texts = {name: json.dumps(str(value), ensure_ascii=False) for name, value in settings.items()}
     lines = [f"{name} = {text}" for name, text in (texts | {"port": settings["port"]}).items()]
     path = home / ".snowflake" / "connections.toml"

@@ -1,6 +1,7 @@
 """A container's file system: the host's, with the container's mounts among it. Nothing is written to the host.
 
-Part of the supervisor, so standard library only; no ``pathlib``, which would take a third of the start.
+It is part of the supervisor, so it uses the standard library only, without ``pathlib``, which would take a third of the
+start.
 """
 
 # ruff: noqa: PTH103, PTH112, PTH110, PTH114, PTH115, PTH118, PTH120, PTH123, PTH208, PTH211
@@ -27,10 +28,10 @@ _ST_RELATIME = 0x1000
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, call: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
 def _mount(source: str, target: str, kind: str = "none", flags: int = 0, data: str = "") -> None:
@@ -39,15 +40,15 @@ def _mount(source: str, target: str, kind: str = "none", flags: int = 0, data: s
 
 
 def enter_namespaces(hostname: str) -> None:
-    """Leave the host's: become one who may mount, in mounts of our own; our children get PIDs of their own.
+    """Enter new namespaces for users, mounts, the host name and, in child processes, PIDs.
 
-    :param hostname: what the host is called from now on.
+    :param hostname: the host name in them.
     """
     uid, gid = os.geteuid(), os.getegid()
     _check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID), "unshare")
     host = os.fsencode(hostname)
     _check(libc.sethostname(host, ctypes.c_size_t(len(host))), "sethostname")
-    # The job keeps the user's own id: files that it writes belong to the user, inside and outside.
+    # The job keeps the user's id, so that its files belong to the user, inside and outside.
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
@@ -74,14 +75,14 @@ def _mirror(directory: str, root: str) -> None:
     target = root + directory.rstrip("/")
     _mount("tmpfs", target, kind="tmpfs", data="mode=755")
     if directory == "/":
-        # Our own tree must not appear in itself below the instance's directory.
+        # Otherwise the new root would contain itself, below the instance's directory.
         _mount("none", target, flags=MS_UNBINDABLE)
     for name in os.listdir(directory):
         source = os.path.join(directory, name)
         try:
             _bind(source, os.path.join(target, name))
         except OSError as error:
-            # Sockets of dead mounts and the like: what can't be reached can't be shown.
+            # Entries that can't be opened, such as sockets of dead mounts, are left out.
             if error.errno not in {errno.EACCES, errno.EINVAL, errno.ENOENT, errno.ENXIO, errno.EPERM}:
                 raise
 
@@ -93,11 +94,11 @@ def _existing_parent(path: str) -> str:
 
 
 def _make_room(paths: list[str], root: str) -> None:
-    """See to it that mount points can be created below ``root`` in memory instead of on the host."""
-    # A mount point inside of another mount is created in that volume, as container runtimes do.
+    """Make mount points below ``root`` creatable in memory instead of on the host."""
+    # A mount point inside another mount is created in that volume, as container runtimes do.
     outer = [path for path in paths if not any(path.startswith(other + "/") for other in paths)]
     parents = {_existing_parent(path) for path in outer if not os.path.lexists(path)} - {"/"}
-    # Outer ones first, or they would cover the inner ones.
+    # Outer directories first; later they would cover the inner ones.
     for directory in ["/", *sorted(parents)]:
         _mirror(directory, root)
 
@@ -105,12 +106,12 @@ def _make_room(paths: list[str], root: str) -> None:
 def _make_read_only(target: str) -> None:
     flags = os.statvfs(target).f_flag
     # A user namespace may not drop flags that the host has set, so they are repeated.
-    kept = flags & _KEPT_FLAGS | (MS_RELATIME if flags & _ST_RELATIME else 0)
-    _mount("none", target, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
+    host_flags = flags & _KEPT_FLAGS | (MS_RELATIME if flags & _ST_RELATIME else 0)
+    _mount("none", target, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | host_flags)
 
 
 def build(order: dict[str, Any]) -> None:
-    """Show the host's files with the container's mounts among them, and make that our root directory."""
+    """Build a tree of the host's files and the container's mounts, and make it the root directory."""
     root = order["root"]
     # Resolved on the host: a link to an absolute path would lead out of the new root. Outer mounts before inner ones.
     binds = sorted(
@@ -123,7 +124,7 @@ def build(order: dict[str, Any]) -> None:
             raise OSError(errno.ENOENT, f"volume {path}: {source} does not exist")
         _bind(os.path.realpath(source), root + path, memory)
     for path in order["keep"]:
-        # A volume at, say, /tmp may hide what the container itself needs.
+        # A volume at, say, /tmp may hide files that the container needs.
         if not os.path.exists(root + path):
             _bind(path, root + path)
     for path, _, locked, _ in binds:
@@ -136,7 +137,7 @@ def build(order: dict[str, Any]) -> None:
 
 
 def mount_proc() -> None:
-    """Show the processes of our PID namespace; for its first process to call."""
+    """Mount the processes of our PID namespace; called by its first process."""
     try:
         _mount("proc", "/proc", kind="proc", flags=MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except OSError:

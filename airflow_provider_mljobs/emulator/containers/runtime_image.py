@@ -1,4 +1,4 @@
-"""What images do before they run a program: here, the ML container runtime's entrypoint and start script."""
+"""The program of an image: its command, or the ML container runtime's entrypoint and start script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
-# What the file does when a job runs it by itself, e.g. from a shell.
+# The content of the file, for jobs that run it themselves, e.g. from a shell.
 ENTRYPOINT_SCRIPT = '#!/bin/sh\nexec "$@"\n'
 
 _START_SCRIPT = "startup.sh"
@@ -21,16 +21,16 @@ _LAUNCHER = "mljob_launcher.py"
 
 
 class ImageError(Exception):
-    """Raised when there is nothing to run in an image."""
+    """Raised when an image has no program to run."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What runs in a container.
+    """The program of a container.
 
-    :param argv: its arguments, the first of which is the program.
+    :param argv: the program and its arguments.
     :param directory: its working directory.
-    :param starts_ml_job: whether ``argv`` isn't a command but what the start script of ML jobs gets.
+    :param starts_ml_job: whether ``argv`` holds the arguments of the ML jobs' start script instead.
     """
 
     argv: tuple[str, ...]
@@ -39,7 +39,7 @@ class Program:
 
 
 def is_ml_runtime(image: str) -> bool:
-    """Tell whether an image is Snowflake's ML container runtime."""
+    """Return whether an image is Snowflake's ML container runtime."""
     return "/runtime_image/" in image
 
 
@@ -50,7 +50,7 @@ def program(
     env: Mapping[str, str],
     find: Callable[[str], Path],
 ) -> Program:
-    """Decide what runs in a container.
+    """Return the program of a container.
 
     :param image: name of the image.
     :param command: the command of the specification.
@@ -61,13 +61,13 @@ def program(
     if not command and not is_ml_runtime(image):
         raise ImageError(
             f"Running an image's own entrypoint is {NOT_SUPPORTED}: "
-            f"image {image} has no command in the specification, only ML runtime images may do without"
+            f"add a command for image {image} to the specification; only ML runtime images may omit it"
         )
     argv = (*command, *args)
     if argv[:1] == (ENTRYPOINT,):
         argv = argv[1:]
     if not argv:
-        raise ImageError(f"Image {image} has neither command nor arguments in the specification: nothing to run")
+        raise ImageError(f"Nothing to run: image {image} has neither command nor arguments in the specification")
     script = argv[1] if posixpath.basename(argv[0]) in {"bash", "sh"} and len(argv) > 1 else argv[0]
     if not posixpath.isabs(script) or posixpath.basename(script) != _START_SCRIPT:
         return Program(argv)
@@ -78,7 +78,7 @@ def program(
 
 
 def _start_job(system: str, args: Sequence[str], env: Mapping[str, str]) -> Program:
-    """Do what the ML client's start script does, which installs cron jobs and must not run on a host."""
+    """Replace the ML client's start script, which installs cron jobs and must not run on a host."""
     directory = None
     if env.get("MLRS_PAYLOAD_DIR"):
         directory = posixpath.join(env.get("MLRS_STAGE_MOUNT_PATH", "/mnt/job_stage"), env["MLRS_PAYLOAD_DIR"])

@@ -1,13 +1,15 @@
-"""The process between the server and one container: starts it, signals it, and ends it when the server is gone.
+"""The process between the server and one container: starts it, signals it, and ends it with the server.
 
-Run with ``python -I -S``, never imported by the server: standard library only, and single-threaded, because it forks.
+It runs with ``python -I -S`` and is never imported by the server. It forks, so it is single-threaded, and uses the
+standard library only.
 
 The server writes one line of JSON to our stdin (never to argv: the order holds the job's environment), then commands:
-``T<seconds>`` terminates, ``K`` kills. The pipe doubles as lifeline: its end is the end of the server. As a process
-that the server forked could keep that pipe open, the server's pidfd is watched as well.
+``T<seconds>`` terminates, ``K`` kills. The pipe closes when the server ends. As a process that the server forked could
+keep the pipe open, the server's pidfd is watched as well.
 
-With namespaces there are two of us: the outer one waits, the inner one is process 1 of the container's PID namespace,
-so the kernel kills whatever is left when it ends. Without, orphans of the container are re-parented to us instead.
+With namespaces there are two supervisors: the outer one waits, the inner one is process 1 of the container's PID
+namespace, so the kernel kills the remaining processes when it ends. Without namespaces, orphans of the container are
+re-parented to the one supervisor.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.containers import rootfs
 else:
-    # Our own directory is on the path, the package isn't: importing it could cost more than the whole start.
+    # The path contains this directory and not the package, whose import could take longer than the whole start.
     import rootfs
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -41,7 +43,7 @@ class Namespaced:
             return
 
     def clear(self) -> None:
-        """Leave it to the kernel, which ends the namespace with us."""
+        """Do nothing: the kernel ends the namespace with its process 1."""
 
 
 class Descendants:
@@ -56,7 +58,7 @@ class Descendants:
                 continue
 
     def clear(self) -> None:
-        """Kill all and wait until none is left; they may fork while we look."""
+        """Kill all and wait for their end; they may fork meanwhile."""
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -78,12 +80,12 @@ class Descendants:
                 except (OSError, IndexError):
                     continue
                 children.setdefault(parent, []).append(int(name))
-        found, queue = [], [os.getpid()]
+        descendants, queue = [], [os.getpid()]
         while queue:
             below = children.get(queue.pop(), [])
-            found += below
+            descendants += below
             queue += below
-        return found
+        return descendants
 
 
 def _exec(order: dict[str, Any], report: int) -> NoReturn:
@@ -112,8 +114,8 @@ def _exec(order: dict[str, Any], report: int) -> NoReturn:
 
 
 def _spawn(order: dict[str, Any], status: int) -> int:
-    """Start the program; tell the server that it runs or why it doesn't."""
-    reading, writing = os.pipe()  # closed by a successful exec, so the end of the report is the good news
+    """Start the program; report to the server that it runs, or the error."""
+    reading, writing = os.pipe()  # closed by a successful exec: an empty report means success
     pid = os.fork()
     if pid == 0:
         os.close(reading)
@@ -135,7 +137,7 @@ def _exit_code(status: int) -> int:
 
 
 def _reap(job: int) -> int | None:
-    """Collect whatever ended; return the exit code of the job once it is among them."""
+    """Reap ended processes; return the exit code of the job if it is among them."""
     code = None
     while True:
         try:
@@ -149,7 +151,7 @@ def _reap(job: int) -> int | None:
 
 
 class Lifeline:
-    """What the server wants: its commands, and whether it still lives."""
+    """Waits for the server's commands, and for its end."""
 
     def __init__(self, server: int | None, wakeup: int) -> None:
         self._wakeup = wakeup
@@ -161,7 +163,7 @@ class Lifeline:
                 self._poll.register(fd, select.POLLIN)
 
     def wait(self) -> int | None:
-        """Wait for something to happen; return the signal to send, if any."""
+        """Wait for an event; return the signal to send, if any."""
         timeout = None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) * 1000
         ready = {fd for fd, _ in self._poll.poll(timeout)}
         if self._wakeup in ready:
@@ -187,7 +189,7 @@ class Lifeline:
 
 
 def _supervise(order: dict[str, Any], status: int, server: int | None) -> int:
-    """Run the program to its end and return its exit code; nothing that it started is left."""
+    """Run the program to its end, end the processes that it started, and return its exit code."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing)
@@ -239,7 +241,7 @@ def _watch_server(pid: int) -> int | None:
     try:
         server = os.pidfd_open(pid)
     except OSError:
-        # Kernels before 5.3 and strict containers; the pipe alone has to do.
+        # Kernels before 5.3 and strict containers have no pidfd; the pipe has to suffice.
         return None
     if os.getppid() != pid:
         sys.exit(EX_SUPERVISOR)
@@ -261,5 +263,5 @@ def main() -> NoReturn:
             code = _supervise(order, status, server)
     except OSError as error:
         os.write(status, f"error {error.strerror}\n".encode(errors="replace"))
-    # Not sys.exit: two processes come here, and neither has anything to clean up.
+    # Not sys.exit: two processes end here, and neither has anything to clean up.
     os._exit(code)

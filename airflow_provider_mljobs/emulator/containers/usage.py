@@ -1,4 +1,4 @@
-"""What the processes of containers use: measured in turn by one thread, kept in a file of each container."""
+"""CPU and memory of containers: measured by one thread, stored in one file for each container."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 _RECORD = struct.Struct("<qdq")
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-# Where /proc/<pid>/stat has them, counted from the field behind the command's name.
+# Fields of /proc/<pid>/stat, counted from the one behind the command's name.
 _PARENT, _OWN, _WAITED, _RESIDENT = 1, slice(11, 13), slice(13, 15), 21
-# So many times what a measurement costs passes between two: it never takes more than two percent of a core.
+# The pause between measurements is so many times their cost: at most two percent of a core.
 _REST = 50
 _log = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
-    """What a container used.
+    """The usage of a container.
 
     :param at: when it was measured, in nanoseconds since the epoch.
-    :param cpu: cores, on average since it was measured before.
+    :param cpu: cores, on average since the previous sample.
     :param memory: bytes.
     """
 
@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 class UsageLog:
     """The samples of one container, oldest first, in a file that survives the server.
 
-    :param path: the file; its directory must be there.
+    :param path: the file, in an existing directory.
     """
 
     path: Path
@@ -59,16 +59,16 @@ class UsageLog:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return []
-        # A server that was killed may have left a part of a record.
+        # After a kill of the server the last record may be incomplete.
         return [Sample(*record) for record in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size])]
 
 
 class Process(NamedTuple):
     """A process of this machine.
 
-    :param ticks: of CPU time that it has used.
-    :param waited: of CPU time that those have used which it started and waited for.
-    :param memory: bytes of it in memory, those that it shares with others included.
+    :param ticks: its CPU time, in clock ticks.
+    :param waited: the CPU time of its children that ended and that it waited for.
+    :param memory: its bytes in memory, shared ones included.
     """
 
     pid: int
@@ -79,7 +79,7 @@ class Process(NamedTuple):
 
 
 def processes() -> Mapping[int, list[Process]]:
-    """Return the processes of this machine by the one that started them, or has taken them in."""
+    """Return the processes of this machine by their parent."""
     children: defaultdict[int, list[Process]] = defaultdict(list)
     for name in os.listdir("/proc"):  # noqa: PTH208 (a tenth of the time)
         process = _process(name) if name.isdigit() else None
@@ -94,7 +94,7 @@ def _process(pid: str) -> Process | None:
             # The command's name, in parentheses, may hold anything.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
-        # It has ended.
+        # The process has ended.
         return None
     own, waited = (sum(map(int, fields[part])) for part in (_OWN, _WAITED))
     return Process(int(pid), int(fields[_PARENT]), own, waited, int(fields[_RESIDENT]) * _PAGE)
@@ -103,14 +103,14 @@ def _process(pid: str) -> Process | None:
 def used(children: Mapping[int, list[Process]], supervisor: int, supervisors: int) -> tuple[int, int]:
     """Return how many ticks of CPU time a container has used until now, and how many bytes of memory it uses.
 
-    :param children: what :func:`processes` has found.
-    :param supervisor: the process of ours that watches over the container.
-    :param supervisors: how many there are of these, each the child of the one before.
+    :param children: the result of :func:`processes`.
+    :param supervisor: the outermost supervisor of the container.
+    :param supervisors: the number of supervisors, each the child of the one before.
     """
     generation = [process for process in children.get(os.getpid(), ()) if process.pid == supervisor]
     ticks = memory = depth = 0
     while generation:
-        # What has outlived its parent was waited for by a supervisor.
+        # A supervisor waits for processes that outlive their parent.
         ticks += sum(process.waited for process in generation)
         if depth >= supervisors:
             ticks += sum(process.ticks for process in generation)
@@ -124,8 +124,8 @@ def used(children: Mapping[int, list[Process]], supervisor: int, supervisors: in
 class _Metered:
     """A container that is measured.
 
-    :param moment: when it was measured last, or began, by the clock that is never set.
-    :param ticks: what it had used by then.
+    :param moment: the monotonic time of its last sample, or of its start.
+    :param ticks: its CPU time at that moment.
     """
 
     container: Instance
@@ -137,10 +137,10 @@ class _Metered:
         """Take a sample."""
         ticks, memory = used(children, self.container.pid, self.container.supervisors)
         now = time.monotonic()
-        # Children that nobody waits for take their time with them.
+        # The CPU time of children without a waiting parent is lost, so the sum may decrease.
         cpu = max(0, ticks - self.ticks) / _TICKS / (now - self.moment)
         self.moment, self.ticks = now, ticks
-        # Event tables know microseconds only.
+        # Event tables have microseconds only.
         self.log.append(Sample(time.time_ns() // 1000 * 1000, cpu, memory))
 
 
@@ -170,7 +170,7 @@ class Meter:
             self._changed.notify()
 
     def close(self) -> None:
-        """Measure no more."""
+        """Stop measuring."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -183,7 +183,7 @@ class Meter:
             cost = time.thread_time() - began
 
     def _wait(self, seconds: float) -> bool:
-        """Wait until there is something to measure; tell whether there will be more."""
+        """Wait until a container is due; return whether the meter is open."""
         with self._changed:
             self._changed.wait_for(lambda: self._metered or self._closed)
             self._changed.wait_for(lambda: self._closed, seconds)
@@ -192,7 +192,7 @@ class Meter:
     def _measure(self) -> None:
         with self._changed:
             self._metered = [metered for metered in self._metered if metered.container.poll() is None]
-            # An average over less than that says nothing: the kernel counts in hundredths of a second.
+            # Shorter averages are meaningless, because the kernel counts in hundredths of a second.
             youngest = time.monotonic() - self._interval / 2
             due = [metered for metered in self._metered if metered.moment <= youngest]
         children = processes() if due else {}
@@ -201,4 +201,4 @@ class Meter:
                 metered.measure(children)
             except OSError as error:
                 # A full disk must not stop the thread.
-                _log.warning("Lost a sample of %s: %s", metered.log.path, error)
+                _log.warning("Could not store a usage sample in %s: %s", metered.log.path, error)

@@ -1,4 +1,4 @@
-"""Array binds: an INSERT with one list of values per placeholder, which is what ``executemany`` sends.
+"""Array binds: an INSERT with one list of values per placeholder, as ``executemany`` sends it.
 
 The lists become a table and the VALUES clause a SELECT from it, so that any number of rows is one statement.
 """
@@ -23,7 +23,7 @@ _LARGEST_INTEGER = 2**63
 
 
 def has_arrays(binds: Sequence[object]) -> bool:
-    """Tell whether any bind is an array."""
+    """Return whether any bind is an array."""
     return any(isinstance(bind, list) for bind in binds)
 
 
@@ -34,17 +34,17 @@ def select_from_arrays(sql: str, binds: Sequence[object]) -> tuple[str, str, pa.
     if not parser.accept("INSERT"):
         raise not_supported("an array bind outside of INSERT")
     pieces: list[str] = []
-    position = taken = 0
+    position = used = 0
     for start, end, text in _changes(parser, name):
-        pieces += [sql[position:start], text.format(taken)]
-        taken += text.startswith('"')
+        pieces += [sql[position:start], text.format(used)]
+        used += text.startswith('"')
         position = end
     pieces.append(sql[position:])
-    return "".join(pieces), name, _table(binds, taken)
+    return "".join(pieces), name, _table(binds, used)
 
 
 def _changes(parser: Parser, name: str) -> list[tuple[int, int, str]]:
-    """List what to replace, in order: each placeholder, VALUES and its parentheses or the end."""
+    """List the replacements in order: each placeholder, VALUES and its parentheses, or the end."""
     changes = [(token.start, token.end, '"BIND_{}"') for token in parser.tokens if token.kind == "bind"]
     outer = _outermost(parser.tokens)
     index = next((index for index in outer if parser.tokens[index].keyword in {"VALUES", "SELECT"}), None)
@@ -69,15 +69,15 @@ def _outermost(tokens: Sequence[Token]) -> list[int]:
     return [index for index, depth in enumerate(depths) if not depth]
 
 
-def _table(binds: Sequence[object], taken: int) -> pa.Table:
+def _table(binds: Sequence[object], places: int) -> pa.Table:
     import pyarrow as pa
 
     lengths = {len(bind) for bind in binds if isinstance(bind, list)}
-    if taken != len(binds) or len(lengths) != 1:
-        raise SnowflakeError(100037, "22018", f"Array binds of different lengths, or {len(binds)} for {taken} places.")
+    if places != len(binds) or len(lengths) != 1:
+        raise SnowflakeError(100037, "22018", f"Array binds of different lengths, or {len(binds)} for {places} places.")
     (length,) = lengths
     columns = [_column(bind if isinstance(bind, list) else [bind] * length) for bind in binds]
-    return pa.table(columns, [f"BIND_{index}" for index in range(taken)])
+    return pa.table(columns, [f"BIND_{index}" for index in range(places)])
 
 
 def _column(values: list[object]) -> pa.Array:

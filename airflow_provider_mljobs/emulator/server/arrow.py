@@ -1,4 +1,4 @@
-"""Arrow tables: from Python rows to what the SQL engine reads, and from the engine's to what clients read.
+"""Arrow tables: from Python rows to the SQL engine's types, and from those to the clients' types.
 
 pyarrow comes with the ``[local]`` extra, so it is imported in the functions.
 """
@@ -49,7 +49,7 @@ def _engine_field(column: Column) -> pa.Field:
     import pyarrow as pa
 
     if column.type in _JSON_TYPES:
-        # DuckDB's name for what VARIANT is to it; without it the value would be a plain string.
+        # DuckDB's type for VARIANT; without it the value would be a plain string.
         extension = {"ARROW:extension:name": "arrow.json", "ARROW:extension:metadata": ""}
         return pa.field(column.name, pa.string(), metadata=extension)
     scale = column.scale or 0
@@ -101,7 +101,7 @@ def to_stream(result: Result) -> memoryview:
 
 
 def _known_offsets(result: Result) -> dict[int, list[int]]:
-    """Return the UTC offsets of the TIMESTAMP_TZ columns whose rows still know them, as clients count them."""
+    """Return the UTC offsets of the TIMESTAMP_TZ columns, as clients count them; Arrow tables have none."""
     if result.arrow is not None:
         return {}
     return {
@@ -120,7 +120,7 @@ def _client_field(column: Column, array: pa.Array) -> pa.Field:
         "precision": str(described["precision"] or 38),
         "scale": str(described["scale"] or 0),
         "charLength": str(described["length"] or 0),
-        # Tells the reader that a TIMESTAMP_TZ has a fraction.
+        # By this length clients see that a TIMESTAMP_TZ has a fraction.
         "byteLength": "16" if column.type == "timestamp_tz" else str(described["byteLength"] or 0),
     }
     return pa.field(column.name, array.type, metadata=metadata)
@@ -195,7 +195,7 @@ def _zoned(array: pa.Array, offsets: list[int]) -> pa.Array:
 
 
 def _structs(array: pa.Array, types: Mapping[str, pa.DataType], *more: pa.Array) -> pa.Array:
-    """Build the structs that stand for timestamps; what is NULL stays NULL."""
+    """Build the structs that represent timestamps; NULL stays NULL."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

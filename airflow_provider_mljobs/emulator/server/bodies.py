@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from email.message import Message
     from io import BufferedIOBase
 
-# Binds of a large executemany; a real account refuses requests far smaller.
+# Enough for the binds of a large executemany; a real account's limit is far lower.
 MAX_BODY = 1 << 30
-# Without a session there is only the login to send.
+# Without a session, clients send only the login.
 MAX_ANONYMOUS_BODY = 1 << 20
 # Seconds for the headers or the body of a request, and the pace of a long body.
 PATIENCE = 30.0
@@ -29,7 +29,7 @@ _GZIP = {"gzip", "x-gzip"}
 
 
 class RefusedRequestError(Exception):
-    """A request that is answered with an HTTP status instead of the protocol's answer."""
+    """Raised for a request that gets an HTTP status instead of the protocol's answer."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ def read(
     """Read the body of a request.
 
     :param most: how many bytes it may have.
-    :param patience: seconds that it may take, and longer for a long one.
+    :param patience: seconds that it may take; a long body gets more.
 
     Raises :class:`RefusedRequestError`; where the next request begins is unknown then.
     """
@@ -71,14 +71,14 @@ def _length(headers: Message, most: int) -> int:
     text = lengths[0].strip()
     if len(lengths) > 1 or not (text.isascii() and text.isdigit()):
         raise RefusedRequestError(HTTPStatus.BAD_REQUEST, f"Invalid Content-Length: {', '.join(lengths)[:100]}")
-    # A number of so many digits is too large, and int() would refuse it.
+    # int() refuses a number of very many digits.
     if len(text.lstrip("0")) > len(str(most)) or int(text) > most:
         raise too_large(most)
     return int(text)
 
 
 def too_large(most: int) -> RefusedRequestError:
-    """Build the refusal of a body, as it came or decompressed."""
+    """Build the refusal of a body that is too large, as sent or after decompression."""
     return RefusedRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has more than {most} bytes")
 
 
@@ -94,7 +94,7 @@ def decode(body: bytes, headers: Message, most: int) -> Mapping[str, Any]:
     try:
         decoded = json.loads(plain) if plain else {}
     except (ValueError, RecursionError) as problem:
-        text = f"The body is no JSON that can be read: {type(problem).__name__}"
+        text = f"The body is not valid JSON: {type(problem).__name__}"
         raise RefusedRequestError(HTTPStatus.BAD_REQUEST, text) from None
     return decoded if isinstance(decoded, dict) else {}
 
@@ -111,7 +111,7 @@ def _decompressed(body: bytes, most: int) -> bytes:
 
 
 def drain(connection: socket.socket) -> None:
-    """Read what a client still sends, for a moment: closing a connection with unread data takes the answer back."""
+    """Discard unread data for a moment: closing a connection with unread data would drop the answer."""
     deadline = time.monotonic() + _LINGER_SECONDS
     try:
         while (seconds := deadline - time.monotonic()) > 0:

@@ -32,7 +32,7 @@ _TYPES: dict[type, Type] = {bool: "boolean", int: "fixed", float: "real"}
 
 @dataclass
 class _Replacements:
-    """What stands in for our calls in the text that the SQL engine gets."""
+    """The replacements of our calls in a statement for the SQL engine."""
 
     texts: list[tuple[int, int, str]] = field(default_factory=list)
     tables: dict[str, pa.Table] = field(default_factory=dict)
@@ -76,19 +76,19 @@ class Calls:
         self._occurrence = re.compile(rf"\btable\s*\(|\b(?:{names or 'table'})\s*\({views}", re.IGNORECASE)
 
     def may_occur(self, sql: str) -> bool:
-        """Tell cheaply whether a text may hold a call of ours; strings and comments count too."""
+        """Return whether a text may contain a call of ours: a quick check that also matches strings and comments."""
         return self._occurrence.search(sql) is not None
 
     def run(self, context: Context, parser: Parser, binds: Sequence[object], *, describe_only: bool) -> Result:
-        """Run a statement that may hold calls of ours."""
+        """Run a statement that may contain calls of ours."""
         whole = self._whole(context, parser, describe_only=describe_only)
         if whole is not None:
             return whole
-        found = _Replacements()
+        replacements = _Replacements()
         while parser.current.kind != "end":
-            self._replace_next(context, parser, found, describe_only=describe_only)
-        sql, left = found.apply(parser, binds)
-        return self.run_in_engine(context, sql, left, describe_only=describe_only, tables=found.tables)
+            self._replace_next(context, parser, replacements, describe_only=describe_only)
+        sql, remaining = replacements.apply(parser, binds)
+        return self.run_in_engine(context, sql, remaining, describe_only=describe_only, tables=replacements.tables)
 
     def _whole(self, context: Context, parser: Parser, *, describe_only: bool) -> Result | None:
         """Answer ``SELECT F(…)``, ``CALL F(…)`` and ``SELECT * FROM TABLE(F(…))`` without the SQL engine."""
@@ -108,14 +108,16 @@ class Calls:
         parser.position = 0
         return None
 
-    def _replace_next(self, context: Context, parser: Parser, found: _Replacements, *, describe_only: bool) -> None:
+    def _replace_next(
+        self, context: Context, parser: Parser, replacements: _Replacements, *, describe_only: bool
+    ) -> None:
         start = parser.current.start
         position = parser.position
         table = self._table(context, parser, describe_only=describe_only)
         if table is not None:
             name = f"TABLE_FUNCTION_{secrets.token_hex(8)}".upper()
-            found.tables[name] = engine_table(table)
-            found.texts.append((start, parser.tokens[parser.position - 1].end, name))
+            replacements.tables[name] = engine_table(table)
+            replacements.texts.append((start, parser.tokens[parser.position - 1].end, name))
             return
         function = self._function(parser)
         if function is None:
@@ -123,21 +125,21 @@ class Calls:
             return
         args, _ = self.arguments(context, parser, describe_only=describe_only)
         value = None if describe_only else function.handler(context, args)
-        found.texts.append((start, parser.tokens[parser.position - 1].end, _literal(value)))
+        replacements.texts.append((start, parser.tokens[parser.position - 1].end, _literal(value)))
 
     def _function(self, parser: Parser) -> Function | None:
         """Step over the name of a function of ours that is called here."""
         function = self._functions.get(parser.current.keyword)
         if function is None or parser.peek(1).text != "(":
             return None
-        # a.f( is a method or a function of somebody else
+        # a.f( is a method, or a function of another schema
         if parser.position and parser.peek(-1).text in {".", "!"}:
             return None
         parser.next()
         return function
 
     def _table(self, context: Context, parser: Parser, *, describe_only: bool) -> Result | None:
-        """Evaluate ``TABLE(F(…))`` under the cursor, or a view, if it is ours; otherwise leave the cursor there."""
+        """Evaluate our ``TABLE(F(…))`` or view under the cursor; for any other leave the cursor there."""
         position = parser.position
         view = self._view(parser)
         if view is not None:
@@ -169,8 +171,8 @@ class Calls:
         """Step over the name of a view of ours."""
         for name, view in self._views.items():
             words = name.replace(".", " . ").split()
-            found = [parser.peek(ahead) for ahead in range(len(words))]
-            if [token.text.upper() for token in found] == words and parser.peek(-1).text != ".":
+            tokens = [parser.peek(ahead) for ahead in range(len(words))]
+            if [token.text.upper() for token in tokens] == words and parser.peek(-1).text != ".":
                 for _ in words:
                     parser.next()
                 return view
@@ -181,7 +183,7 @@ class Calls:
     ) -> tuple[list[Any], dict[str, Any]]:
         """Read ``(value, …, name => value)``.
 
-        :param describe_only: step over them: to know their values, calls among them would have to be run.
+        :param describe_only: step over them, because evaluating them would run the calls among them.
         """
         positional: list[Any] = []
         named: dict[str, Any] = {}
@@ -243,7 +245,7 @@ class Calls:
     ) -> Result:
         """Let the SQL engine run a statement.
 
-        :param tables: what the statement can select from beside the session's tables, by name.
+        :param tables: further tables that the statement selects from, by name.
         """
         engine = context.session.engine
         tables = dict(tables or {})
@@ -263,7 +265,7 @@ class Calls:
 
 
 def _skip_parentheses(parser: Parser) -> str:
-    """Step over parentheses; returns them and what they hold."""
+    """Step over a pair of parentheses; return its text."""
     start, depth = parser.current.start, 0
     while True:
         token = parser.next()
@@ -282,7 +284,7 @@ def _number(parser: Parser) -> int | float:
 
 
 def _timestamp(value: Any) -> Any:
-    """Return a timestamp as it is written, because it may have more digits than a datetime; raises for other texts."""
+    """Return a timestamp as text, because it may have more digits than a datetime; raises for other texts."""
     if isinstance(value, str):
         try:
             datetime.fromisoformat(value)

@@ -1,7 +1,7 @@
 """The server's TLS certificate, for clients that can't be configured to speak plain HTTP.
 
-Each start makes a certificate authority, signs one certificate with it, and drops the authority's key. The key of the
-certificate stays in memory. The authority is good for this machine's loopback addresses only, so that a program that
+Each start creates a certificate authority, signs one certificate with it, and discards the authority's key. The key of
+the certificate stays in memory. The authority is limited to this machine's loopback addresses, so that a program that
 trusts it trusts no other host.
 """
 
@@ -37,7 +37,7 @@ class Certificates:
     """The certificate of the server, and the authority by which TLS clients trust it.
 
     :param bundle: the file to write; it holds the authorities that a client trusts anyway, and the server's own.
-    :param environment: where a client looks for the authorities that it trusts.
+    :param environment: the variables that name the authorities a client trusts.
     """
 
     def __init__(self, bundle: Path, environment: Mapping[str, str] = os.environ) -> None:
@@ -133,7 +133,7 @@ def _trusted(environment: Mapping[str, str], own: Path) -> Iterator[str]:
         yield from (path.read_text("utf-8", errors="replace") for path in sorted(files))
         return
     text = chosen.read_text("utf-8", errors="replace")
-    # The last one of our own file is that of an earlier start.
+    # The last certificate of our own file belongs to an earlier start.
     yield text.rpartition(_BEGIN)[0] if own.exists() and chosen.samefile(own) else text
 
 

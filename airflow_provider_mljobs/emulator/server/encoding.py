@@ -1,4 +1,4 @@
-"""The wire form of columns, rows and binds: what the clients' converters read and write.
+"""The wire form of rows and binds, as the clients' converters read and write it.
 
 SELECT travels as Arrow, everything else as JSON text, as from a real account.
 """
@@ -36,16 +36,16 @@ STATEMENT_TYPES: Mapping[StatementKind, int] = {
 MULTI_STATEMENT = 0xA000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # what TIMESTAMP_NTZ counts from
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # the epoch of TIMESTAMP_NTZ
 _EPOCH_DATE = date(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
-# Snowflake goes by bytes, and cuts SELECTs, too.
+# Snowflake splits by bytes, and splits SELECTs as well.
 PART_ROWS = 10_000
 
 
 def rows_of(result: Result) -> Sequence[tuple[Any, ...]]:
-    """Return the rows as Python values, wherever they come from."""
+    """Return the rows as Python values, from Arrow or not."""
     if result.arrow is None:
         return result.rows
     return list(zip(*(column.to_pylist() for column in result.arrow.columns), strict=True))
@@ -83,8 +83,8 @@ def encode(result: Result) -> dict[str, Any]:
 def parts(result: Result) -> list[Result]:
     """Return the parts in which a client fetches a long answer that travels as JSON; most answers have one.
 
-    The first one comes with the answer. The others have addresses of their own, and a client that reads no further
-    leaves them.
+    The first part comes with the answer; clients fetch the others, which have their own addresses, only when they read
+    that far.
     """
     total = row_count(result)
     if result.statement == "select" or result.extra or total <= PART_ROWS:

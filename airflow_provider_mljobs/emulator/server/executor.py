@@ -1,4 +1,4 @@
-"""Runs requests for statements: once each, in a thread of their own, in parts if they hold several statements."""
+"""Runs statements, each once and in its own thread; a request with several statements runs in parts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# Seconds that statements get to stop when the server stops.
+# Seconds for running statements to stop when the server stops.
 _PATIENCE = 5.0
 _MULTIPLE = Column("multiple statement execution")
 
 
-def attempt(action: Callable[[], T], what: str) -> T | SnowflakeError:
-    """Run an action; what it raises becomes an error that the client can show.
+def attempt(action: Callable[[], T], subject: str) -> T | SnowflakeError:
+    """Run an action and return its result, or its exception as an error that the client can show.
 
-    :param action: what to run.
-    :param what: what it is about, for the log.
+    :param subject: the statement or the path, for the log.
     """
     try:
         return action()
@@ -42,8 +41,8 @@ def attempt(action: Callable[[], T], what: str) -> T | SnowflakeError:
         raise
     except SnowflakeError as error:
         return error
-    except Exception as error:  # the boundary: clients would repeat a request that fails otherwise
-        logger.exception("Internal error in: %s", what)
+    except Exception as error:  # the boundary: clients would repeat a request that fails in any other way
+        logger.exception("Internal error in: %s", subject)
         return SnowflakeError(603, "XX000", f"SQL execution internal error: {type(error).__name__}: {error}")
 
 
@@ -63,7 +62,7 @@ class Executor:
         """Run a query in another thread.
 
         :param statements: how many statements its text must hold; 0 for any number.
-        :param fault: a fault of effect ``error`` takes the place of the statement; others change its answer.
+        :param fault: a fault of effect ``error`` replaces the statement; others change its answer.
         """
 
         def run() -> Result:
@@ -76,7 +75,7 @@ class Executor:
             self.queries.finish(query, cancelled())
 
     def end(self, session: Session) -> None:
-        """Stop what runs in a session and close its connection to the SQL engine, without waiting for it."""
+        """Cancel the statements of a session and close its connection to the SQL engine, without waiting."""
         for query in self.queries.running(session):
             self.queries.cancel(query)
 
@@ -87,7 +86,7 @@ class Executor:
         self._workers.run(close)
 
     def close(self) -> None:
-        """Stop what runs, and wait a moment for it: the SQL engine must not be closed under a running statement."""
+        """Cancel all statements and wait a moment: the SQL engine must not close under a running statement."""
         self._workers.close()
         for query in self.queries.running():
             self.queries.cancel(query)
@@ -112,14 +111,14 @@ class Executor:
     def _run_all(self, query: Query, statements: Sequence[str], binds: Sequence[object]) -> Result:
         if query.describe_only:
             return Result((_MULTIPLE,))
-        taken = 0
+        used = 0
         for sql in statements:
             child, _ = self.queries.begin(query.session, sql, tag=query.origin.tag)
             child.cancelled = query.cancelled
             query.children.append(child)
             marks = sum(token.kind == "bind" and token.text == "?" for token in tokenize(sql)) if binds else 0
-            self._run_child(child, binds[taken : taken + marks])
-            taken += marks
+            self._run_child(child, binds[used : used + marks])
+            used += marks
         types = [wire.STATEMENT_TYPES[child.outcome().statement] for child in query.children]
         extra = {
             "resultIds": ",".join(child.id for child in query.children),

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: which statement or login meets which fault."""
+"""Injected faults: decides which statement or login gets which fault."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class InjectedError(Exception):
-    """Raised when a fault takes the place of an answer."""
+    """Raised when a fault replaces an answer."""
 
 
 class ConnectionCutError(InjectedError):
@@ -41,7 +41,7 @@ class _Armed:
         self.dice = random.Random(self.fault.seed)  # noqa: S311  # repeatable on purpose
 
     def strikes(self, text: str, request: RequestKind) -> bool:
-        """Count the request if it matches, and tell whether the fault hits it."""
+        """Count the request if it matches; return whether the fault hits it."""
         if self.fault.request != request or self.pattern.search(text) is None:
             return False
         self.seen += 1
@@ -70,7 +70,7 @@ class Faults:
             self._armed.extend(armed)
 
     def clear(self) -> None:
-        """Let everything go well again."""
+        """Remove all faults."""
         with self._lock:
             self._armed.clear()
 
@@ -79,7 +79,7 @@ class Faults:
 
         A request that a client repeats is counted again only if it had not been executed.
 
-        :param text: the statement, or who logs in.
+        :param text: the statement, or the user who logs in.
         """
         if not self._armed:
             return None
@@ -89,7 +89,7 @@ class Faults:
 
 
 def altered(result: Result, fault: Fault) -> Result:
-    """Return what a fault makes of the rows of an answer."""
+    """Return the answer with its rows changed by a fault."""
     if fault.effect not in {"empty", "reversed", "rewrite"}:
         return result
     rows = list(result.rows) if result.arrow is None else list(zip(*result.arrow.to_pydict().values(), strict=True))
@@ -106,5 +106,5 @@ def altered(result: Result, fault: Fault) -> Result:
             place = names.index(fault.column.upper())
             rows = [(*row[:place], fault.value, *row[place + 1 :]) for row in rows]
             columns[place] = replace(columns[place], type="text")
-    # As JSON: it has no types of its own that would have to fit.
+    # Sent as JSON, which doesn't check the types of the rows.
     return replace(result, columns=columns, rows=rows, arrow=None, statement="other", extra=extra)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _ADDRESS_SIZE = 16
-# The type of TLS's first record; no HTTP request begins with it.
+# The first byte of a TLS handshake; no HTTP request begins with it.
 _HANDSHAKE = b"\x16"
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Listener(ThreadingHTTPServer):
         self._outage = False
 
     def serve(self) -> None:
-        """Accept connections until :meth:`stop`; unlike ``serve_forever`` this doesn't wake up to look around."""
+        """Accept connections until :meth:`stop`, without polling as ``serve_forever`` does."""
         while True:
             try:
                 request, address = self.get_request()
@@ -61,7 +61,7 @@ class Listener(ThreadingHTTPServer):
             self.process_request(request, address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection, encrypted if the client begins with that: the one port speaks HTTP and HTTPS."""
+        """Answer a connection; the port speaks HTTP, and HTTPS if the client begins with a TLS handshake."""
         if request.recv(1, socket.MSG_PEEK) != _HANDSHAKE:
             super().finish_request(request, client_address)
             return
@@ -71,7 +71,7 @@ class Listener(ThreadingHTTPServer):
     @contextmanager
     def _encrypted(self, request: socket.socket) -> Iterator[socket.socket]:
         with self._lock:
-            # The new socket takes the old one's place, so that an outage or a stop finds the one that is connected.
+            # The TLS socket replaces the plain one, so that an outage or a stop cuts the one that is connected.
             self._open.discard(request)
             connection = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
             self._open.add(connection)
@@ -89,7 +89,7 @@ class Listener(ThreadingHTTPServer):
                 _reset(connection)
 
     def let_in(self) -> None:
-        """End what :meth:`cut_off` began."""
+        """Accept connections again after :meth:`cut_off`."""
         with self._lock:
             self._outage = False
 
@@ -103,13 +103,13 @@ class Listener(ThreadingHTTPServer):
             _quietly_shut(connection)
 
     def shutdown_request(self, request: Any) -> None:
-        """Forget a connection that ended."""
+        """Remove a connection that ended."""
         with self._lock:
             self._open.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what a connection's thread raised; clients that went away are no error."""
+        """Log an exception of a connection's thread; a client that disconnects is not an error."""
         del request
         level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
         logger.log(level, "Connection of %s ended", client_address, exc_info=True)
@@ -125,9 +125,9 @@ def _quietly_shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> Non
 
 def _reset(connection: socket.socket) -> None:
     """Cut a connection at once, with a reset instead of an orderly end, also while another thread uses it."""
-    # What the socket module can't say: connect() to an address of no family aborts a connection.
+    # Beyond the socket module: connect() with the address family 0 aborts a connection.
     if ctypes.CDLL(None).connect(connection.fileno(), bytes(_ADDRESS_SIZE), _ADDRESS_SIZE):
-        # Some kernels refuse it while a thread waits for the connection.
+        # Some kernels refuse this while a thread waits for the connection.
         _quietly_shut(connection)
 
 
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._respond()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is http.server's
-        """Log a request, for who wants to see it."""
+        """Log a request at the debug level."""
         logger.debug(format, *args)
 
     def parse_request(self) -> bool:
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.settimeout(None)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a request and close the connection: where the next request begins is unknown."""
+        """Refuse a request and close the connection, because the start of the next request is unknown."""
         del explain
         status = HTTPStatus(code)
         self.close_connection = True
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(refusal.status, str(refusal))
             return
         if self.headers.get("Host") not in self.server.hosts:
-            # A web page whose name resolves to 127.0.0.1 must not get through.
+            # Keeps out web pages whose host name resolves to 127.0.0.1.
             self._send(_refusal("Wrong Host header"), HTTPStatus.FORBIDDEN)
             return
         try:
@@ -201,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             url = urlsplit(self.path)
         except ValueError:
-            raise bodies.RefusedRequestError(HTTPStatus.BAD_REQUEST, "The path can't be read") from None
+            raise bodies.RefusedRequestError(HTTPStatus.BAD_REQUEST, "Invalid path") from None
         return Request(self.command, url.path, dict(parse_qsl(url.query)), token, body)
 
     def _answer(self, request: Request) -> bytes:
@@ -213,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
         return answer if isinstance(answer, bytes) else _encode(answer)
 
     def _send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
-        # Not compressed: on the loopback interface that costs more time than it saves.
+        # Not compressed: on the loopback interface compression costs more time than it saves.
         self.send_response_only(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -1,4 +1,4 @@
-"""The session parameters that the emulator knows, with Snowflake's defaults unless said."""
+"""The session parameters of the emulator, with Snowflake's defaults unless a comment says otherwise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = bool | int | str
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A session parameter: its default, whose Python type is its type, and what it is for."""
+    """A session parameter: its default, which also sets its type, and its description."""
 
     default: Value
     description: str
@@ -39,7 +39,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "CLIENT_SESSION_KEEP_ALIVE_HEARTBEAT_FREQUENCY": Parameter(3600, "For clients"),
     # 0 keeps clients from uploading array binds to a stage of theirs; Snowflake's default is 65280.
     "CLIENT_STAGE_ARRAY_BINDING_THRESHOLD": Parameter(0, "For clients"),
-    # On a real account TRUE; here nobody reads it.
+    # On a real account TRUE; here the telemetry would be discarded.
     "CLIENT_TELEMETRY_ENABLED": Parameter(False, "For clients"),  # noqa: FBT003
     "DATE_INPUT_FORMAT": Parameter("AUTO", "Stored only"),
     "DATE_OUTPUT_FORMAT": Parameter("YYYY-MM-DD", "For clients"),
@@ -54,7 +54,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     # On a real account TRUE: without it, the threads of a Snowpark session share one cursor and read each other's rows.
     "PYTHON_SNOWPARK_ENABLE_THREAD_SAFE_SESSION": Parameter(True, "For clients"),  # noqa: FBT003
     "QUERY_CONTEXT_CACHE_SIZE": Parameter(5, "For clients"),
-    "QUERY_TAG": Parameter("", "What QUERY_HISTORY shows with each statement, at most 2000 characters"),
+    "QUERY_TAG": Parameter("", "The tag of each statement in QUERY_HISTORY, at most 2000 characters"),
     "QUOTED_IDENTIFIERS_IGNORE_CASE": Parameter(False, "Stored only"),  # noqa: FBT003
     "ROWS_PER_RESULTSET": Parameter(0, "Stored only"),
     "STATEMENT_QUEUED_TIMEOUT_IN_SECONDS": Parameter(0, "Stored only"),
@@ -80,9 +80,9 @@ PARAMETERS: Mapping[str, Parameter] = {
     "WEEK_START": Parameter(0, "Stored only"),
 }
 _LONGEST_TAG = 2000
-# Clients invent parameters of their own; these name spaces are theirs.
+# Clients have parameters of their own, with these prefixes.
 _CLIENT_PREFIXES = ("CLIENT_", "ENABLE_", "FEATURE_", "PYTHON_", "SNOWPARK_", "USE_")
-# What an answer repeats each time: the rest of what clients keep doesn't change while they run.
+# Repeated with each answer; the other parameters that clients store don't change during a session.
 _REPEATED = (
     "AUTOCOMMIT",
     "BINARY_OUTPUT_FORMAT",
@@ -106,26 +106,26 @@ def value_of(values: Mapping[str, Any], name: str) -> Value:
 
 def parse_value(name: str, value: object) -> Value:
     """Return a value in the parameter's type; raises 1006 for a parameter that doesn't exist, 1008 for a bad value."""
-    known = PARAMETERS.get(name)
-    if known is None:
+    parameter = PARAMETERS.get(name)
+    if parameter is None:
         if name.startswith(_CLIENT_PREFIXES):
             return value if isinstance(value, bool | int) else str(value)
         raise SnowflakeError(1006, "22023", f"SQL compilation error:\ninvalid parameter '{name}'")
     text = str(value)
-    if known.kind == "BOOLEAN" and text.upper() in {"TRUE", "FALSE", "1", "0"}:
+    if parameter.kind == "BOOLEAN" and text.upper() in {"TRUE", "FALSE", "1", "0"}:
         return text.upper() in {"TRUE", "1"}
-    if known.kind == "NUMBER" and text.lstrip("-").isdigit():
+    if parameter.kind == "NUMBER" and text.lstrip("-").isdigit():
         return int(text)
-    if known.kind == "STRING" and (name != "QUERY_TAG" or len(text) <= _LONGEST_TAG):
+    if parameter.kind == "STRING" and (name != "QUERY_TAG" or len(text) <= _LONGEST_TAG):
         return text
     raise SnowflakeError(1008, "22023", f"SQL compilation error:\ninvalid value [{text}] for parameter '{name}'")
 
 
-def at_login(given: Mapping[str, Any]) -> dict[str, Value]:
-    """Return the parameters that a login sets; those that nobody knows are kept for the client."""
+def at_login(requested: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the parameters that a login sets; unknown ones are stored for the client."""
     return {
         name.upper(): parse_value(name.upper(), value) if name.upper() in PARAMETERS else value
-        for name, value in given.items()
+        for name, value in requested.items()
         if value is not None
     }
 

@@ -1,4 +1,4 @@
-"""The connector's protocol without HTTP: what each endpoint answers."""
+"""The connector's protocol without HTTP: the answer of each endpoint."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Request:
 
     :param path: without the query.
     :param query: the query's parameters.
-    :param token: what stands in ``Authorization: Snowflake Token="…"``.
+    :param token: the token of ``Authorization: Snowflake Token="…"``.
     :param body: the JSON object that was posted.
     """
 
@@ -54,7 +54,7 @@ class Request:
 
 
 def success(data: object = None, code: str | None = None) -> Answer:
-    """Build an answer that is no error."""
+    """Build the answer of a request that succeeded."""
     return {"data": data, "code": code, "message": None, "success": True}
 
 
@@ -88,7 +88,7 @@ class Protocol:
         self._password = password
         self._stopped = threading.Event()
         self._revoked = False
-        # Held while a session is opened, so that none is opened behind the back of close().
+        # Held while a session is opened, so that close() misses none.
         self._opening = threading.Lock()
         self.queries = account.queries
         extensions = itertools.chain.from_iterable(account.extensions.values())
@@ -112,7 +112,7 @@ class Protocol:
         }
 
     def answer(self, request: Request) -> Answer | bytes | None:
-        """Answer a request, with a body that is written already or an object; ``None`` for what doesn't exist."""
+        """Answer a request with an encoded body or an object; ``None`` for an endpoint that doesn't exist."""
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is not None:
             return endpoint(request)
@@ -121,13 +121,13 @@ class Protocol:
             return self._monitoring(request, parts[-1])
         if request.method == "GET" and parts[0] == "results" and len(parts) == 3:  # noqa: PLR2004
             return self._part(*parts[1:])
-        if len(parts) == 3:  # noqa: PLR2004  # queries/<id>/<what>
+        if len(parts) == 3:  # noqa: PLR2004  # queries/<id>/<action>
             handler = self._by_query_id.get((request.method, parts[0], parts[2]))
             return handler(request, parts[1]) if handler else None
         return None
 
     def close(self) -> None:
-        """Stop what runs and end all sessions."""
+        """Cancel all statements and end all sessions."""
         with self._opening:
             self._stopped.set()
         for session in self.sessions.all():
@@ -275,7 +275,7 @@ class Protocol:
         return answer
 
     def _meet_fault(self, fault: Fault | None, session: Session | None = None) -> None:
-        """Let a fault take the place of a request, unless it comes later."""
+        """Raise the error of a fault that replaces the request."""
         if fault is None:
             return
         if fault.effect == "reset":
@@ -292,7 +292,7 @@ class Protocol:
             raise auth.session_expired()
 
     def _follow_up(self, fault: Fault | None) -> None:
-        """Let a fault hit an answer."""
+        """Apply a fault that delays or cuts off the answer."""
         if fault is not None and fault.effect == "delay":
             self._stopped.wait(fault.seconds)
         if fault is not None and fault.effect == "reset_after":
@@ -308,9 +308,9 @@ class Protocol:
         if is_new:
             if not describe_only:
                 self.statements.add(sql)
-            given = of_statement.get("MULTI_STATEMENT_COUNT")
+            requested = of_statement.get("MULTI_STATEMENT_COUNT")
             count = int(
-                given if given is not None else parameters.value_of(session.parameters, "MULTI_STATEMENT_COUNT")
+                requested if requested is not None else parameters.value_of(session.parameters, "MULTI_STATEMENT_COUNT")
             )
             self._executor.start(query, binds, count, fault)
         return query
@@ -341,7 +341,7 @@ class Protocol:
         )
 
     def _rest(self, query: Query, others: Sequence[Result]) -> Answer:
-        """Return where a client fetches the parts of a long answer that are not in it."""
+        """Return the addresses of the parts of a long answer that it doesn't contain."""
         if not others:
             return {}
         total = wire.row_count(query.outcome())
@@ -358,7 +358,7 @@ class Protocol:
         return {"total": total, "returned": total, "chunks": chunks}
 
     def _part(self, query_id: str, name: str) -> bytes | None:
-        """Return a part of a long answer. Its address, which is hard to guess, is all that it takes."""
+        """Return a part of a long answer. Its address contains a secret and is the only credential."""
         query = self.queries.find(query_id)
         key, _, number = name.partition("-")
         parts = wire.parts(query.outcome())

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.sessions import Session
 
 MOST_QUERIES = 10_000
-# So much of a statement's text the history has.
+# The history keeps so many characters of a statement's text.
 LONGEST_TEXT = 100_000
 MOST_BYTES = 512 * 1024 * 1024
-# What a Python value of a row costs, about; exact sizes would cost more than they tell.
+# A rough size of a Python value in a row; measuring exact sizes would be too slow.
 _CELL_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a statement comes from, as it was when it came.
+    """The session state with which a statement arrived.
 
     :param service: database and schema of the job that sent it.
-    :param tag: the session's QUERY_TAG, or one that the statement brought along.
+    :param tag: the session's QUERY_TAG, or the statement's own.
     """
 
     session: int
@@ -48,7 +48,7 @@ class Origin:
 
     @classmethod
     def of(cls, session: Session, tag: str | None) -> Origin:
-        """Return the origin of a statement that comes now."""
+        """Return the origin of a statement that arrives now."""
         return cls(
             session.id, session.user, session.service, session.role, session.database, session.schema,
             session.warehouse, str(value_of(session.parameters, "QUERY_TAG")) if tag is None else tag,
@@ -57,9 +57,9 @@ class Origin:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """A statement as the history has it.
+    """A statement in the history.
 
-    :param text: its beginning.
+    :param text: the beginning of its text.
     :param rows: how many rows its answer has.
     """
 
@@ -77,7 +77,7 @@ class Query:
     """One execution of a statement.
 
     :param id: the query id.
-    :param origin: where it comes from.
+    :param origin: the session state with which it arrived.
     :param request_id: the id of the client's request, ``None`` for a part of a multi-statement request.
     :param children: the queries of a multi-statement request; they share its ``cancelled``.
     :param key: a secret in the addresses of the parts of a long answer.
@@ -107,7 +107,7 @@ class Query:
 
     @property
     def size(self) -> int:
-        """About how many bytes the outcome takes."""
+        """The approximate size of the outcome in bytes."""
         if self.result is None:
             return len(self.sql)
         rows = len(self.result.rows) * len(self.result.columns) * _CELL_BYTES
@@ -115,11 +115,11 @@ class Query:
 
     @cached_property
     def record(self) -> Record:
-        """What stays of it in the history."""
+        """Its entry in the history."""
         return Record(self.id, self.sql[:LONGEST_TEXT], self.origin, self.started)
 
     def finish(self, outcome: Result | SnowflakeError) -> None:
-        """Record the outcome and wake who waits for it."""
+        """Record the outcome and wake the threads that wait for it."""
         self.ended = time.time()
         if not self.describe_only:
             self.session.last_query_id = self.id
@@ -147,11 +147,11 @@ def interrupt(query: Query) -> None:
 
 
 class Queries:
-    """The queries of a server: all that run and the latest that are done.
+    """The queries of a server: those that run and the latest finished ones.
 
     :param interrupt: stops the SQL engine in the middle of a query.
-    :param most: how many queries are kept, and how many the history has.
-    :param most_bytes: how many bytes their results may take; the newest result is always kept.
+    :param most: the limit of stored queries, and of the history.
+    :param most_bytes: the limit of their results in bytes; the newest result is always kept.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Queries:
         describe_only: bool = False,
         tag: str | None = None,
     ) -> tuple[Query, bool]:
-        """Register a query; returns the earlier one and ``False`` if this request has been sent before.
+        """Register a query; return the earlier one and ``False`` if the client repeats a request.
 
         :param tag: its query tag, if it isn't the session's.
         """
@@ -203,7 +203,7 @@ class Queries:
             return self._by_request.get((session.id, request_id))
 
     def finish(self, query: Query, outcome: Result | SnowflakeError) -> None:
-        """Record a query's outcome and forget the oldest outcomes that there is no room for."""
+        """Record a query's outcome and drop the oldest outcomes beyond the limits."""
         query.finish(outcome)
         with self._lock:
             self._running.pop(query.id, None)
@@ -228,7 +228,7 @@ class Queries:
             self._by_request.pop((query.session.id, query.request_id), None)
 
     def find(self, query_id: str) -> Query:
-        """Return a query by id, whoever's session it ran in; raises 709 if it is unknown or forgotten."""
+        """Return a query of any session by its id; raises 709 if it is unknown or forgotten."""
         with self._lock:
             query = self._by_id.get(query_id)
         if query is None:
@@ -236,12 +236,12 @@ class Queries:
         return query
 
     def running(self, session: Session | None = None) -> list[Query]:
-        """Return what runs now, in one session or in all."""
+        """Return the running queries of one session or of all."""
         with self._lock:
             return [query for query in self._running.values() if session is None or query.session is session]
 
     def cancel(self, query: Query) -> None:
-        """Ask a query to stop; its waiting client gets error 604."""
+        """Cancel a query; its client gets error 604."""
         query.cancelled.set()
         if not query.done.is_set():
             self._interrupt(query)

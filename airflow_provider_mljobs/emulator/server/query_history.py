@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.server.queries import Queries, Record
 
-# In Snowflake's order; the row of a statement has values for those that mean something here.
+# In Snowflake's order; columns without a meaning here are NULL.
 _NAMES = (
     "QUERY_ID", "QUERY_TEXT", "DATABASE_NAME", "SCHEMA_NAME", "QUERY_TYPE", "SESSION_ID", "AUTHN_EVENT_ID",
     "USER_NAME", "USER_TYPE", "USER_DATABASE_NAME", "USER_SCHEMA_NAME", "ROLE_NAME", "WAREHOUSE_NAME",
@@ -44,7 +44,7 @@ _RANGE = ("END_TIME_RANGE_START", "END_TIME_RANGE_END")
 _DAYS = 7
 _DEFAULT_LIMIT, _MOST = 100, 10_000
 _MOST_WORDS = 6
-# By first words; what isn't here is called like its first word.
+# By first words; any other type is the first word.
 _TYPES = {
     "WITH": "SELECT",
     "DESC": "DESCRIBE",
@@ -66,11 +66,11 @@ _QUALIFIERS = {"OR", "REPLACE", "TEMPORARY", "TEMP", "TRANSIENT"}
 
 @dataclass(frozen=True)
 class _Function:
-    """One of the family.
+    """A function of the QUERY_HISTORY family.
 
-    :param argument: the argument that only it has.
-    :param chooses: whether a record is among those that this argument means.
-    :param current: what it is without the argument.
+    :param argument: the argument that selects queries.
+    :param chooses: whether a record matches the argument.
+    :param current: the default of the argument.
     """
 
     name: str
@@ -110,9 +110,9 @@ _FAMILY = (
 
 
 def table_functions(queries: Queries) -> list[TableFunction]:
-    """Return the family.
+    """Return the functions of the family.
 
-    :param queries: what has the history.
+    :param queries: the queries of the server, with their history.
     """
 
     def answer(function: _Function) -> TableFunction:
@@ -128,20 +128,20 @@ def _rows(
     function: _Function, context: Context, history: Sequence[Record], args: Sequence[Any], named: Mapping[str, Any]
 ) -> list[tuple[Any, ...]]:
     names = (*((function.argument,) if function.argument else ()), *_RANGE, "RESULT_LIMIT")
-    given = dict(zip(names, args, strict=False)) | dict(named)
-    if len(args) > len(names) or given.keys() - {*names, "INCLUDE_CLIENT_GENERATED_STATEMENT"}:
+    values = dict(zip(names, args, strict=False)) | dict(named)
+    if len(args) > len(names) or values.keys() - {*names, "INCLUDE_CLIENT_GENERATED_STATEMENT"}:
         raise _wrong_arguments(function)
-    limit = int(given.get("RESULT_LIMIT", _DEFAULT_LIMIT))
+    limit = int(values.get("RESULT_LIMIT", _DEFAULT_LIMIT))
     if not 1 <= limit <= _MOST:
         raise _wrong_arguments(function)
-    wanted = given.get(function.argument or "", function.current(context))
-    begin, end = window(time.time(), given, _RANGE, _DAYS)
+    wanted = values.get(function.argument or "", function.current(context))
+    begin, end = window(time.time(), values, _RANGE, _DAYS)
     chosen = [
         record
         for record in history
-        if function.chooses(record, wanted) and _is_between(record, begin, end, running=_RANGE[1] not in given)
+        if function.chooses(record, wanted) and _is_between(record, begin, end, running=_RANGE[1] not in values)
     ]
-    # Those that run count as the latest to end.
+    # Running queries sort as the latest to end.
     latest = sorted(chosen, key=lambda record: (record.ended is None, record.ended or record.started), reverse=True)
     return [_row(record, time.time()) for record in latest[:limit]]
 
@@ -189,7 +189,7 @@ def _moment(seconds: float) -> datetime:
 
 
 def query_type(text: str) -> str:
-    """Return what kind of statement a text is, as QUERY_TYPE names it."""
+    """Return the QUERY_TYPE of a statement."""
     words = [word for word in leading_words(text, _MOST_WORDS) if word not in _QUALIFIERS]
     first = words[0] if words else "UNKNOWN"
     return _TYPES.get(" ".join(words[:2])) or _TYPES.get(first) or first

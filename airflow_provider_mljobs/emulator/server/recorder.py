@@ -1,4 +1,4 @@
-"""What the server has been asked, for tests and benchmarks that count statements."""
+"""The statements that the server received, for tests and benchmarks that count them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_TEXTS = 10_000
 class Recorder:
     """The statements and logins since the start or since :meth:`clear`.
 
-    A request that a client repeats counts once, a request for a description only doesn't count.
+    A repeated request counts once; a request for a description doesn't count.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Recorder:
             return list(self._texts)
 
     def matching(self, pattern: str) -> list[str]:
-        """Return those of the latest statements in which a regular expression is found, whatever the case."""
+        """Return the latest statements that match a regular expression, ignoring case."""
         search = re.compile(pattern, re.IGNORECASE).search
         return [text for text in self.texts if search(text)]
 
@@ -44,7 +44,7 @@ class Recorder:
             self.logins += 1
 
     def clear(self) -> None:
-        """Start counting anew."""
+        """Reset the counts."""
         with self._lock:
             self._texts.clear()
             self.total = self.logins = 0

@@ -1,4 +1,4 @@
-"""The directory in which one server keeps everything: private, locked while the server runs, with its password."""
+"""The root directory of one server: private, locked while the server runs, with its password."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Root:
 
     @classmethod
     def claim(cls, path: Path) -> Root:
-        """Make the directory if it is missing and lock it; raises :class:`RootInUseError`."""
+        """Create the directory if it is missing and lock it; raises :class:`RootInUseError`."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -43,12 +43,12 @@ class Root:
             holder = _read_holder(lock)
             os.close(lock)
             raise RootInUseError(
-                f"Another embedded Snowflake runs on {path}: {holder}. Stop it, or use another root."
+                f"Another embedded Snowflake is using {path} ({holder}). Stop it, or choose another root."
             ) from None
         return cls(path, _new_password(path / _PASSWORD), lock)
 
     def announce(self, port: int) -> None:
-        """Write down who holds the lock, for the error of a second start."""
+        """Record the holder of the lock, for the error of a second start."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, json.dumps({"pid": os.getpid(), "port": port}).encode(), 0)
 
@@ -68,7 +68,7 @@ def _read_holder(lock: int) -> str:
 def _new_password(path: Path) -> str:
     password = secrets.token_urlsafe(24)
     path.unlink(missing_ok=True)
-    # Made with these rights: a later chmod would leave a moment in which others can read it.
+    # Created with these rights: after a later chmod, others could have read it.
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(password)
     return password

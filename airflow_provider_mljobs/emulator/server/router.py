@@ -1,4 +1,4 @@
-"""From a statement's text to who answers it: one of our handlers or the SQL engine."""
+"""Routes a statement to its handler or to the SQL engine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Router:
     """Finds the handler of a statement.
 
-    :param extensions: what the parts of the emulator answer themselves; all else is the SQL engine's.
-    :param of_engine: those of them that a session runs one at a time.
+    :param extensions: the statements and functions of the emulator's parts; all others go to the SQL engine.
+    :param of_engine: the extensions whose statements a session runs one at a time.
     :param engine: the SQL engine.
     """
 
@@ -41,7 +41,7 @@ class Router:
         self._calls = Calls(extensions, engine)
 
     def run(self, context: Context, sql: str, binds: Sequence[object], *, describe_only: bool = False) -> Result:
-        """Run one statement, or only describe its answer, which changes nothing."""
+        """Run one statement, or describe its answer without running it."""
         # sqlglot nests comments and moves them to other places; Snowflake does neither.
         sql = without_comments(sql)
         words = leading_words(sql)

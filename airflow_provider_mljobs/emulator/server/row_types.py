@@ -37,7 +37,7 @@ def row_type(columns: Sequence[Column]) -> list[dict[str, Any]]:
 def _column_type(column: Column) -> dict[str, Any]:
     precision, scale, length = _SIZES.get(column.type, (None, None, None))
     if column.type == "fixed":
-        # Times keep nine digits whatever the engine stored, because the rows below are written with nine.
+        # Times always have nine digits here, because the rows are written with nine.
         precision = precision if column.precision is None else column.precision
         scale = scale if column.scale is None else column.scale
     length = length if column.length is None else column.length

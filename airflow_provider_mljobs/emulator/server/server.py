@@ -57,7 +57,7 @@ class Server:
         self._listener.protocol = self._protocol
         self._stopping = threading.Lock()
         threading.Thread(target=self._listener.serve, name="snowflake-server", daemon=True).start()
-        # Who forgets to stop it: the SQL engine must not be torn down under running threads.
+        # Without a stop(), the SQL engine would be torn down under running threads.
         atexit.register(self._stop_at_exit, os.getpid())
 
     @classmethod
@@ -82,17 +82,17 @@ class Server:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong; can be changed at any time."""
+        """The injected faults; they can be changed at any time."""
         return self._protocol.faults
 
     @property
     def statements(self) -> Recorder:
-        """The statements and logins that the server has seen."""
+        """The statements and logins that the server received."""
         return self._protocol.statements
 
     @property
     def root(self) -> Path:
-        """The directory in which the server keeps everything."""
+        """The directory of all state."""
         return self.settings.root
 
     @property
@@ -102,7 +102,7 @@ class Server:
 
     @property
     def connection_kwargs(self) -> dict[str, Any]:
-        """What ``snowflake.connector.connect`` and ``Session.builder.configs`` take."""
+        """The arguments of ``snowflake.connector.connect`` and ``Session.builder.configs``."""
         return {
             "host": HOST,
             "port": self.port,
@@ -117,7 +117,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables for Airflow and for what reads ``SNOWFLAKE_…``."""
+        """Environment variables for Airflow and for programs that read ``SNOWFLAKE_…``."""
         values = {name: str(value) for name, value in self.connection_kwargs.items()}
         extra = {name: values[name] for name in ("account", "database", "warehouse", "host", "port", "protocol")}
         connection = {
@@ -128,9 +128,9 @@ class Server:
             "extra": extra | {"port": self.port},
         }
         variables = {f"SNOWFLAKE_{name.upper()}": value for name, value in values.items()}
-        # The connector looks for cloud metadata servers when it connects; here there are none, and it waits for them.
+        # The connector looks for cloud metadata servers when it connects, and would wait for them in vain.
         variables["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
-        # Airflow's own hook doesn't pass "protocol" on: it speaks HTTPS, and trusts the authorities in this file.
+        # Airflow's own hook ignores "protocol": it speaks HTTPS, and trusts the authorities in this file.
         variables[BUNDLE_VARIABLES[0]] = str(self._certificates.bundle)
         return {"AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(connection), **variables}
 
@@ -145,25 +145,25 @@ class Server:
         name = parse_name(job)
         services = self.account.services
         schema, database = name.schema or self.settings.schema, name.database or self.settings.database
-        found = services.find(QualifiedName(name.name, schema, database))
-        if found is None or not services.scheduler.kill(found, instance):
-            msg = f"No instance {instance} of a job {job} is running"
+        running = services.find(QualifiedName(name.name, schema, database))
+        if running is None or not services.scheduler.kill(running, instance):
+            msg = f"Instance {instance} of job {job} is not running"
             raise ValueError(msg)
 
     def revoke_credentials(self) -> None:
-        """Refuse the password, as after an administrator changed it: logins get 390100, and sessions have expired.
+        """Refuse the password, as if an administrator changed it: logins get 390100, and sessions expire.
 
-        Jobs have credentials of their own and go on.
+        Jobs keep running: they have their own credentials.
         """
         self._protocol.revoke_credentials()
 
     def restore_credentials(self) -> None:
-        """Accept the password again; the sessions that expired stay lost."""
+        """Accept the password again; expired sessions stay expired."""
         self._protocol.restore_credentials()
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Cut all connections and let no request through, logins and renewals included; statements and jobs run on."""
+        """Cut all connections and refuse new ones; statements and jobs keep running."""
         self._listener.cut_off()
         try:
             yield
@@ -176,7 +176,7 @@ class Server:
             return
         atexit.unregister(self._stop_at_exit)
         with ExitStack() as steps:
-            # In reverse order, and each even if one before it fails.
+            # In reverse order; each step runs even if an earlier one fails.
             if self._temporary:
                 steps.callback(shutil.rmtree, self.root, ignore_errors=True)
             steps.callback(self._root.release)
@@ -185,7 +185,7 @@ class Server:
             steps.callback(self._protocol.close)
 
     def _stop_at_exit(self, owner: int) -> None:
-        """Stop in the process that started it; a forked one would end the jobs and remove the root."""
+        """Stop in the process that started the server; a forked one would end the jobs and remove the root."""
         if os.getpid() == owner:
             self.stop()
 

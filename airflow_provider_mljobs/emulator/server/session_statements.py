@@ -162,20 +162,20 @@ class SessionStatements:
                 parser.qualified_name()
         parser.expect_end()
         changed = context.session.parameters
-        known = {name: parameter for name, parameter in parameters.PARAMETERS.items() if pattern.fullmatch(name)}
+        matching = {name: parameter for name, parameter in parameters.PARAMETERS.items() if pattern.fullmatch(name)}
         rows = [
             (
                 name,
-                _shown(parameters.value_of(changed, name)),
-                _shown(parameter.default),
+                _written(parameters.value_of(changed, name)),
+                _written(parameter.default),
                 "SESSION" if name in changed else "",
                 parameter.description,
                 parameter.kind,
             )
-            for name, parameter in known.items()
+            for name, parameter in matching.items()
         ]
         if of_account and self._event_table and pattern.fullmatch("EVENT_TABLE"):
-            rows.append(("EVENT_TABLE", EVENT_TABLE, EVENT_TABLE, "", "Where logs of containers go", "STRING"))
+            rows.append(("EVENT_TABLE", EVENT_TABLE, EVENT_TABLE, "", "The table that containers log to", "STRING"))
         return Result(_PARAMETER_COLUMNS, rows, statement="show")
 
 
@@ -238,5 +238,5 @@ def _alter_unset(context: Context, parser: Parser) -> Result:
     return Result.status(_DONE)
 
 
-def _shown(value: parameters.Value) -> str:
+def _written(value: parameters.Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Threads that run statements, so that a request can be answered "in progress" while its statement goes on."""
+"""Threads that run statements, so that a request can be answered "in progress" while its statement runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Workers:
-    """Threads that are made when all others are busy and kept for the next task.
+    """A pool of threads: started when all others are busy, and kept for the next task.
 
     Unlike those of ``concurrent.futures`` they don't keep the process from ending.
     """
@@ -25,7 +25,7 @@ class Workers:
         self._closed = False
 
     def run(self, task: Callable[[], None]) -> bool:
-        """Run the task, which must not raise, in one of the threads; returns whether it will be run."""
+        """Run a task, which must not raise, in one of the threads; return whether it was accepted."""
         with self._lock:
             if self._closed:
                 return False
@@ -39,7 +39,7 @@ class Workers:
         return True
 
     def close(self) -> None:
-        """Take no more tasks, and let the threads end once they are idle."""
+        """Accept no more tasks; the threads end once they are idle."""
         with self._lock:
             self._closed = True
             for _ in self._threads:
@@ -49,7 +49,7 @@ class Workers:
         """Wait until all threads have ended, but not longer than so many seconds."""
         deadline = time.monotonic() + seconds
         for thread in self._threads:
-            if thread.ident is None:  # made this very moment and not started yet
+            if thread.ident is None:  # not started yet
                 continue
             thread.join(max(0.0, deadline - time.monotonic()))
 

@@ -1,4 +1,4 @@
-"""Named objects of the account that jobs refer to: what CREATE, DROP and SHOW of them have in common."""
+"""Named objects that jobs refer to: the CREATE, DROP and SHOW that their kinds share."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Kind:
     """A kind of object.
 
     :param words: its words in SQL.
-    :param plural: the last of them as SHOW has it.
+    :param plural: the last of them in SHOW.
     :param label: its name in messages.
-    :param properties: what CREATE takes.
-    :param required: what CREATE must be given.
-    :param columns: what SHOW answers.
-    :param in_schema: whether it lives in a schema; else in the account.
-    :param optional: whether CREATE takes IF NOT EXISTS.
+    :param properties: the properties that CREATE accepts.
+    :param required: those that CREATE requires.
+    :param columns: the columns of SHOW.
+    :param in_schema: whether its objects belong to a schema; otherwise to the account.
+    :param optional: whether CREATE accepts IF NOT EXISTS.
     """
 
     words: tuple[str, ...]
@@ -52,7 +52,7 @@ class Kind:
 
     @property
     def text(self) -> str:
-        """Its words as one text."""
+        """The words as one text."""
         return " ".join(self.words)
 
 
@@ -60,7 +60,7 @@ class Objects(ABC):
     """The objects of one kind, by name.
 
     :param state: where they survive a restart.
-    :param catalog: the databases that they live in.
+    :param catalog: the databases of the account.
     """
 
     kind: ClassVar[Kind]
@@ -75,17 +75,17 @@ class Objects(ABC):
 
     @abstractmethod
     def row(self, name: QualifiedName, record: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return what SHOW answers about an object."""
+        """Return an object's row of SHOW."""
 
-    def check(self, context: Context, record: dict[str, Any]) -> None:  # noqa: ARG002 - for those who look things up
-        """Raise what CREATE fails with; of all kinds, for a property that is missing."""
+    def check(self, context: Context, record: dict[str, Any]) -> None:  # noqa: ARG002 - for kinds that resolve names
+        """Raise if CREATE can't accept the properties; for all kinds, if a required one is missing."""
         missing = [key for key in self.kind.required if key not in record]
         if missing:
             # The number is from memory.
             raise SnowflakeError(2029, "42601", f"SQL compilation error:\nMissing option(s): [{', '.join(missing)}]")
 
     def get(self, name: QualifiedName) -> dict[str, Any]:
-        """Return an object's record; raises 2003 if there is none of that name."""
+        """Return an object's record; raises 2003 if no object has that name."""
         record = self._records.get(name)
         if record is None:
             raise does_not_exist(self.kind.label, str(name))
@@ -111,7 +111,7 @@ class Objects(ABC):
 
     @property
     def extension(self) -> Extension:
-        """What the kind adds to SQL."""
+        """The statements of the kind."""
         kind = self.kind
         plural = (*kind.words[:-1], kind.plural)
         create = (

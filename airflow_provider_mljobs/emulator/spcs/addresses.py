@@ -1,4 +1,4 @@
-"""Addresses of instances: each has one of the loopback network's sixteen million, as each has its own in Snowflake."""
+"""Addresses of instances: each instance has its own, as in Snowflake, out of the loopback network's sixteen million."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BLOCKS = 2**16
 
 
 class Addresses:
-    """Hands out addresses. Not thread-safe: the scheduler's lock guards it."""
+    """The addresses in use. Not thread-safe: the scheduler's lock guards it."""
 
     def __init__(self) -> None:
         self._used: set[str] = set()
@@ -17,14 +17,14 @@ class Addresses:
     def take(self, port: int) -> str:
         """Return an address that no running instance has.
 
-        :param port: the server's; servers that run side by side get different addresses by it.
+        :param port: the server's port, by which servers on one machine get different addresses.
         """
         address = next(address for number in count() if (address := _address(port, number)) not in self._used)
         self._used.add(address)
         return address
 
     def give_back(self, address: str) -> None:
-        """Let another instance have an address."""
+        """Release an address."""
         self._used.discard(address)
 
 

@@ -1,4 +1,4 @@
-"""A clock that rings: one thread for all times at which something becomes due."""
+"""An alarm clock: one thread for all times at which jobs become due."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Times closer together than this ring once.
+# Seconds: closer times ring once.
 _GRAIN = 0.02
 
 
@@ -18,7 +18,7 @@ class Alarm:
     """Calls ``ring`` soon after each time that was set.
 
     :param now: the clock, in seconds since the epoch.
-    :param ring: called in the alarm's thread, which starts with the first time that is set.
+    :param ring: called in the alarm's thread, which starts when the first time is set.
     """
 
     def __init__(self, now: Callable[[], float], ring: Callable[[], None]) -> None:
@@ -26,7 +26,7 @@ class Alarm:
         self._ring = ring
         self._changed = threading.Condition()
         self._times: list[float] = []
-        self._known: set[float] = set()
+        self._pending: set[float] = set()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -34,9 +34,9 @@ class Alarm:
         """Ring at this time."""
         when = math.ceil(when / _GRAIN) * _GRAIN
         with self._changed:
-            if when in self._known or self._closed:
+            if when in self._pending or self._closed:
                 return
-            self._known.add(when)
+            self._pending.add(when)
             heapq.heappush(self._times, when)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="snowflake-alarm", daemon=True)
@@ -44,7 +44,7 @@ class Alarm:
             self._changed.notify()
 
     def close(self) -> None:
-        """Ring no more."""
+        """Stop ringing."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -57,7 +57,7 @@ class Alarm:
         with self._changed:
             while not self._closed:
                 if self._times and self._times[0] <= self._now():
-                    self._known.discard(heapq.heappop(self._times))
+                    self._pending.discard(heapq.heappop(self._times))
                     return True
                 self._changed.wait(self._times[0] - self._now() if self._times else None)
             return False

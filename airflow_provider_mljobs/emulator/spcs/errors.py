@@ -1,6 +1,6 @@
 """Errors of job services and compute pools.
 
-Snowflake has numbers for all of these, but no public source names those marked *chosen*; clients can't rely on them.
+No public source names Snowflake's numbers for those marked *chosen*, so clients can't rely on them.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def statement_timeout(seconds: float) -> SnowflakeError:
 
 
 def unschedulable(pool: str, family: str, detail: str) -> SnowflakeError:
-    """Build the error for a job that no node of the pool could ever take."""
+    """Build the error for a job that exceeds every node of the pool."""
     text = f"Unschedulable: requested {detail} exceeds the capacity of a {family} node of compute pool '{pool}'."
     return SnowflakeError(_UNSCHEDULABLE, "22023", text)
 
 
-def wait_failed(name: str, wanted: str, status: str, why: str) -> SnowflakeError:
-    """Build the error of an SPCS_WAIT_FOR that won't see its status."""
-    text = f"Service {name} did not reach status {wanted}: {why}. Current status: {status}."
+def wait_failed(name: str, wanted: str, status: str, reason: str) -> SnowflakeError:
+    """Build the error of an SPCS_WAIT_FOR whose status was not reached."""
+    text = f"Service {name} did not reach status {wanted}: {reason}. Current status: {status}."
     return SnowflakeError(_WAIT_FAILED, "22000", text)
 
 
 def container_not_started(status: str) -> SnowflakeError:
-    """Build the error for the logs of a container that hasn't begun; clients look for ``Container Status: PENDING``."""
+    """Build the error for logs before a container's start; clients search for ``Container Status: PENDING``."""
     return SnowflakeError(_LOGS, "22000", f"Waiting to start, Container Status: {status}")
 
 
@@ -81,12 +81,12 @@ def system_pool(pool: str) -> SnowflakeError:
 
 
 def quoted_name(kind: str, name: str) -> SnowflakeError:
-    """Build the error for a name that only quotes can write."""
+    """Build the error for a name that needs quotes."""
     return SnowflakeError(_QUOTED_NAME, "42601", f"Quoted or case-sensitive name '{name}' is not supported for {kind}.")
 
 
 def not_for_jobs(operation: str, name: str) -> SnowflakeError:
-    """Build the error for what services have and jobs don't."""
+    """Build the error for an operation of services that jobs don't have."""
     return SnowflakeError(_NOT_FOR_JOBS, "0A000", f"{operation} is not supported for job service '{name}'.")
 
 
@@ -102,7 +102,7 @@ def no_runtime(detail: str) -> SnowflakeError:
 
 
 def invalid_pool(detail: str) -> SnowflakeError:
-    """Build the error for a compute pool that can't be as asked."""
+    """Build the error for a compute pool with invalid properties."""
     return SnowflakeError(_POOL_FAMILY, "22023", f"Invalid compute pool: {detail}")
 
 

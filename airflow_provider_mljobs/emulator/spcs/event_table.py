@@ -1,4 +1,4 @@
-"""What the account's event table has of jobs, logs, events and metrics, and the functions that read it."""
+"""The event table of the account: logs, events and metrics of jobs, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _ATTRIBUTES = {stream: json.dumps({"log.iostream": stream}) for stream in ("stdo
 class EventTable:
     """The event table of the account.
 
-    :param services: the job services that it has rows of.
+    :param services: the job services of the account.
     :param metrics: their metrics.
     :param lag: seconds until rows arrive.
     """
@@ -102,7 +102,7 @@ class EventTable:
         )
 
     def _window(self, named: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the window of a function about the event table, up to what has arrived there."""
+        """Return the window of a function, which ends where the rows have not arrived yet."""
         begin, end = window(time.time(), named, ("START_TIME", "END_TIME"), 1)
         return begin, min(end, to_nanoseconds(time.time() - self._lag)) if self._lag else end
 
@@ -118,17 +118,17 @@ class EventTable:
         return Result(_LOG_COLUMNS, rows, statement="select")
 
     def _recorded(self, job: Job, begin: int, end: int) -> list[tuple[LogLine, int, str]]:
-        """Return the lines of a job that the event table has, with instance and container."""
+        """Return the recorded lines of a job, each with instance and container."""
         level = job.request.specification.log_level
         streams = {"INFO": {"stdout", "stderr"}, "ERROR": {"stderr"}}.get(level, set())
-        found = [
+        recorded = [
             (line, instance, container.name)
             for instance in range(job.request.instance_count)
             for container in job.request.specification.containers
             for line in self._lines(job, instance, container.name, begin)
             if line.stream in streams and line.at <= end
         ]
-        return sorted(found, key=lambda row: row[0].at)
+        return sorted(recorded, key=lambda row: row[0].at)
 
     def _lines(self, job: Job, instance: int, container: str, since: int) -> Iterator[LogLine]:
         """Yield the lines that a container printed since a time."""
@@ -140,7 +140,7 @@ class EventTable:
             yield virtual_line(job, number)
 
     def rows(self, *_: Any) -> Result:
-        """Return the event table: of what real ones hold, the logs and metrics of containers."""
+        """Return the event table: of the records of a real one, the logs and metrics of containers."""
         end = self._window({})[1]
         rows = [row for job in self._services.past() for row in self._rows_of(job, end)]
         return Result(_EVENT_TABLE_COLUMNS, rows, statement="select")
@@ -165,22 +165,23 @@ class EventTable:
 
         for line, instance, container in self._recorded(job, 0, end):
             yield row(line.at, instance, container, "LOG", None, _ATTRIBUTES[line.stream], json.dumps(line.line))
-        for found in self._metrics.of(job, 0, end):
-            record, attributes = _metric_record(found), _metric_attributes(found)
-            yield row(found.at, found.instance, found.container, "METRIC", record, attributes, json.dumps(found.value))
+        for measured in self._metrics.of(job, 0, end):
+            record, attributes = _metric_record(measured), _metric_attributes(measured)
+            value = json.dumps(measured.value)
+            yield row(measured.at, measured.instance, measured.container, "METRIC", record, attributes, value)
 
     def metric_rows(
         self, context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]
     ) -> Result:
         """Answer ``SPCS_GET_METRICS``."""
         begin, end = self._window(named)
-        found = self._metrics.of(self._past_job(context, name), begin, end)
+        measurements = self._metrics.of(self._past_job(context, name), begin, end)
         rows = [
             (
                 without_zone(measured.at), measured.metric.name, str(measured.value), measured.metric.unit,
                 measured.instance, measured.container, None, _metric_record(measured), _metric_attributes(measured),
             )
-            for measured in found
+            for measured in measurements
         ]  # fmt: skip
         return Result(_METRIC_COLUMNS, rows, statement="select")
 

@@ -89,7 +89,7 @@ class _LogRequest:
 
     @classmethod
     def of(cls, args: Sequence[Any]) -> _LogRequest:
-        """Read three to seven arguments; the logs of an earlier run of a container, the fifth, jobs never have."""
+        """Read three to seven arguments. The fifth asks for an earlier run of the container, which jobs never have."""
         function = "SYSTEM$GET_SERVICE_LOGS"
         least, most = 3, 7
         if not least <= len(args) <= most:
@@ -157,7 +157,7 @@ class JobFunctions:
         retention = self._log_retention
         if retention is not None:
             oldest = time.time() - retention
-            # Where the node has forgotten the container, the service has no such instance any more.
+            # Once the node has removed the container, the service has no such instance.
             runs = {key: run for key, run in runs.items() if run.finished is None or run.finished > oldest}
         if request.instance not in runs:
             raise no_such_instance(request.instance, ", ".join(map(str, runs)))
@@ -205,8 +205,8 @@ class JobFunctions:
             raise cancelled()
         if job.status == wanted:
             return f"Service {job.name.name} reached status {wanted}."
-        why = "the status can't be reached any more" if reached else f"timed out after {timeout:g} seconds"
-        raise wait_failed(job.name.name, wanted, job.status, why)
+        reason = "the status can't be reached any more" if reached else f"timed out after {timeout:g} seconds"
+        raise wait_failed(job.name.name, wanted, job.status, reason)
 
     def cancel(self, context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
         """Answer ``SPCS_CANCEL_JOB``."""
@@ -238,12 +238,12 @@ def _virtual_tail(job: Job, request: _LogRequest) -> str:
     if request.lines is not None:
         lines = lines[max(0, len(lines) - max(0, request.lines)) :]
     # No line is shorter than two bytes.
-    shown = map(partial(virtual_line, job), lines[-_LOG_BYTES // 2 :])
-    return clipped("".join(f"{line.stamped if request.timestamps else line.line}\n" for line in shown), _LOG_BYTES)
+    tail = map(partial(virtual_line, job), lines[-_LOG_BYTES // 2 :])
+    return clipped("".join(f"{line.stamped if request.timestamps else line.line}\n" for line in tail), _LOG_BYTES)
 
 
 def virtual_lines(job: Job) -> range:
-    """Return the numbers of the lines that a virtual job has printed until now."""
+    """Return the numbers of the lines that a virtual job has printed so far."""
     if job.virtual is None or job.started is None:
         return range(0)
     until = job.completed if job.completed is not None else time.time()

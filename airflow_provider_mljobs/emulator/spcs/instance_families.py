@@ -9,9 +9,9 @@ _STORAGE_GIB = 100
 
 @dataclass(frozen=True, slots=True)
 class InstanceFamily:
-    """A machine type: what one node of a pool has for jobs.
+    """A machine type: the resources of one node of a pool.
 
-    :param node_limit: the most nodes that one account may use of it.
+    :param node_limit: the limit of such nodes in one account; 0 stands for none by default.
     :param gpu_memory_gib: memory of each GPU.
     """
 
@@ -26,7 +26,7 @@ class InstanceFamily:
 
     @property
     def description(self) -> str:
-        """A sentence for people."""
+        """A description in words."""
         machine = f"{self.vcpu} vCPU, {self.memory_gib} GiB memory"
         return f"{machine}, {self.gpu_count} {self.gpu} GPU" if self.gpu else machine
 

@@ -1,4 +1,4 @@
-"""Network rules and external access integrations: they must be there; what a job can reach is up to the machine."""
+"""Network rules and external access integrations. They must exist, but don't limit the network of jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OUT_ONLY = {"HOST_PORT", "PRIVATE_HOST_PORT"}
 
 
 def _invalid(value: object, name: str) -> SnowflakeError:
-    """Build the error for a value that a property can't have; the number is from memory."""
+    """Build the error for an invalid value of a property; the number is from memory."""
     return SnowflakeError(1008, "22023", f"SQL compilation error:\ninvalid value [{value}] for parameter '{name}'")
 
 
@@ -53,7 +53,7 @@ class NetworkRules(Objects):
     )
 
     def check(self, context: Context, record: dict[str, Any]) -> None:
-        """Refuse types and modes that there aren't, and types in modes that aren't theirs."""
+        """Refuse unknown types and modes, and modes that don't fit the type."""
         super().check(context, record)
         record.setdefault("MODE", "INGRESS")
         if record["TYPE"] not in _TYPES:
@@ -64,7 +64,7 @@ class NetworkRules(Objects):
             raise _invalid(record["VALUE_LIST"], "VALUE_LIST")
 
     def row(self, name: QualifiedName, record: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return what SHOW answers about a rule."""
+        """Return a rule's row of SHOW."""
         created, owner, comment = moment(record["created_on"]), record["owner"], record.get("COMMENT", "")
         kind, mode, entries = record["TYPE"], record["MODE"], len(record["VALUE_LIST"])
         return (created, name.name, name.database, name.schema, owner, comment, kind, mode, entries, "ROLE")
@@ -73,7 +73,7 @@ class NetworkRules(Objects):
 class Integrations(Objects):
     """The external access integrations of the account.
 
-    :param rules: the network rules that they may name.
+    :param rules: the network rules of the account.
     """
 
     kind = Kind(
@@ -104,7 +104,7 @@ class Integrations(Objects):
         self._rules = rules
 
     def check(self, context: Context, record: dict[str, Any]) -> None:
-        """Refuse rules that aren't there or don't lead out."""
+        """Refuse rules that don't exist or aren't for egress."""
         super().check(context, record)
         names = record["ALLOWED_NETWORK_RULES"]
         if not isinstance(names, list):
@@ -115,7 +115,7 @@ class Integrations(Objects):
                 raise _invalid(name, "ALLOWED_NETWORK_RULES")
 
     def row(self, name: QualifiedName, record: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return what SHOW answers about an integration."""
+        """Return an integration's row of SHOW."""
         kind = "EXTERNAL_ACCESS"
         enabled = str(record["ENABLED"]).lower()
         return (name.name, kind, kind, enabled, record.get("COMMENT"), moment(record["created_on"]))

@@ -1,4 +1,4 @@
-"""From a job to its processes: environment, volumes, secrets and login of each container."""
+"""Plans of containers: environment, volumes, secrets and login of each."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.spcs.specification import Container
     from airflow_provider_mljobs.emulator.stages.store import Stages
 
-# What the hosts of instances are called in Snowflake, followed by the instance's index.
+# The host name of an instance in Snowflake begins with this and ends with the instance's index.
 _HOST_NAME = "statefulset"
 
 
 @dataclass(frozen=True)
 class JobFiles:
-    """Where the files of jobs are.
+    """The files of jobs.
 
     :param root: directory of all jobs.
     """
@@ -48,7 +48,7 @@ class JobFiles:
         return JobLog(self.root / job / f"{instance}.{container}.log")
 
     def usage(self, job: str, instance: int, container: str) -> UsageLog:
-        """Return what was measured of a container."""
+        """Return the usage of a container."""
         return UsageLog(self.root / job / f"{instance}.{container}.usage")
 
     def scratch(self, job: str, instance: int) -> Path:
@@ -56,16 +56,16 @@ class JobFiles:
         return self.root / job / f"{instance}.scratch"
 
     def clear(self, job: str, instance: int) -> None:
-        """Delete what an instance leaves behind; its logs stay."""
+        """Delete the files of an instance, except its logs."""
         shutil.rmtree(self.scratch(job, instance), ignore_errors=True)
 
     def forget(self, job: str) -> None:
-        """Delete everything of a job."""
+        """Delete all files of a job."""
         shutil.rmtree(self.root / job, ignore_errors=True)
 
 
 def identity_of(request: JobRequest) -> JobIdentity:
-    """Return who a job is when it logs in."""
+    """Return the identity with which a job logs in."""
     database, schema = _home(request)
     warehouse = None if request.query_warehouse is None else parse_name(request.query_warehouse).name
     return JobIdentity(request.name.name, request.owner, database, schema, warehouse)
@@ -103,7 +103,7 @@ class Planner:
         """Return the specification as DESCRIBE SERVICE shows it.
 
         Where containers can't have their mounts at their paths, jobs write the directories of the host into their
-        results; clients map those back by the mount paths, so these are shown instead.
+        results; clients map those back by the mount paths, so DESCRIBE shows the directories instead.
         """
         specification = request.specification
         if probe_isolation() == "namespace":
@@ -117,7 +117,7 @@ class Planner:
         return Specification(document).text
 
     def plans(self, request: JobRequest, instance: int, address: str, token: str) -> Iterator[tuple[str, InstancePlan]]:
-        """Make an instance's volumes; yield each container's name with its plan."""
+        """Create an instance's volumes; yield each container's name with its plan."""
         scratch = self.files.scratch(request.id, instance)
         shutil.rmtree(scratch, ignore_errors=True)
         volumes = self._volumes(request, scratch)
@@ -203,7 +203,7 @@ class Planner:
 
 
 def _private_memory(request: JobRequest) -> dict[str, int]:
-    """Return the sizes of the volumes in memory that one container has for itself; shared ones are on disk."""
+    """Return the sizes of memory volumes that only one container mounts; shared ones are on disk."""
     mounted = [name for container in request.specification.containers for name, _ in container.mounts]
     return {
         volume["name"]: int(memory_bytes(volume["size"]))

@@ -46,7 +46,7 @@ _EXECUTE_SYNTAX = (
     "[USING (<key> => <value>, …)] [NAME = <name>] [ASYNC = <bool>] [REPLICAS = <n>] [QUERY_WAREHOUSE = <name>] "
     "[COMMENT = '…'] [EXTERNAL_ACCESS_INTEGRATIONS = (…)] [TAG (…)]"
 )
-# What may stand before the equals sign of a specification in a file; the value tells whether it is a template.
+# The keywords for a specification in a file; the value says whether the file is a template.
 _FILES = {
     "SPECIFICATION_FILE": False,
     "SPEC": False,
@@ -56,7 +56,7 @@ _FILES = {
 
 @dataclass
 class _Clauses:
-    """What an EXECUTE JOB SERVICE says, clause by clause."""
+    """The clauses of an EXECUTE JOB SERVICE."""
 
     pool: str | None = None
     text: str | None = None
@@ -128,7 +128,7 @@ def _parse_values(parser: Parser, clauses: _Clauses) -> None:
         if clauses.values:
             parser.expect(",")
         token = parser.next()
-        # Keys of templates are case-sensitive, so they are no identifiers.
+        # Keys of templates are case-sensitive, unlike identifiers.
         key = token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text
         parser.expect("=>")
         clauses.values[key] = parser.string() if parser.current.kind in {"string", "bind"} else _bare_value(parser)

@@ -1,4 +1,4 @@
-"""A job service: what was asked for, and where each of its instances stands."""
+"""A job service: its request and the state of its instances."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _OF_CONTAINERS: tuple[tuple[ContainerStatus, InstanceStatus], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """What EXECUTE JOB SERVICE asked for.
+    """The request of an EXECUTE JOB SERVICE.
 
-    :param replicas: as given; ``None`` if the clause was missing, which leaves the job without an index.
-    :param workload: what started it: USER, or ML_JOB for SYSTEM$EXECUTE_ML_JOB.
+    :param replicas: as written; ``None`` without the clause, and then the job has no index.
+    :param workload: its type: USER, or ML_JOB for SYSTEM$EXECUTE_ML_JOB.
     """
 
     id: str
@@ -77,7 +77,7 @@ class JobRequest:
         return self.replicas or 1
 
     def record(self) -> str:
-        """Return what has to survive a restart."""
+        """Return the request as JSON, for the next start."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         name = self.name
         values["name"] = [name.name, name.schema, name.database]
@@ -109,7 +109,7 @@ class ContainerRun:
 
     @property
     def ended(self) -> bool:
-        """Whether it won't run any more."""
+        """Whether it has ended."""
         return self.status in {"DONE", "FAILED"}
 
 
@@ -118,7 +118,7 @@ class InstanceRun:
     """An instance of a job: its containers run on one node.
 
     :param node: the node of the pool, once there is room.
-    :param address: its IP address; it keeps the last one when it has ended.
+    :param address: its IP address, also after its end.
     """
 
     index: int
@@ -128,7 +128,7 @@ class InstanceRun:
 
     @property
     def status(self) -> InstanceStatus:
-        """What its containers amount to."""
+        """The status that follows from its containers."""
         present = {container.status for container in self.containers}
         return next((status for container, status in _OF_CONTAINERS if container in present), "SUCCEEDED")
 
@@ -139,12 +139,12 @@ class InstanceRun:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether all its containers have ended."""
         return all(container.ended for container in self.containers)
 
 
 def roll_up(instances: list[InstanceRun]) -> JobStatus:
-    """Return what the instances of a job amount to."""
+    """Return the status of a job that follows from its instances."""
     present = {instance.status for instance in instances}
     if "FAILED" in present:
         return "FAILED"
@@ -157,10 +157,10 @@ def roll_up(instances: list[InstanceRun]) -> JobStatus:
 class Job:
     """A job service. Not thread-safe: the scheduler's lock guards it.
 
-    :param virtual: how it pretends to run, if it does.
+    :param virtual: the settings of a virtual job, which has no processes.
     :param waits_for: why it is pending, as its containers' message.
-    :param looks: how often its status was looked at.
-    :param endpoint_looks: how often its endpoints were.
+    :param looks: how often clients read its status.
+    :param endpoint_looks: how often they read its endpoints.
     """
 
     request: JobRequest
@@ -189,7 +189,7 @@ class Job:
 
     @property
     def dropped(self) -> bool:
-        """Whether only the history still knows it."""
+        """Whether it was dropped, so that only the history lists it."""
         return self.deleted is not None
 
     @cached_property
@@ -197,15 +197,15 @@ class Job:
         return 0.0 if self.virtual is None else self.virtual.duration(self.name.name)
 
     def is_due(self, now: float, pool_ready_on: float) -> bool:
-        """Tell whether it may start as far as emulated time is concerned."""
+        """Return whether the settings let it start now."""
         return self.looks > self.ready.polls if self.ready.polls else now >= self.due_on(pool_ready_on)
 
     def due_on(self, pool_ready_on: float) -> float:
-        """Return when it may start, if that is a matter of the clock."""
+        """Return when it may start by the clock."""
         return max(self.request.created, pool_ready_on) + self.ready.seconds
 
     def endpoints_are_ready(self, ready: Ready, now: float) -> bool:
-        """Tell whether its public endpoints have an address."""
+        """Return whether its public endpoints have an address."""
         if self.started is None:
             return False
         return self.endpoint_looks > ready.polls if ready.polls else now >= self.started + ready.seconds
@@ -224,7 +224,7 @@ class Job:
         return 0 if self.virtual is None else self.done_on(number, self.virtual.log_lines)
 
     def done_on(self, part: int, parts: int) -> int:
-        """Return when a virtual job that has started is through a part of its run, in nanoseconds since the epoch."""
+        """Return when a virtual job that has started completes a part of its run, in nanoseconds since the epoch."""
         if self.started is None:
             return 0
         start, end = round(self.started * 1e9), round((self.started + self._duration) * 1e9)
@@ -237,7 +237,7 @@ class Job:
             self.move("RUNNING", now)
 
     def move(self, status: JobStatus, now: float, message: str | None = None) -> None:
-        """Take a status."""
+        """Change the status."""
         self.status = status
         self.message = message or JOB_MESSAGES[status]
         self.updated = now
@@ -245,7 +245,7 @@ class Job:
             self.completed = now
 
     def advance(self, now: float) -> bool:
-        """Let the clock end a virtual job; tell whether it did."""
+        """End a virtual job by the clock; return whether it ended."""
         ends = self.ends_on()
         if ends is None or self.virtual is None or self.status != "RUNNING" or now < ends:
             return False
@@ -253,7 +253,7 @@ class Job:
         return True
 
     def open_instances(self) -> list[InstanceRun]:
-        """Return the instances, made on first use."""
+        """Return the instances, created on first use."""
         if not self.instances:
             names = [container.name for container in self.request.specification.containers]
             self.instances = [
@@ -263,7 +263,7 @@ class Job:
         return self.instances
 
     def view(self) -> list[InstanceRun]:
-        """Return the instances as they are to be shown."""
+        """Return the instances for SHOW."""
         if self.virtual is not None:
             return [self._virtual_instance(index) for index in range(self.request.instance_count)]
         instances = self.open_instances()
@@ -282,13 +282,13 @@ class Job:
         return InstanceRun(index, containers, address="" if self.started is None else "127.0.0.1")
 
     def record(self) -> str:
-        """Return what changes and has to survive a restart."""
-        kept = ("status", "message", "waits_for", "started", "completed", "deleted", "updated")
-        values = {name: getattr(self, name) for name in kept}
+        """Return the state as JSON, for the next start."""
+        names = ("status", "message", "waits_for", "started", "completed", "deleted", "updated")
+        values = {name: getattr(self, name) for name in names}
         return json.dumps(values | {"instances": [dataclasses.asdict(instance) for instance in self.instances]})
 
     def restore(self, record: str) -> None:
-        """Take the state of a record."""
+        """Restore the state from its record."""
         values = json.loads(record)
         self.instances = [
             InstanceRun(
@@ -302,7 +302,7 @@ class Job:
             setattr(self, name, value)
 
     def lose(self, now: float) -> None:
-        """Give up a job whose processes died with an earlier server."""
+        """Fail a job whose processes ended with an earlier server."""
         for instance in self.instances:
             for container in instance.containers:
                 if not container.ended:

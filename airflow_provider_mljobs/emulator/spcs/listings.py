@@ -95,7 +95,7 @@ _INGRESS_PREFIX = 7
 
 
 def iso(seconds: float | None) -> str:
-    """Return a time as SHOW SERVICE CONTAINERS writes it: empty until it has come."""
+    """Write a time as in SHOW SERVICE CONTAINERS; empty if there is none yet."""
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -121,7 +121,7 @@ class JobListings:
 
     :param services: the job services of the account.
     :param pools: the pools that they run on.
-    :param planner: writes their specifications.
+    :param planner: writes their specifications for DESCRIBE.
     :param catalog: the databases of the account.
     """
 
@@ -166,16 +166,16 @@ class JobListings:
         if pool is not None:
             self._pools.get(pool)
         if without_jobs:
-            # Long-running services don't exist here.
+            # The emulator has jobs only, no long-running services.
             return Result(SHOW_COLUMNS, [], statement="show")
-        found = [
+        selected = [
             job
             for job in _filtered(self._services.jobs(), listing, pool)
             if not workloads or job.request.workload in workloads
         ][: min(_MOST_ROWS, listing.limit or _MOST_ROWS)]
-        self._services.scheduler.look(found)
+        self._services.scheduler.look(selected)
         with self._services.scheduler.lock:
-            return Result(SHOW_COLUMNS, [_row(job) for job in found], statement="show")
+            return Result(SHOW_COLUMNS, [_row(job) for job in selected], statement="show")
 
     def _parse_filter(self, context: Context, parser: Parser) -> tuple[str | None, Listing]:
         begin = parser.position
@@ -200,7 +200,7 @@ class JobListings:
         parser.expect("IN", "SERVICE")
         job = self._services.looked_at(context.session.resolve(parser.qualified_name(), command))
         while not parser.at_end():
-            # LIKE, STARTS WITH and LIMIT narrow a handful of rows.
+            # LIKE, STARTS WITH and LIMIT are ignored: a job has few rows.
             parser.next()
         return job
 
@@ -247,7 +247,7 @@ def _take_workloads(parser: Parser) -> set[str]:
 
 def _filtered(jobs: list[Job], listing: Listing, pool: str | None) -> list[Job]:
     wanted = like(listing.pattern) if listing.pattern is not None else None
-    found = [
+    matching = [
         (name.database, name.schema, name.name, job)
         for job in jobs
         for name in (job.request.name,)
@@ -257,7 +257,7 @@ def _filtered(jobs: list[Job], listing: Listing, pool: str | None) -> list[Job]:
         and name.name.startswith(listing.starts_with)
         and name.name > listing.after
     ]
-    return [job for *_, job in sorted(found)]
+    return [job for *_, job in sorted(matching)]
 
 
 def _head(job: Job) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What the platform measures of containers, in the groups that a specification asks for."""
+"""Metrics of containers, in the groups that a specification selects."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 _GPU = "nvidia.com/gpu"
 _GIB = 2**30
-# A virtual job uses half of what it may use.
+# A virtual job uses half of its limits.
 _VIRTUAL_SAMPLES = 10
 _VIRTUAL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What a sample stands for.
+    """A sample with its container.
 
-    :param gpu_share: how much of each GPU is used: here are none, only virtual jobs pretend to use them.
+    :param gpu_share: the usage of each GPU; only virtual jobs simulate one.
     :param gpu_memory: bytes of each GPU.
     """
 
@@ -44,11 +44,11 @@ class _Measured:
         return int(self.container.fields["resources"]["limits"].get(_GPU, 0))
 
     def cpu(self, which: str) -> float:
-        """Return the cores that it requests, or is limited to."""
+        """Return its requested cores, or its limit."""
         return cpu_cores(self.container.fields["resources"][which]["cpu"])
 
     def memory(self, which: str) -> int:
-        """Return the bytes that it requests, or is limited to."""
+        """Return its requested bytes, or its limit."""
         return int(memory_bytes(self.container.fields["resources"][which]["memory"]))
 
 
@@ -56,8 +56,8 @@ class _Measured:
 class Metric:
     """A metric of the platform.
 
-    :param group: the group that has it.
-    :param of_gpu: whether each GPU has one.
+    :param group: its group in the specification.
+    :param of_gpu: whether it has one value for each GPU.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Measurement:
     """One value of a metric.
 
     :param at: when it was measured, in nanoseconds since the epoch.
-    :param gpu: the GPU that it is of.
+    :param gpu: the index of its GPU.
     """
 
     at: int
@@ -107,7 +107,7 @@ class Metrics:
     """The measurements of jobs.
 
     :param pools: the compute pools that they run on.
-    :param files: where the processes of jobs are measured.
+    :param files: the files of jobs, with the usage of their containers.
     """
 
     def __init__(self, pools: Mapping[str, Pool], files: JobFiles) -> None:

@@ -16,7 +16,7 @@ FUNCTION = "SYSTEM$EXECUTE_ML_JOB"
 
 
 def invalid_argument(function: str, detail: str) -> SnowflakeError:
-    """Build the error for an argument that a function can't take."""
+    """Build the error for an invalid argument of a function."""
     return SnowflakeError(939, "22023", f"Invalid argument for {function}: {detail}")
 
 
@@ -91,10 +91,10 @@ _JOB: Mapping[str, _Check] = {
 
 @dataclass(frozen=True)
 class MLJobOptions:
-    """What a call of SYSTEM$EXECUTE_ML_JOB asks for.
+    """The arguments of a call of SYSTEM$EXECUTE_ML_JOB.
 
     :param spec: the specification, without the keys that are null.
-    :param job: the options, likewise.
+    :param job: the options, also without those keys.
     """
 
     spec: Mapping[str, Any]
@@ -102,33 +102,33 @@ class MLJobOptions:
 
     @classmethod
     def read(cls, specification: Any, options: Any) -> MLJobOptions:
-        """Read the two arguments; raises 939 for values of wrong types and refuses keys that aren't known."""
-        found = cls(_checked(specification, _SPECIFICATION), _checked(options, _JOB))
-        if not found.spec.get("STAGE_PATH"):
+        """Read the two arguments; raises 939 for values of wrong types and refuses unknown keys."""
+        arguments = cls(_checked(specification, _SPECIFICATION), _checked(options, _JOB))
+        if not arguments.spec.get("STAGE_PATH"):
             raise invalid_argument(FUNCTION, "STAGE_PATH is missing")
-        if found.min_instances > found.instances:
+        if arguments.min_instances > arguments.instances:
             raise invalid_argument(FUNCTION, "MIN_INSTANCES must not be greater than TARGET_INSTANCES")
-        return found
+        return arguments
 
     @property
     def instances(self) -> int:
-        """How many instances the job wants."""
+        """The number of instances."""
         return int(self.job.get("TARGET_INSTANCES", 1))
 
     @property
     def min_instances(self) -> int:
-        """How many of them it needs."""
+        """The number of instances that the job needs to start."""
         return int(self.job.get("MIN_INSTANCES", self.instances))
 
     @property
     def integrations(self) -> tuple[str, ...]:
-        """Its external access integrations; their case counts, with quotes or without."""
+        """The external access integrations, case-sensitive with and without quotes."""
         names = self.job.get("EXTERNAL_ACCESS_INTEGRATIONS", ())
         return tuple(parse_name(name).name if name.startswith('"') else name for name in names)
 
     @property
     def query_warehouse(self) -> str | None:
-        """Its warehouse, as identifiers are stored."""
+        """The warehouse, in its stored spelling."""
         name = self.job.get("QUERY_WAREHOUSE")
         return None if name is None else str(parse_name(name))
 

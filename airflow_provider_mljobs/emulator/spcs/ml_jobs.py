@@ -1,4 +1,4 @@
-"""SYSTEM$EXECUTE_ML_JOB and SYSTEM$GET_ML_JOB_RUNTIME: job services as ``snowflake.ml.jobs`` asks for them."""
+"""SYSTEM$EXECUTE_ML_JOB and SYSTEM$GET_ML_JOB_RUNTIME: the functions that ``snowflake.ml.jobs`` calls."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def runtime_image(pool: Pool, runtime: str | None, python_version: str | None) -
     """Return the image of a runtime.
 
     :param runtime: a tag, an image, or ``None`` for the latest.
-    :param python_version: e.g. ``3.11``; counts only for the latest runtime.
+    :param python_version: e.g. ``3.11``; only the latest runtime depends on it.
     """
     if runtime and ("/" in runtime or runtime.startswith("cre@")):
         return runtime
@@ -243,7 +243,7 @@ def _stage_volume(context: Context, volume: str, source: str, options: MLJobOpti
 
 
 def qualified_stage(context: Context, text: str) -> str:
-    """Write a stage path with database and schema: the specification outlives the session that named it."""
+    """Write a stage path with database and schema, because the specification outlives the session."""
     head, _, path = text.removeprefix("@").partition("/")
     stage = context.session.resolve(parse_name(head), FUNCTION)
     return f"@{stage}/{path}" if path else f"@{stage}"
@@ -259,14 +259,14 @@ def _endpoints(pool: Pool, options: MLJobOptions) -> list[dict[str, Any]]:
 
 
 def merge(base: Any, patch: Any) -> Any:
-    """Merge overrides into a specification: mappings by key, lists of named things by name, ``None`` removes."""
+    """Merge overrides into a specification: mappings by key, lists of named items by name; ``None`` removes."""
     if isinstance(base, dict) and isinstance(patch, dict):
         merged = {**base, **{key: merge(base.get(key), value) for key, value in patch.items()}}
         return {key: value for key, value in merged.items() if value is not None}
     if _named(base) and _named(patch):
         changes = {item["name"]: item for item in patch}
-        kept = [merge(item, changes.pop(item["name"], {})) for item in base]
-        return [*kept, *changes.values()]
+        base_items = [merge(item, changes.pop(item["name"], {})) for item in base]
+        return [*base_items, *changes.values()]
     return patch
 
 

@@ -47,7 +47,7 @@ _FAMILY_COLUMNS = (
 
 
 def pool_name(parser: Parser) -> str:
-    """Parse the name of a pool; raises where only quotes could write it."""
+    """Parse the name of a pool; raises if the name needs quotes."""
     name = parser.qualified_name(literal=True)
     if name.schema is not None:
         raise parser.error()
@@ -218,19 +218,19 @@ class PoolStatements:
         return Result(_FAMILY_COLUMNS, rows, statement="show")
 
 
-def _properties(parser: Parser, known: frozenset[str]) -> Options:
+def _properties(parser: Parser, allowed: frozenset[str]) -> Options:
     options: Options = {}
     while not parser.at_end():
         parser.accept("WITH")
         before = parser.position
-        options |= parse_options(parser, known, _KIND)
+        options |= parse_options(parser, allowed, _KIND)
         if parser.position == before and not _skip_tag(parser):
             raise parser.error()
     return options
 
 
 def _skip_tag(parser: Parser) -> bool:
-    """Step over ``TAG (a = 'b')``: tags are accepted and forgotten."""
+    """Step over ``TAG (a = 'b')``: tags are accepted and ignored."""
     if not parser.accept("TAG", "("):
         return False
     while not parser.accept(")"):

@@ -1,4 +1,4 @@
-"""Compute pools: their state by the clock or by looks, and which node has room for an instance."""
+"""A compute pool: its state, and the free room on its nodes."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ _MESSAGES: Mapping[PoolState, str] = {
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """Return a time of the account as a value for a result."""
+    """Return a time as a value of a result."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """What CREATE and ALTER COMPUTE POOL set."""
+    """The properties of CREATE and ALTER COMPUTE POOL."""
 
     min_nodes: int = 1
     max_nodes: int = 1
@@ -80,8 +80,8 @@ class Pool:
     """A compute pool. Not thread-safe: the scheduler's lock guards it.
 
     :param system: whether Snowflake manages it, as SYSTEM_COMPUTE_POOL_CPU.
-    :param suspended: whether it was suspended, by a statement or because nothing ran for long.
-    :param looks: how often it was shown since it began to start.
+    :param suspended: whether it was suspended, by a statement or after AUTO_SUSPEND_SECS.
+    :param looks: how often clients read its state since it began to start.
     :param live_jobs: ids of the jobs that haven't ended.
     """
 
@@ -110,7 +110,7 @@ class Pool:
         return sum(node.instances > 0 for node in self._nodes)
 
     def state(self, now: float) -> PoolState:
-        """Return the state; a pool without jobs suspends itself by the clock."""
+        """Return the state; an idle pool suspends itself after AUTO_SUSPEND_SECS."""
         idle = now - max(self.idle_since, self.started_on)
         if not self.suspended and not self.live_jobs and 0 < self.options.auto_suspend_secs <= idle:
             self.suspended = True
@@ -127,11 +127,11 @@ class Pool:
 
     @property
     def ready_on(self) -> float:
-        """When it is up, if that is a matter of the clock."""
+        """When it is up by the clock."""
         return self.started_on + self.ready.seconds
 
     def is_ready(self, now: float) -> bool:
-        """Tell whether it has started, provided that it isn't suspended."""
+        """Return whether it has started, for a pool that isn't suspended."""
         return self.looks > self.ready.polls if self.ready.polls else now >= self.ready_on
 
     def look(self) -> None:
@@ -140,19 +140,19 @@ class Pool:
             self.looks += 1
 
     def resume(self, now: float) -> None:
-        """Start it again; without effect unless it is suspended."""
+        """Resume it if it is suspended."""
         if self.suspended:
             self.suspended = False
             self.resumed_on = self.updated_on = now
             self.looks = 0
 
     def suspend(self, now: float) -> None:
-        """Suspend it; jobs run on to their end."""
+        """Suspend it; running jobs continue to their end."""
         self.suspended = True
         self.updated_on = now
 
     def place(self, request: Resources) -> int | None:
-        """Take room for an instance; return the node, or ``None`` if none is free."""
+        """Reserve room for an instance; return the node, or ``None`` if all are full."""
         for index, node in enumerate(self._nodes[: self.options.max_nodes]):
             if not request.exceeding(node.free):
                 return self._take(index, request)
@@ -168,13 +168,13 @@ class Pool:
         return index
 
     def release(self, index: int, request: Resources) -> None:
-        """Give the room of an instance back."""
+        """Release the room of an instance."""
         node = self._nodes[index]
         node.instances -= 1
         free = node.free
         node.free = Resources(free.cpu + request.cpu, free.memory + request.memory, free.gpu + request.gpu)
         if node.instances == 0:
-            # Sums of fractions drift.
+            # Reset, because sums of fractions drift.
             node.free = Resources.of(self.family)
 
     def finish(self, job: str, now: float) -> None:
@@ -202,13 +202,13 @@ class Pool:
         return (*self.row(now), "", _MESSAGES[self.state(now)].format(minutes=minutes))
 
     def record(self) -> dict[str, Any]:
-        """Return what has to survive a restart."""
-        kept = ("name", "owner", "created_on", "system", "suspended", "resumed_on", "updated_on")
-        return {"options": asdict(self.options), **{name: getattr(self, name) for name in kept}}
+        """Return the state for the next start."""
+        names = ("name", "owner", "created_on", "system", "suspended", "resumed_on", "updated_on")
+        return {"options": asdict(self.options), **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def restore(cls, record: Mapping[str, Any], now: float) -> Pool:
-        """Build a pool from its record; after a restart it is up, as pools don't depend on any server of ours."""
+        """Build a pool from its record. After a restart it is up, as real pools don't depend on this server."""
         options = dict(record["options"])
         options["backup_instance_families"] = tuple(options["backup_instance_families"])
         rest = {name: value for name, value in record.items() if name != "options"}

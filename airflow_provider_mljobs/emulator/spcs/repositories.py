@@ -1,4 +1,4 @@
-"""Image repositories. They hold no images: what runs is the machine's own software."""
+"""Image repositories. They hold no images: jobs run the software of this machine."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Repositories(Objects):
     )
 
     def row(self, name: QualifiedName, record: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return what SHOW answers about a repository."""
+        """Return a repository's row of SHOW."""
         url = "/".join([REGISTRY, *(str(part).lower() for part in (name.database, name.schema, name.name))])
         created, owner = moment(record["created_on"]), record["owner"]
         return (created, name.name, name.database, name.schema, url, owner, "ROLE", record.get("COMMENT", ""))
 
     def knows(self, image: str) -> bool:
-        """Tell whether an image, ``/db/schema/repository/…``, could be pulled."""
+        """Return whether the repository of an image, ``/db/schema/repository/…``, exists."""
         if image.startswith(_BUILT_IN):
             return True
         parts = [part.upper() for part in image.strip("/").split("/")[:3]]

@@ -1,4 +1,4 @@
-"""Runs jobs: takes them from pending to their end, with one lock around all state and none around anything slow."""
+"""Runs jobs from PENDING to their end. One lock guards all state and is never held during slow work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.tokens import Tokens
 
 _STARTERS = 8
-# How soon a waiting statement notices that its client gave up; news of the job itself come at once.
+# Seconds until a waiting statement notices its cancellation; changes of the job wake it at once.
 _ATTENTION = 0.25
 _SHUTDOWN = 5.0
 
@@ -38,12 +38,12 @@ _Key = tuple[str, int, str]
 
 
 class Scheduler:
-    """The pools and what waits for them or runs on them.
+    """The pools, with the jobs that wait for them or run on them.
 
     :param planner: makes the plans of containers.
     :param tokens: the tokens that jobs log in with.
     :param state: where jobs survive a restart.
-    :param can_pull: tells whether an image is there.
+    :param can_pull: returns whether the repository of an image exists.
     """
 
     def __init__(self, planner: Planner, tokens: Tokens, state: StateFile, can_pull: Callable[[str], bool]) -> None:
@@ -64,17 +64,17 @@ class Scheduler:
         self._meter = Meter(self._settings.metric_interval)
         self._closing = False
 
-    # What statements ask for. All of it takes the lock.
+    # Called by statements; these methods take the lock.
 
     def add(self, job: Job) -> None:
-        """Take a job in, resume its pool if need be, and start it if there is room."""
+        """Add a job, resume its pool if necessary, and start the job if a node has room."""
         with self.lock:
             pool = self.pools[job.request.pool]
             if pool.options.auto_resume and pool.state(time.time()) in {"SUSPENDED", "STOPPING"}:
                 pool.resume(time.time())
             pool.live_jobs.add(job.request.id)
             if not job.request.asynchronous:
-                # Its statement does nothing but look at it.
+                # Its statement polls it all the time.
                 job.looks, pool.looks = job.ready.polls + 1, max(pool.looks, pool.ready.polls + 1)
             if job.virtual is not None:
                 self._advance(job, time.time())
@@ -83,33 +83,33 @@ class Scheduler:
             self.schedule(pool.name)
 
     def adopt(self, job: Job) -> None:
-        """Take in a job of an earlier start; it begins with the next look at it."""
+        """Add a job of an earlier start; it starts when a client next reads its status."""
         self.pools[job.request.pool].live_jobs.add(job.request.id)
         if job.status == "PENDING" and job.virtual is None:
             job.instances.clear()
             self._pending[job.request.pool][job.request.id] = job
 
     def look(self, jobs: Iterable[Job]) -> None:
-        """Count a look at each job, and let the time pass that has passed."""
+        """Count a client's look at each job, and advance virtual jobs."""
         with self.lock:
             seen = [job for job in jobs if not job.terminal]
             for job in seen:
                 job.looks += 1
-            # One look at many jobs is one look at their pool.
+            # A look at several jobs counts once for their pool.
             for name in {job.request.pool for job in seen if job.status == "PENDING"} & self.pools.keys():
                 self.pools[name].look()
                 self.schedule(name)
             self.pass_time(seen)
 
     def pass_time(self, jobs: Iterable[Job]) -> None:
-        """Let virtual jobs end whose time has come."""
+        """Advance virtual jobs by the clock."""
         with self.lock:
             now = time.time()
             for job in jobs:
                 self._advance(job, now)
 
     def wait(self, job: Job, done: Callable[[], bool], timeout: float, cancelled: threading.Event) -> bool:
-        """Block until ``done`` or until the time is up or the statement cancelled; tell whether it is done."""
+        """Block until ``done``, the timeout or the cancellation of the statement; return whether it is done."""
         deadline = time.monotonic() + timeout
         with self.lock:
             condition = self._conditions.setdefault(job.request.id, threading.Condition(self.lock))
@@ -123,7 +123,7 @@ class Scheduler:
                 condition.wait(min(remaining, _ATTENTION, self._until_end(job)))
 
     def cancel(self, job: Job) -> None:
-        """Cancel a job; without effect if it has ended."""
+        """Cancel a job unless it has ended."""
         with self.lock:
             if job.terminal or job.status == "CANCELLING":
                 return
@@ -132,7 +132,7 @@ class Scheduler:
         self._terminate(processes)
 
     def kill(self, job: Job, index: int) -> bool:
-        """Kill the processes of an instance, as the loss of its node does; tell whether there were any."""
+        """Kill the processes of an instance, as the loss of its node does; return whether any ran."""
         with self.lock:
             processes = [process for key, process in self._running.items() if key[:2] == (job.request.id, index)]
         for process in processes:
@@ -140,7 +140,7 @@ class Scheduler:
         return bool(processes)
 
     def delete(self, job: Job) -> None:
-        """Stop a job and leave it to the history."""
+        """Stop a job that was dropped; it stays in the history."""
         with self.lock:
             job.deleted = time.time()
             if not job.terminal:
@@ -149,7 +149,7 @@ class Scheduler:
         self._terminate(processes)
 
     def schedule(self, pool_name: str) -> None:
-        """Start what can start on a pool, first come, first served."""
+        """Start the pending jobs of a pool that have room, in their order."""
         with self.lock:
             pool = self.pools.get(pool_name)
             if pool is None or self._closing:
@@ -188,7 +188,7 @@ class Scheduler:
         return None
 
     def _wake(self, job: Job, when: float) -> None:
-        # Virtual jobs are computed when somebody looks.
+        # Virtual jobs advance only when a client reads them.
         if job.virtual is None and when > time.time():
             self._alarm.set(when)
 
@@ -260,7 +260,7 @@ class Scheduler:
         log.close()
         with self.lock:
             if self._closing:
-                # Killed by us: the next start reports the job as lost.
+                # Killed by close(): the next start reports the job as lost.
                 return
             self._running.pop((job.request.id, run.index, container.name), None)
             container.exit_code, container.finished = code, time.time()
@@ -285,7 +285,7 @@ class Scheduler:
     # Ending. The lock is held.
 
     def _settle(self, job: Job, run: InstanceRun) -> list[Instance]:
-        """Draw the conclusions from the end of a container; return processes that have to go."""
+        """Update job and pool after the end of a container; return the processes to end."""
         processes: list[Instance] = []
         if run.ended and run.node is not None:
             pool = self.pools.get(job.request.pool)
@@ -299,14 +299,14 @@ class Scheduler:
             if status == "DONE":
                 job.move(status, time.time())
             if status == "FAILED":
-                why = next(container.message for container in run.containers if container.status == "FAILED")
-                job.move(status, time.time(), f"Job has failed: {why}.")
+                cause = next(container.message for container in run.containers if container.status == "FAILED")
+                job.move(status, time.time(), f"Job has failed: {cause}.")
                 processes = self._stop(job)
         self._conclude(job)
         return processes
 
     def _stop(self, job: Job) -> list[Instance]:
-        """End what hasn't started; return the processes of what has."""
+        """Fail the containers that haven't started; return the processes of the others."""
         self._pending[job.request.pool].pop(job.request.id, None)
         for run in [] if job.virtual is not None else job.open_instances():
             for container in run.containers:
@@ -318,7 +318,7 @@ class Scheduler:
         return [process for key, process in self._running.items() if key[0] == job.request.id]
 
     def _conclude(self, job: Job) -> None:
-        """Free what a job holds once nothing of it runs."""
+        """Release the token and the pool of a job once all its containers have ended."""
         if job.virtual is not None or all(run.ended for run in job.instances):
             now = time.time()
             if job.status == "CANCELLING":
@@ -337,7 +337,7 @@ class Scheduler:
             self._starters.submit(self.schedule, pool.name)
 
     def _advance(self, job: Job, now: float) -> None:
-        """Let a virtual job begin and end by the clock: nothing else wakes it."""
+        """Start and end a virtual job by the clock: it has no processes that report."""
         if job.virtual is None or job.terminal:
             return
         if job.status == "PENDING" and job.request.pool in self.pools:
@@ -346,7 +346,7 @@ class Scheduler:
             self._conclude(job)
 
     def _until_end(self, job: Job) -> float:
-        """Return how long nothing happens to a virtual job."""
+        """Return the seconds until a virtual job changes."""
         pool = self.pools.get(job.request.pool)
         if job.virtual is None or pool is None:
             return _ATTENTION
@@ -369,7 +369,7 @@ class Scheduler:
             process.terminate(self._settings.termination_grace)
 
     def close(self) -> None:
-        """Kill everything that runs; pending jobs go on with the next start."""
+        """Kill all processes; pending jobs continue after the next start."""
         with self.lock:
             self._closing = True
             for token in self._tokens.values():
@@ -389,5 +389,5 @@ class Scheduler:
 
 
 def _ready_on(pool: Pool) -> float:
-    """Return when a pool is up by the clock; looks are counted elsewhere."""
+    """Return when a pool is up by the clock; 0 if it depends on looks."""
     return 0.0 if pool.ready.polls else pool.ready_on

@@ -1,4 +1,4 @@
-"""Secrets, and what they hand to containers. They lie unencrypted in the emulator's files."""
+"""Secrets and their values for containers. They are stored unencrypted in the emulator's files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.registry import Context
 
-# Each type: what CREATE needs for it, and by the key that a container asks for, which of it is handed over.
+# By type: the keys that containers may ask for, each with the property of CREATE that holds its value.
 _TYPES: Mapping[str, Mapping[str, str]] = {
     "GENERIC_STRING": {"secret_string": "SECRET_STRING"},
     "PASSWORD": {"username": "USERNAME", "password": "PASSWORD"},
-    # Nobody issues access tokens here, so containers get the refresh token in their place.
+    # The emulator issues no access tokens, so containers get the refresh token instead.
     "OAUTH2": {"access_token": "OAUTH_REFRESH_TOKEN"},
 }
 
@@ -51,7 +51,7 @@ class Secrets(Objects):
     )  # fmt: skip
 
     def check(self, context: Context, record: dict[str, Any]) -> None:
-        """Refuse types that no container can use, and secrets without what makes their type."""
+        """Refuse types that no container can use, and secrets without the properties of their type."""
         super().check(context, record)
         if record["TYPE"] not in _TYPES:
             raise not_supported(f"A secret of type {record['TYPE']}")
@@ -60,19 +60,19 @@ class Secrets(Objects):
                 raise not_supported(f"A secret of type {record['TYPE']} without {name}")
 
     def row(self, name: QualifiedName, record: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return what SHOW answers about a secret."""
+        """Return a secret's row of SHOW."""
         created, owner, comment = moment(record["created_on"]), record["owner"], record.get("COMMENT")
         scopes = record.get("OAUTH_SCOPES")
-        shown = f"[{', '.join(scopes)}]" if scopes else None
-        return (created, name.name, name.schema, name.database, owner, comment, record["TYPE"], shown)
+        listed = f"[{', '.join(scopes)}]" if scopes else None
+        return (created, name.name, name.schema, name.database, owner, comment, record["TYPE"], listed)
 
     def values(self, entry: Mapping[str, Any], home: QualifiedName) -> dict[str, str]:
-        """Return what a container gets of a secret, by key.
+        """Return the values of a secret that a container gets, by key.
 
         :param entry: the container's entry in its specification.
-        :param home: the job, whose schema names without one are in.
+        :param home: the job, whose schema completes the name.
 
-        Raises 2003 if there is no such secret, 395018 if it has no such key.
+        Raises 2003 if the secret doesn't exist, 395018 if it has no such key.
         """
         reference = entry["snowflakeSecret"]
         if "objectName" not in reference:
@@ -86,6 +86,6 @@ class Secrets(Objects):
         key = entry.get("secretKeyRef", "")
         if key not in values:
             allowed = f"Supported values for secret '{full}' of type {record['TYPE']} are [{', '.join(values)}]."
-            found = f"invalid value {key} for" if key else "missing required option"
-            raise invalid_spec(f"{found} 'secretKeyRef' of environment variable '{entry['envVarName']}'. {allowed}")
+            fault = f"invalid value {key} for" if key else "missing required option"
+            raise invalid_spec(f"{fault} 'secretKeyRef' of environment variable '{entry['envVarName']}'. {allowed}")
         return {key: values[key]}

@@ -33,7 +33,7 @@ class Services:
     """The job services of the account.
 
     :param scheduler: runs them.
-    :param planner: checks what they refer to.
+    :param planner: checks the stages and secrets that they name.
     :param pools: the pools that they run on.
     :param integrations: the external access integrations that they may name.
     :param state: where they survive a restart.
@@ -64,7 +64,7 @@ class Services:
         self._state.close()
 
     def submit(self, request: JobRequest) -> Job:
-        """Take a job in; raises what EXECUTE JOB SERVICE fails with at once."""
+        """Add a job; raises the errors with which EXECUTE JOB SERVICE fails at once."""
         name, pool = request.name, self._pools.get(request.pool)
         resources = request.specification.requests()
         lacking = resources.exceeding(Resources.of(pool.family))
@@ -88,11 +88,11 @@ class Services:
         return job
 
     def find(self, name: QualifiedName) -> Job | None:
-        """Return the job of that name, unless it was dropped."""
+        """Return the job of that name, or ``None`` if it doesn't exist or was dropped."""
         return self._jobs.get(name)
 
     def job(self, name: QualifiedName) -> Job:
-        """Return a job; raises 2003 if there is none of that name."""
+        """Return a job; raises 2003 if no job has that name."""
         job = self._jobs.get(name)
         if job is None:
             raise does_not_exist("Service", str(name))
@@ -109,14 +109,14 @@ class Services:
             return list(reversed(self._past.values()))
 
     def latest(self, name: QualifiedName) -> Job:
-        """Return the last job that had a name, dropped or not; raises 2003 if there was none."""
+        """Return the latest job of a name, dropped or not; raises 2003 if there was none."""
         job = self._jobs.get(name) or next((job for job in self.past() if job.name == name), None)
         if job is None:
             raise does_not_exist("Service", str(name))
         return job
 
     def looked_at(self, name: QualifiedName) -> Job:
-        """Return a job and count the look; raises 2003 if there is none of that name."""
+        """Return a job and count the look; raises 2003 if no job has that name."""
         job = self.job(name)
         self.scheduler.look([job])
         return job
@@ -131,13 +131,13 @@ class Services:
             raise job_failed(job.name.name, job.status, job.message)
 
     def set_comment(self, job: Job, comment: str) -> None:
-        """Replace a job's COMMENT; an empty one is none."""
+        """Replace a job's COMMENT; an empty one removes it."""
         with self.scheduler.lock:
             job.request = dataclasses.replace(job.request, comment=comment or None)
             self._state.add_job(job.request.id, job.request.record(), job.record())
 
     def drop(self, jobs: Iterable[Job]) -> None:
-        """Delete jobs: their processes end, the history remembers them."""
+        """Drop jobs: their processes end, and they stay in the history."""
         for job in jobs:
             with self.scheduler.lock:
                 if self._jobs.get(job.name) is not job:
@@ -154,8 +154,8 @@ class Services:
 
     def _restore(self) -> None:
         oldest = time.time() - _RETENTION
-        found = [(JobRequest.restore(request), state) for request, state in self._state.jobs()]
-        for request, state in sorted(found, key=lambda entry: entry[0].created):
+        records = [(JobRequest.restore(request), state) for request, state in self._state.jobs()]
+        for request, state in sorted(records, key=lambda entry: entry[0].created):
             job = Job(request, self._settings.job_ready, self._virtual_of(request.name.name))
             job.restore(state)
             if (job.deleted or job.completed or time.time()) < oldest:
@@ -169,7 +169,7 @@ class Services:
                 self._take_up(job)
 
     def _take_up(self, job: Job) -> None:
-        """Go on with a virtual or a pending job; what ran as a process died with the server."""
+        """Continue a virtual or a pending job; processes of other jobs ended with the server."""
         if job.request.pool in self._pools.by_name and (job.virtual is not None or job.status == "PENDING"):
             self.scheduler.adopt(job)
             return

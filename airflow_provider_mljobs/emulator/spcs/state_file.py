@@ -1,4 +1,4 @@
-"""What job services leave behind: pools, jobs, image repositories and secrets, in one SQLite file."""
+"""The state of compute pools, jobs and their objects, in one SQLite file that survives the server."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Change = tuple[str, tuple[str, ...]]
 
 
 class StateFile:
-    """The file, and the thread that alone writes to it: nobody waits for the disk while holding a lock.
+    """The file and its one writing thread, so that callers with a lock never wait for the disk.
 
-    :param file: where it is; made if missing.
+    :param file: the file, created if missing.
     """
 
     def __init__(self, file: Path) -> None:
@@ -43,11 +43,11 @@ class StateFile:
         self._writer.start()
 
     def objects(self, kind: str) -> Iterator[tuple[str, str]]:
-        """Iterate over names and records of a kind."""
+        """Iterate over the names and records of a kind."""
         yield from self._rows("SELECT name, record FROM objects WHERE kind = ? ORDER BY name", (kind,))
 
     def jobs(self) -> Iterator[tuple[str, str]]:
-        """Iterate over the jobs: what was asked for, and the state."""
+        """Iterate over the requests and states of jobs."""
         yield from self._rows("SELECT request, state FROM jobs", ())
 
     def _rows(self, query: str, parameters: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -55,27 +55,27 @@ class StateFile:
             return connection.execute(query, parameters).fetchall()
 
     def save_object(self, kind: str, name: str, record: str) -> None:
-        """Keep an object."""
+        """Store an object."""
         self._changes.put((_SAVE_OBJECT, (kind, name, record)))
 
     def delete_object(self, kind: str, name: str) -> None:
-        """Forget an object."""
+        """Delete an object."""
         self._changes.put((_DELETE_OBJECT, (kind, name)))
 
     def add_job(self, job: str, request: str, state: str) -> None:
-        """Keep a job."""
+        """Store a job."""
         self._changes.put((_ADD_JOB, (job, request, state)))
 
     def update_job(self, job: str, state: str) -> None:
-        """Keep what became of a job."""
+        """Store the new state of a job."""
         self._changes.put((_UPDATE_JOB, (state, job)))
 
     def delete_job(self, job: str) -> None:
-        """Forget a job."""
+        """Delete a job."""
         self._changes.put((_DELETE_JOB, (job,)))
 
     def flush(self) -> None:
-        """Wait until all that was said before is in the file."""
+        """Wait until all earlier changes are in the file."""
         written = threading.Event()
         self._changes.put(written)
         while not written.wait(1.0):
@@ -83,19 +83,19 @@ class StateFile:
                 return
 
     def close(self) -> None:
-        """Write what is left and end the thread."""
+        """Write the remaining changes and end the thread."""
         self._changes.put(None)
         self._writer.join()
 
     def _write(self) -> None:
         with closing(sqlite3.connect(self._file, isolation_level=None)) as connection:
-            # WAL's mode is the file's, this is the connection's.
+            # The journal mode belongs to the file, this setting to the connection.
             connection.execute("PRAGMA synchronous = NORMAL")
             while self._write_batch(connection):
                 pass
 
     def _write_batch(self, connection: sqlite3.Connection) -> bool:
-        """Write what has gathered in one transaction; tell whether there will be more."""
+        """Write the queued changes in one transaction; return whether more may follow."""
         written: list[threading.Event] = []
         change = self._changes.get()
         connection.execute("BEGIN")

@@ -1,8 +1,8 @@
 """The only code that knows fakesnow and DuckDB: databases in files, and one connection per session.
 
-fakesnow translates Snowflake's SQL to DuckDB's and runs it. We use its transformations, not its server, and replace
-what is wrong for us: the arrow output (whose warning is an error under pytest), the cache of results that it never
-empties, and its own bookkeeping database, which we keep in a file.
+fakesnow translates Snowflake's SQL to DuckDB's and runs it. We use its transformations without its server, and replace
+its Arrow output (whose warning is an error under pytest), its cache of results, which it never empties, and its
+bookkeeping database, which we store in a file.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ def parse(sql: str) -> exp.Expr:
     try:
         return parse_one(sql, read="snowflake")
     except ParseError as problem:
-        found = problem.errors[0] if problem.errors else {}
+        error = problem.errors[0] if problem.errors else {}
         lines = sql.splitlines(keepends=True)
-        line = int(found.get("line") or 1)
-        highlight = str(found.get("highlight") or "")
+        line = int(error.get("line") or 1)
+        highlight = str(error.get("highlight") or "")
         start = sum(len(text) for text in lines[: line - 1])
         position = sql.find(highlight, start) if highlight else len(sql)
         raise syntax_error(sql, max(position, 0)) from problem
     except Exception as problem:
-        # sqlglot's tokenizer raises various errors for text that is no SQL at all.
+        # sqlglot's tokenizer raises various errors for text that isn't SQL.
         raise syntax_error(sql, 0) from problem
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What DuckDB answered: names, types as DuckDB writes them, rows, and how many rows a DML statement changed."""
+    """An answer of DuckDB: column names, its types, rows, and the number of rows that a DML statement changed."""
 
     names: Sequence[str]
     types: Sequence[str]
@@ -76,7 +76,7 @@ class Answer:
 
 
 class _Closed:
-    """Stands in for a connection that is closed, so that nobody who remembers the session keeps DuckDB's objects."""
+    """Replaces a closed connection, so that a reference to the session doesn't keep DuckDB's objects alive."""
 
     def __getattr__(self, name: str) -> Any:
         import duckdb
@@ -85,7 +85,7 @@ class _Closed:
 
 
 class _Connection:
-    """A DuckDB connection whose queries stay relations, from which arrow comes without a copy and a warning."""
+    """A DuckDB connection whose queries stay relations, which convert to Arrow without a copy and a warning."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection: Any = connection
@@ -96,9 +96,9 @@ class _Connection:
         return getattr(self._connection, name)
 
     def execute(self, sql: str, parameters: Any = None) -> Self:
-        """Run a statement; a query only when its rows are asked for.
+        """Run a statement; a query runs only when its rows are fetched.
 
-        DuckDB says what a query is. Its result must not stay open: the connection would take no other statement.
+        DuckDB decides which statements are queries. An open result would block the connection.
         """
         import duckdb
 
@@ -149,7 +149,7 @@ class Link:
         fake.database_set, fake.schema_set = database is not None, schema is not None
 
     def interrupt(self) -> None:
-        """Stop what runs."""
+        """Interrupt the running statement."""
         self._duck.interrupt()
 
     def query(self, sql: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
@@ -163,20 +163,20 @@ class Link:
         return self._answer()
 
     def register(self, name: str, table: pa.Table) -> None:
-        """Make a table of memory readable under a name."""
+        """Make a table in memory readable under a name."""
         self._duck.register(name, table)
 
     def unregister(self, name: str) -> None:
-        """Forget what ``register`` made readable."""
+        """Undo ``register``."""
         self._duck.unregister(name)
 
     def translate(self, expression: exp.Expr) -> list[exp.Expr]:
-        """Return DuckDB's statements for one of Snowflake's; raises where the translation would lose something."""
+        """Return DuckDB's statements for one of Snowflake's; raises if the translation would be incomplete."""
         cursor = self._fake.cursor()
         cursor.check_db_and_schema(expression)
         as_tables(expression)
-        found = []
-        # DuckDB knows MERGE; fakesnow's own form of it loses columns that aren't written with the source's name.
+        statements = []
+        # DuckDB has MERGE; fakesnow's form of it loses columns without the source's name.
         whole = isinstance(expression, exp.Merge)
         for part in [expression] if whole else cursor._transform_explode(expression):  # noqa: SLF001
             translated = after_translation(cursor._transform(part, None))  # noqa: SLF001
@@ -184,19 +184,19 @@ class Link:
                 translated.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE)
             except UnsupportedError as problem:
                 raise not_supported(" ".join(str(problem).split())) from problem
-            found.append(translated)
-        return found
+            statements.append(translated)
+        return statements
 
     def run(self, expression: exp.Expr, binds: Mapping[str, object], *, atomic: bool = False) -> Answer:
         """Translate a statement and run it.
 
-        :param atomic: run all of it or nothing, for one that becomes several, such as INSERT OVERWRITE.
+        :param atomic: run all or none of the statements that one becomes, such as those of INSERT OVERWRITE.
         """
         cursor = self._fake.cursor()
         statements = self.translate(expression)
         with self.transaction() if atomic and len(statements) > 1 else nullcontext():
             for statement in statements:
-                names = {found.name for found in statement.find_all(exp.Placeholder)}
+                names = {placeholder.name for placeholder in statement.find_all(exp.Placeholder)}
                 cursor._execute(statement, {name: binds[name] for name in names} or None)  # noqa: SLF001
                 self._results.clear()
         return self._answer(cursor._arrow_table, cursor.rowcount)  # noqa: SLF001
@@ -206,26 +206,27 @@ class Link:
         cursor = self._fake.cursor()
         cursor.check_db_and_schema(expression)
         translated = self.translate(expression)[0]
-        used = {found.name: binds[found.name] for found in translated.find_all(exp.Placeholder)}
+        names = {placeholder.name for placeholder in translated.find_all(exp.Placeholder)}
+        used = {name: binds[name] for name in names}
         self._duck.execute(f"{translated.sql(dialect='duckdb')} RETURNING merge_action", used or None)
         return Counter(str(row[0]) for row in self._duck.fetchall())
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep all that is done, or nothing if it fails."""
+        """Commit all changes, or roll them back if one fails."""
         self.begin()
         try:
             yield
         except BaseException:
             self.commit(keep=False)
             raise
-        # An open result would keep the connection busy.
+        # An open result would block the connection.
         relation, self._duck.relation = self._duck.relation, None
         self.commit()
         self._duck.relation = relation
 
     def describe(self, expression: exp.Expr, binds: Mapping[str, object]) -> Answer:
-        """Return the columns of a query without running it; DuckDB would run one that has parameters."""
+        """Return the columns of a query without running it, as DuckDB would do for one with parameters."""
         translated = self.translate(expression)[-1].transform(_typed_null, binds)
         relation = self._duck.sql(translated.sql(dialect="duckdb"))
         return Answer(list(relation.columns), [str(kind) for kind in relation.types], None)
@@ -235,7 +236,7 @@ class Link:
         self._duck.execute("BEGIN")
 
     def commit(self, *, keep: bool = True) -> None:
-        """End a transaction, if there is one."""
+        """End a transaction, if one is open."""
         import duckdb
 
         try:
@@ -257,7 +258,7 @@ class Link:
 
 
 def _typed_null(node: exp.Expr, binds: Mapping[str, object]) -> exp.Expr:
-    """Put a NULL of the bind's type in a placeholder's place, or an empty text: DuckDB casts literals like binds."""
+    """Replace a placeholder by a NULL of the bind's type, or by an empty text: DuckDB casts literals like binds."""
     if not isinstance(node, exp.Placeholder):
         return node
     if isinstance(binds[node.name], str):
@@ -269,7 +270,7 @@ def _typed_null(node: exp.Expr, binds: Mapping[str, object]) -> exp.Expr:
 class Databases:
     """The databases of the account: one DuckDB file each, all attached to one DuckDB process.
 
-    :param root: the directory that DuckDB may read and write; nothing outside of it.
+    :param root: the only directory that DuckDB may read and write.
     """
 
     def __init__(self, root: Path) -> None:
@@ -277,7 +278,7 @@ class Databases:
         from fakesnow.instance import FakeSnow
         from fakesnow.transforms import show
 
-        # What sqlglot can't translate is raised by us; its warnings would only repeat it on the server's stderr.
+        # We raise errors for untranslatable SQL; sqlglot's warnings would repeat them on stderr.
         logging.getLogger("sqlglot").setLevel(logging.ERROR)
         self._directory = root / "databases"
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -296,7 +297,7 @@ class Databases:
         self._lock_down(root)
 
     def _lock_down(self, root: Path) -> None:
-        """Close the ways that SQL has to the machine: files outside the root, extensions, other databases."""
+        """Keep SQL away from the machine: from files outside the root, extensions and other databases."""
         # DuckDB compares the path that a statement names, in which a wildcard's characters are escaped; see Reader.
         allowed = [path.replace("'", "''") for path in (str(root), glob.escape(str(root)))]
         self._main.execute(f"SET GLOBAL allowed_directories = ['{allowed[0]}', '{allowed[1]}']")
@@ -309,13 +310,13 @@ class Databases:
         return Link(self._fake)
 
     def create(self, name: str) -> None:
-        """Make a database and attach it."""
+        """Create a database and attach it."""
         if not _DATABASE_NAME.fullmatch(name) or name in _INTERNAL or self._is_reserved(name):
             raise not_supported(f"a database with the name {name!r}: letters, digits and underscores only; it")
         self._attach(name)
 
     def _is_reserved(self, name: str) -> bool:
-        """Tell whether DuckDB would read a name as a word of its grammar; fakesnow doesn't quote it."""
+        """Return whether a name is a reserved word of DuckDB, because fakesnow doesn't quote it."""
         sql = "SELECT 1 FROM duckdb_keywords() WHERE keyword_name = ? AND keyword_category <> 'unreserved'"
         with self._main.cursor() as connection:
             return connection.execute(sql, [name.lower()]).fetchone() is not None

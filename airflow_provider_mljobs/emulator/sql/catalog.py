@@ -1,4 +1,4 @@
-"""The databases and schemas of the account, and what DuckDB doesn't store about objects: when they were created."""
+"""The databases and schemas of the account, and the creation times of objects, which DuckDB doesn't store."""
 
 # ruff: noqa: S608 statements of our own for DuckDB; names are quoted and values are bound
 from __future__ import annotations

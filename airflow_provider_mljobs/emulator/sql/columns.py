@@ -1,4 +1,4 @@
-"""DuckDB's types as Snowflake's, in results and in what SHOW and DESCRIBE print."""
+"""DuckDB's types as Snowflake's, in results and in SHOW and DESCRIBE."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TYPES: dict[str, Type] = {
     "TIMESTAMP_NS": "timestamp_ntz",
     "TIMESTAMP_MS": "timestamp_ntz",
     "TIMESTAMP_S": "timestamp_ntz",
-    # DuckDB keeps the instant and no offset, which is what Snowflake calls LTZ.
+    # DuckDB stores the instant without an offset, like Snowflake's LTZ.
     "TIMESTAMP WITH TIME ZONE": "timestamp_ltz",
     "DOUBLE": "real",
     "FLOAT": "real",
@@ -61,8 +61,8 @@ def column(name: str, kind: str) -> Column:
     if kind == "TIME" or kind.startswith("TIMESTAMP"):
         return Column(name, _TYPES[kind], precision=0, scale=9)
     nested: Type = "array" if kind.endswith("]") else "object" if kind.startswith(("STRUCT", "MAP")) else "text"
-    found = _TYPES.get(kind, nested)
-    return Column(name, found, length={"binary": BINARY_LENGTH, "text": TEXT_LENGTH}.get(found))
+    wire_type = _TYPES.get(kind, nested)
+    return Column(name, wire_type, length={"binary": BINARY_LENGTH, "text": TEXT_LENGTH}.get(wire_type))
 
 
 def declared(kind: str, length: int | None = None) -> str:
@@ -77,23 +77,23 @@ def declared(kind: str, length: int | None = None) -> str:
 
 def data_type(kind: str, length: int | None, *, nullable: bool) -> str:
     """Write a column's type as SHOW COLUMNS does: as JSON."""
-    found = column("", kind)
-    described: dict[str, object] = {"type": found.type.upper()}
-    if found.type == "text":
+    described_column = column("", kind)
+    described: dict[str, object] = {"type": described_column.type.upper()}
+    if described_column.type == "text":
         size = length or TEXT_LENGTH
         described |= {"length": size, "byteLength": min(size * 4, TEXT_LENGTH)}
-    elif found.precision is not None:
-        described |= {"precision": found.precision, "scale": found.scale}
-    elif found.type == "binary":
+    elif described_column.precision is not None:
+        described |= {"precision": described_column.precision, "scale": described_column.scale}
+    elif described_column.type == "binary":
         described |= {"length": BINARY_LENGTH, "byteLength": BINARY_LENGTH}
     described["nullable"] = nullable
-    if found.type in {"text", "binary"}:
+    if described_column.type in {"text", "binary"}:
         described["fixed"] = False
     return json.dumps(described, separators=(",", ":"))
 
 
 def plain(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
-    """Return an arrow table whose nested and exotic columns are text: JSON as Snowflake sends it."""
+    """Return an Arrow table whose nested and exotic columns are text: JSON as Snowflake sends it."""
     import pyarrow as pa
 
     for index, column in enumerate(columns):
@@ -132,5 +132,5 @@ def _json(value: object) -> object:
 
 
 def cell(value: Any, column: Column) -> Any:
-    """Return a value as a row of a DML or SHOW result holds it."""
+    """Return a value for a row of a DML or SHOW result."""
     return int(value) if isinstance(value, Decimal) and column.scale == 0 else value

@@ -52,8 +52,8 @@ class Engine:
     ) -> Result:
         """Run a statement.
 
-        :param binds: values for ``?`` and ``:n``; a description can do without.
-        :param describe_only: only tell the columns of its answer; nothing is run.
+        :param binds: values for ``?`` and ``:n``; optional for a description.
+        :param describe_only: return the columns of its answer without running it.
         """
         from airflow_provider_mljobs.emulator.sql.statements import plan
 
@@ -65,7 +65,7 @@ class Engine:
         except SnowflakeError:
             raise
         except Exception as problem:
-            # Whatever sqlglot, fakesnow and DuckDB raise is the statement's error, not the server's.
+            # Exceptions of sqlglot, fakesnow and DuckDB are errors of the statement, not of the server.
             raise translate(problem) from problem
 
     def _describe(self, context: Context, planned: Plan) -> Result:
@@ -90,7 +90,7 @@ class Engine:
         return result
 
     def _transaction(self, session: EngineSession, planned: Plan) -> Result:
-        """Run BEGIN, COMMIT or ROLLBACK; a second BEGIN and a COMMIT outside of a transaction do nothing."""
+        """Run BEGIN, COMMIT or ROLLBACK; a second BEGIN, or a COMMIT outside of a transaction, does nothing."""
         if planned.action == "begin" and not session.in_transaction:
             session.link.begin()
         elif planned.action != "begin":
@@ -99,7 +99,7 @@ class Engine:
         return Result.status("Statement executed successfully.", "other")
 
     def _begin_or_commit(self, context: Context, planned: Plan) -> None:
-        """DDL ends an open transaction; DML opens one where the session has AUTOCOMMIT off."""
+        """Commit before DDL; begin a transaction before DML if AUTOCOMMIT is off."""
         session = context.session.engine
         if planned.kind == "ddl" and session.in_transaction:
             session.link.commit()
@@ -110,7 +110,7 @@ class Engine:
             session.in_transaction = True
 
     def _remember(self, context: Context, planned: Plan) -> None:
-        """Keep what DuckDB doesn't: creation times, and which tables are temporary."""
+        """Store the state that DuckDB lacks: creation times and temporary tables."""
         target = planned.target
         if target is None or target.database is None or target.schema is None:
             return
@@ -136,7 +136,7 @@ def _answered(link: Link, planned: Plan, *, atomic: bool) -> Result:
     counts = link.merge(planned.expression, planned.binds)
     columns = planned.columns or ()
     verbs = {"inserted": "INSERT", "updated": "UPDATE", "deleted": "DELETE"}
-    row = tuple(counts[verbs[found.name.rpartition(" ")[2]]] for found in columns)
+    row = tuple(counts[verbs[column.name.rpartition(" ")[2]]] for column in columns)
     return Result(columns, [row], statement="merge")
 
 
@@ -147,5 +147,5 @@ def _result(answer: Answer, planned: Plan) -> Result:
     if planned.kind == "select":
         return Result(columns, arrow=plain(answer.table, columns), statement="select")
     rows = zip(*(values.to_pylist() for values in answer.table.columns), strict=True)
-    values = [tuple(cell(value, found) for value, found in zip(row, columns, strict=True)) for row in rows]
+    values = [tuple(cell(value, column) for value, column in zip(row, columns, strict=True)) for row in rows]
     return Result(columns, values, statement=planned.kind)

@@ -23,7 +23,7 @@ def _missing(name: str) -> SnowflakeError:
 
 
 def invalid_identifier(name: str) -> SnowflakeError:
-    """Build the error for a column that isn't there."""
+    """Build the error for a column that doesn't exist."""
     return SnowflakeError(
         904, "42000", f"SQL compilation error: error line 1 at position 0\ninvalid identifier '{name}'"
     )
@@ -79,7 +79,7 @@ def _column_count(_: str) -> SnowflakeError:
     )  # fmt: skip
 
 
-# What DuckDB says, and what Snowflake says instead; the first match wins.
+# DuckDB's messages, each with the function that builds Snowflake's error; the first match wins.
 _TRANSLATIONS = tuple(
     (re.compile(pattern, re.DOTALL), build)
     for pattern, build in (
@@ -115,15 +115,15 @@ _SYNTAX = re.compile(r'syntax error at or near "([^"]*)"')
 
 
 def translate(problem: Exception) -> SnowflakeError:
-    """Return Snowflake's error for one of DuckDB's or fakesnow's; an unexpected one says so."""
+    """Return Snowflake's error for one of DuckDB's or fakesnow's; 9999 for one without a translation."""
     if type(problem).__name__ == "InterruptException":
         return cancelled()
     cause = problem.__cause__ if problem.__cause__ is not None else problem
     text = _PREFIX.sub("", str(cause.args[0]) if cause.args else str(cause))
     for pattern, build in _TRANSLATIONS:
-        found = pattern.search(text)
-        if found:
-            return build(found[1])
+        match = pattern.search(text)
+        if match:
+            return build(match[1])
     ready = _numbered(problem)
     if ready is not None and cause is problem:
         return ready

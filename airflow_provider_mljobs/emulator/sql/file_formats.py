@@ -38,7 +38,7 @@ _WHERE = "WHERE database_name = ? AND schema_name = ? AND name = ?"
 class FileFormats:
     """The file formats of the account.
 
-    :param catalog: the databases that they live in.
+    :param catalog: the databases of the account.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -72,8 +72,8 @@ class FileFormats:
         )
 
     def _find(self, name: QualifiedName) -> Options | None:
-        found = self._catalog.query(f"SELECT options FROM {_TABLE} {_WHERE}", name.database, name.schema, name.name)
-        return dict(json.loads(str(found[0][0]))) if found else None
+        rows = self._catalog.query(f"SELECT options FROM {_TABLE} {_WHERE}", name.database, name.schema, name.name)
+        return dict(json.loads(str(rows[0][0]))) if rows else None
 
     def _delete(self, name: QualifiedName) -> None:
         self._catalog.change(f"DELETE FROM {_TABLE} {_WHERE}", name.database, name.schema, name.name)
@@ -86,16 +86,16 @@ class FileFormats:
     def resolve(self, context: Context, options: Options) -> Options:
         """Return the options of a ``FILE_FORMAT`` property: those of the named format, then those written beside it.
 
-        :param options: what FILE_FORMAT holds.
+        :param options: the value of FILE_FORMAT.
         """
         name = options.get("FORMAT_NAME")
         named: Options = {}
         if name is not None:
             full = context.session.resolve(parse_name(str(name)), "FILE FORMAT")
-            found = self._find(full)
-            if found is None:
+            stored = self._find(full)
+            if stored is None:
                 raise does_not_exist("File format", str(full))
-            named = found
+            named = stored
         return {**named, **{key: value for key, value in options.items() if key != "FORMAT_NAME"}}
 
     def create(self, context: Context, parser: Parser) -> Result:

@@ -67,7 +67,7 @@ _REFUSED = ("VALIDATION_MODE", "SIZE_LIMIT")
 
 @dataclass(frozen=True)
 class _Load:
-    """One COPY INTO: where to, from where, how."""
+    """One COPY INTO: its table, its source and its options."""
 
     table: QualifiedName
     columns: Sequence[tuple[str, str]]
@@ -105,19 +105,19 @@ class Loading:
         if parser.current.kind == "stage" or (parser.current.kind == "string" and parser.current.text.startswith("'@")):
             return self._unloading.run(context, parser)
         load = self._parse(context, parser)
-        found = _chosen(load)
-        if not found:
+        staged = _chosen(load)
+        if not staged:
             return Result.status("Copy executed with 0 files processed.", "copy")
         try:
             with self._catalog.writing, _transaction(context):
-                rows = [_load_file(context, load, file) for file in found]
+                rows = [_load_file(context, load, file) for file in staged]
         except SnowflakeError:
             raise
         except Exception as problem:
-            # Whatever DuckDB finds wrong with a file is the statement's error.
+            # DuckDB's complaint about a file is the error of the statement.
             raise translate(problem) from problem
         if flag(load.options, "PURGE", default=False):
-            for file in found:
+            for file in staged:
                 remove(load.location.directory, file)
         return Result(_COPY, rows, statement="copy")
 
@@ -149,18 +149,18 @@ class Loading:
             raise not_supported("INFER_SCHEMA without LOCATION or FILE_FORMAT")
         location = self._stages.locate(context, parse_stage(str(values["LOCATION"])))
         reader = Reader.of(self._formats.resolve(context, {"FORMAT_NAME": str(values["FILE_FORMAT"])}))
-        found = files(location.directory, location.path)
+        staged = files(location.directory, location.path)
         upper = str(values.get("IGNORE_CASE", "FALSE")).upper() == "TRUE"
         rows = []
-        if found:
+        if staged:
             with context.session.running(context.query_id, context.cancelled):
-                columns = reader.columns(context.session.engine.link, found[0].file, typed=True)
+                columns = reader.columns(context.session.engine.link, staged[0].file, typed=True)
             for index, (name, kind) in enumerate(columns):
                 title = name.upper() if upper else name
                 expression = (
                     f"$1:{name}::{_inferred(kind)}" if reader.kind == "PARQUET" else f"${index + 1}::{_inferred(kind)}"
                 )
-                rows.append((title, _inferred(kind), True, expression, location.label + found[0].path, index))
+                rows.append((title, _inferred(kind), True, expression, location.label + staged[0].path, index))
         return Result(_INFERRED, rows, statement="select")
 
 
@@ -199,13 +199,13 @@ def _source(parser: Parser) -> tuple[str | None, StageReference]:
 
 def _chosen(load: _Load) -> list[StageFile]:
     pattern = str(load.options["PATTERN"]) if "PATTERN" in load.options else None
-    found = files(load.location.directory, load.location.path, pattern)
+    staged = files(load.location.directory, load.location.path, pattern)
     if "FILES" not in load.options:
-        return found
+        return staged
     base = load.location.path
     wanted = {base + name: name for name in texts(load.options["FILES"])}
     wanted |= {f"{base.rstrip('/')}/{name}".lstrip("/"): name for name in texts(load.options["FILES"])}
-    chosen = [file for file in found if file.path in wanted]
+    chosen = [file for file in staged if file.path in wanted]
     missing = set(wanted.values()) - {wanted[file.path] for file in chosen}
     if missing:
         raise SnowflakeError(91016, "22000", f"Remote file '{base}{min(missing)}' was not found.")
@@ -222,7 +222,7 @@ def _transaction(context: Context) -> Iterator[None]:
 
 def _load_file(context: Context, load: _Load, file: StageFile) -> tuple[Any, ...]:
     link, table = context.session.engine.link, load.table
-    shown = load.location.label + file.path
+    label = load.location.label + file.path
     stamp = f"{file.file}:{file.file.stat().st_mtime_ns}"
     history = f"{quoted(table.database or '')}._fs_information_schema._fs_load_history"
     temporary = context.session.engine.temporary.get(table.name) == (table.database, table.schema)
@@ -230,7 +230,7 @@ def _load_file(context: Context, load: _Load, file: StageFile) -> tuple[Any, ...
         f"SELECT 1 FROM {history} WHERE file_name = ? AND table_name = ? AND schema_name = ?",
         [stamp, table.name, table.schema],
     ):  # fmt: skip
-        return (shown, "LOAD_SKIPPED", 0, 0, None, 1, "File was loaded before.", None, None, None)
+        return (label, "LOAD_SKIPPED", 0, 0, None, 1, "File was loaded before.", None, None, None)
     names, select = _select(context, load, file)
     target = f"temp.main.{quoted(table.name)}" if temporary else ".".join(
         quoted(part or "") for part in (table.database, table.schema, table.name)
@@ -242,7 +242,7 @@ def _load_file(context: Context, load: _Load, file: StageFile) -> tuple[Any, ...
             f"INSERT INTO {history} VALUES (?, ?, ?, now(), 'LOADED', ?, ?, NULL, NULL, NULL, NULL, 0, NULL)",
             [table.schema, stamp, table.name, count, count],
         )
-    return (shown, "LOADED", count, count, 1, 0, None, None, None, None)
+    return (label, "LOADED", count, count, 1, 0, None, None, None, None)
 
 
 def _select(context: Context, load: _Load, file: StageFile) -> tuple[list[str], str]:
@@ -285,7 +285,7 @@ def _positional(load: _Load, columns: Sequence[tuple[str, str]]) -> dict[str, st
             f"({len(names)}), "
             "use file format option error_on_column_count_mismatch=false to ignore this error",
         )
-    return {name: quoted(found) for name, (found, _) in zip(names, columns, strict=True)}
+    return {name: quoted(source) for name, (source, _) in zip(names, columns, strict=True)}
 
 
 _INFERRED_TYPES = {

@@ -25,7 +25,7 @@ def _replacing(parser: Parser) -> bool:
 
 
 def _finish(parser: Parser, kind: str) -> None:
-    """Parse the properties, which change nothing here; what would change something is refused."""
+    """Parse the properties, which have no effect here; clauses that would have one are refused."""
     if parser.looking_at("CLONE") or parser.looking_at("FROM", "SHARE"):
         raise errors.not_supported(f"CREATE {kind} … {parser.current.keyword}")
     parser.accept("WITH", "MANAGED", "ACCESS")
@@ -109,7 +109,7 @@ class NamespaceStatements:
         return Result.status(f"{name} successfully dropped.")
 
     def alter(self, context: Context, parser: Parser) -> Result:
-        """Run ``ALTER DATABASE | SCHEMA … SET | UNSET`` of properties, which change nothing here."""
+        """Run ``ALTER DATABASE | SCHEMA … SET | UNSET`` of properties, which have no effect here."""
         kind = parser.tokens[1].keyword
         if_exists = parser.accept("IF", "EXISTS")
         if kind == "DATABASE":
@@ -152,7 +152,7 @@ def _enter(context: Context, database: str, schema: str) -> None:
 
 
 def _leave(context: Context, database: str, schema: str | None) -> None:
-    """Move the session out of what is about to be dropped."""
+    """Move the session out of a database or schema that is about to be dropped."""
     session = context.session
     if session.database == database and schema in {None, session.schema}:
         session.database, session.schema = (None if schema is None else database), None

@@ -1,4 +1,4 @@
-"""Statements that do nothing here and say so in Snowflake's words: rights, roles, and warehouses, which are names."""
+"""Statements without an effect, with Snowflake's answers: rights, roles, and warehouses, which are names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _ROLES = (
 
 
 def done(context: Context, parser: Parser) -> Result:
-    """Accept a statement whose effect nobody can see here, such as GRANT."""
+    """Accept a statement without an effect, such as GRANT."""
     del context, parser
     return Result.status(_DONE)
 
@@ -124,7 +124,7 @@ class NoOps:
         )
 
     def show_roles(self, context: Context, parser: Parser) -> Result:
-        """Run ``SHOW ROLES``: the one role that there is, and the session's."""
+        """Run ``SHOW ROLES``: the account's one role and the session's."""
         listing = parse_listing(context, parser, self._catalog, levels=0)
         current = context.session.role
         rows = [
@@ -145,7 +145,7 @@ class NoOps:
         return Result(_ROLES, rows, statement="show")
 
     def create_warehouse(self, context: Context, parser: Parser) -> Result:
-        """Run ``CREATE WAREHOUSE``: keep its name; properties change nothing."""
+        """Run ``CREATE WAREHOUSE``: store its name and ignore its properties."""
         or_replace = parser.tokens[1].keyword == "OR"
         if_not_exists = parser.accept("IF", "NOT", "EXISTS")
         name = parser.qualified_name().name
@@ -181,7 +181,7 @@ class NoOps:
         return Result.status(f"Drop statement executed successfully ({name} already dropped).")
 
     def show_warehouses(self, context: Context, parser: Parser) -> Result:
-        """Run ``SHOW WAREHOUSES``: all are started, none does anything."""
+        """Run ``SHOW WAREHOUSES``: all are started and idle."""
         listing = parse_listing(context, parser, self._catalog, levels=0)
         warehouses = self._catalog.warehouses()
         rows = [self._warehouse(context.session, name, *warehouses[name]) for name in listing.names(warehouses)]

@@ -148,7 +148,7 @@ class ObjectStatements:
     def show_databases(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW DATABASES``."""
         listing = parse_listing(context, parser, self._catalog, levels=0)
-        found = dict(
+        databases = dict(
             context.session.engine.link.query(
                 f"SELECT x.database_name, o.created_on FROM duckdb_databases() x {_SINCE} 'DATABASE' "
                 "WHERE NOT x.internal AND x.database_name NOT IN ('memory', '_fs_global')"
@@ -156,25 +156,25 @@ class ObjectStatements:
         )
         rows = [
             {
-                "created_on": found[name], "name": name, "is_default": "N", "origin": "", "owner": ROLE,
+                "created_on": databases[name], "name": name, "is_default": "N", "origin": "", "owner": ROLE,
                 "is_current": _flag(name == context.session.database), "comment": "", "options": "",
                 "retention_time": "1", "kind": "STANDARD", "owner_role_type": "ROLE",
             }
-            for name in listing.names(found)
+            for name in listing.names(databases)
         ]  # fmt: skip
         return _answer(_DATABASES, rows)
 
     def show_schemas(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW SCHEMAS``."""
         listing = parse_listing(context, parser, self._catalog, levels=1)
-        found = context.session.engine.link.query(
+        schemas = context.session.engine.link.query(
             f"SELECT o.created_on, x.schema_name, x.database_name FROM duckdb_schemas() x {_SINCE} 'SCHEMA' "
             "AND o.schema_name = x.schema_name WHERE x.database_name NOT IN ('memory', '_fs_global', 'system', 'temp') "
             f"AND x.schema_name NOT IN {_HIDDEN} ORDER BY 3, 2"
         )
-        since = {database: created for created, _, database in found}
-        found += [(since[database], "INFORMATION_SCHEMA", database) for database in since]
-        wanted = set(listing.names({name for _, name, database in found if listing.database in {None, database}}))
+        since = {database: created for created, _, database in schemas}
+        schemas += [(since[database], "INFORMATION_SCHEMA", database) for database in since]
+        wanted = set(listing.names({name for _, name, database in schemas if listing.database in {None, database}}))
         session = context.session
         rows = [
             {
@@ -182,13 +182,13 @@ class ObjectStatements:
                 "is_current": _flag((database, name) == (session.database, session.schema)), "owner": ROLE,
                 "comment": "", "options": "", "retention_time": "1", "owner_role_type": "ROLE",
             }
-            for created, name, database in sorted(found, key=lambda row: (row[2], row[1]))
+            for created, name, database in sorted(schemas, key=lambda row: (row[2], row[1]))
             if name in wanted and listing.database in {None, database}
         ]  # fmt: skip
         return _answer(_SCHEMAS, rows)
 
     def _tables(self, context: Context, parser: Parser, kinds: set[str]) -> list[Row]:
-        """Return the tables and views that SHOW covers; temporary ones under the schema that they were made in."""
+        """Return the tables and views that SHOW covers, temporary ones in the schema of their creation."""
         listing = parse_listing(context, parser, self._catalog)
         session = context.session.engine
         temporary = session.temporary
@@ -243,7 +243,7 @@ def _table(identity: tuple[Any, ...], kind: str, comment: str, size: int | None,
 
 
 def table_columns(context: Context, name: QualifiedName) -> list[tuple[Any, ...]]:
-    """Return the columns of one table or view of this session; raises 2003 if it isn't there."""
+    """Return the columns of one table or view of this session; raises 2003 if it doesn't exist."""
     session = context.session.engine
     owner = (name.database, name.schema)
     place = (_TEMP, "main") if session.temporary.get(name.name) == owner else owner
@@ -254,7 +254,7 @@ def table_columns(context: Context, name: QualifiedName) -> list[tuple[Any, ...]
 
 
 def _column_rows(context: Context, owner: tuple[str | None, str | None] | None = None) -> list[tuple[Any, ...]]:
-    """Return all columns; lengths of text are kept under the schema that a temporary table was made in."""
+    """Return all columns; text lengths of a temporary table are stored under the schema of its creation."""
     database, schema = (
         ("'" + str(part).replace("'", "''") + "'" for part in owner) if owner else ("x.database_name", "x.schema_name")
     )

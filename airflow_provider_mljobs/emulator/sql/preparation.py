@@ -1,4 +1,4 @@
-"""What is done to a statement's text before it is parsed: binds, IDENTIFIER, variables, session functions."""
+"""Prepares a statement's text for the parser: binds, IDENTIFIER, variables and session functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.registry import Context
 
 VERSION = "9.0.0"
-# SCOPED is Snowpark's own word; the others mean nothing.
+# SCOPED is Snowpark's word; the others have no meaning.
 _SCOPES = {"SCOPED", "LOCAL", "GLOBAL"}
 # TABLE('…') in FROM names a table just as IDENTIFIER('…') does.
 _NAMERS = {"IDENTIFIER", "TABLE"}
@@ -29,7 +29,7 @@ _ENDS = {
 class Prepared:
     """A statement ready to be parsed.
 
-    :param text: with named binds, and everything that depends on the session written out.
+    :param text: with named binds, and with values in place of session functions and variables.
     :param binds: the values by name.
     :param titles: how Snowflake names the columns of the outermost SELECT that have no name: their text in upper case.
     """
@@ -45,7 +45,7 @@ def literal(value: str | None) -> str:
 
 
 def session_functions(context: Context) -> dict[str, str]:
-    """Return what the functions without arguments that tell about the session stand for, as SQL."""
+    """Return the values of the session functions, as SQL."""
     session = context.session
     schemas = f'["{session.database}.{session.schema}"]' if session.schema else "[]"
     return {
@@ -73,7 +73,7 @@ def session_functions(context: Context) -> dict[str, str]:
 
 
 def prepare(context: Context, sql: str, binds: Sequence[object] | None) -> Prepared:
-    """Write out what sqlglot and fakesnow can't know; raises what the session lacks."""
+    """Replace binds, names, variables and session functions; raises if a bind or variable is missing."""
     tokens = tokenize(sql)
     writer = _Writer(context, tokens, binds)
     text = []
@@ -87,13 +87,13 @@ def prepare(context: Context, sql: str, binds: Sequence[object] | None) -> Prepa
 
 
 class _Writer:
-    """Walks over the tokens and says what to replace by what."""
+    """Walks over the tokens and yields their replacements."""
 
     def __init__(self, context: Context, tokens: Sequence[Token], binds: Sequence[object] | None) -> None:
         self._context = context
         self._tokens = [*tokens, *[Token("end", "", len(tokens[-1].text) + tokens[-1].start if tokens else 0)] * 5]
         self._binds = binds
-        self._taken = 0
+        self._used = 0
         self._functions = session_functions(context)
         self.named: dict[str, object] = {}
 
@@ -125,8 +125,8 @@ class _Writer:
     def _value(self, token: Token) -> tuple[str, object]:
         """Return a bind's name and value; a client that only asks for a description sends no values."""
         if token.text == "?":
-            self._taken += 1
-        number = self._taken if token.text == "?" else int(token.text[1:])
+            self._used += 1
+        number = self._used if token.text == "?" else int(token.text[1:])
         if self._binds is None:
             return f"b{number}", None
         if number > len(self._binds):
@@ -173,7 +173,7 @@ class _Writer:
 
 def titles(sql: str, tokens: Sequence[Token]) -> list[str]:
     """Return the text of each item of the outermost SELECT, in upper case; empty if there is none."""
-    depth, start, found = 0, -1, []
+    depth, start, items = 0, -1, []
     for index, token in enumerate(tokens):
         depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token.text, 0)
         if depth:
@@ -181,15 +181,15 @@ def titles(sql: str, tokens: Sequence[Token]) -> list[str]:
         if start < 0:
             start = _first_item(tokens, index) if token.keyword == "SELECT" else -1
         elif token.text in {",", ";"} or _ends_items(tokens, index):
-            found.append(sql[start : token.start])
+            items.append(sql[start : token.start])
             start = token.end
             if token.text != ",":
-                return [text.strip().upper() for text in found]
-    return [text.strip().upper() for text in [*found, sql[start:]]] if start >= 0 else []
+                return [text.strip().upper() for text in items]
+    return [text.strip().upper() for text in [*items, sql[start:]]] if start >= 0 else []
 
 
 def _ends_items(tokens: Sequence[Token], index: int) -> bool:
-    """Tell whether a clause begins here; WITHIN GROUP (ORDER BY …) belongs to an item."""
+    """Return whether a clause begins here; WITHIN GROUP (ORDER BY …) belongs to an item."""
     within = index > 0 and tokens[index - 1].keyword == "WITHIN"
     return tokens[index].keyword in _ENDS and not within
 

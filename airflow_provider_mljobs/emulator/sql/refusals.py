@@ -1,4 +1,4 @@
-"""What is refused because DuckDB would do something else than Snowflake, or what Snowflake's SQL has no way to do."""
+"""Refusals: statements that DuckDB would run differently from Snowflake, or that Snowflake doesn't have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REFUSED_PROPERTIES = {
 def refuse(expression: exp.Expr, sql: str) -> None:
     """Raise if a statement is not for the SQL engine."""
     if isinstance(expression, (exp.Alias, exp.Column)):
-        # sqlglot reads text that starts with no known word as an expression.
+        # sqlglot reads text without a leading keyword as an expression.
         raise syntax_error(sql, len(sql) - len(sql.lstrip()))
     if not isinstance(expression, _STATEMENTS):
         raise not_supported(_what(expression, sql))

@@ -1,4 +1,4 @@
-"""What fakesnow gets wrong or doesn't know, rewritten in sqlglot's tree before and after its translation."""
+"""Rewrites of sqlglot's tree before and after fakesnow's translation, where it is wrong or incomplete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MACROS = (
          CAST(mean + deviation * sqrt(-2 * ln(1 - u)) * cos(2 * pi() * v) AS DOUBLE)""",
     *table_expressions.MACROS,
 )
-# Harmless: they change how Snowflake stores or guards data, not what a query returns.
+# Ignored: they change how Snowflake stores or protects data, not the results of queries.
 _IGNORED_PROPERTIES = (
     exp.Cluster, exp.ClusterProperty, exp.TransientProperty, exp.CopyGrantsProperty, exp.SecureProperty,
 )  # fmt: skip
@@ -58,14 +58,14 @@ def call(name: str, *arguments: exp.Expr) -> exp.Anonymous:
 
 
 def before_translation(expression: exp.Expr, titles: Sequence[str]) -> exp.Expr:
-    """Rewrite a statement of Snowflake's SQL so that fakesnow translates it to what Snowflake means.
+    """Rewrite a statement of Snowflake's SQL so that fakesnow translates it correctly.
 
     :param titles: names for the columns of the outermost SELECT.
     """
     _name_columns(expression, titles)
     table_expressions.without_parentheses(expression)
     _drop_properties(expression)
-    # From the inside out: some rules copy what they stand around.
+    # From the inside out, because some rules copy their operands.
     for node in reversed(list(expression.walk(bfs=False))):
         rule = _RULES.get(type(node))
         if rule is not None:
@@ -74,7 +74,7 @@ def before_translation(expression: exp.Expr, titles: Sequence[str]) -> exp.Expr:
 
 
 def after_translation(expression: exp.Expr) -> exp.Expr:
-    """Undo what fakesnow does to sums: it turns every one into a DOUBLE, so that texts can be summed.
+    """Undo fakesnow's cast of every sum to DOUBLE, which lets it sum texts.
 
     The current time becomes a call: DuckDB takes the bare word for a column that has this name.
     """
@@ -111,9 +111,9 @@ def _drop_properties(expression: exp.Expr) -> None:
     properties = expression.args.get("properties")
     if not isinstance(properties, exp.Properties):
         return
-    kept = [node for node in properties.expressions if not _is_ignored(node)]
-    if kept:
-        properties.set("expressions", kept)
+    relevant = [node for node in properties.expressions if not _is_ignored(node)]
+    if relevant:
+        properties.set("expressions", relevant)
     else:
         expression.set("properties", None)
 
@@ -144,14 +144,14 @@ def _to_char(node: exp.Expr) -> None:
 
 def _strftime(template: str) -> str:
     """Translate a date format; raises for a format of numbers and for elements that strftime lacks."""
-    found, rest = [], template
+    elements, rest = [], template
     while rest:
         element = next((name for name in _DATE_ELEMENTS if rest.upper().startswith(name)), None)
         if element is None and rest[0].isalnum():
             raise not_supported(f"TO_CHAR with the format {template!r}")
-        found.append(_DATE_ELEMENTS[element] if element else rest[0].replace("%", "%%"))
+        elements.append(_DATE_ELEMENTS[element] if element else rest[0].replace("%", "%%"))
         rest = rest[len(element) if element else 1 :]
-    return "".join(found)
+    return "".join(elements)
 
 
 def _values(node: exp.Expr) -> None:
@@ -217,9 +217,9 @@ def _cast(node: exp.Expr) -> None:
         node.replace(exp.Case().when(is_variant, text).else_(node.copy()))
 
 
-def _refuse(what: str) -> Callable[[exp.Expr], None]:
+def _refuse(feature: str) -> Callable[[exp.Expr], None]:
     def rule(_: exp.Expr) -> None:
-        raise not_supported(what)
+        raise not_supported(feature)
 
     return rule
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.sql.bridge import Link
 
-# Options that say what DuckDB does anyway; with another value they are refused.
+# Options that match DuckDB's behaviour; with another value they are refused.
 _EXPECTED: dict[str, set[str]] = {
     "RECORD_DELIMITER": {"\n", "\\n", "\r\n", "\\r\\n", "NONE"},
     "ENCODING": {"UTF8", "UTF-8"},
@@ -60,7 +60,7 @@ _ESCAPES = {"\\t": "\t", "\\n": "\n", "\\\\": "\\"}
 
 
 def string(value: str) -> str:
-    """Write a text for DuckDB, whose literals know no backslashes."""
+    """Write a text for DuckDB, whose literals have no backslash escapes."""
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -125,17 +125,17 @@ class Reader:
 
     def _compression(self) -> str:
         name = str(self.options.get("COMPRESSION", "AUTO")).upper()
-        known = {"AUTO": "", "AUTO_DETECT": "", "NONE": "none", "GZIP": "gzip", "ZSTD": "zstd"}
-        if name not in known:
+        codecs = {"AUTO": "", "AUTO_DETECT": "", "NONE": "none", "GZIP": "gzip", "ZSTD": "zstd"}
+        if name not in codecs:
             raise not_supported(f"the compression {name}")
-        return f", compression = '{known[name]}'" if known[name] else ""
+        return f", compression = '{codecs[name]}'" if codecs[name] else ""
 
     def columns(self, link: Link, file: Path, *, typed: bool = False) -> list[tuple[str, str]]:
         """Return names and DuckDB's types of the columns of a file; raises if it isn't of this format."""
         try:
             rows = link.query(f"DESCRIBE SELECT * FROM {self.source(file, typed=typed)}")
         except Exception as problem:
-            # Whatever DuckDB finds wrong with a file is the statement's error.
+            # DuckDB's complaint about a file is the error of the statement.
             raise translate(problem) from problem
         return [(str(row[0]), str(row[1])) for row in rows]
 
@@ -147,7 +147,7 @@ def matched(columns: Sequence[tuple[str, str]], targets: Sequence[str], mode: st
             1008, "22023", f"SQL compilation error:\nInvalid value '{mode}' for parameter MATCH_BY_COLUMN_NAME"
         )
     exact = mode == "CASE_SENSITIVE"
-    found = {name if exact else name.upper(): name for name, _ in columns}
+    by_name = {name if exact else name.upper(): name for name, _ in columns}
     return {
-        target: quoted(found[key]) for target in targets if (key := target if exact else target.upper()) in found
+        target: quoted(by_name[key]) for target in targets if (key := target if exact else target.upper()) in by_name
     }  # fmt: skip

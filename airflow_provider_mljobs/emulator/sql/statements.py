@@ -1,4 +1,4 @@
-"""What a statement is for the engine: its tree, what it writes, and what it answers without being run."""
+"""Plans of statements: the tree for the engine, its kind, and the columns of its answer."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Plan:
     """A statement that is ready to run.
 
     :param columns: the columns of its answer where they don't depend on the data; ``None`` for queries.
-    :param action: what it does to transactions or to the catalogue.
-    :param target: the table or view that it makes or drops, with database and schema.
-    :param if_exists: whether it drops only what is there.
+    :param action: its effect on transactions or on the catalogue.
+    :param target: the table or view that it creates or drops, with database and schema.
+    :param if_exists: whether it is a DROP IF EXISTS.
     """
 
     expression: exp.Expr
@@ -86,7 +86,7 @@ class Plan:
 
 
 def plan(context: Context, prepared: Prepared) -> Plan:
-    """Parse a statement and rewrite it for the engine; raises what is refused."""
+    """Parse a statement and rewrite it for the engine; raises if it isn't supported."""
     expression = parse(prepared.text)
     refuse(expression, prepared.text)
     kind: StatementKind = next((kind for node, kind in _KINDS if isinstance(expression, node)), "other")
@@ -117,7 +117,7 @@ def _merge_columns(expression: exp.Merge) -> list[Column]:
 
 
 def _target(session: Session, expression: exp.Expr) -> QualifiedName | None:
-    """Return the table or view that a statement makes or drops."""
+    """Return the table or view that a statement creates or drops."""
     if not isinstance(expression, (exp.Create, exp.Drop)):
         return None
     tables = expression.args.get("tables")
@@ -139,14 +139,14 @@ def _stored(identifier: exp.Expr | None) -> str | None:
 
 
 def _claim(session: Session, target: QualifiedName | None) -> None:
-    """Refuse a second temporary table of the same name in another schema: DuckDB would take it for the first."""
+    """Refuse a second temporary table of the same name in another schema, which DuckDB would take for the first."""
     owner = session.engine.temporary.get(target.name) if target else None
     if target and owner not in {None, (target.database, target.schema)}:
         raise not_supported("temporary tables of the same name in two schemas of one session")
 
 
 def _resolve_temporary(session: Session, expression: exp.Expr, *, temporary: bool) -> None:
-    """Point each table to its temporary namesake if there is one in that schema, and away from others'."""
+    """Direct each table to the temporary table of its name in that schema, or else to the permanent one."""
     names = session.engine.temporary
     target = expression.this.this if isinstance(expression.this, exp.Schema) else expression.this
     for table in list(expression.find_all(exp.Table)):
@@ -166,7 +166,7 @@ def _shown(expression: exp.Expr) -> exp.Expr | None:
 
 
 def _is_local(expression: exp.Expr, table: exp.Table) -> bool:
-    """Tell whether a bare name may be that of a common table expression."""
+    """Return whether a bare name may be that of a common table expression."""
     return not table.args.get("db") and any(
         cte.alias.upper() == table.name.upper() for cte in expression.find_all(exp.CTE)
     )

@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 
-# In an account, the rows of a GENERATOR that only has a TIMELIMIT depend on the system's speed.
+# In a real account, the rows of a GENERATOR with only a TIMELIMIT depend on the system's speed.
 ROWS_PER_SECOND = 100_000
 # Per session, in DuckDB's SQL. An empty delimiter splits nothing in Snowflake.
 MACROS = (
@@ -48,7 +48,7 @@ def without_parentheses(expression: exp.Expr) -> None:
 
 
 def generator(node: exp.Expr) -> None:
-    """Give a GENERATOR its number of rows and hide its column from ``*``: in Snowflake it has none.
+    """Set the number of rows of a GENERATOR and hide its column from ``*``: in Snowflake it has none.
 
     Without limits it has no rows, with only a TIMELIMIT a number by the second.
     """
@@ -109,7 +109,7 @@ def without_partitions(node: exp.Expr) -> None:
 
 
 def as_tables(expression: exp.Expr) -> None:
-    """Replace table functions by DuckDB's and ours, which fakesnow and sqlglot write without a word around them."""
+    """Replace table functions by DuckDB's and ours, without TABLE() and LATERAL around them."""
     for node in list(expression.find_all(exp.TableFromRows, exp.Lateral)):
         function = node.this
         if isinstance(function, exp.Generator):
@@ -123,6 +123,6 @@ def as_tables(expression: exp.Expr) -> None:
 
 def _split(function: exp.SplitToTable) -> exp.Anonymous:
     text, delimiter = function.this, function.expression
-    # The number of the row that a text comes from; of several rows only the hash tells them apart.
+    # The number of the row that a text comes from; several rows are distinguished by the hash of their texts.
     number = exp.Anonymous(this="hash", expressions=[text.copy()]) if text.find(exp.Column) else exp.Literal.number(1)
     return exp.Anonymous(this="mlj_split_to_table", expressions=[text, delimiter, number])

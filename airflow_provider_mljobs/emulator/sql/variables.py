@@ -40,13 +40,13 @@ class Variables:
         )
 
     def set(self, context: Context, parser: Parser) -> Result:
-        """Run ``SET name = expression``; the value is kept as SQL."""
+        """Run ``SET name = expression``; the value is stored as SQL."""
         if parser.looking_at("("):
             raise not_supported("SET of several variables at once")
         name = parser.identifier()
         parser.expect("=")
-        taken = sum(1 for token in parser.tokens[: parser.position] if token.text == "?")
-        binds = list(parser.binds or ())[taken:]
+        used = sum(1 for token in parser.tokens[: parser.position] if token.text == "?")
+        binds = list(parser.binds or ())[used:]
         answer = self._engine.execute(context, f"SELECT {parser.rest.rstrip(' ;')}", binds)
         value = answer.arrow.column(0)[0].as_py() if answer.arrow is not None and answer.arrow.num_rows else None
         context.session.variables[name] = _literal(value)

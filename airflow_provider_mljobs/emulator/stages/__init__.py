@@ -1,3 +1,3 @@
-"""Stages: a stage is a directory that clients copy to and jobs mount."""
+"""Stages: directories that clients copy files to and jobs mount."""
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _stage_name(context: Context, parser: Parser, command: str) -> QualifiedName
 
 
 def _properties(parser: Parser) -> Options:
-    """Parse a stage's properties; what makes a stage external is refused."""
+    """Parse a stage's properties; those of external stages are refused."""
     options = parse_options(parser, _PROPERTIES | _EXTERNAL, "STAGE")
     parser.accept("WITH")
     parser.expect_end()
@@ -112,7 +112,7 @@ class StageStatements:
         )
 
     def create(self, context: Context, parser: Parser) -> Result:
-        """Run ``CREATE STAGE``; the prefixes are parsed here because the router's keywords may stop before them."""
+        """Run ``CREATE STAGE``; OR REPLACE and TEMPORARY are among the keywords that the router has read."""
         or_replace = parser.tokens[1].keyword == "OR"
         temporary = any(token.keyword in {"TEMP", "TEMPORARY"} for token in parser.tokens[: parser.position])
         if_not_exists = parser.accept("IF", "NOT", "EXISTS")
@@ -169,7 +169,7 @@ class StageStatements:
         return Result.status("Statement executed successfully.")
 
     def describe(self, context: Context, parser: Parser) -> Result:
-        """Run ``DESCRIBE STAGE``; raises 2003 if there is no such stage, which clients rely on."""
+        """Run ``DESCRIBE STAGE``; raises 2003 for a missing stage, which clients rely on."""
         name = _stage_name(context, parser, "DESCRIBE STAGE")
         parser.expect_end()
         stage = self._stages.get(name)
@@ -208,16 +208,16 @@ class StageStatements:
 
     def list(self, context: Context, parser: Parser) -> Result:
         """Run ``LIST @stage``."""
-        location, found = self._files(context, parser)
-        rows = [(location.label + file.path, file.size, file.md5, file.last_modified) for file in found]
+        location, listed = self._files(context, parser)
+        rows = [(location.label + file.path, file.size, file.md5, file.last_modified) for file in listed]
         return Result(_LIST, rows, statement="show")
 
     def remove(self, context: Context, parser: Parser) -> Result:
         """Run ``REMOVE @stage``."""
-        location, found = self._files(context, parser)
-        for file in found:
+        location, listed = self._files(context, parser)
+        for file in listed:
             remove(location.directory, file)
-        return Result(_REMOVE, [(location.label + file.path, "removed") for file in found])
+        return Result(_REMOVE, [(location.label + file.path, "removed") for file in listed])
 
     def copy(self, context: Context, parser: Parser) -> Result:
         """Run ``COPY FILES INTO @a/p/ FROM @b/q``."""
@@ -255,19 +255,19 @@ def _row(name: QualifiedName, stage: Stage) -> tuple[object, ...]:
 def _chosen(source: Location, options: Options) -> list[tuple[StageFile, str]]:
     """Return the files to copy, each with its path below the source path."""
     pattern = str(options["PATTERN"]) if "PATTERN" in options else None
-    found = files(source.directory, source.path, pattern)
+    candidates = files(source.directory, source.path, pattern)
     base = source.path if source.path.endswith("/") or not source.path else f"{source.path}/"
     parent = source.path.rpartition("/")[0]
     relatives = [
         (file, file.path.removeprefix(base if file.path.startswith(base) else f"{parent}/" if parent else ""))
-        for file in found
+        for file in candidates
     ]
     if "FILES" not in options:
         return relatives
     wanted = texts(options["FILES"])
     missing = set(wanted) - {relative for _, relative in relatives}
     if missing:
-        # The number is that of COPY INTO for a file that isn't there; from memory.
+        # The number of COPY INTO for a missing file, from memory.
         raise errors.SnowflakeError(91016, "22000", f"Remote file '{min(missing)}' was not found.")
     return [(file, relative) for file, relative in relatives if relative in wanted]
 

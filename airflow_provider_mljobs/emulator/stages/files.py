@@ -1,4 +1,4 @@
-"""The files of a stage: a stage is a directory, and no path leads out of it."""
+"""The files of a stage, which is a directory that no path leaves."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Stage:
     """The properties of a stage.
 
     :param created_on: seconds since the epoch.
-    :param temporary: whether it ends with the session that made it.
-    :param file_format: its FILE_FORMAT options; COPY INTO falls back on them.
+    :param temporary: whether it ends with the session that created it.
+    :param file_format: its FILE_FORMAT options, the default of COPY INTO.
     """
 
     created_on: float
@@ -37,7 +37,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Location:
-    """A place in an existing stage: its directory, the path below it, and what LIST writes before each path."""
+    """A place in an existing stage: its directory, the path below it, and the prefix of paths in LIST."""
 
     directory: Path
     path: str
@@ -46,7 +46,7 @@ class Location:
 
 
 def encode(name: str) -> str:
-    """Write an identifier as a file name that means only itself, whatever it holds."""
+    """Write an identifier as a file name, unique and without special characters."""
     return quote(name, safe="").replace(".", "%2E")
 
 
@@ -56,12 +56,12 @@ def decode(name: str) -> str:
 
 
 def outside(path: str) -> SnowflakeError:
-    """Build the error for a path that leads out of its stage; the number is ours, a real stage has no such paths."""
+    """Build the error for a path that leaves its stage; the number is ours, as a real stage has no such paths."""
     return SnowflakeError(1011, "42601", f"SQL compilation error:\ninvalid path '{path}': it leaves the stage.")
 
 
 def inside(directory: Path, path: str) -> Path:
-    """Return the place of a path in a stage's directory; raises where ``..`` or a link leads out of it."""
+    """Return the file of a path in a stage; raises if ``..`` or a link leads out of the stage."""
     parts = PurePosixPath(path.replace("\0", "")).parts
     parts = tuple(part for part in parts if part not in {"/", "//", "."})
     if ".." in parts:
@@ -74,14 +74,14 @@ def inside(directory: Path, path: str) -> Path:
 
 @dataclass(frozen=True)
 class StageFile:
-    """A file: its path in the stage and where it lies."""
+    """A file of a stage: its path in the stage and on disk."""
 
     path: str
     file: Path
 
     @property
     def md5(self) -> str:
-        """The checksum that LIST shows."""
+        """The checksum in LIST."""
         with self.file.open("rb") as content:
             return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -92,13 +92,13 @@ class StageFile:
 
     @property
     def last_modified(self) -> str:
-        """When it was written, as LIST shows it."""
+        """The time of its last change, as in LIST."""
         changed = datetime.fromtimestamp(self.file.stat().st_mtime, tz=UTC)
         return changed.strftime("%a, %d %b %Y %H:%M:%S GMT")
 
 
 def files(directory: Path, prefix: str = "", pattern: str | None = None) -> list[StageFile]:
-    """Return the files whose path starts with a prefix, as object stores do: ``a`` also finds ``ab/c``.
+    """Return the files whose path starts with a prefix, as object stores do: ``a`` also matches ``ab/c``.
 
     :param pattern: regular expression that the whole path must match.
     """
@@ -106,9 +106,9 @@ def files(directory: Path, prefix: str = "", pattern: str | None = None) -> list
     inside(directory, prefix)
     wanted = _compiled(pattern) if pattern is not None else None
     return [
-        found
-        for found in sorted(_walk(directory, prefix), key=lambda found: found.path)
-        if found.path.startswith(prefix) and (wanted is None or wanted.fullmatch(found.path))
+        file
+        for file in sorted(_walk(directory, prefix), key=lambda file: file.path)
+        if file.path.startswith(prefix) and (wanted is None or wanted.fullmatch(file.path))
     ]
 
 
@@ -121,7 +121,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _walk(directory: Path, prefix: str) -> Iterator[StageFile]:
-    """Walk the deepest directory that the prefix fixes; links are not followed, since jobs may point them anywhere."""
+    """Walk the deepest directory of the prefix, without following links, which jobs may point anywhere."""
     top = directory / prefix.rpartition("/")[0]
     for folder, _, names in os.walk(top):
         for name in names:
@@ -130,17 +130,17 @@ def _walk(directory: Path, prefix: str) -> Iterator[StageFile]:
                 yield StageFile(file.relative_to(directory).as_posix(), file)
 
 
-def remove(directory: Path, found: StageFile) -> None:
-    """Delete a file, and the folders that it leaves empty: a stage has paths, not folders."""
-    found.file.unlink(missing_ok=True)
-    folder = found.file.parent
+def remove(directory: Path, target: StageFile) -> None:
+    """Delete a file and the folders that are empty then: a stage has paths, not folders."""
+    target.file.unlink(missing_ok=True)
+    folder = target.file.parent
     while folder != directory and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
 
 
 def copy(source: StageFile, target: Path) -> None:
-    """Copy a file so that readers see the old or the new content, never a part."""
+    """Copy a file atomically: readers see the old or the new content."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     shutil.copyfile(source.file, partial)

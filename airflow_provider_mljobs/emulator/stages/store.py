@@ -1,4 +1,4 @@
-"""Stages: each a directory with a small file beside it that holds its properties. They survive a restart."""
+"""The stages of the account: each a directory, with a file of its properties beside it. They survive a restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _USER_STAGE = "~"
 class Stages:
     """The stages of the account.
 
-    :param directory: where they live: ``<database>/<schema>/<stage>/…``, names encoded.
+    :param directory: their directory: ``<database>/<schema>/<stage>/…``, with encoded names.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -39,27 +39,27 @@ class Stages:
 
     @property
     def scratch(self) -> Path:
-        """A directory beside the stages for what clients write and nobody keeps."""
+        """A directory beside the stages for uploads that a PUT discards."""
         return self._directory / ".scratch"
 
     def all(self) -> dict[QualifiedName, Stage]:
         """Return every named stage."""
-        found = {}
+        stages = {}
         with self._lock:
             for file in sorted(self._directory.glob("*/*/*.json")):
                 schema = file.parent
                 name = QualifiedName(decode(file.stem), decode(schema.name), decode(schema.parent.name))
-                found[name] = Stage(**json.loads(file.read_text(encoding="utf-8")))
-        return found
+                stages[name] = Stage(**json.loads(file.read_text(encoding="utf-8")))
+        return stages
 
     def get(self, name: QualifiedName) -> Stage | None:
-        """Return a stage's properties, or ``None`` if there is no such stage."""
+        """Return a stage's properties, or ``None`` if it doesn't exist."""
         with self._lock:
             file = self._properties(name)
             return Stage(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
     def create(self, name: QualifiedName, stage: Stage, *, or_replace: bool = False) -> None:
-        """Make a stage; raises 2002 if the name is taken and not to be replaced."""
+        """Create a stage; raises 2002 if the name is taken, unless it replaces the other."""
         with self._lock:
             if self.get(name) is not None:
                 if not or_replace:
@@ -79,7 +79,7 @@ class Stages:
             self._write(name, replace(stage, comment=comment, directory=directory))
 
     def drop(self, name: QualifiedName) -> bool:
-        """Delete a stage with its files; tell whether it was there."""
+        """Delete a stage and its files; return whether it existed."""
         with self._lock:
             if self.get(name) is None:
                 return False
@@ -98,7 +98,7 @@ class Stages:
             shutil.rmtree(self._place(replace(table, name="%" + table.name)), ignore_errors=True)
 
     def path(self, name: QualifiedName) -> Path:
-        """Return the directory of a stage; raises 2003 if there is no such stage.
+        """Return the directory of a stage; raises 2003 if it doesn't exist.
 
         :param name: with database and schema, ``~`` for the user stage, ``%T`` for a table's stage.
         """
@@ -110,19 +110,19 @@ class Stages:
         return place
 
     def mount(self, reference: StageReference, resolved: Session | QualifiedName) -> Path:
-        """Return the directory that a job's volume shows, made if missing.
+        """Return the directory of a job's volume, created if missing.
 
         :param resolved: the stage's full name, or the session whose database and schema complete it.
         """
-        # snowflake.ml.jobs makes its stages with SNOWFLAKE_SSE "for mounts" (payload_utils), yet no public source
-        # says what a real account answers for another encryption, so none is refused here.
+        # snowflake.ml.jobs creates its stages with SNOWFLAKE_SSE "for mounts" (payload_utils), yet no public source
+        # names the error for another encryption, so none is refused here.
         name = resolved if isinstance(resolved, QualifiedName) else self._complete(reference.stage, resolved)
         place = inside(self.path(name), reference.path)
         place.mkdir(parents=True, exist_ok=True)
         return place
 
     def locate(self, context: Context, reference: StageReference) -> Location:
-        """Find the stage that a statement names; raises 2003 if it isn't there and 1011 if the path leaves it."""
+        """Return the place that a statement names; raises 2003 without such a stage, 1011 if the path leaves it."""
         name = self._complete(reference.stage, context.session)
         if name.name.startswith("%"):
             _check_table(context, replace(name, name=name.name[1:]))

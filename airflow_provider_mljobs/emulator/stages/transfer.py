@@ -1,4 +1,4 @@
-"""PUT and GET: the answer tells the client what to copy where, and the client, which shares our disk, does it."""
+"""PUT and GET: the answer names files and directories, and the client, which shares our disk, copies them."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _PUT_OPTIONS = {"PARALLEL", "AUTO_COMPRESS", "SOURCE_COMPRESSION", "OVERWRITE"}
 _GET_OPTIONS = {"PARALLEL", "PATTERN"}
 _MOST_PARALLEL = 99
 _UPLOAD_TAKES_AT_MOST = 24 * 3600.0
-# A file URL without quotes: `//` would start a comment and `/*` too, so it is cut out before the rest is parsed.
+# A file URL without quotes, cut out before the rest is parsed, because its `//` and `/*` would start comments.
 _BARE_URL = re.compile(r"\s+(file://[^\s;]+)", re.IGNORECASE)
 _QUOTED_URL = re.compile(r"\s+('(?:[^'\\]|\\.|'')*')", re.DOTALL)
 _PLAIN_STAGE = re.compile(r"""\s*(@(?:"(?:[^"]|"")*"|[^\s'"(),;])+)""")
 
 
 def _local(url: str) -> str:
-    """Return the path of a file URL; a stream's made-up name stays as it is."""
+    """Return the path of a file URL; the name of a stream stays as it is."""
     return url[len("file://") :] if url.lower().startswith("file://") else url
 
 
 def _url(text: str, position: int) -> tuple[str, int]:
-    """Return the local path at a position and where it ends."""
+    """Return the local path at a position, and its end."""
     match = _QUOTED_URL.match(text, position)
     if match:
         return _local(unescape(match[1])), match.end()
@@ -96,8 +96,8 @@ class Transfers:
         )
 
     def put(self, context: Context, parser: Parser) -> Result:
-        """Run ``PUT``: tell the client the directory to copy its files into."""
-        # The parser has dropped what it took for a comment; the text still has it.
+        """Run ``PUT``: answer with the directory that the client copies its files into."""
+        # The parser has dropped URLs as comments; the text still contains them.
         source, end = _url(parser.text, parser.tokens[0].end)
         rest = Parser(parser.text[end:], parser.binds)
         location = self._stages.locate(context, rest.stage())
@@ -121,7 +121,7 @@ class Transfers:
         return Result(_PUT, statement="other", extra=extra)
 
     def get(self, context: Context, parser: Parser) -> Result:
-        """Run ``GET``: tell the client which files to copy; with none, the client raises 253006."""
+        """Run ``GET``: answer with the files that the client copies; without any, the client raises 253006."""
         text, position = parser.text, parser.tokens[0].end
         quoted = _QUOTED_URL.match(text, position)
         bare = _PLAIN_STAGE.match(text, position)
@@ -138,25 +138,25 @@ class Transfers:
         rest.expect_end()
         location = self._stages.locate(context, reference)
         pattern = str(options["PATTERN"]) if "PATTERN" in options else None
-        found = files(location.directory, location.path, pattern)
+        selected = files(location.directory, location.path, pattern)
         extra = {
             "command": "DOWNLOAD",
-            # Absolute, with "/" as the location: the client stats relative names against its own working directory.
-            "src_locations": [str(file.file) for file in found],
+            # Absolute, with "/" as the location: the client would resolve relative names in its own working directory.
+            "src_locations": [str(file.file) for file in selected],
             "localLocation": local,
             "parallel": min(int(str(options.get("PARALLEL", 10))), _MOST_PARALLEL),
-            "encryptionMaterial": [None] * len(found),
+            "encryptionMaterial": [None] * len(selected),
             "stageInfo": _location("/"),
         }
         return Result(_GET, statement="other", extra=extra)
 
 
 def _sources(source: str) -> list[str]:
-    """Return the paths that the client is to look for.
+    """Return the paths of the files to upload.
 
-    Snowflake has two wildcards, ``*`` and ``?``. To the connector brackets are wildcards, too, so it gets a path with
-    brackets twice: as it was written, which may be meant for the connector, or name a stream; and with the brackets as
-    plain characters. If both find files, only the second one counts: it is as documented.
+    Snowflake has two wildcards, ``*`` and ``?``. The connector expands brackets as well, so it gets a path with
+    brackets twice: as written, for users of the connector and for streams, and with the brackets escaped. If both match
+    files, only the second one counts, as documented.
     """
     plain = source.replace("[", "[[]")
     return [plain] if plain != source and _matches(plain) and _matches(source) else list(dict.fromkeys([source, plain]))
@@ -167,7 +167,7 @@ def _matches(source: str) -> list[str]:
 
 
 def _names(sources: list[str], *, compress: bool) -> Iterator[str]:
-    """Yield the names under which a PUT may store its files; the client decides by content what it compresses."""
+    """Yield the possible names of uploaded files; the client decides by content which ones it compresses."""
     for path in [path for source in sources for path in _matches(source)] or sources[:1]:
         name = os.path.basename(path)  # noqa: PTH119 a stream's name is no path
         yield name
@@ -176,10 +176,10 @@ def _names(sources: list[str], *, compress: bool) -> Iterator[str]:
 
 
 def _keeping(scratch: Path, target: Path, names: list[str]) -> Path:
-    """Return a directory to write into that leaves the existing files of the target alone.
+    """Return a directory for an upload that must not change the existing files of the target.
 
-    Over LOCAL_FS the connector overwrites whatever the server asks for, so a file that a real stage would skip is
-    written into a throw-away directory, and links lead the others to the target.
+    Over LOCAL_FS the connector always overwrites. So the upload goes to a scratch directory: existing files are written
+    there and discarded, and links direct the others to the target.
     """
     if not any((target / name).exists() for name in names):
         return target
