@@ -1,4 +1,4 @@
-"""Secrets, network rules, external access integrations and image repositories, and what jobs get of them."""
+"""Secrets, network rules, external access integrations and image repositories, and their use by jobs."""
 
 import json
 import uuid
@@ -11,7 +11,7 @@ RULE = "CREATE NETWORK RULE OUT TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('py
 
 @pytest.fixture
 def sql(connection):
-    """Run a statement in a schema of its own, which is dropped after the test."""
+    """Run a statement in a new schema, which is dropped after the test."""
     from snowflake.connector import DictCursor
 
     def run(text, *binds):
@@ -27,7 +27,7 @@ def sql(connection):
 
 @pytest.fixture
 def integration(sql):
-    """Make an integration and return its name; it belongs to the account, so it is dropped after the test."""
+    """Create an integration and return its name; the account owns it, so it is dropped after the test."""
     name = f"EAI_{uuid.uuid4().hex[:8]}".upper()
     sql(RULE)
     sql(f"CREATE EXTERNAL ACCESS INTEGRATION {name} ALLOWED_NETWORK_RULES = (OUT) ENABLED = TRUE COMMENT = 'why'")
@@ -97,7 +97,7 @@ def test_secret_of_another_schema(sql):
 
 
 def test_missing_secret(sql):
-    """It fails the statement, not the job, and Snowflake doesn't tell whether it isn't there or isn't ours."""
+    """A missing secret fails the statement, not the job; the error is the same as for a secret of another role."""
     entry = {"snowflakeSecret": "NONE", "envVarName": "V", "secretKeyRef": "secret_string"}
     container = {"name": "main", "image": IMAGE, "command": ["true"], "secrets": [entry]}
     spec = json.dumps({"spec": {"containers": [container]}})
@@ -120,7 +120,7 @@ def test_missing_secret(sql):
     ],
 )
 def test_wrong_use_of_a_secret(sql, entry, reason):
-    """A key that the type of the secret doesn't have, or a form that there isn't, makes the specification invalid."""
+    """A key that the type of the secret lacks, or an unknown form, makes the specification invalid."""
     sql("CREATE SECRET S TYPE = PASSWORD USERNAME = 'u' PASSWORD = 'p'")
     container = {"name": "main", "image": IMAGE, "command": ["true"], "secrets": [{"snowflakeSecret": "S", **entry}]}
     spec = json.dumps({"spec": {"containers": [container]}})
@@ -152,14 +152,14 @@ def test_wrong_use_of_a_secret(sql, entry, reason):
     ],
 )
 def test_refusals(sql, statement, errno):
-    """What can't be made, and what isn't there."""
+    """Objects that can't be created or don't exist are errors."""
     sql("CREATE NETWORK RULE INWARD TYPE = IPV4 MODE = INGRESS VALUE_LIST = ('1.2.3.4')")
 
     assert errno == failure(sql, statement).errno
 
 
 def test_network_rules(sql):
-    """They are listed with their kind, and go with their schema."""
+    """Network rules are listed with their kind, and dropped with their schema."""
     (created,) = sql(RULE)
     (row,) = sql("SHOW NETWORK RULES LIKE 'out'")
 
@@ -168,7 +168,7 @@ def test_network_rules(sql):
 
 
 def test_integrations(sql, integration):
-    """They belong to the account: every schema sees them."""
+    """Integrations belong to the account: every schema sees them."""
     (row,) = sql(f"SHOW EXTERNAL ACCESS INTEGRATIONS LIKE '{integration}'")
     sql("USE SCHEMA PUBLIC")
 
@@ -218,7 +218,7 @@ def test_jobs_name_integrations_that_are_there(sql, integration):
 
 
 def test_restart(start, connect, tmp_path):
-    """All of them survive a restart."""
+    """Secrets, rules, integrations and repositories survive a restart."""
     from snowflake.connector import DictCursor
 
     server = start(root=tmp_path)

@@ -18,7 +18,7 @@ BUNDLE = "REQUESTS_CA_BUNDLE"
 
 @pytest.fixture
 def https(connect, monkeypatch):
-    """Return a function that connects as a client does that was told no protocol."""
+    """Return a function that connects as a client without a protocol setting does."""
 
     def https(server, **changes):
         monkeypatch.setenv(BUNDLE, server.environment[BUNDLE])
@@ -48,7 +48,7 @@ def ask(connection):
 
 
 def test_one_port_speaks_http_and_https(snowflake, connect, https):
-    """A client that was told no protocol gets in beside one that was told HTTP."""
+    """A client without a protocol setting connects beside one that uses HTTP."""
     encrypted, plain = https(snowflake), connect(snowflake)
     encrypted.cursor().execute("CREATE OR REPLACE TABLE tls AS SELECT 42 AS a")
 
@@ -57,7 +57,7 @@ def test_one_port_speaks_http_and_https(snowflake, connect, https):
 
 
 def test_host_name(snowflake, https):
-    """The certificate is good for the name of the loopback address, too."""
+    """The certificate is also valid for the name of the loopback address."""
     assert [(1,)] == https(snowflake, host="localhost").cursor().execute("SELECT 1").fetchall()
 
 
@@ -91,7 +91,7 @@ def test_two_servers(start, https, monkeypatch):
 
 
 def test_public_authorities_stay_trusted(tmp_path):
-    """Other programs read the variable, too: the file has all that they trust without it, and one more."""
+    """Other programs read the variable, too: the file adds one authority to those that they trust already."""
     *others, own = read(Certificates(tmp_path / "bundle.pem", {}).bundle)
 
     assert others == read(certifi.where())
@@ -99,7 +99,7 @@ def test_public_authorities_stay_trusted(tmp_path):
 
 
 def test_the_authority_is_good_for_loopback_only(snowflake):
-    """It can sign for this machine and nothing else, and no private key is on the disk."""
+    """The authority can sign for this machine only, and no private key is on the disk."""
     authority = x509.load_pem_x509_certificate(read(snowflake.environment[BUNDLE])[-1].encode())
     constraints = authority.extensions.get_extension_for_class(x509.NameConstraints)
     files = [path for path in snowflake.root.rglob("*") if path.is_file()]
@@ -137,7 +137,7 @@ def test_authorities_of_a_company(tmp_path, variable):
 
 
 def test_a_file_that_is_gone(tmp_path):
-    """A variable that names no file any more is passed over."""
+    """A variable that names a deleted file is ignored."""
     bundle = Certificates(tmp_path / "bundle.pem", {BUNDLE: str(tmp_path / "gone.pem")}).bundle
 
     assert read(certifi.where()) == read(bundle)[:-1]
@@ -153,7 +153,7 @@ def test_restarts_leave_one_authority(tmp_path):
 
 
 def test_faults_cut_encrypted_connections(start, https):
-    """The connector meets a reset behind TLS as without it, and repeats."""
+    """The connector repeats a request after a reset, with TLS as without."""
     cursor = https(start(faults=(Fault(matching="INSERT", effect="reset_after", nth=1),))).cursor()
     cursor.execute("CREATE TABLE t (a INT)")
     cursor.execute("INSERT INTO t VALUES (1)")
@@ -162,7 +162,7 @@ def test_faults_cut_encrypted_connections(start, https):
 
 
 def test_an_outage_cuts_encrypted_connections(start, https):
-    """Those that are open are cut, those that come are not let in, and afterwards all is well."""
+    """An outage cuts open TLS connections and refuses new ones; afterwards clients connect again."""
     from snowflake.connector.errors import OperationalError
 
     server = start()
@@ -195,7 +195,7 @@ def test_a_stop_ends_encrypted_connections(start):
 
 
 def test_half_a_handshake(snowflake, connect):
-    """A client that begins with TLS and goes away, or sends nonsense, disturbs no other."""
+    """A client that breaks off its TLS handshake, or sends nonsense, disturbs no other."""
     for beginning in (b"\x16", b"\x16\x03\x01nonsense", b""):
         with socket.create_connection(("127.0.0.1", snowflake.port)) as connection:
             connection.sendall(beginning)

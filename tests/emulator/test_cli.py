@@ -47,7 +47,7 @@ def test_sql_runs_first(tmp_path):
 
 
 def test_wrong_sql(tmp_path):
-    """A statement that fails is told, and the command isn't started."""
+    """A failing statement is reported, and the command isn't started."""
     file = tmp_path / "setup.sql"
     file.write_text("CREATE STAGE a; DROP TABLE missing;")
     done = run("--sql", str(file), "--", "echo", "started")
@@ -57,12 +57,12 @@ def test_wrong_sql(tmp_path):
 
 
 def test_killed_command():
-    """A command that a signal ended gives 128 plus its number."""
+    """A command that a signal ends gives 128 plus its number."""
     assert run("--", "sh", "-c", "kill -9 $$").returncode == 128 + signal.SIGKILL
 
 
 def test_missing_command():
-    """A command that isn't there gives the shell's code."""
+    """A command that doesn't exist gives the shell's code."""
     done = run("--", "no-such-command")
 
     assert (done.returncode, done.stderr) == (127, "no-such-command: No such file or directory\n")
@@ -70,7 +70,7 @@ def test_missing_command():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_foreground(tmp_path, number):
-    """In the foreground it says how to connect, keeps its root private and stops on a signal."""
+    """In the foreground the program prints how to connect, keeps its root private and stops on a signal."""
     root = tmp_path / "root"
     with subprocess.Popen(
         [*CLI, "--root", str(root)], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
@@ -108,7 +108,7 @@ def test_default_root_is_in_the_state_directory(tmp_path):
 
 
 def test_fixtures(tmp_path):
-    """A project of its own can use the fixtures."""
+    """Another project can use the fixtures."""
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["airflow_provider_mljobs.emulator.fixtures"]\n')
     (tmp_path / "test_it.py").write_text(
         "def test_it(snowflake_connection):\n"

@@ -62,7 +62,7 @@ def test_an_unterminated_comment_is_a_syntax_error(cursor, sql, position):
 
 @pytest.mark.parametrize("sql", ["-- nothing", "/* nothing */", "// nothing", "(/* nothing */"])
 def test_nothing_but_comments(cursor, sql):
-    """A text of comments alone is no statement."""
+    """A text with comments only is not a statement."""
     assert failure(cursor, sql)[0] in {900, 1003}
 
 
@@ -93,7 +93,7 @@ def test_statements_of_every_kind_take_comments(cursor):
 
 
 def test_a_script_with_comments(cursor):
-    """Each statement of a script counts once, whatever its comments hold."""
+    """Each statement of a script counts once, also with semicolons in its comments."""
     script = "-- a; b\nSELECT 1; /* c; */ SELECT 2; // d;\nSELECT ';' -- e\n;"
     cursor.execute(script, num_statements=3)
     rows = [cursor.fetchall()]
@@ -128,7 +128,7 @@ def test_files_with_comments(cursor, tmp_path):
 
 
 def test_snowpark_with_comments(snowflake):
-    """Snowpark wraps a query with comments in a query of its own."""
+    """Snowpark wraps a query with comments in another query."""
     from snowflake.snowpark import Session
 
     with Session.builder.configs(snowflake.connection_kwargs).create() as session:
@@ -177,5 +177,5 @@ def test_blanked_comments(text, expected):
     ],
 )
 def test_leading_words(text, expected):
-    """The first words of a statement stand behind comments and parentheses; a text that is no SQL has none."""
+    """The first words of a statement stand behind comments and parentheses; a text that isn't SQL has none."""
     assert expected == leading_words(text, 3)

@@ -17,7 +17,7 @@ HOST = r"[a-z2-7]{7}-embedded-mljobs\.snowflakecomputing\.app"
 
 @pytest.fixture
 def lab(start, connect):
-    """Return a function that starts a server; what it returns runs a statement. Jobs on it are virtual."""
+    """Return a function that starts a server and returns a function that runs a statement. Jobs on it are virtual."""
     from snowflake.connector import DictCursor
 
     def lab(**settings):
@@ -45,7 +45,7 @@ def ingress(sql, name):
 
 
 def test_columns(lab):
-    """Port or range of ports; an address for those that are public."""
+    """Endpoints have a port or a range of ports, and an address if they are public."""
     sql = lab()
     submit(sql, "J", PUBLIC, PRIVATE, RANGE)
     public, *others = sql("SHOW ENDPOINTS IN SERVICE J")
@@ -60,20 +60,20 @@ def test_columns(lab):
 
 
 def test_address(lab):
-    """Each endpoint has one of its own, which stays."""
+    """Each endpoint has its own address, which stays."""
     sql = lab()
     for name in ("A", "B"):
         submit(sql, name, PUBLIC, {**PUBLIC, "name": "second", "port": 1})
-    found = [*ingress(sql, "A"), *ingress(sql, "B")]
+    addresses = [*ingress(sql, "A"), *ingress(sql, "B")]
 
-    assert all(re.fullmatch(HOST, address) for address in found)
-    assert 4 == len(set(found))
-    assert found == [*ingress(sql, "A"), *ingress(sql, "B")]
+    assert all(re.fullmatch(HOST, address) for address in addresses)
+    assert 4 == len(set(addresses))
+    assert addresses == [*ingress(sql, "A"), *ingress(sql, "B")]
 
 
 @pytest.mark.parametrize("ready", [Ready(polls=2), Ready(seconds=0.5)])
 def test_provisioning(lab, ready):
-    """Until there is an address, a text says that there will be one."""
+    """Until an endpoint has an address, a text says that it is being provisioned."""
     sql = lab(endpoint_ready=ready)
     submit(sql, "J", PUBLIC)
     seen = [ingress(sql, "J")[0]]
@@ -87,7 +87,7 @@ def test_provisioning(lab, ready):
 
 
 def test_pending(lab):
-    """A job that doesn't run has none."""
+    """Endpoints of a job that doesn't run have no address."""
     sql = lab(job_ready=Ready(seconds=60))
     submit(sql, "J", PUBLIC)
 
@@ -95,7 +95,7 @@ def test_pending(lab):
 
 
 def test_names_of_the_account(lab):
-    """The address has the names that these functions tell."""
+    """The address contains the names that CURRENT_ORGANIZATION_NAME and CURRENT_ACCOUNT_NAME return."""
     sql = lab()
     submit(sql, "J", PUBLIC)
     (row,) = sql("SELECT LOWER(CURRENT_ORGANIZATION_NAME() || '-' || CURRENT_ACCOUNT_NAME()) AS NAME")

@@ -106,7 +106,7 @@ def test_errors(fresh, sql, expected):
     ],
 )
 def test_refusals(fresh, sql):
-    """What would silently be something else is refused."""
+    """Statements that DuckDB would silently run in another way are refused."""
     fresh.execute("CREATE TABLE t (a INT)")
     errno, _, text = failure(fresh, sql)
 
@@ -182,7 +182,7 @@ def test_duckdb_is_locked(tmp_path):
     ],
 )
 def test_values(cursor, expression, expected):
-    """Expressions mean what they mean in Snowflake."""
+    """Expressions have Snowflake's results."""
     assert value(cursor, expression) == expected
 
 
@@ -213,7 +213,7 @@ def test_column_names(fresh, sql, names):
 
 
 def test_session_functions(fresh):
-    """Functions tell about the session."""
+    """Session functions return the state of the session."""
     row = fresh.execute(
         "SELECT CURRENT_DATABASE(), CURRENT_SCHEMA(), CURRENT_WAREHOUSE(), CURRENT_USER(), CURRENT_ACCOUNT()"
     ).fetchone()
@@ -231,9 +231,9 @@ def test_binds(fresh):
 
 
 def test_dml_counts(fresh):
-    """DML answers counts under Snowflake's names."""
+    """DML returns counts under Snowflake's names."""
     fresh.execute("CREATE TABLE t (a INT, b VARCHAR)")
-    found = []
+    results = []
     for sql in (
         "INSERT INTO t VALUES (1, 'x'), (2, 'y')",
         "UPDATE t SET b = 'z' WHERE a = 1",
@@ -243,9 +243,9 @@ def test_dml_counts(fresh):
         "INSERT OVERWRITE INTO t VALUES (9, 'o')",
     ):
         row = fresh.execute(sql).fetchone()
-        found.append((dict(zip([column.name for column in fresh.description], row, strict=True)), fresh.rowcount))
+        results.append((dict(zip([column.name for column in fresh.description], row, strict=True)), fresh.rowcount))
 
-    assert found == [
+    assert results == [
         ({"number of rows inserted": 2}, 2),
         ({"number of rows updated": 1, "number of multi-joined rows updated": 0}, 1),
         ({"number of rows inserted": 1, "number of rows updated": 1}, 2),
@@ -269,7 +269,7 @@ def test_a_failed_merge_changes_nothing(fresh):
 
 
 def test_describe_runs_nothing(fresh):
-    """A description tells the columns and does nothing."""
+    """A description returns the columns and changes nothing."""
     described = [column.name for column in fresh.describe("CREATE TABLE t AS SELECT 1 a")]
     fresh.execute("CREATE TABLE t (a INT)")
     inserted = [column.name for column in fresh.describe("INSERT INTO t SELECT 1")]
@@ -281,7 +281,7 @@ def test_describe_runs_nothing(fresh):
 
 
 def test_transactions(fresh):
-    """A transaction is kept or not; DDL ends it; a COMMIT without one does nothing."""
+    """A transaction is committed or rolled back; DDL ends it; a COMMIT without one does nothing."""
     fresh.execute("CREATE TABLE t (a INT)")
     for sql in ("BEGIN", "BEGIN", "INSERT INTO t VALUES (1)", "ROLLBACK", "COMMIT"):
         fresh.execute(sql)
@@ -329,7 +329,7 @@ def test_many_writers(fresh, snowflake):
 
 
 def test_temporary_tables(fresh, snowflake):
-    """A temporary table has a schema, hides a permanent one of the same name, and is the session's own."""
+    """A temporary table has a schema, hides a permanent one of the same name, and belongs to the session."""
     from snowflake import connector
 
     fresh.execute("CREATE TABLE t AS SELECT 'permanent' a")
@@ -347,11 +347,11 @@ def test_temporary_tables(fresh, snowflake):
 
 
 def test_databases_and_schemas(cursor):
-    """CREATE moves the session into what it made, DROP out of it."""
+    """CREATE moves the session into the new schema, DROP out of it."""
     created = cursor.execute("CREATE OR REPLACE DATABASE other COMMENT = 'x'").fetchone()[0]
     inside = (value(cursor, "CURRENT_DATABASE()"), value(cursor, "CURRENT_SCHEMA()"))
     cursor.execute("CREATE TABLE t (a INT)")
-    shown = [row[1] for row in cursor.execute("SHOW DATABASES LIKE 'oth%'").fetchall()]
+    listed = [row[1] for row in cursor.execute("SHOW DATABASES LIKE 'oth%'").fetchall()]
     cursor.execute("CREATE SCHEMA s")
     cursor.execute("DROP SCHEMA s")
     after = value(cursor, "CURRENT_SCHEMA()")
@@ -359,7 +359,7 @@ def test_databases_and_schemas(cursor):
 
     assert created == "Database OTHER successfully created."
     assert inside == ("OTHER", "PUBLIC")
-    assert (shown, after) == (["OTHER"], None)
+    assert (listed, after) == (["OTHER"], None)
     assert cursor.execute("DROP DATABASE IF EXISTS other").fetchone()[0].endswith("(OTHER already dropped).")
     assert failure(cursor, "SELECT * FROM other.public.t")[0] == 2003
     assert failure(cursor, "CREATE TABLE t (a INT)")[0] == 90105
@@ -393,7 +393,7 @@ def test_the_current_time_needs_no_parentheses(fresh):
 
 
 def test_infer_schema_of_something_else(fresh, tmp_path):
-    """A file that isn't of the format is the statement's error."""
+    """A file of another format is an error of the statement."""
     (tmp_path / "x.csv").write_bytes(b"\x1f\x8b\xff\xfe\n" * 3)
     fresh.execute("CREATE STAGE s")
     fresh.execute("CREATE FILE FORMAT f TYPE = CSV")
@@ -403,7 +403,7 @@ def test_infer_schema_of_something_else(fresh, tmp_path):
 
 
 def test_file_formats_go_with_their_schema(fresh):
-    """A schema that is dropped takes its file formats with it."""
+    """A schema is dropped with its file formats."""
     fresh.execute("CREATE FILE FORMAT f TYPE = CSV")
     fresh.execute("CREATE OR REPLACE SCHEMA mljobs_db.scratch")
 
@@ -411,7 +411,7 @@ def test_file_formats_go_with_their_schema(fresh):
 
 
 def test_show_and_describe(fresh):
-    """SHOW and DESCRIBE know types, lengths, keys, comments and when a table was made."""
+    """SHOW and DESCRIBE return types, lengths, keys, comments and the creation time of a table."""
     fresh.execute("CREATE TABLE t (a INT NOT NULL PRIMARY KEY, b VARCHAR(10) DEFAULT 'x', c VARIANT) COMMENT = 'c'")
     fresh.execute("CREATE VIEW v AS SELECT a FROM t")
     described = [row[:6] for row in fresh.execute("DESC TABLE t").fetchall()]
@@ -433,13 +433,13 @@ def test_show_and_describe(fresh):
 
 
 def test_no_ops(cursor):
-    """Rights and roles change nothing; warehouses are names."""
+    """Rights and roles have no effect; warehouses are names."""
     cursor.execute("CREATE WAREHOUSE IF NOT EXISTS wh2 WAREHOUSE_SIZE = XSMALL")
     cursor.execute("ALTER WAREHOUSE wh2 SET AUTO_SUSPEND = 60")
-    shown = [row[0] for row in cursor.execute("SHOW WAREHOUSES LIKE 'WH2'").fetchall()]
+    listed = [row[0] for row in cursor.execute("SHOW WAREHOUSES LIKE 'WH2'").fetchall()]
     cursor.execute("DROP WAREHOUSE wh2")
 
-    assert shown == ["WH2"]
+    assert listed == ["WH2"]
     assert cursor.execute("GRANT USAGE ON DATABASE mljobs_db TO ROLE r").fetchone() == (
         "Statement executed successfully.",
     )
@@ -491,7 +491,7 @@ def test_write_pandas(fresh):
 
 
 def test_snowpark(session):
-    """Frames are made, cached, split, described, saved, merged, sampled and read back."""
+    """Frames are created, cached, split, described, saved, merged, sampled and read back."""
     from snowflake.snowpark import functions
 
     frame = session.create_dataframe([(1, "a"), (2, None)], schema=["k", "v"])
@@ -512,7 +512,7 @@ def test_snowpark(session):
 
 
 def test_snowpark_appends_to_a_new_table(session):
-    """The first append makes the table: Snowpark writes IF NOT EXISTS behind its name, quoted or not."""
+    """The first append creates the table: Snowpark writes IF NOT EXISTS behind its name, quoted or not."""
     frame = session.create_dataframe([(1, "a")], schema=["k", "v"])
     for _ in range(2):
         frame.write.save_as_table('mljobs_db.scratch."New one"', mode="append")

@@ -7,19 +7,19 @@ from airflow_provider_mljobs.emulator.settings import Fault
 
 
 def effects(faults, *statements):
-    """Return the effects that a series of statements meets."""
+    """Return the effects that hit a series of statements."""
     return [fault.effect if (fault := faults.decide(sql)) else None for sql in statements]
 
 
 def test_every_match():
-    """Without nth and share a fault hits every matching statement, whatever its case."""
+    """Without nth and share a fault hits every matching statement, ignoring case."""
     faults = Faults([Fault(matching="insert", effect="reset")])
 
     assert effects(faults, "INSERT INTO t", "SELECT 1", "insert into t") == ["reset", None, "reset"]
 
 
 def test_nth_and_times():
-    """Nth counts matching statements only, from 1; times says how many in a row."""
+    """Nth counts matching statements only, from 1; times is their number in a row."""
     faults = Faults([Fault(matching="i", effect="reset", nth=2, times=2)])
 
     assert effects(faults, "i", "x", "i", "i", "i") == [None, None, "reset", "reset", None]
@@ -76,7 +76,7 @@ def test_injected_error(start, connect):
 
 
 def test_altered_answers(start, connect):
-    """An answer can come without rows, in another order, or with something else in a column."""
+    """An answer can come without rows, in another order, or with another value in a column."""
     server = start()
     cursor = connect(server).cursor()
     cursor.execute("CREATE TABLE t (a INT, b TEXT)")
@@ -91,7 +91,7 @@ def test_altered_answers(start, connect):
 
 
 def test_an_altered_listing(start, connect):
-    """SHOW answers alike; what isn't its column stays as it is."""
+    """SHOW is rewritten as well; other columns stay as they are."""
     server = start()
     server.faults.add(Fault(matching="SHOW DATABASES", effect="rewrite", column="name"))
     server.faults.add(Fault(matching="SHOW SCHEMAS", effect="rewrite", column="nothing"))
@@ -102,7 +102,7 @@ def test_an_altered_listing(start, connect):
 
 
 def test_master_expired(start, connect):
-    """A session whose master token expired is lost: the user gets the error and logs in again."""
+    """A session with an expired master token is lost: the user gets the error and logs in again."""
     from snowflake.connector.errors import ProgrammingError
 
     server = start(faults=(Fault(matching="SELECT 7", effect="master_expired", nth=1),))
@@ -114,7 +114,7 @@ def test_master_expired(start, connect):
 
 
 def refused(connect, server, **changes):
-    """Log in in vain; return the error."""
+    """Fail to log in; return the error."""
     from snowflake.connector.errors import DatabaseError
 
     with pytest.raises(DatabaseError) as caught:
@@ -131,7 +131,7 @@ def test_login_is_repeated(start, connect, effect):
 
 
 def test_refused_login(start, connect):
-    """A login meets an error of one's choice; statements are not hit, whatever they match."""
+    """A fault can fail logins; matching statements are not hit."""
     message = "Incorrect username or password was specified."
     server = start()
     cursor = connect(server).cursor()
@@ -157,7 +157,7 @@ def test_logins_match_by_user(start, connect):
 
 
 def test_slow_login(start, connect):
-    """A login may take its time."""
+    """A login can be delayed."""
     import time
 
     server = start(faults=(Fault(request="login", effect="delay", seconds=0.2),))
@@ -168,13 +168,13 @@ def test_slow_login(start, connect):
 
 
 def test_what_logins_cannot_meet():
-    """Only sessions expire."""
+    """Faults of sessions can't hit logins."""
     with pytest.raises(ValueError, match="The effect 'master_expired' hits statements only"):
         Fault(request="login", effect="master_expired")
 
 
 def test_revoked_credentials(start, connect):
-    """Sessions have expired for good and logins are refused, until the password is right again."""
+    """Revoked credentials expire sessions and refuse logins, until the password is restored."""
     from snowflake.connector.errors import ProgrammingError
 
     server = start()
@@ -193,7 +193,7 @@ def test_revoked_credentials(start, connect):
 
 
 def test_jobs_survive_revoked_credentials(start, connect):
-    """What a job logs in with is its own."""
+    """Revoked credentials don't affect the tokens of jobs."""
     from airflow_provider_mljobs.emulator.tokens import JobIdentity
 
     server = start()
@@ -207,7 +207,7 @@ def test_jobs_survive_revoked_credentials(start, connect):
 
 
 def test_outage(start, connect):
-    """Nothing gets through, neither on connections that are open nor on new ones; then all goes on, sessions too."""
+    """An outage cuts open connections and refuses new ones; afterwards sessions continue."""
     import threading
     import time
 
@@ -239,7 +239,7 @@ def test_outage(start, connect):
 
 
 def test_outage_cuts_open_connections(start):
-    """A request that is waiting for its answer is cut with a reset, too."""
+    """An outage also resets a request that waits for its answer."""
     server = start()
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(b"POST /session HTTP/1.1\r\nContent-Length: 2\r\n\r\n")

@@ -52,7 +52,7 @@ def answer(connection):
 
 
 def is_closed(connection):
-    """Tell whether the server has closed a connection."""
+    """Return whether the server has closed a connection."""
     return connection.recv(1) == b""
 
 
@@ -66,13 +66,13 @@ def bomb(size, part=1 << 20):
 
 
 def peak_memory():
-    """Return how many bytes of memory this process, which runs the server, has needed at most."""
+    """Return the peak memory of this process, which runs the server, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def test_a_gzip_bomb_before_login(snowflake, wire, cursor):
-    """A small body that is large when it is decompressed is refused before it is, and the connection stays."""
+    """A small body that decompresses to a large one is refused early, and the connection stays."""
     data = bomb(GIGABYTE)
     before = peak_memory()
     connection = wire(request(snowflake, data, "Content-Encoding: gzip"))
@@ -111,7 +111,7 @@ def test_compressed_bodies(snowflake, wire, encoding):
     ],
 )
 def test_bodies_that_cannot_be_read(snowflake, wire, caplog, encoding, body, status):
-    """A body that is no JSON, too deep or in an unknown encoding is refused; the connection stays."""
+    """A body that isn't JSON, too deep or in an unknown encoding is refused; the connection stays."""
     connection = wire(request(snowflake, body, f"Content-Encoding: {encoding}"))
 
     assert answer(connection) == (status, True, False)
@@ -125,7 +125,7 @@ def test_bodies_that_cannot_be_read(snowflake, wire, caplog, encoding, body, sta
     [b"[]", b"null", b'"x"', b'{"data": 5}', b'{"data": [1]}', b'{"data": {"LOGIN_NAME": {}, "PASSWORD": []}}', b""],
 )
 def test_logins_of_another_shape(snowflake, wire, caplog, body):
-    """A login of any other shape is one without credentials."""
+    """A login of any other shape counts as one without credentials."""
     connection = wire(request(snowflake, body))
 
     assert answer(connection) == (200, True, False)
@@ -156,7 +156,7 @@ def test_logins_of_another_shape(snowflake, wire, caplog, body):
     ],
 )
 def test_headers_that_cannot_be_read(snowflake, wire, cursor, headers, status):
-    """A request whose end can't be known is refused and its connection closed; other clients notice nothing."""
+    """A request without a clear end is refused and its connection closed; other clients are not affected."""
     connection = wire(request(snowflake, b"2\r\n{}\r\n0\r\n\r\n", *headers, length=False))
 
     assert answer(connection) == (status, False, False)
@@ -175,7 +175,7 @@ def test_headers_that_cannot_be_read(snowflake, wire, cursor, headers, status):
     ],
 )
 def test_request_lines_that_cannot_be_read(wire, line, status):
-    """A request line that is none, or of a method that isn't there, is refused and the connection closed."""
+    """An invalid request line or an unknown method is refused and the connection closed."""
     connection = wire(line + b"\r\n\r\n")
     head = connection.makefile("rb").read()
 
@@ -185,7 +185,7 @@ def test_request_lines_that_cannot_be_read(wire, line, status):
 
 
 def test_a_path_that_cannot_be_read(snowflake, wire):
-    """A path that is no URL is refused; the connection stays."""
+    """A path that isn't a URL is refused; the connection stays."""
     connection = wire(request(snowflake, b"{}", path="http://[/x"))
 
     assert answer(connection) == (400, True, False)
@@ -222,6 +222,6 @@ def read(data, length, patience):
 
 
 def test_slow_bodies():
-    """A body has to come within a time that grows with its length."""
+    """A body must arrive within a time that grows with its length."""
     assert read(b"abc", 3, 30) == b"abc"
     assert read(b"abc", 4, 0.05) == HTTPStatus.REQUEST_TIMEOUT

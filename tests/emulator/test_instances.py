@@ -1,4 +1,4 @@
-"""Job services of several instances, each with processes, an address, a log and an end of its own."""
+"""Job services of several instances, each with its own processes, address, log and end."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ POOL = "CREATE COMPUTE POOL IF NOT EXISTS INSTANCES MIN_NODES = 1 MAX_NODES = 2 
 
 @pytest.fixture
 def sql(connection):
-    """Run a statement in a schema of its own, which is dropped, with its services, after the test."""
+    """Run a statement in a new schema, which is dropped with its services after the test."""
     from snowflake.connector import DictCursor
 
     def run(text, *binds):
@@ -106,7 +106,7 @@ def test_own_address(sql):
 
 
 def test_instances_talk_to_each_other(sql):
-    """The head listens on its address; a worker finds it by SQL, from within the job, and connects."""
+    """The head listens on its address; a worker looks the address up by SQL, from within the job, and connects."""
     program = """
 import os, socket
 from snowflake import connector
@@ -137,7 +137,7 @@ else:
 
 @pytest.mark.parametrize(("count", "expected"), [(None, "-/-\n"), (1, "0/1\n")])
 def test_index_and_count_need_replicas(sql, count, expected):
-    """Without REPLICAS a job has neither; with REPLICAS = 1 it has."""
+    """Without REPLICAS a job has neither count nor index; with REPLICAS = 1 it has both."""
     submit(sql, "INDEXED", 'echo "${SNOWFLAKE_JOB_INDEX--}/${SNOWFLAKE_JOBS_COUNT--}"', count)
     wait(sql, "INDEXED")
 
@@ -145,7 +145,7 @@ def test_index_and_count_need_replicas(sql, count, expected):
 
 
 def test_one_fails(sql):
-    """The job has failed, and the others are asked to end: each has its exit code and its log."""
+    """A failing instance fails the job and terminates the others; each has its exit code and its log."""
     script = (
         "trap 'echo asked to end; exit 5' TERM; echo started; "
         "[ $SNOWFLAKE_JOB_INDEX = 1 ] || { while :; do sleep 0.05; done; }; "
@@ -162,7 +162,7 @@ def test_one_fails(sql):
 
 
 def test_one_is_killed(sql, snowflake):
-    """So it is when an instance is killed from outside, as for its memory."""
+    """An instance that is killed from outside, as for its memory, fails the job."""
     (names,) = sql("SELECT CURRENT_SCHEMA() AS S")
     submit(sql, "ONE_DIES", "echo started; sleep 60")
     wait_for_output(sql, "ONE_DIES", "started", 0, 1, 2)
@@ -178,7 +178,7 @@ def test_one_is_killed(sql, snowflake):
 
 
 def test_who_does_not_end_is_killed(start, connect):
-    """SIGTERM can be ignored, SIGKILL after the grace can't."""
+    """An instance may ignore SIGTERM, but not the SIGKILL after the grace."""
     server = start(termination_grace=0.2)
     cursor = connect(server).cursor
     from snowflake.connector import DictCursor
@@ -198,7 +198,7 @@ def test_who_does_not_end_is_killed(start, connect):
 
 
 def test_more_instances_than_nodes(sql):
-    """What the pool's nodes can't hold at once waits; the job runs meanwhile, and the waiting one follows."""
+    """Instances without room on the nodes wait while the job runs, and start afterwards."""
     node = {"resources": {"requests": {"cpu": 3}, "limits": {"cpu": 3}}}
     script = "echo started; [ $SNOWFLAKE_JOB_INDEX = 2 ] || until [ -e /mnt/stage/go ]; do sleep 0.05; done"
     sql("CREATE STAGE SIGNALS")
@@ -227,7 +227,7 @@ def test_more_instances_than_nodes(sql):
 
 
 def test_unknown_instance(sql):
-    """A log is asked for by an instance that is there."""
+    """A log of an instance that doesn't exist is an error."""
     from snowflake.connector.errors import ProgrammingError
 
     submit(sql, "TWINS", "true", 2)
@@ -239,7 +239,7 @@ def test_unknown_instance(sql):
 
 
 def test_virtual_instances(start, connect):
-    """Jobs without processes pretend to have addresses."""
+    """Virtual jobs have simulated addresses."""
     server = start(virtual_jobs=(VirtualJob(name="V%", seconds=1000),))
     cursor = connect(server).cursor()
     cursor.execute(POOL)

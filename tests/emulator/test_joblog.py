@@ -17,26 +17,26 @@ class Clock:
     now = AT
 
     def __call__(self):
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock():
-    """Make the clock of the log."""
+    """Create the clock of the log."""
     return Clock()
 
 
 @pytest.fixture
 def log(tmp_path, clock):
-    """Make a log."""
+    """Create a log."""
     job_log = JobLog(tmp_path / "main.log", clock=clock)
     yield job_log
     job_log.close()
 
 
 def test_records_carry_time_and_stream(log):
-    """What was appended comes back line by line, each with a time of its own."""
+    """Appended output comes back line by line, each line with its own time."""
     log.append("a\nb\n", "stdout")
     log.append("c\n", "stderr")
 
@@ -48,7 +48,7 @@ def test_records_carry_time_and_stream(log):
 
 
 def test_times_never_go_back(log, clock, tmp_path):
-    """A clock that is set back stops until it catches up, also for another object of the same log."""
+    """After the clock is set back, times don't decrease, also for another object of the same log."""
     log.append("a\n")
     log.close()
     clock.now = AT - 5_000_000_000
@@ -102,7 +102,7 @@ def test_parts_of_lines_are_joined(log):
 
 
 def test_long_lines_are_kept_in_parts(log, tmp_path):
-    """A record is at most 16 KiB long, as containerd's; characters that are cut in half are whole again for readers."""
+    """A record is at most 16 KiB long, as containerd's; readers see whole characters."""
     text = "é" * 20_000 + "\n"
     log.append("x" * 16_384 + "\n" + text)
     tags = [line.split(b" ", 3)[2] for line in (tmp_path / "main.log").read_bytes().splitlines()]
@@ -112,7 +112,7 @@ def test_long_lines_are_kept_in_parts(log, tmp_path):
 
 
 def test_since(log, clock):
-    """Lines from a time on, that time included; lines and bytes limit them further."""
+    """A tail has the lines since a time, that time included, limited by lines and bytes."""
     for number in range(5):
         clock.now = AT + number * 1_000_000
         log.append(f"{number}\n")
@@ -129,7 +129,7 @@ def test_since(log, clock):
 
 
 def test_since_reads_the_end_only(log, tmp_path):
-    """What is new is found however long the log is: here most of it is a hole that nobody could read in time."""
+    """Reading new lines doesn't depend on the length of the log: here most of it is a hole, too large to read."""
     with (tmp_path / "main.log").open("wb") as file:
         file.truncate(64 * 1024**3)
         file.write(b"\n")
@@ -149,7 +149,7 @@ def test_text_is_kept(log, text):
 
 
 def test_lone_surrogates_are_replaced(log):
-    """What UTF-8 can't express doesn't stop the log."""
+    """Text that UTF-8 can't encode is replaced."""
     log.append("a\ud800b\n")
 
     assert "a?b\n" == log.tail()
@@ -170,7 +170,7 @@ def test_lone_surrogates_are_replaced(log):
     ],
 )
 def test_tail(log, lines, max_bytes, expected):
-    """The end of the output, in lines or bytes; a character that is cut in half is left out."""
+    """A tail is the end of the output, in lines or bytes; a character that is cut in half is dropped."""
     log.append("1\n2\n3é\n4")
 
     assert expected == log.tail(lines, max_bytes)
@@ -194,7 +194,7 @@ def test_tail_of_a_long_log_reads_its_end(log):
 
 
 def test_survives_a_restart(tmp_path):
-    """Another object goes on where the first one was killed; a torn record is ignored, then cut."""
+    """Another object continues a log after a kill; an incomplete record is ignored, then cut off."""
     path = tmp_path / "main.log"
     first = JobLog(path)
     first.append("before\n")
@@ -213,7 +213,7 @@ def test_survives_a_restart(tmp_path):
 
 
 def test_oldest_lines_go_when_the_limit_is_reached(tmp_path):
-    """The disk is safe from a chatty job; the end of its output stays."""
+    """The log of a chatty job has a limit; the end of its output stays."""
     log = JobLog(tmp_path / "main.log", limit=20_000)
     for number in range(2000):
         log.append(f"line {number}\n")
@@ -226,7 +226,7 @@ def test_oldest_lines_go_when_the_limit_is_reached(tmp_path):
 
 
 def test_a_full_disk_loses_output_only(tmp_path, caplog):
-    """A log that can't be written says so and raises nothing."""
+    """A write error is logged as a warning and raises nothing."""
     (tmp_path / "taken").write_text("a file where the directory should be")
     log = JobLog(tmp_path / "taken" / "main.log")
     log.append("lost\n")
@@ -235,7 +235,7 @@ def test_a_full_disk_loses_output_only(tmp_path, caplog):
 
 
 def test_reading_while_writing(log):
-    """Readers see whole lines in order, up to some moment."""
+    """Concurrent readers see whole lines in order."""
     expected = [f"line {number}" for number in range(3000)]
     writer = threading.Thread(target=lambda: [log.append(line + "\n") for line in expected])
     writer.start()

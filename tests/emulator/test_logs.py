@@ -14,7 +14,7 @@ IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
 
 @pytest.fixture
 def started(start, connect):
-    """Start servers with settings of their own; return a function that runs a statement on one."""
+    """Start servers with given settings; return a function that runs a statement on one."""
     from snowflake.connector import DictCursor
 
     def started(**settings):
@@ -44,14 +44,14 @@ def submit(sql, name, script="true", clauses="ASYNC = TRUE", **containers):
 
 
 def logs(sql, name, *more, instance=0, container="main"):
-    """Return what the node knows."""
+    """Return the log on the node."""
     arguments = ", ".join(["?"] * (3 + len(more)))
     (row,) = sql(f"SELECT SYSTEM$GET_SERVICE_LOGS({arguments}) AS LOG", name, instance, container, *more)
     return row["LOG"]
 
 
 def attempt(sql, name, container="main"):
-    """Return a log, or the text of the error that takes its place."""
+    """Return a log, or the text of its error."""
     from snowflake.connector.errors import ProgrammingError
 
     try:
@@ -78,7 +78,7 @@ class TestNode:
     """SYSTEM$GET_SERVICE_LOGS."""
 
     def test_since(self, started):
-        """Only lines of that time and later; no text means all, and so does no number of lines."""
+        """A time limits the log to its lines and later ones; an empty text and NULL lines mean all."""
         sql = started()
         submit(sql, "SINCE", "echo a; echo b; echo c; echo d", clauses="")
         times = stamps(sql, "SINCE")
@@ -91,7 +91,7 @@ class TestNode:
         assert "" == logs(sql, "SINCE", None, False, "2999-01-01T00:00:00Z", False)
 
     def test_literals(self, started):
-        """The form of the Snowflake CLI: a CALL with literals."""
+        """The Snowflake CLI calls the function with literals."""
         sql = started()
         submit(sql, "LITERALS", "echo a; echo b; echo c", clauses="")
         since = stamps(sql, "LITERALS")[1]
@@ -101,7 +101,7 @@ class TestNode:
         assert ["b", "c"] == [line.split(" ", 1)[1] for line in block.splitlines()]
 
     def test_since_that_is_no_time(self, started):
-        """A text that isn't a time is an error that says so."""
+        """A text that isn't a time is an error."""
         sql = started()
         submit(sql, "WRONG", clauses="")
         error = failure(sql, "SELECT SYSTEM$GET_SERVICE_LOGS('WRONG', 0, 'main', 9, FALSE, 'yesterday', TRUE)")
@@ -110,16 +110,16 @@ class TestNode:
         assert "Timestamp 'yesterday' is not recognized" in error.msg
 
     def test_limit_of_100_kb(self, started):
-        """Times count, and the end is what is left."""
+        """The times count towards the limit of bytes, and the log keeps its end."""
         sql = started()
         submit(sql, "LONG", "seq 1 50000", clauses="")
-        found = logs(sql, "LONG", None, False, "2000-01-01T00:00:00Z", True)
+        text = logs(sql, "LONG", None, False, "2000-01-01T00:00:00Z", True)
 
-        assert 100 * 1024 == len(found)
-        assert found.endswith("Z 50000\n")
+        assert 100 * 1024 == len(text)
+        assert text.endswith("Z 50000\n")
 
     def test_progress_bar(self, started):
-        """What ends with carriage returns is one line, which shows when it has ended."""
+        """Parts that end with carriage returns are one line, logged when it ends."""
         sql = started()
         submit(sql, "BAR", r"printf '50%%\r100%%\r\n'; printf 'rest'", clauses="")
 
@@ -135,7 +135,7 @@ class TestNode:
         assert 100 * 1024 == len(logs(sql, "V1"))
 
     def test_virtual_since(self, started):
-        """They are spread over the run; the last one comes at its end."""
+        """The lines of a virtual job are spread over its run; the last one comes at its end."""
         sql = started(virtual_jobs=(VirtualJob(name="V%", log_lines=3, seconds=0.003),))
         submit(sql, "V1")
         sql(f"CALL V1!SPCS_WAIT_FOR('DONE', {budget():.0f})")
@@ -147,7 +147,7 @@ class TestNode:
         assert abs(datetime.fromisoformat(times[2]) - row["updated_on"]) < timedelta(milliseconds=0.01)
 
     def test_virtual_jobs_start_by_the_clock(self, started):
-        """Nobody has to look at a job before its log is there."""
+        """A virtual job has a log before any client reads its status."""
         sql = started(virtual_jobs=(VirtualJob(name="V%", seconds=1000),), job_ready=Ready(seconds=0.01))
         submit(sql, "V1")
         while "Container Status: PENDING" in attempt(sql, "V1"):
@@ -157,10 +157,10 @@ class TestNode:
 
 
 class TestRetention:
-    """How long a node remembers."""
+    """The retention of logs on a node."""
 
     def test_by_default(self, started):
-        """The log is there as long as the service."""
+        """Without a retention the log exists as long as the service."""
         sql = started()
         submit(sql, "KEPT", "echo kept", clauses="")
 
@@ -169,7 +169,7 @@ class TestRetention:
         assert 2003 == failure(sql, "SELECT SYSTEM$GET_SERVICE_LOGS('KEPT', 0, 'main')").errno
 
     def test_after_the_end(self, started):
-        """The instance is gone, what it printed is in the event table."""
+        """After the retention the instance is gone; its output is in the event table."""
         sql = started(log_retention=0.0)
         submit(sql, "GONE", "echo gone", clauses="")
         error = failure(sql, "SELECT SYSTEM$GET_SERVICE_LOGS('GONE', 0, 'main')")
@@ -179,14 +179,14 @@ class TestRetention:
         assert [{"LOG": "gone"}] == sql("SELECT LOG FROM TABLE(GONE!SPCS_GET_LOGS())")
 
     def test_soon_after_the_end(self, started):
-        """For a while the log can still be read."""
+        """Before the end of the retention the log is still readable."""
         sql = started(log_retention=1000.0)
         submit(sql, "STAYS", "echo stays", clauses="")
 
         assert "stays\n" == logs(sql, "STAYS")
 
     def test_each_container_for_itself(self, started):
-        """Those that run keep theirs."""
+        """Running instances keep their logs."""
         sql = started(log_retention=0.0)
         submit(sql, "BOTH", short="echo short", long="echo long; sleep 60")
         while "long\n" != attempt(sql, "BOTH", "long"):
@@ -197,14 +197,14 @@ class TestRetention:
         assert "long\n" == logs(sql, "BOTH", container="long")
 
     def test_each_instance_for_itself(self, started):
-        """The error names the instances that are left."""
+        """The error names the remaining instances."""
         sql = started(log_retention=0.0)
         submit(sql, "TWO", "[ $SNOWFLAKE_JOB_INDEX = 0 ] || sleep 60", "ASYNC = TRUE REPLICAS = 2")
         while "Available instances: 1" not in attempt(sql, "TWO"):
             pass
 
     def test_virtual(self, started):
-        """A virtual job's log goes, too."""
+        """The retention also ends a virtual job's log."""
         sql = started(virtual_jobs=(VirtualJob(name="V%", log_lines=1, seconds=0.0),), log_retention=0.0)
         submit(sql, "V1")
 
@@ -216,7 +216,7 @@ class TestEventTable:
     """SPCS_GET_LOGS and SPCS_GET_EVENTS."""
 
     def test_times(self, started):
-        """The times are the node's, and a window takes them as they are, to the nanosecond."""
+        """The times are those of the node, and a window applies to them to the nanosecond."""
         sql = started()
         submit(sql, "TIMES", "echo a; echo b; echo c", clauses="")
         times = stamps(sql, "TIMES")
@@ -235,11 +235,11 @@ class TestEventTable:
             f"END_TIME => TO_TIMESTAMP('{b}')": ["a", "b"],
             f"START_TIME => '{b}'": ["b", "c"],
         }.items():
-            found = sql(f"SELECT LOG FROM TABLE(TIMES!SPCS_GET_LOGS({window})) ORDER BY TIMESTAMP")
-            assert expected == [row["LOG"] for row in found]
+            rows = sql(f"SELECT LOG FROM TABLE(TIMES!SPCS_GET_LOGS({window})) ORDER BY TIMESTAMP")
+            assert expected == [row["LOG"] for row in rows]
 
     def test_bound_times(self, started):
-        """A window may be bound, as a text or a timestamp."""
+        """A window may be a bind, as a text or a timestamp."""
         sql = started()
         submit(sql, "BOUND", "echo a; echo b", clauses="")
         times = stamps(sql, "BOUND")
@@ -257,7 +257,7 @@ class TestEventTable:
             assert 100035 == failure(sql, f"SELECT * FROM TABLE(WRONG!SPCS_GET_LOGS(START_TIME => {time}))").errno
 
     def test_account_without_one(self, started):
-        """The functions are unknown; the node's log is not."""
+        """Without an event table the functions are unknown; the node's log works."""
         sql = started(event_table=False)
         submit(sql, "NOWHERE", "echo node", clauses="")
 
@@ -267,7 +267,7 @@ class TestEventTable:
         assert sql("SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY())")
 
     def test_lag(self, started):
-        """Lines and events arrive late."""
+        """Lines and events arrive after the lag."""
         sql = started(event_table_lag=1000.0)
         submit(sql, "LATE", "echo late", clauses="")
 
@@ -276,7 +276,7 @@ class TestEventTable:
         assert "late\n" == logs(sql, "LATE")
 
     def test_after_the_lag(self, started):
-        """In the end all of them are there."""
+        """After the lag all lines have arrived."""
         sql = started(event_table_lag=0.2)
         submit(sql, "ARRIVES", "echo arrives", clauses="")
         while not (rows := sql("SELECT LOG FROM TABLE(ARRIVES!SPCS_GET_LOGS())")):
@@ -286,7 +286,7 @@ class TestEventTable:
 
 
 def test_the_event_table_itself(started):
-    """A record for each line, with the attributes by which lines are found; the account says what it is called."""
+    """The event table has a record for each line, with its attributes; a parameter of the account names the table."""
     run = started()
     submit(run, "RECORDED", "echo one; echo two", clauses="")
 
@@ -302,7 +302,7 @@ def test_the_event_table_itself(started):
 
 
 def test_an_account_without_an_event_table_has_none(started):
-    """Neither by name nor by parameter."""
+    """An account without an event table has neither the table nor the parameter."""
     from snowflake.connector.errors import ProgrammingError
 
     run = started(event_table=False)

@@ -1,4 +1,4 @@
-"""What the platform measures of containers, through the connector."""
+"""Metrics of containers, through the connector."""
 
 import json
 import os
@@ -28,7 +28,7 @@ IDLE = "import time; time.sleep(60)"
 
 @pytest.fixture
 def lab(start, connect):
-    """Return a function that starts a server; what it returns runs a statement."""
+    """Return a function that starts a server and returns a function that runs a statement."""
     from snowflake.connector import DictCursor
 
     def lab(**settings):
@@ -45,7 +45,7 @@ def lab(start, connect):
 
 
 def submit(sql, name, code=IDLE, groups=ALL, *, gpus=0, **more):
-    """Start a job that runs Python in a container; of several ``replicas``, and beside ``others``, which idle."""
+    """Start a job that runs Python in a container, with several ``replicas`` and beside idle ``others``."""
     extra = {"nvidia.com/gpu": gpus} if gpus else {}
     resources = {"requests": {"cpu": 0.5, "memory": "1Gi", **extra}, "limits": {"cpu": 2, "memory": "2Gi", **extra}}
     containers = [
@@ -64,7 +64,7 @@ def metrics(sql, name, arguments=""):
 
 
 def measured(sql, name, enough):
-    """Wait until something has been measured; return values by metric, in their order."""
+    """Wait for a measurement; return values by metric, in their order."""
     deadline = time.monotonic() + budget()
     while time.monotonic() < deadline:
         values = defaultdict(list)
@@ -77,7 +77,7 @@ def measured(sql, name, enough):
 
 
 def test_columns(lab):
-    """The documented ones; RESOURCE isn't populated."""
+    """The function has the documented columns; RESOURCE is empty."""
     sql = lab()
     submit(sql, "COLUMNED")
     measured(sql, "COLUMNED", len)
@@ -110,7 +110,7 @@ def test_usage_of_all_processes(lab):
 
 
 def test_processes_that_have_ended_count(lab):
-    """What short processes have used isn't lost."""
+    """The CPU time of short processes is not lost."""
     sql = lab(metric_interval=0.5)
     submit(sql, "SHORT", f"import subprocess\nwhile True: subprocess.run({COUNTS})")
     values = measured(sql, "SHORT", lambda values: len(values["container.cpu.usage"]) > 1)
@@ -130,7 +130,7 @@ def test_processes_that_have_ended_count(lab):
     ],
 )
 def test_groups(lab, group, expected):
-    """Only what the specification asks for is measured."""
+    """Only the groups in the specification are measured."""
     sql = lab()
     submit(sql, "GROUPED", groups=[group])
 
@@ -138,7 +138,7 @@ def test_groups(lab, group, expected):
 
 
 def test_limits(lab):
-    """Those of the specification."""
+    """Limits and requests are those of the specification."""
     sql = lab()
     submit(sql, "LIMITED", groups=["system_limits"])
     values = measured(sql, "LIMITED", len)
@@ -148,12 +148,12 @@ def test_limits(lab):
         "container.cpu.requested": 0.5,
         "container.memory.limit": 2.0 * 2**30,
         "container.memory.requested": 1.0 * 2**30,
-    } == {name: found[0] for name, found in values.items()}
+    } == {name: series[0] for name, series in values.items()}
 
 
 @pytest.mark.parametrize("groups", [[], ["network"]])
 def test_nothing_is_asked_for(lab, groups):
-    """Without groups there is nothing; network and storage aren't measured."""
+    """Without groups there are no metrics; network and storage aren't measured."""
     sql = lab()
     submit(sql, "UNMEASURED", "pass", groups)
     sql(f"CALL UNMEASURED!SPCS_WAIT_FOR('DONE', {budget():.0f})")
@@ -162,24 +162,24 @@ def test_nothing_is_asked_for(lab, groups):
 
 
 def test_instances_and_containers(lab):
-    """Each has its own."""
+    """Each container of each instance has its own metrics."""
     sql = lab()
     submit(sql, "MANY", replicas=2, others=("second",))
     expected = {(instance, container) for instance in (0, 1) for container in ("main", "second")}
     deadline = time.monotonic() + budget()
-    found = set()
-    while found != expected and time.monotonic() < deadline:
-        found = {(row["INSTANCE_ID"], row["CONTAINER_NAME"]) for row in metrics(sql, "MANY")}
+    measured = set()
+    while measured != expected and time.monotonic() < deadline:
+        measured = {(row["INSTANCE_ID"], row["CONTAINER_NAME"]) for row in metrics(sql, "MANY")}
 
-    assert expected == found
+    assert expected == measured
 
 
 def test_gpus(lab):
-    """There is one of each for each GPU. Here are none, so nothing of them is used."""
+    """Each GPU has its own metrics; their usage is 0, because the machine has none."""
     sql = lab()
     submit(sql, "GPU_USER", gpus=2)
     measured(sql, "GPU_USER", len)
-    found = {
+    by_gpu = {
         (row["METRIC_NAME"], row["RECORD_ATTRIBUTES"], float(row["VALUE"]))
         for row in metrics(sql, "GPU_USER")
         if ".gpu." in row["METRIC_NAME"]
@@ -195,11 +195,11 @@ def test_gpus(lab):
             "memory.capacity": 24 * 2**30,
         }.items()
         for gpu in (0, 1)
-    } == found
+    } == by_gpu
 
 
 def test_event_table(lab):
-    """The rows of record type METRIC are the same."""
+    """The event table has the same metrics, as rows of the type METRIC."""
     sql = lab()
     submit(sql, "EVENTFUL", groups=["system_limits"])
     measured(sql, "EVENTFUL", len)
@@ -222,7 +222,7 @@ def test_event_table(lab):
 
 
 def test_window(lab):
-    """Between two times; by default the last day."""
+    """A window limits the metrics; by default it is the last day."""
     sql = lab()
     submit(sql, "WINDOWED", groups=["status"])
     measured(sql, "WINDOWED", lambda values: len(values["container.restarts"]) > 2)
@@ -233,7 +233,7 @@ def test_window(lab):
 
 
 def test_lag(lab):
-    """What is measured arrives later."""
+    """Metrics arrive after the lag."""
     sql = lab(event_table_lag=60)
     submit(sql, "LATE", "import time; time.sleep(0.5)")
     sql(f"CALL LATE!SPCS_WAIT_FOR('DONE', {budget():.0f})")
@@ -242,7 +242,7 @@ def test_lag(lab):
 
 
 def test_no_event_table(lab):
-    """Without one the function is unknown."""
+    """Without an event table SPCS_GET_METRICS is unknown."""
     from snowflake.connector.errors import ProgrammingError
 
     sql = lab(event_table=False)
@@ -254,8 +254,8 @@ def test_no_event_table(lab):
 
 
 def test_restart(start, connect, tmp_path):
-    """What was measured survives the server, and the job."""
-    found = []
+    """Metrics survive the server and the job."""
+    measured = []
     for _ in range(2):
         server = start(root=tmp_path, metric_interval=INTERVAL)
         with connect(server) as connection:
@@ -265,20 +265,20 @@ def test_restart(start, connect, tmp_path):
 
                 return connection.cursor(DictCursor).execute(text, binds or None).fetchall()
 
-            if not found:
+            if not measured:
                 sql("CREATE COMPUTE POOL CPUS MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S")
                 submit(sql, "KEPT")
                 measured(sql, "KEPT", len)
                 sql("DROP SERVICE KEPT")
-            found.append(metrics(sql, "KEPT"))
+            measured.append(metrics(sql, "KEPT"))
         server.stop()
 
-    assert found[0]
-    assert found[0] == found[1]
+    assert measured[0]
+    assert measured[0] == measured[1]
 
 
 def test_virtual(lab):
-    """A virtual job uses half of what it may, from its begin to its end."""
+    """A virtual job uses half of its limits, from its begin to its end."""
     sql = lab(virtual_jobs=(VirtualJob(name="V%", seconds=0.1),))
     submit(sql, "V1", gpus=1)
     sql(f"CALL V1!SPCS_WAIT_FOR('DONE', {budget():.0f})")
@@ -293,10 +293,10 @@ def test_virtual(lab):
 
 
 class TestMeter:
-    """The thread that measures, and what it measures."""
+    """The meter and its samples."""
 
     def test_supervisors_do_not_count(self):
-        """What they have waited for does."""
+        """The usage of supervisors doesn't count, except for the processes that they waited for."""
         server = os.getpid()
         children = {
             server: [Process(2, server, 100, 7, 1000), Process(9, server, 100, 100, 1000)],
@@ -309,14 +309,14 @@ class TestMeter:
         assert (0, 0) == used(children, 8, 2)
 
     def test_processes(self):
-        """A child of ours is found, with its memory."""
+        """A child process is listed with its memory."""
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-            (found,) = [process for process in processes()[os.getpid()] if process.pid == child.pid]
+            (listed,) = [process for process in processes()[os.getpid()] if process.pid == child.pid]
 
-        assert 0 < found.memory < 2**30
+        assert 0 < listed.memory < 2**30
 
     def test_files(self, tmp_path):
-        """Samples come back; a torn one is left out, and no file is no samples."""
+        """Stored samples are read back; an incomplete one is ignored, and a missing file means no samples."""
         log = UsageLog(tmp_path / "main.usage")
         samples = [Sample(1, 0.5, 10), Sample(2, 0.25, 2**40)]
         before = log.read()
@@ -329,7 +329,7 @@ class TestMeter:
         assert samples == log.read()
 
     def test_full_disk(self, tmp_path, caplog):
-        """A sample that can't be written is lost, and the next one is taken."""
+        """A sample that can't be written is lost; later ones are stored."""
 
         class Container:
             pid, supervisors = os.getpid(), 1
@@ -338,16 +338,16 @@ class TestMeter:
                 return None
 
         meter = Meter(0.01)
-        lost, kept = UsageLog(tmp_path / "missing" / "main.usage"), UsageLog(tmp_path / "main.usage")
+        lost, stored = UsageLog(tmp_path / "missing" / "main.usage"), UsageLog(tmp_path / "main.usage")
         meter.add(Container(), lost)
-        meter.add(Container(), kept)
-        while len(kept.read()) < 2:
+        meter.add(Container(), stored)
+        while len(stored.read()) < 2:
             time.sleep(0.01)
         meter.close()
 
         assert "Could not store a usage sample" in caplog.text
 
     def test_settings(self, tmp_path):
-        """There has to be a pause between two samples."""
+        """The interval of measurements must be positive."""
         with pytest.raises(ValueError, match="metric_interval must be more than 0 seconds; got 0"):
             Settings(root=tmp_path, metric_interval=0)

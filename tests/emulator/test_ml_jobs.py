@@ -14,7 +14,7 @@ RUNTIME = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/
 
 @pytest.fixture
 def sql(connection):
-    """Run a statement in a schema of its own, with a stage and a pool; the schema is dropped after the test."""
+    """Run a statement in a new schema, with a stage and a pool; the schema is dropped after the test."""
     from snowflake.connector import DictCursor
 
     def run(text, *binds):
@@ -48,7 +48,7 @@ def execute(sql, name="train_", pool="ML", spec=None, **options):
 
 
 def runtime(sql, *arguments):
-    """Ask for a runtime image."""
+    """Return the image of a runtime."""
     marks = ", ".join("?" * len(arguments))
     (row,) = sql(f"CALL SYSTEM$GET_ML_JOB_RUNTIME({marks})", *arguments)
     return row["SYSTEM$GET_ML_JOB_RUNTIME"]
@@ -60,7 +60,7 @@ def specification(sql, job):
 
 
 def test_runtime_of_a_pool(sql):
-    """The image fits the pool and the Python version that was asked for."""
+    """The image fits the pool and the requested Python version."""
     asked = json.dumps({"pythonVersion": "3.12"})
 
     assert runtime(sql, "ML", asked).endswith("/x86/runtime_image/snowbooks:2.9-py3.12")
@@ -68,13 +68,13 @@ def test_runtime_of_a_pool(sql):
 
 
 def test_runtime_by_tag_and_by_image(sql):
-    """A tag is completed, an image is taken as it is."""
+    """A tag is completed; an image stays as it is."""
     assert runtime(sql, "ML", "1.8.0") == RUNTIME
     assert runtime(sql, "ML", json.dumps({"runtimeEnvironment": "/a/b/c/d:1"})) == "/a/b/c/d:1"
 
 
 def test_runtime_that_is_not_there(sql):
-    """An unknown pool and a Python version without image."""
+    """An unknown pool and a Python version without an image are errors."""
     assert failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('NONE')").errno == 2003
     asked = json.dumps({"pythonVersion": "2.7"})
     assert "2.7" in failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('ML', ?)", asked).msg
@@ -114,12 +114,12 @@ def test_specification(sql):
     assert volumes["result-volume"]["stageConfig"]["name"] == f"@{database}.{schema}.PAYLOADS/train/{name}"
     assert volumes["dshm"] == {"name": "dshm", "source": "memory", "size": "4Gi"}
     assert spec["platformMonitor"]["metricConfig"]["groups"] == ["system", "status", "network", "storage"]
-    (found,) = sql(f"DESCRIBE SERVICE {job}")
-    assert (found["comment"], found["query_warehouse"]) == ("why", "WH")
+    (described,) = sql(f"DESCRIBE SERVICE {job}")
+    assert (described["comment"], described["query_warehouse"]) == ("why", "WH")
 
 
 def test_result_reaches_the_stage(sql):
-    """What a job writes below its result path lies on the stage, below its name."""
+    """Files below a job's result path are on the stage, below its name."""
     script = 'mkdir -p "$MLRS_STAGE_RESULT_PATH/output"; echo "{}" > "$MLRS_STAGE_RESULT_PATH/$MLRS_RESULT_PATH"'
     job = execute(sql, spec={"ARGS": ["sh", "-c", script]}, ASYNC=False)
 
@@ -151,7 +151,7 @@ def test_system_pools_take_ml_jobs(sql):
 @pytest.mark.parametrize("pool", ["ML", "SYSTEM_COMPUTE_POOL_CPU"])
 @pytest.mark.parametrize("image", [None, "2.9-py3.11", RUNTIME, "cre@2.9-py3.11"])
 def test_runtime_of_a_job(sql, pool, image):
-    """A job runs without a runtime, with a tag, an image, or what stands for one; on all pools."""
+    """A job runs without a runtime, with a tag, with an image and with a reference to one, on all pools."""
     job = execute(sql, pool=pool, spec={"RUNTIME": image, "ARGS": ["echo", "ran"]}, ASYNC=False)
 
     assert sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main') AS L") == [{"L": "ran\n"}]
@@ -180,7 +180,7 @@ HOSTILE = [
 
 
 def test_arguments_and_environment_arrive_byte_for_byte(sql):
-    """No shell, no template and no JSON gets between the caller and the process."""
+    """Arguments reach the process unchanged by shell, template or JSON."""
     program = "import json, os, sys; print(json.dumps([sys.argv[1:], [os.environ[f'V{i}'] for i in range(%d)]]))"
     variables = {f"V{index}": text for index, text in enumerate(HOSTILE)}
     arguments = ["python", "-c", program % len(HOSTILE), *HOSTILE]
@@ -191,7 +191,7 @@ def test_arguments_and_environment_arrive_byte_for_byte(sql):
 
 
 def test_all_options(sql):
-    """What the client can send is taken: null is the same as nothing."""
+    """All options of the client are accepted; null counts as absent."""
     sql("CREATE NETWORK RULE OUT TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('pypi.org:443')")
     sql('CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION "Pypi" ALLOWED_NETWORK_RULES = (OUT) ENABLED = TRUE')
     spec = {
@@ -207,11 +207,11 @@ def test_all_options(sql):
         COMMENT=None,
     )
 
-    (found,) = sql(f"DESCRIBE SERVICE {job}")
+    (described,) = sql(f"DESCRIBE SERVICE {job}")
     assert ('"my wh"', "[Pypi, Pypi]", None) == (
-        found["query_warehouse"],
-        found["external_access_integrations"],
-        found["comment"],
+        described["query_warehouse"],
+        described["external_access_integrations"],
+        described["comment"],
     )
 
 
@@ -234,7 +234,7 @@ def test_all_options(sql):
     ],
 )
 def test_options_of_wrong_types(sql, spec, options, reason):
-    """Each is named, with what it must be."""
+    """An error names the invalid option and its expected type."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError) as caught:
@@ -246,7 +246,7 @@ def test_options_of_wrong_types(sql, spec, options, reason):
 
 @pytest.mark.parametrize(("spec", "options"), [({"COLOUR": 1}, {}), ({}, {"REPLICAS": 2})])
 def test_unknown_options(sql, spec, options):
-    """What an account does with them isn't known, so they are refused by name."""
+    """Options whose effect in a real account is unknown are refused by name."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError, match="not supported by the embedded Snowflake"):
@@ -254,7 +254,7 @@ def test_unknown_options(sql, spec, options):
 
 
 def test_missing_integration(sql):
-    """A job may only name integrations that are there, in their very spelling."""
+    """A job may only name existing integrations, in their exact spelling."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError) as caught:
@@ -294,7 +294,7 @@ def test_overrides(sql):
     ],
 )
 def test_merge(base, patch, expected):
-    """Mappings merge by key, lists of named things by name, anything else is replaced."""
+    """Mappings merge by key and lists of named items by name; anything else is replaced."""
     assert merge(base, patch) == expected
 
 

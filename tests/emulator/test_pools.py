@@ -23,7 +23,7 @@ def sql(connection):
 
 @pytest.fixture
 def started():
-    """Start servers with settings of their own; return a function that runs a statement on one."""
+    """Start servers with given settings; return a function that runs a statement on one."""
     from contextlib import ExitStack
 
     from snowflake.connector import DictCursor, connect
@@ -61,12 +61,12 @@ def test_only_system_pools_exist_at_first(started):
 def test_create_and_describe(sql):
     """A new pool has Snowflake's defaults."""
     (created,) = sql(CREATE.format("TEST_NEW"))
-    (found,) = sql("DESCRIBE COMPUTE POOL test_new")
+    (pool,) = sql("DESCRIBE COMPUTE POOL test_new")
 
     assert created["status"] == "Compute pool TEST_NEW successfully created."
-    assert found["state"] == "IDLE"
-    assert (found["min_nodes"], found["max_nodes"], found["target_nodes"]) == (1, 2, 1)
-    assert (found["auto_suspend_secs"], found["auto_resume"], found["error_code"]) == (3600, True, "")
+    assert pool["state"] == "IDLE"
+    assert (pool["min_nodes"], pool["max_nodes"], pool["target_nodes"]) == (1, 2, 1)
+    assert (pool["auto_suspend_secs"], pool["auto_resume"], pool["error_code"]) == (3600, True, "")
 
 
 def test_names_that_are_taken(sql):
@@ -98,7 +98,7 @@ def test_unknown_property(sql):
 
 
 def test_missing_pool(sql):
-    """A pool that isn't there can't be described, changed or dropped, but IF EXISTS helps."""
+    """A pool that doesn't exist can't be described, changed or dropped, except with IF EXISTS."""
     assert failure(sql, "DESCRIBE COMPUTE POOL TEST_NONE") == 2003
     assert failure(sql, "ALTER COMPUTE POOL TEST_NONE RESUME") == 2003
     assert failure(sql, "DROP COMPUTE POOL TEST_NONE") == 2003
@@ -107,7 +107,7 @@ def test_missing_pool(sql):
 
 
 def test_alter(sql):
-    """SET, UNSET, SUSPEND and RESUME."""
+    """ALTER COMPUTE POOL has SET, UNSET, SUSPEND and RESUME."""
     sql(CREATE.format("TEST_ALTER"))
 
     sql("ALTER COMPUTE POOL TEST_ALTER SET MAX_NODES = 5 COMMENT = 'five'")
@@ -128,7 +128,7 @@ def test_system_pools_stay(sql):
 
 
 def test_instance_families(sql):
-    """The machine types with what their nodes have."""
+    """The machine types are listed with the resources of their nodes."""
     (family,) = sql("SHOW COMPUTE POOL INSTANCE FAMILIES LIKE 'GPU_NV_S'")
 
     assert (family["vcpu"], family["memory_gib"], family["gpu_count"]) == (6, 28, 1)
@@ -149,7 +149,7 @@ def test_pool_becomes_ready_after_looks(started):
 
 
 def test_pools_survive_a_restart(tmp_path):
-    """A pool and its options are there after the server was started again."""
+    """A pool and its options survive a restart."""
     from snowflake.connector import DictCursor, connect
 
     from airflow_provider_mljobs.emulator import serve

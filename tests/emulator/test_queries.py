@@ -34,7 +34,7 @@ def test_request_is_registered_once():
 
 
 def test_oldest_results_go_first():
-    """Beyond the count the oldest finished queries are forgotten, running ones never."""
+    """Beyond the limit the oldest finished queries are dropped, running ones never."""
     queries, session, _ = make_queries(most=3)
     running, _ = queries.begin(session, "runs", "r0")
     done = [queries.begin(session, "x", f"r{number}")[0] for number in range(1, 5)]
@@ -49,7 +49,7 @@ def test_oldest_results_go_first():
 
 
 def test_newest_result_is_kept_whatever_its_size():
-    """Beyond the bytes older results go, the newest stays."""
+    """Beyond the limit of bytes older results are dropped; the newest stays."""
     queries, session, _ = make_queries(most_bytes=1000)
     small, _ = queries.begin(session, "x")
     large, _ = queries.begin(session, "x")
@@ -62,7 +62,7 @@ def test_newest_result_is_kept_whatever_its_size():
 
 
 def test_cancelled_query_fails_with_604():
-    """Whatever error a cancelled query ends with, its client sees 604; a result that came first stays."""
+    """A cancelled query ends with 604 instead of its own error; an earlier result stays."""
     queries, session, interrupted = make_queries()
     failed, _ = queries.begin(session, "x")
     won, _ = queries.begin(session, "x")
@@ -77,7 +77,7 @@ def test_cancelled_query_fails_with_604():
 
 
 def test_finished_query_is_not_interrupted():
-    """Cancelling what has ended does nothing."""
+    """Cancelling a finished query does nothing."""
     queries, session, interrupted = make_queries()
     query, _ = queries.begin(session, "x")
     queries.finish(query, rows(1))
@@ -87,7 +87,7 @@ def test_finished_query_is_not_interrupted():
 
 
 def test_descriptions_are_not_the_last_query():
-    """LAST_QUERY_ID() is the last statement that ran."""
+    """LAST_QUERY_ID() is the id of the last statement that ran."""
     queries, session, _ = make_queries()
     query, _ = queries.begin(session, "x", "a")
     described, _ = queries.begin(session, "x", "b", describe_only=True)
@@ -117,9 +117,9 @@ def test_workers_run_at_once_and_are_kept():
 def test_closed_workers():
     """A closed set of workers takes no task, and its threads end."""
     workers = Workers()
-    taken = workers.run(lambda: None)
+    accepted = workers.run(lambda: None)
     workers.close()
     workers.join(5)
 
-    assert (True, False) == (taken, workers.run(lambda: None))
+    assert (True, False) == (accepted, workers.run(lambda: None))
     assert not any(thread.is_alive() for thread in workers._threads)

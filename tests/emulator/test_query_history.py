@@ -23,15 +23,15 @@ def sql(connection):
 
 def tags(sql, text):
     """Return the tags with which a statement was run in this session, the latest one first."""
-    found = sql(f"SELECT QUERY_TAG FROM {OF_SESSION} WHERE QUERY_TEXT = ? ORDER BY START_TIME DESC", text)
-    return [row["QUERY_TAG"] for row in found]
+    rows = sql(f"SELECT QUERY_TAG FROM {OF_SESSION} WHERE QUERY_TEXT = ? ORDER BY START_TIME DESC", text)
+    return [row["QUERY_TAG"] for row in rows]
 
 
 class TestRecords:
-    """What a statement leaves behind."""
+    """The entry of a statement."""
 
     def test_success(self, sql, connection, snowflake):
-        """Who ran it, where, when, and what came of it."""
+        """An entry has the statement's session, its times and its outcome."""
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 UNION SELECT 2")
         (row,) = sql(f"SELECT * FROM {OF_SESSION} WHERE QUERY_ID = ?", cursor.sfqid)
@@ -55,7 +55,7 @@ class TestRecords:
         assert 0 <= row["TOTAL_ELAPSED_TIME"] < 60_000
 
     def test_failure(self, sql):
-        """Number and text of the error."""
+        """The entry of a failed statement has the number and the text of the error."""
         from snowflake.connector.errors import ProgrammingError
 
         with pytest.raises(ProgrammingError) as caught:
@@ -66,7 +66,7 @@ class TestRecords:
         assert "'NOWHERE' does not exist" in row["ERROR_MESSAGE"]
 
     def test_itself(self, sql):
-        """A statement sees itself, running; with an end of the window only what has ended."""
+        """A statement sees itself as running; a window with an end has only finished statements."""
         (row,) = sql(f"SELECT *, YEAR(END_TIME) AS Y FROM {OF_SESSION} WHERE QUERY_TEXT LIKE '%itself%' -- itself")
         ended = "TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_SESSION(END_TIME_RANGE_END => CURRENT_TIMESTAMP()))"
 
@@ -74,7 +74,7 @@ class TestRecords:
         assert [] == sql(f"SELECT 1 FROM {ended} WHERE QUERY_TEXT LIKE '%another%' -- another")
 
     def test_place_is_that_of_the_time(self, sql):
-        """What USE changes later doesn't count."""
+        """A later USE doesn't change the entry."""
         sql("CREATE SCHEMA IF NOT EXISTS HISTORY_HOME")
         sql("USE SCHEMA HISTORY_HOME")
         sql("SELECT 'there'")
@@ -84,7 +84,7 @@ class TestRecords:
         assert {"SCHEMA_NAME": "HISTORY_HOME", "QUERY_TYPE": "SELECT"} == row
 
     def test_descriptions_are_not_statements(self, sql, connection):
-        """A client that only asks for columns leaves nothing."""
+        """A description has no entry."""
         with connection.cursor() as cursor:
             cursor.describe("SELECT 'described'")
 
@@ -95,7 +95,7 @@ class TestTags:
     """QUERY_TAG, however it is set."""
 
     def test_alter_session(self, sql):
-        """SET and UNSET count from the next statement on."""
+        """SET and UNSET of the tag apply from the next statement on."""
         sql("SELECT 'tagged'")
         sql("ALTER SESSION SET QUERY_TAG = '{\"dag\": \"it''s\"}'")
         sql("SELECT 'tagged'")
@@ -105,14 +105,14 @@ class TestTags:
         assert ["", '{"dag": "it\'s"}', ""] == tags(sql, "SELECT 'tagged'")
 
     def test_login(self, snowflake, connect):
-        """Session parameters of a connection."""
+        """The session parameters of a connection may set the tag."""
         connection = connect(snowflake, session_parameters={"QUERY_TAG": "of a login"})
         rows = connection.cursor().execute(f"SELECT DISTINCT QUERY_TAG FROM {OF_SESSION}").fetchall()
 
         assert [("of a login",)] == rows
 
     def test_statement(self, sql, connection):
-        """One that a single statement brings along, as Snowpark does."""
+        """A single statement may bring its own tag, as Snowpark's do."""
         with connection.cursor() as cursor:
             cursor.execute("SELECT 'alone'", _statement_params={"QUERY_TAG": "of a statement"})
         sql("SELECT 'alone'")
@@ -145,27 +145,27 @@ class TestFunctions:
     """The family and its arguments."""
 
     def test_limit(self, sql):
-        """The latest ones; 100 if nothing is said."""
+        """RESULT_LIMIT limits the entries to the latest, by default 100."""
         for number in range(3):
             sql(f"SELECT {number} AS LIMITED")
-        found = sql("SELECT QUERY_TEXT FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_SESSION(RESULT_LIMIT => 3))")
+        rows = sql("SELECT QUERY_TEXT FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_BY_SESSION(RESULT_LIMIT => 3))")
 
-        assert "SELECT 2 AS LIMITED" == found[1]["QUERY_TEXT"]
-        assert 3 == len(found)
+        assert "SELECT 2 AS LIMITED" == rows[1]["QUERY_TEXT"]
+        assert 3 == len(rows)
 
     def test_positions(self, sql):
-        """The window may be given without names, as in Snowflake's documentation."""
+        """The window may be positional, as in Snowflake's documentation."""
         window = "DATEADD('hours', -1, CURRENT_TIMESTAMP()), CURRENT_TIMESTAMP(), 10000"
         sql("SELECT 'positions'")
-        found = sql(f"SELECT QUERY_TEXT FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY({window}))")
+        rows = sql(f"SELECT QUERY_TEXT FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY({window}))")
 
-        assert {"QUERY_TEXT": "SELECT 'positions'"} in found
+        assert {"QUERY_TEXT": "SELECT 'positions'"} in rows
         assert [] == sql(
             "SELECT 1 FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY(END_TIME_RANGE_END => '2020-01-01'::TIMESTAMP_LTZ))"
         )
 
     def test_other_sessions(self, sql, snowflake, connect):
-        """Statements of others by their session, user and warehouse."""
+        """Statements of other sessions are selected by session, user and warehouse."""
         other = connect(snowflake)
         other.cursor().execute("USE WAREHOUSE HISTORY_WH")
         other.cursor().execute("SELECT 'other'")
@@ -176,13 +176,13 @@ class TestFunctions:
             "BY_USER(USER_NAME => CURRENT_USER())",
         ):
             source = f"TABLE(INFORMATION_SCHEMA.QUERY_HISTORY_{function})"
-            found = sql(f"SELECT SESSION_ID FROM {source} WHERE QUERY_TEXT = ?", "SELECT 'other'")
-            assert [{"SESSION_ID": other.session_id}] == found
+            rows = sql(f"SELECT SESSION_ID FROM {source} WHERE QUERY_TEXT = ?", "SELECT 'other'")
+            assert [{"SESSION_ID": other.session_id}] == rows
         assert [] == tags(sql, "SELECT 'other'")
 
     @pytest.mark.parametrize("arguments", ["RESULT_LIMIT => 0", "RESULT_LIMIT => 10001", "USER => 'x'", "1, 2, 3, 4"])
     def test_wrong_arguments(self, sql, arguments):
-        """What the function doesn't take."""
+        """Invalid arguments are errors."""
         from snowflake.connector.errors import ProgrammingError
 
         with pytest.raises(ProgrammingError) as caught:
@@ -192,7 +192,7 @@ class TestFunctions:
 
 
 class TestJobs:
-    """How jobs are found in the history."""
+    """Statements of jobs in the history."""
 
     def run(self, sql, name, code):
         """Run Python in a container to its end."""
@@ -202,7 +202,7 @@ class TestJobs:
         sql(f"EXECUTE JOB SERVICE IN COMPUTE POOL HISTORY NAME = {name} FROM SPECIFICATION ?", text)
 
     def test_session_in_a_container(self, sql):
-        """A job is a user of its own, of type SNOWFLAKE_SERVICE; its tag is that of its own session."""
+        """A job is a user of the type SNOWFLAKE_SERVICE; its tag is that of its session."""
         code = """
 from snowflake import connector
 with connector.connect(connection_name='default', session_parameters={"QUERY_TAG": "inside"}) as connection:
@@ -222,7 +222,7 @@ with connector.connect(connection_name='default', session_parameters={"QUERY_TAG
         } == row
 
     def test_job_history(self, sql):
-        """QUERY_ID of a job is that of the statement that has submitted it."""
+        """QUERY_ID of a job is that of the statement that submitted it."""
         sql("ALTER SESSION SET QUERY_TAG = 'submits'")
         sql("DROP SERVICE IF EXISTS SUBMITTED")
         self.run(sql, "SUBMITTED", "pass")
@@ -249,7 +249,7 @@ with connector.connect(connection_name='default', session_parameters={"QUERY_TAG
     ],
 )
 def test_query_type(text, expected):
-    """What kind of statement it is shows in its first words."""
+    """The first words of a statement give its type."""
     assert expected == query_type(text)
 
 
@@ -260,8 +260,8 @@ def test_bounds():
 
     queries = Queries(lambda _: None, most=2)
     session = Session(id=1, user="U", role="R", engine=None)
-    found = [queries.begin(session, str(number) * (LONGEST_TEXT + 1))[0] for number in range(3)]
-    for query in found:
+    begun = [queries.begin(session, str(number) * (LONGEST_TEXT + 1))[0] for number in range(3)]
+    for query in begun:
         queries.finish(query, Result(()))
 
     assert ["1" * LONGEST_TEXT, "2" * LONGEST_TEXT] == [record.text for record in queries.history]

@@ -26,7 +26,7 @@ def test_use_database_enters_public(cursor):
     "statement", ["USE DATABASE nope", "USE SCHEMA nope", "USE nope.public", 'USE SCHEMA "public"']
 )
 def test_use_of_what_is_missing(cursor, statement):
-    """What doesn't exist can't be used."""
+    """USE fails for objects that don't exist."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError) as caught:
@@ -36,13 +36,13 @@ def test_use_of_what_is_missing(cursor, statement):
 
 
 def test_alter_session(cursor):
-    """A parameter can be set, shown and unset; the client keeps what concerns it."""
+    """A parameter can be set, rows and unset; the client stores those that concern it."""
     cursor.execute("ALTER SESSION SET TIMEZONE = 'Europe/Berlin' QUERY_TAG = 'it''s', AUTOCOMMIT = FALSE")
-    shown = cursor.execute("SHOW PARAMETERS LIKE 'query_tag' IN SESSION").fetchall()
+    rows = cursor.execute("SHOW PARAMETERS LIKE 'query_tag' IN SESSION").fetchall()
     autocommit = cursor.connection._session_parameters["AUTOCOMMIT"]
     cursor.execute("ALTER SESSION UNSET QUERY_TAG, AUTOCOMMIT")
 
-    assert [row[:4] for row in shown] == [("QUERY_TAG", "it's", "", "SESSION")]
+    assert [row[:4] for row in rows] == [("QUERY_TAG", "it's", "", "SESSION")]
     assert autocommit is False
     assert cursor.connection._session_parameters["TIMEZONE"] == "Europe/Berlin"
     assert cursor.execute("SHOW PARAMETERS LIKE 'QUERY_TAG'").fetchone()[1] == ""
@@ -50,7 +50,7 @@ def test_alter_session(cursor):
 
 @pytest.mark.parametrize(("setting", "errno"), [("NOPE = 1", 1006), ("AUTOCOMMIT = 'maybe'", 1008), ("", 1003)])
 def test_alter_session_errors(cursor, setting, errno):
-    """An unknown parameter, a bad value and no parameter are errors."""
+    """An unknown parameter, an invalid value and a missing parameter are errors."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError) as caught:
@@ -90,7 +90,7 @@ def test_function_inside_a_query(cursor):
 
 
 def test_function_in_a_string_is_text(cursor):
-    """What only looks like a call of ours, in a string or a comment, isn't one."""
+    """A text that looks like a call of ours, in a string or a comment, is left alone."""
     text = "SYSTEM$WAIT(60) TABLE(RESULT_SCAN('x'))"
 
     assert [(text,)] == cursor.execute(f"SELECT $${text}$$ AS a /* {text} */").fetchall()
@@ -156,7 +156,7 @@ def test_result_scan_describes(cursor):
     ],
 )
 def test_errors(cursor, statement, errno):
-    """What is wrong is Snowflake's error, at once."""
+    """Invalid array binds are Snowflake's errors, at once."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError) as caught:

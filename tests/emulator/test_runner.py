@@ -38,7 +38,7 @@ def isolation(request, monkeypatch):
 
 
 class Container:
-    """A started instance with its log and its exit."""
+    """A running instance with its log and its exit code."""
 
     def __init__(self, plan, path):
         self.plan = plan
@@ -63,7 +63,7 @@ class Container:
 
 
 def is_running(pid):
-    """Tell whether a process of the host runs; a zombie doesn't."""
+    """Return whether a process of the host runs; a zombie doesn't."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):
@@ -71,16 +71,16 @@ def is_running(pid):
 
 
 def processes_mentioning(text):
-    """Find processes of the host by their command line."""
-    found = []
+    """Return processes of the host by their command line."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if text.encode() in command and path.parent.name != str(os.getpid()):
-            found.append(path.parent.name)
-    return [pid for pid in found if is_running(pid)]
+            pids.append(path.parent.name)
+    return [pid for pid in pids if is_running(pid)]
 
 
 def make_plan(directory, *command, **changes):
@@ -110,7 +110,7 @@ def make_plan(directory, *command, **changes):
 
 @pytest.fixture
 def start(tmp_path, isolation):
-    """Start containers; none is left after the test."""
+    """Start containers; all are killed after the test."""
     numbers = count()
     started = []
 
@@ -134,13 +134,13 @@ def run(start):
 
 @pytest.fixture
 def volume(tmp_path):
-    """Make a directory to mount."""
+    """Create a directory to mount."""
     directory = tmp_path / "volume"
     directory.mkdir()
     return directory
 
 
-# --- what a job sees
+# --- the view of a job
 
 
 def test_environment_is_minimal(run, isolation, monkeypatch):
@@ -164,7 +164,7 @@ def test_server_is_not_readable_in_proc(run, monkeypatch):
 
 
 def test_arguments_arrive_byte_for_byte(run):
-    """No shell, no expansion, no loss."""
+    """Arguments reach the program unchanged, without a shell."""
     arguments = ("$(HOME)", "$HOME", "'\"\\", "two\nlines", "🚀", "", " ", "-x", "*", "\udcff")
     show = "import os, sys; sys.stdout.write(repr([os.fsencode(a) for a in sys.argv[1:]]))"
     code, text = run("python", "-c", show, args=arguments)
@@ -173,7 +173,7 @@ def test_arguments_arrive_byte_for_byte(run):
 
 
 def test_mounts(run, volume):
-    """Mounted directories are found and written at the paths of the specification."""
+    """Mounted directories are pids and written at the paths of the specification."""
     (volume / "in.txt").write_text("hello")
     script = 'cat /mnt/job_stage/in.txt; echo -n "$WHERE" > /mnt/job_stage/out.txt; ls "$WHERE"'
     code, text = run(
@@ -185,7 +185,7 @@ def test_mounts(run, volume):
 
 
 def test_mounts_where_the_host_has_nothing(run, tmp_path):
-    """Mount points are made without touching the host, nested and side by side."""
+    """Mount points are created without changing the host, nested and side by side."""
     paths = ["/mnt/b", "/mnt/a", "/mnt/a/inner", "/var/log/managed/user", "/var/other", "/dev/shm", "/new/deep/path"]
     mounts = []
     for path in paths:
@@ -200,14 +200,14 @@ def test_mounts_where_the_host_has_nothing(run, tmp_path):
 
 
 def test_a_mount_that_hides_the_interpreter(run, isolation, volume):
-    """A volume at the directory that holds the job's own files doesn't cut the job off from them."""
+    """A volume over the directory with the job's own files doesn't hide them from the job."""
     code, text = run("python", "-c", "print(6 * 7)", mounts=(Mount(source=volume, path="/tmp"),))
 
     assert (0, "42\n") == (code, text)
 
 
 def test_temporary_files_are_private(run, isolation, tmp_path):
-    """What a program writes to its temporary directory is nobody else's."""
+    """The temporary directory of a job is private."""
     code, text = run("sh", "-c", "echo mine > ${TMPDIR:-/tmp}/of-a-job && ls ${TMPDIR:-/tmp}")
 
     assert (0, True) == (code, "of-a-job" in text.splitlines())
@@ -215,7 +215,7 @@ def test_temporary_files_are_private(run, isolation, tmp_path):
 
 
 def test_memory_volumes_have_a_size(run, isolation, volume):
-    """A volume in memory is as large as it was asked for; what doesn't fit is refused as by a full disk."""
+    """A volume in memory has the requested size; beyond it a write fails as on a full disk."""
     if isolation == "rewrite":
         pytest.skip("there it is a directory on disk")
     script = "df --output=size -B1 /dev/shm | tail -1; head -c 5M /dev/zero > /dev/shm/x"
@@ -226,7 +226,7 @@ def test_memory_volumes_have_a_size(run, isolation, volume):
 
 
 def test_own_host_name(run, isolation):
-    """A program finds its address by the name of its host, and the machine's other names, too."""
+    """A program resolves its host name to its address, and the machine's other names as well."""
     if isolation == "rewrite":
         pytest.skip("there the host is the machine")
     script = (
@@ -239,14 +239,14 @@ def test_own_host_name(run, isolation):
 
 
 def test_read_only_mounts(run, isolation, volume):
-    """A read-only mount is one, where the kernel makes it."""
+    """A read-only mount can't be written to, where the kernel supports it."""
     code, _ = run("touch", "/data/x", mounts=(Mount(source=volume, path="/data", read_only=True),))
 
     assert (isolation == "namespace") == (code != 0)
 
 
 def test_a_missing_volume_fails_the_start(start, isolation, tmp_path):
-    """The error names it."""
+    """The error for a missing volume names it."""
     if isolation == "rewrite":
         pytest.skip("paths are only replaced")
     with pytest.raises(RunnerError) as error:
@@ -268,7 +268,7 @@ def test_a_missing_volume_fails_the_start(start, isolation, tmp_path):
     ],
 )
 def test_only_whole_paths_are_rewritten(run, isolation, volume, text, rewritten):
-    """Texts that only contain a mount path somewhere stay."""
+    """Texts that contain a mount path as part of another word stay."""
     code, said = run("printf", "%s", text, mounts=(Mount(source=volume, path="/mnt/app"),))
     expected = text.replace("/mnt/app", str(volume)) if rewritten and isolation == "rewrite" else text
 
@@ -276,14 +276,14 @@ def test_only_whole_paths_are_rewritten(run, isolation, volume, text, rewritten)
 
 
 def test_token(run, tmp_path):
-    """The token is where real containers have it, for this user only."""
+    """The token is at the path of real containers, readable by this user only."""
     code, text = run("sh", "-c", "cat /snowflake/session/token; stat -c ' %a' /snowflake/session/token")
 
     assert (0, "s3cret 600\n") == (code, text)
 
 
 def test_connections_file(start):
-    """Connectors find their default connection, and only the user may read it."""
+    """Connectors use the default connection, which only the user may read."""
     show = "stat -c %a $HOME/.snowflake/connections.toml; cat $HOME/.snowflake/connections.toml"
     container = start("sh", "-c", show)
     _, text = container.finish()
@@ -297,7 +297,7 @@ def test_connections_file(start):
 
 
 def test_python_is_an_overlay(start):
-    """The job's prefix is private; pip would install there; what the base environment has is seen."""
+    """The job's prefix is private and pip would install there; packages of the base environment are visible."""
     container = start(
         "python",
         "-c",
@@ -342,7 +342,7 @@ for address in {"host": "127.0.0.1"}, {"host": "127.0.0.1", "port": 4242}, {"hos
     try:
         SnowflakeConnection(**address, account="a", token="t", authenticator="oauth")
     except Exception:
-        pass  # what comes after opening it needs a server
+        pass  # the login itself needs a server
 print(seen)
 """
     _, text = run("python", "-c", script)
@@ -358,20 +358,20 @@ print(seen)
     ("script", "code"), [("exit 0", 0), ("exit 3", 3), ("exit 255", 255), ("kill -9 $$", 137), ("kill -15 $$", 143)]
 )
 def test_exit_codes(run, script, code):
-    """As a container reports them."""
+    """Exit codes are those that a container reports."""
     assert (code, "") == run("sh", "-c", script)
 
 
 @pytest.mark.parametrize(
     ("command", "detail"),
     [
-        ("no-such-program", 'exec: "no-such-program": executable file not found in $PATH'),
+        ("no-such-program", 'exec: "no-such-program": executable file not pids in $PATH'),
         ("/no/such/program", 'exec: "/no/such/program": no such file or directory'),
         ("nul\0byte", 'exec: "nul\\u0000byte": execve: embedded null character in path'),
     ],
 )
 def test_a_program_that_can_not_start(start, command, detail):
-    """The start fails, with the container's message and the reason."""
+    """A program that can't start fails the start, with the container's message and the reason."""
     with pytest.raises(RunnerError) as error:
         start(command)
 
@@ -380,7 +380,7 @@ def test_a_program_that_can_not_start(start, command, detail):
 
 
 def test_terminate_lets_the_job_clean_up(start):
-    """SIGTERM reaches the job's handler; what it prints is in the log before the exit is reported."""
+    """SIGTERM reaches the job's handler; its output is logged before the exit is reported."""
     script = """
 import os, signal, sys, time
 def stop(*_):
@@ -400,7 +400,7 @@ time.sleep(60)
 
 
 def test_kill_after_grace(start):
-    """A job that ignores SIGTERM is killed; the caller isn't held up."""
+    """A job that ignores SIGTERM is killed, without blocking the caller."""
     container = start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
     container.wait_for("ready")
     began = time.monotonic()
@@ -413,7 +413,7 @@ def test_kill_after_grace(start):
 
 
 def test_kill(start):
-    """Kill doesn't wait for anything, and is harmless afterwards."""
+    """Kill returns at once, and does nothing after the end."""
     container = start("sh", "-c", "trap '' TERM; echo ready; sleep 60; sleep 60")
     container.wait_for("ready")
     container.instance.kill()
@@ -438,7 +438,7 @@ time.sleep(float(sys.argv[1]))
 
 
 def test_daemons_end_with_their_container(start, tmp_path):
-    """A grandchild that left its session and holds the pipes neither survives nor delays the exit."""
+    """A grandchild in another session that holds the pipes neither survives nor delays the exit."""
     mark = f"daemon-{tmp_path.name}-{os.getpid()}"
     container = start("python", "-c", DAEMON, "0", mark)
 
@@ -496,7 +496,7 @@ def test_large_output_is_complete(start):
 
 
 def test_lines_are_logged_when_they_end(start):
-    """As containerd does: a progress bar becomes one line, which is in the log when it or its stream has ended."""
+    """A progress bar becomes one line, as with containerd, logged when it or its stream ends."""
     container = start("sh", "-c", "printf '50%%\\r100%%\\r\\n10%%\\r'; echo ready >&2; sleep 60")
     container.wait_for("ready\n")
     container.wait_for("50%\r100%\n")
@@ -509,7 +509,7 @@ def test_lines_are_logged_when_they_end(start):
 
 
 def test_a_long_line_is_logged_in_parts(start):
-    """What is longer than 16 KiB doesn't wait for its end."""
+    """A line longer than 16 KiB is logged in parts before its end."""
     container = start("sh", "-c", "printf '%16385s' x; sleep 60")
     container.wait_for(" " * 16_384)
     before = container.log.tail()
@@ -525,7 +525,7 @@ def test_output_that_is_no_text(run):
 
 
 def test_twenty_at_once(start):
-    """Each has its own output and exit."""
+    """Containers that run side by side have their own output and exit."""
     containers = {}
 
     def begin(number):
@@ -557,12 +557,12 @@ def test_nothing_is_left_open(start):
 
 @pytest.mark.parametrize("command", [(), ("/usr/local/bin/_entrypoint.sh",)])
 def test_entrypoint_of_the_ml_runtime(run, command):
-    """It runs its arguments, named or implied."""
+    """The entrypoint of the ML runtime runs its arguments, named or implied."""
     assert (0, "a b\n") == run(*command, args=("echo", "a b"), image=ML_IMAGE)
 
 
 def test_entrypoint_file_of_the_ml_runtime(run, isolation):
-    """Programs of the job find it, too."""
+    """Programs of the job can run the entrypoint, too."""
     if isolation == "rewrite":
         pytest.skip("there is no file at its path")
 
@@ -578,7 +578,7 @@ def test_entrypoint_file_of_the_ml_runtime(run, isolation):
     ],
 )
 def test_images_without_a_command(start, image, args, detail):
-    """What an unknown image would run isn't known here; the error says so."""
+    """An unknown image without a command is an error that names it."""
     with pytest.raises(RunnerError) as error:
         start(image=image, args=args)
 
@@ -587,7 +587,7 @@ def test_images_without_a_command(start, image, args, detail):
 
 @pytest.fixture
 def payload(volume):
-    """Make a job's stage as the ML client uploads it, with a start script that must not run."""
+    """Create a job's stage as the ML client uploads it, with a start script that must not run."""
     (volume / "system").mkdir()
     (volume / "app").mkdir()
     (volume / "system" / "startup.sh").write_text("echo the start script ran\n")
@@ -597,7 +597,7 @@ def payload(volume):
 
 @pytest.fixture
 def run_payload(run, payload):
-    """Run it as the service that the client creates."""
+    """Run the stage's job as the service that the client creates."""
 
     def _run(**env):
         return run(
@@ -617,14 +617,14 @@ without_ray = pytest.mark.skipif(
 
 @without_ray
 def test_start_script_of_the_ml_client(run_payload, payload, isolation):
-    """Its launcher runs instead, in the payload's directory."""
+    """The launcher runs instead of the start script, in the payload's directory."""
     stage = payload.path if isolation == "namespace" else payload.source
 
     assert (0, f"{stage}/app ['{stage}/app/train.py', '--lr', '0.1']\n") == run_payload()
 
 
 def test_own_start_script(run, volume):
-    """A user's script of the same name is just a script."""
+    """A user's script named like the start script runs as it is."""
     (volume / "startup.sh").write_text('echo mine "$1"\n')
 
     assert (0, "mine x\n") == run("bash", "/app/startup.sh", "x", mounts=(Mount(source=volume, path="/app"),))
@@ -632,7 +632,7 @@ def test_own_start_script(run, volume):
 
 @without_ray
 def test_workers_of_head_driven_jobs(run_payload):
-    """Without Ray there is nothing for them to do; jobs that start on every instance do run."""
+    """Without Ray workers exit at once, except in jobs that start on every instance."""
     worker = {"SNOWFLAKE_JOBS_COUNT": "2", "SNOWFLAKE_JOB_INDEX": "1"}
     code, text = run_payload(**worker)
 
@@ -643,7 +643,7 @@ def test_workers_of_head_driven_jobs(run_payload):
 
 @pytest.mark.parametrize(("requirements", "installs"), [("", False), ("# none\n\n", False), ("pytest\n", True)])
 def test_requirements(run_payload, payload, requirements, installs):
-    """They are installed before the launcher runs; without pip the job says so and fails."""
+    """Requirements are installed before the launcher runs; without pip the job fails with a message."""
     (payload.source / "app" / "requirements.txt").write_text(requirements)
     code, text = run_payload()
     has_pip = subprocess.run([sys.executable, "-c", "import pip"], capture_output=True, check=False).returncode == 0
@@ -653,7 +653,7 @@ def test_requirements(run_payload, payload, requirements, installs):
 
 
 def test_conda_environments_are_refused(run_payload, payload):
-    """As by the image."""
+    """A conda environment is refused, as by the image."""
     (payload.source / "app" / "environment.yml").write_text("dependencies: [numpy]")
 
     assert (1, "Custom conda environments not currently supported\n") == run_payload()
@@ -663,7 +663,7 @@ def test_conda_environments_are_refused(run_payload, payload):
 
 
 def test_isolation_can_be_forced(monkeypatch):
-    """A typo isn't taken for an answer."""
+    """An unknown isolation mode is an error."""
     monkeypatch.setenv("MLJOBS_EMULATOR_ISOLATION", "rewrite")
 
     assert "rewrite" == probe_isolation()
@@ -676,7 +676,7 @@ def test_isolation_can_be_forced(monkeypatch):
 
 
 def test_isolation_is_probed(monkeypatch):
-    """Without a wish the machine decides."""
+    """Without the variable the machine decides."""
     monkeypatch.delenv("MLJOBS_EMULATOR_ISOLATION", raising=False)
 
     assert ("namespace" if can_isolate() else "rewrite") == probe_isolation()

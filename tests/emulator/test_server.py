@@ -61,13 +61,13 @@ def test_password_is_required(snowflake, connect):
 
 
 def test_other_authenticators_are_refused(snowflake):
-    """What can't be checked doesn't get in."""
+    """Authenticators that the server can't check are refused."""
     assert log_in(snowflake, AUTHENTICATOR="SNOWFLAKE_JWT")["code"] == "390190"
     assert post(snowflake, "/session/authenticator-request")[1]["code"] == "390190"
 
 
 def test_login_context(snowflake, connect):
-    """A login enters what it names; what doesn't exist leaves the session without it."""
+    """A login enters the database and schema that it names, if they exist."""
     with connect(snowflake).cursor() as cursor:
         cursor.execute("CREATE SCHEMA IF NOT EXISTS login_schema")
     named = connect(snowflake, schema="login_schema", warehouse="w3", role="r3")
@@ -97,12 +97,12 @@ def test_job_token(snowflake, connect):
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until it is moved."""
 
     now = 0.0
 
     def __call__(self):
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
@@ -129,7 +129,7 @@ def test_master_token_expires(start):
 
 
 def test_heartbeat_keeps_a_session(start):
-    """A heartbeat moves the end of a session."""
+    """A heartbeat extends a session."""
     clock = Clock()
     server = start(session_lifetime=60, clock=clock)
     token = log_in(server)["data"]["token"]
@@ -141,7 +141,7 @@ def test_heartbeat_keeps_a_session(start):
 
 
 def test_closed_session(snowflake):
-    """A closed session answers an error that no client repeats."""
+    """A request in a closed session gets an error that no client repeats."""
     token = log_in(snowflake)["data"]["token"]
 
     assert post(snowflake, "/session?delete=true", token=token)[1]["success"]
@@ -163,7 +163,7 @@ def test_request_runs_once(snowflake, cursor):
 
 
 def test_long_statement(start, connect):
-    """A statement that takes long is answered "in progress", and the client asks again until it is done."""
+    """A long statement is answered "in progress", and the client polls until it is done."""
     cursor = connect(start(long_statement=0.05)).cursor()
 
     assert cursor.execute("SELECT SYSTEM$WAIT(200, 'milliseconds')").fetchall() == [("waited 200 milliseconds",)]
@@ -210,7 +210,7 @@ def test_cancel_all(cursor, snowflake):
 
 
 def test_async(cursor, snowflake, connect):
-    """An asynchronous statement runs on; its result can be had by id, from another session too."""
+    """An asynchronous statement returns at once; its result is available by id, also in another session."""
     cursor.execute_async("SELECT SYSTEM$WAIT(100, 'milliseconds') AS a")
     query_id = cursor.sfqid
     running = cursor.connection.get_query_status(query_id).name
@@ -224,7 +224,7 @@ def test_async(cursor, snowflake, connect):
 
 
 def test_failing_async(cursor):
-    """A failing asynchronous statement raises when its results are asked for."""
+    """A failing asynchronous statement raises when its results are fetched."""
     from snowflake.connector.errors import DatabaseError
 
     cursor.execute_async("SELECT * FROM no_such_table")
@@ -246,7 +246,7 @@ def test_unknown_query(cursor):
 
 
 def test_multiple_statements(cursor):
-    """Several statements are one request; each has its result, and binds go to the statement they stand in."""
+    """Several statements are one request; each has its result, and binds belong to the statement that contains them."""
     cursor.execute("SELECT ? AS a; USE ROLE x; SELECT ';' AS b, ? AS c", (1, 2), num_statements=3)
     results = [cursor.fetchall()]
     while cursor.nextset():
@@ -256,7 +256,7 @@ def test_multiple_statements(cursor):
 
 
 def test_statement_count(cursor):
-    """Without permission there is one statement in a request; 0 allows any number."""
+    """By default a request has one statement; 0 allows any number."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError, match="statement count 2 did not match the desired statement count 1"):
@@ -303,14 +303,14 @@ def test_host_header(snowflake):
 
 
 def test_unknown_endpoint(snowflake):
-    """An endpoint that isn't there is an error that no client repeats."""
+    """An unknown endpoint is an error that no client repeats."""
     status, answer = post(snowflake, "/nothing/here")
 
     assert (status, answer["success"]) == (200, False)
 
 
 def test_internal_error(snowflake, caplog):
-    """What breaks in the server is an error with a name, and its traceback is in the log."""
+    """An exception in the server is an error with its name, and its traceback is in the log."""
     token = log_in(snowflake)["data"]["token"]
     answer = run(snowflake, token, "SELECT 1", "r", bindings={"1": 5})
 
@@ -320,7 +320,7 @@ def test_internal_error(snowflake, caplog):
 
 
 def test_statements_are_recorded(snowflake, connect):
-    """Tests and benchmarks count statements and logins."""
+    """The recorder counts statements and logins."""
     snowflake.statements.clear()
     cursor = connect(snowflake).cursor()
     cursor.execute("USE ROLE counted")
@@ -331,7 +331,7 @@ def test_statements_are_recorded(snowflake, connect):
 
 
 def test_one_server_per_root(start, tmp_path):
-    """A second server on a root is refused, naming the first; after a stop the root is free."""
+    """A second server on a root is refused with an error that names the first; after a stop the root is free."""
     from airflow_provider_mljobs.emulator.server.roots import RootInUseError
 
     first = start(root=tmp_path / "root")
@@ -343,7 +343,7 @@ def test_one_server_per_root(start, tmp_path):
 
 
 def test_root_is_private(start):
-    """Nobody else can read the password."""
+    """Only the user can read the password."""
     server = start()
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (server.root, server.root / "password")]
 
@@ -352,7 +352,7 @@ def test_root_is_private(start):
 
 
 def test_tables_survive_a_restart(start, connect, tmp_path):
-    """What was written on a root is there after a restart."""
+    """Data on a root survives a restart."""
     with start(root=tmp_path / "root") as server:
         connect(server).cursor().execute("CREATE TABLE kept AS SELECT 1 AS a")
     server = start(root=tmp_path / "root")
@@ -361,7 +361,7 @@ def test_tables_survive_a_restart(start, connect, tmp_path):
 
 
 def test_temporary_root_is_removed():
-    """Without a root nothing is left behind."""
+    """A temporary root is removed at the end."""
     from airflow_provider_mljobs.emulator import serve
 
     with serve() as server:
@@ -372,7 +372,7 @@ def test_temporary_root_is_removed():
 
 
 def test_stop_ends_what_runs(start, connect):
-    """A stop doesn't wait for running statements, and their clients aren't left hanging."""
+    """A stop doesn't wait for running statements, and their clients get an error."""
     server = start()
     cursor = connect(server).cursor()
     ended = threading.Event()
@@ -391,7 +391,7 @@ def test_stop_ends_what_runs(start, connect):
 
 
 def test_stop_while_clients_log_in(start):
-    """A login that comes while the server stops gets no session behind its back: 503, or no connection."""
+    """A login while the server stops opens no session: it gets 503, or no connection."""
     server = start()
     body = {"data": {"LOGIN_NAME": server.connection_kwargs["user"], "PASSWORD": server.password}}
     first, answers = threading.Event(), []
@@ -417,7 +417,7 @@ def test_stop_while_clients_log_in(start):
 
 @pytest.mark.parametrize("stop", ["server.stop()", ""])
 def test_the_interpreter_ends_quietly(stop):
-    """Nothing of the SQL engine is left at exit, also where nobody stops the server."""
+    """The SQL engine is closed at exit, also without a stop."""
     program = f"""
 from airflow_provider_mljobs.emulator import serve
 from snowflake.connector import connect
@@ -465,7 +465,7 @@ def test_import_is_light():
 
 
 def test_missing_extra():
-    """Without the extra, as in an interpreter without site-packages, the error says what to install."""
+    """Without the extra, as in an interpreter without site-packages, the error names the package to install."""
     program = "from airflow_provider_mljobs import emulator; emulator.serve()"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-S", "-c", program], cwd=root, capture_output=True, text=True, check=False)
@@ -481,7 +481,7 @@ def test_many_rows(cursor):
 
 
 def test_a_stopped_server_lets_go_of_duckdb():
-    """Whoever still holds the server, or one of its finished queries, keeps none of the engine's connections."""
+    """A reference to a stopped server, or to a finished query, keeps no connection of the engine alive."""
     from snowflake import connector
 
     from airflow_provider_mljobs.emulator import serve
@@ -490,7 +490,7 @@ def test_a_stopped_server_lets_go_of_duckdb():
         gc.collect()
         return [item for item in gc.get_objects() if type(item).__name__ == "DuckDBPyConnection"]
 
-    # Held, not counted: what earlier tests have left may go in the meantime. Sockets among it are theirs, too.
+    # References instead of counts, because objects of earlier tests, sockets among them, may be collected meanwhile.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         before = live()

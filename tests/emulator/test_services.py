@@ -50,7 +50,7 @@ def runner(connection):
 
 @pytest.fixture
 def sql(connection):
-    """Run a statement in a schema of its own, which is dropped, with its services, after the test."""
+    """Run a statement in a new schema, which is dropped with its services after the test."""
     run = runner(connection)
     schema = f"S_{uuid.uuid4().hex[:8]}".upper()
     run(POOL)
@@ -62,7 +62,7 @@ def sql(connection):
 
 @pytest.fixture
 def started(tmp_path):
-    """Start servers with settings of their own; return a function that runs a statement on one."""
+    """Start servers with given settings; return a function that runs a statement on one."""
     from contextlib import ExitStack
 
     from snowflake.connector import connect
@@ -141,10 +141,10 @@ class TestSubmit:
             "FROM SPECIFICATION ?"
         )
         sql(text, "SERVICES", "BINDS", 2, "WH", specification())
-        (found,) = sql("DESC SERVICE BINDS")
+        (described,) = sql("DESC SERVICE BINDS")
 
-        assert (found["target_instances"], found["query_warehouse"], found["comment"]) == (2, "WH", "why")
-        assert found["external_access_integrations"] == "[A, B]"
+        assert (described["target_instances"], described["query_warehouse"], described["comment"]) == (2, "WH", "why")
+        assert described["external_access_integrations"] == "[A, B]"
 
     @pytest.mark.parametrize("clause", ["SPECIFICATION_FILE", "SPEC"])
     def test_staged_specification(self, sql, tmp_path, clause):
@@ -158,7 +158,7 @@ class TestSubmit:
         assert logs(sql, "STAGED") == "staged\n"
 
     def test_missing_specification_file(self, sql):
-        """A file that isn't there is one that doesn't exist, as is a stage."""
+        """A missing file and a missing stage are errors."""
         sql("CREATE STAGE EMPTY")
         text = "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES FROM @{} SPEC = 'no.yaml'"
 
@@ -179,7 +179,7 @@ class TestSubmit:
         ],
     )
     def test_template(self, sql, template, values, output):
-        """Variables of a template are filled in; their case counts."""
+        """Variables of a template are filled in, case-sensitively."""
         sql(
             "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES NAME = TEMPLATED "
             f"FROM SPECIFICATION_TEMPLATE $${specification(f'echo {template}')}$$ USING ({values})"
@@ -188,7 +188,7 @@ class TestSubmit:
         assert logs(sql, "TEMPLATED") == f"{output}\n"
 
     def test_template_with_json(self, sql):
-        """A value may be JSON, with quotes, and is whole parts of the specification."""
+        """A value may be JSON, with quotes, for whole parts of the specification."""
         container = {"name": "main", "image": IMAGE, "command": ["sh", "-c"], "args": ['echo "it\'s" $MINE']}
         text = f"spec: {{containers: [{json.dumps(container)[:-1]}, env: {{{{ env }}}}}}]}}"
         sql(
@@ -224,7 +224,7 @@ class TestSubmit:
         ],
     )
     def test_template_that_cannot_be_rendered(self, sql, template, values, reason):
-        """Each reason has the same number and a text of its own."""
+        """Errors of templates have one number and different texts."""
         error = failure(
             sql,
             "EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES "
@@ -276,12 +276,12 @@ class TestSubmit:
         ],
     )
     def test_refusals(self, sql, text, errno):
-        """What Snowflake refuses at once."""
+        """Invalid requests fail at once."""
         assert failure(sql, text).errno == errno
 
     @pytest.mark.parametrize("statement", ["EXECUTE JOB SERVICE", "SYSTEM$EXECUTE_ML_JOB"])
     def test_too_many_services(self, started, statement):
-        """Finished ones count until they are dropped; the refused one leaves nothing."""
+        """Finished services count towards the limit until they are dropped; a refused one leaves nothing behind."""
         sql = started(max_services=2, virtual_jobs=(VirtualJob(name="%", seconds=0.0),))
         sql("CREATE STAGE PAYLOADS")
         options = """'{"STAGE_PATH": "@PAYLOADS/p", "ARGS": [], "RUNTIME": "2.9"}', '{"TARGET_INSTANCES": 1}'"""
@@ -298,44 +298,44 @@ class TestSubmit:
         assert "Number of services limit exceeded for the account" in error.msg
         assert {row["name"] for row in sql("SHOW JOB SERVICES")} == {"ONE", "TWO"}
         assert len(sql("SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY())")) == 2
-        # It is told first: who asks again after a lost answer has to find the job.
+        # The name clash comes first: a client that repeats after a lost answer must learn that the job exists.
         assert failure(sql, execute("TWO")).errno == 2002
         sql("DROP SERVICE ONE")
         sql(texts[statement])
         wait(sql, "MANY")
 
     def test_a_limit_below_zero(self, started):
-        """There can't be fewer services than none."""
+        """A negative limit of services is an error."""
         with pytest.raises(ValueError, match="max_services must be 0 or more"):
             started(max_services=-1)
 
 
 class TestRun:
-    """What a container sees, and how its end becomes the job's."""
+    """The view of a container, and its end."""
 
     def test_environment(self, sql):
-        """The documented variables; count and index only with REPLICAS."""
+        """A container has the documented variables; count and index only with REPLICAS."""
         sql(execute("ENVIRONMENT", "env", clauses="", container={"env": {"MINE": "$(x) 'y'"}}))
-        found = dict(line.split("=", 1) for line in logs(sql, "ENVIRONMENT").splitlines())
+        environment = dict(line.split("=", 1) for line in logs(sql, "ENVIRONMENT").splitlines())
 
-        assert found["SNOWFLAKE_SERVICE_NAME"] == "ENVIRONMENT"
-        assert found["MINE"] == "$(x) 'y'"
-        assert {"SNOWFLAKE_ACCOUNT", "SNOWFLAKE_HOST", "SNOWFLAKE_DATABASE", "SNOWFLAKE_SCHEMA"} <= found.keys()
-        assert "SNOWFLAKE_JOBS_COUNT" not in found
-        assert "SNOWFLAKE_WAREHOUSE" not in found
+        assert environment["SNOWFLAKE_SERVICE_NAME"] == "ENVIRONMENT"
+        assert environment["MINE"] == "$(x) 'y'"
+        assert {"SNOWFLAKE_ACCOUNT", "SNOWFLAKE_HOST", "SNOWFLAKE_DATABASE", "SNOWFLAKE_SCHEMA"} <= environment.keys()
+        assert "SNOWFLAKE_JOBS_COUNT" not in environment
+        assert "SNOWFLAKE_WAREHOUSE" not in environment
 
     def test_replicas(self, sql):
-        """Each instance knows its index and has logs of its own."""
+        """Each instance has its index and its own logs."""
         sql(execute("MANY", "echo $SNOWFLAKE_JOB_INDEX of $SNOWFLAKE_JOBS_COUNT", clauses="REPLICAS = 2"))
 
-        found = [sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('MANY', {i}, 'main') AS L")[0]["L"] for i in range(2)]
+        texts = [sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('MANY', {i}, 'main') AS L")[0]["L"] for i in range(2)]
 
-        assert found == ["0 of 2\n", "1 of 2\n"]
+        assert texts == ["0 of 2\n", "1 of 2\n"]
         rows = sql("SHOW SERVICE INSTANCES IN SERVICE MANY")
         assert [(row["instance_id"], row["status"]) for row in rows] == [("0", "SUCCEEDED"), ("1", "SUCCEEDED")]
 
     def test_one_failed_instance_fails_the_job(self, sql):
-        """The others are stopped."""
+        """A failing instance stops the others."""
         sql(execute("ONE_FAILS", "[ $SNOWFLAKE_JOB_INDEX = 1 ] && exit 7; sleep 60", "ASYNC = TRUE REPLICAS = 2"))
         wait(sql, "ONE_FAILS", "FAILED")
 
@@ -361,7 +361,7 @@ class TestRun:
 
     @pytest.mark.parametrize("source", ["@FILES/in", {"source": "stage", "stageConfig": {"name": "@FILES/in"}}])
     def test_stage_volumes(self, sql, source, tmp_path):
-        """A stage is a directory of the container, in both ways to write it."""
+        """A stage is a directory of the container, in both notations."""
         sql("CREATE STAGE FILES")
         volume = {"name": "files", **(source if isinstance(source, dict) else {"source": source})}
         mounts = {"volumeMounts": [{"name": "files", "mountPath": "/mnt/files"}]}
@@ -386,7 +386,7 @@ class TestRun:
         assert "hello\n" == logs(sql, "EXCHANGES")
 
     def test_program_that_cannot_start(self, sql):
-        """The container fails, and its log says why."""
+        """A container that can't start fails, with the reason in its log."""
         sql(execute("NO_PROGRAM", container={"command": ["no-such-program"]}))
         wait(sql, "NO_PROGRAM", "FAILED")
 
@@ -395,7 +395,7 @@ class TestRun:
         assert "no-such-program" in logs(sql, "NO_PROGRAM")
 
     def test_image_that_cannot_be_pulled(self, sql):
-        """The job stays PENDING, until a repository holds the image."""
+        """A job stays PENDING until the repository of its image exists."""
         (names,) = sql("SELECT CURRENT_DATABASE() AS D, CURRENT_SCHEMA() AS S")
         image = f"/{names['D']}/{names['S']}/repo/image:1".lower()
         sql(execute("NO_IMAGE", container={"image": image}))
@@ -408,7 +408,7 @@ class TestRun:
         wait(sql, "NO_IMAGE")
 
     def test_no_room(self, sql):
-        """What finds no room on the pool's nodes waits until others have ended."""
+        """Jobs without room on the pool's nodes wait until others have ended."""
         node = {"resources": {"requests": {"cpu": 3}, "limits": {"cpu": 3}}}
         sql(execute("FULL", "sleep 60", "ASYNC = TRUE REPLICAS = 2", container=node))
         sql(execute("NEXT", container=node))
@@ -421,7 +421,7 @@ class TestRun:
 
 
 def logs_pending(sql, name):
-    """Tell whether the logs are refused as those of a pending container."""
+    """Return whether the logs are refused as those of a pending container."""
     from snowflake.connector.errors import ProgrammingError
 
     try:
@@ -432,10 +432,10 @@ def logs_pending(sql, name):
 
 
 class TestEnd:
-    """Cancelling, dropping, and what remains."""
+    """Cancelling and dropping jobs."""
 
     def test_cancel(self, sql):
-        """A cancelled job ends and stays to be looked at."""
+        """A cancelled job ends and stays listed."""
         sql(execute("CANCELLED", "sleep 60"))
         sql("CALL CANCELLED!SPCS_CANCEL_JOB()")
         wait(sql, "CANCELLED", "CANCELLED")
@@ -443,7 +443,7 @@ class TestEnd:
         assert status(sql, "CANCELLED") == "CANCELLED"
 
     def test_cancelled_statement_cancels_the_job(self, sql, connection):
-        """Giving up a synchronous job ends the job."""
+        """Cancelling the statement of a synchronous job cancels the job."""
         cursor = connection.cursor()
         cursor.execute_async(execute("GIVEN_UP", "sleep 60", clauses=""))
         while not sql("SHOW SERVICES LIKE 'GIVEN_UP'"):
@@ -455,19 +455,19 @@ class TestEnd:
         wait(sql, "GIVEN_UP", "CANCELLED")
 
     def test_wait_times_out(self, sql):
-        """SPCS_WAIT_FOR raises when its time is up."""
+        """SPCS_WAIT_FOR raises after its timeout."""
         sql(execute("ENDLESS", "sleep 60"))
 
         assert "Current status: RUNNING" in failure(sql, "CALL ENDLESS!SPCS_WAIT_FOR('DONE', 0)").msg
 
     def test_wait_for_what_will_not_come(self, sql):
-        """SPCS_WAIT_FOR raises at once when the job ended otherwise."""
+        """SPCS_WAIT_FOR raises at once if the job ended with another status."""
         sql(execute("FAILS", "exit 1"))
 
         assert "Current status: FAILED" in failure(sql, f"CALL FAILS!SPCS_WAIT_FOR('DONE', {budget():.0f})").msg
 
     def test_dropped_job_lives_on_in_history(self, sql):
-        """DESCRIBE doesn't know it any more; history and logs do."""
+        """A dropped job is only in the history and the event table."""
         sql(execute("PAST", "echo one; echo two >&2", clauses="REPLICAS = 1"))
         sql("DROP SERVICE PAST")
 
@@ -488,13 +488,13 @@ class TestEnd:
         assert [line["LOG"] for line in lines] == ["one", "two"]
 
     def test_drop_of_what_is_not_there(self, sql):
-        """IF EXISTS makes it a success."""
+        """DROP SERVICE IF EXISTS of a missing service succeeds."""
         assert failure(sql, "DROP SERVICE NOTHING").errno == 2003
         (row,) = sql("DROP SERVICE IF EXISTS NOTHING FORCE")
         assert row == {"status": "Drop statement executed successfully (NOTHING already dropped)."}
 
     def test_block_volumes_need_force(self, sql):
-        """Dropping them loses data, so it takes a word more."""
+        """Dropping a service with block volumes requires FORCE."""
         sql(execute("BLOCKY", volumes=[{"name": "disk", "source": "block", "size": "1Gi"}]))
 
         assert failure(sql, "DROP SERVICE BLOCKY").errno == 395090
@@ -507,7 +507,7 @@ class TestEnd:
         assert failure(sql, "ALTER SERVICE FIXED SUSPEND").errno == 395089
 
     def test_comment(self, sql):
-        """A COMMENT can be replaced while the job runs, and taken away."""
+        """A COMMENT can be replaced and removed while the job runs."""
         sql(execute("REMARKED", "sleep 60", "ASYNC = TRUE COMMENT = 'first'"))
         sql("COMMENT ON SERVICE REMARKED IS 'second'")
         second = sql("DESCRIBE SERVICE REMARKED")[0]["comment"]
@@ -521,7 +521,7 @@ class TestEnd:
         assert failure(sql, "COMMENT ON SERVICE MISSING IS 'x'").errno == 2003
 
     def test_dropped_schema_takes_its_jobs(self, sql):
-        """Services go with their schema."""
+        """Services are dropped with their schema."""
         sql("CREATE SCHEMA DOOMED")
         sql(execute("DOOMED.J", "sleep 60"))
         sql("DROP SCHEMA DOOMED")
@@ -529,7 +529,7 @@ class TestEnd:
         assert failure(sql, "DESCRIBE SERVICE DOOMED.J").errno == 2003
 
     def test_stop_all(self, sql):
-        """STOP ALL cancels jobs, SUSPEND lets them run on."""
+        """STOP ALL cancels jobs; SUSPEND lets them finish."""
         sql(execute("STOPPED", "sleep 60"))
         sql("ALTER COMPUTE POOL SERVICES SUSPEND")
         (pool,) = sql("SHOW COMPUTE POOLS LIKE 'SERVICES'")
@@ -543,10 +543,10 @@ class TestEnd:
 
 
 class TestShow:
-    """SHOW SERVICES and the functions that tell about one."""
+    """SHOW SERVICES and the functions of one service."""
 
     def test_filters(self, sql):
-        """LIKE, STARTS WITH, LIMIT … FROM, and the scope."""
+        """SHOW SERVICES filters by LIKE, STARTS WITH, LIMIT … FROM and scope."""
         for name in ("A1", "A2", "B1"):
             sql(execute(name))
 
@@ -564,7 +564,7 @@ class TestShow:
     def test_columns(self, sql):
         """DESCRIBE has one column more than SHOW, the specification."""
         sql(execute("COLUMNS_JOB"))
-        (shown,) = sql("SHOW SERVICES")
+        (row,) = sql("SHOW SERVICES")
         (described,) = sql("DESCRIBE SERVICE COLUMNS_JOB")
 
         assert list(described)[:7] == [
@@ -576,7 +576,7 @@ class TestShow:
             "compute_pool",
             "spec",
         ]
-        assert [name for name in described if name != "spec"] == list(shown)
+        assert [name for name in described if name != "spec"] == list(row)
 
     def test_service_status(self, sql):
         """SYSTEM$GET_SERVICE_STATUS is a JSON list of containers."""
@@ -594,7 +594,7 @@ class TestShow:
         assert (row["name"], row["port"], row["protocol"]) == ("api", 8000, "HTTP")
 
     def test_logs(self, sql):
-        """The last lines, with timestamps on request; unknown instances and containers are errors."""
+        """A log has the last lines, with optional timestamps; unknown instances and containers are errors."""
         sql(execute("LOGGING", "echo a; echo b; echo c", clauses=""))
 
         assert logs(sql, "LOGGING", 2) == "b\nc\n"
@@ -606,23 +606,23 @@ class TestShow:
         """Only the end of a long log is returned."""
         sql(execute("CHATTY", "seq 1 50000", clauses=""))
 
-        found = logs(sql, "CHATTY")
-        assert len(found) == 100 * 1024
-        assert found.endswith("\n50000\n")
+        text = logs(sql, "CHATTY")
+        assert len(text) == 100 * 1024
+        assert text.endswith("\n50000\n")
 
 
 class TestTime:
     """Emulated time, virtual jobs and restarts."""
 
     def test_job_starts_after_looks(self, started):
-        """With job_ready in looks the job is PENDING for that many of them."""
+        """With job_ready in polls the job is PENDING for that many reads of its status."""
         sql = started(job_ready=Ready(polls=2), virtual_jobs=(VirtualJob(name="V%", seconds=1000),))
         sql(execute("V1"))
 
         assert [status(sql, "V1") for _ in range(3)] == ["PENDING", "PENDING", "RUNNING"]
 
     def test_pool_comes_first(self, started):
-        """A job waits for its pool, and a look at the job is one at the pool."""
+        """A job waits for its pool; reading the job counts as reading the pool."""
         sql = started(pool_ready=Ready(polls=1))
         sql(execute("FIRST"))
         (before,) = sql("SHOW SERVICE CONTAINERS IN SERVICE FIRST")
@@ -631,14 +631,14 @@ class TestTime:
         wait(sql, "FIRST")
 
     def test_seconds(self, started):
-        """With job_ready in seconds the clock starts the job, without a look."""
+        """With job_ready in seconds the clock starts the job, without a read."""
         sql = started(job_ready=Ready(seconds=0.05))
         sql(execute("LATER", clauses=""))
 
         assert status(sql, "LATER") == "DONE"
 
     def test_virtual_jobs_need_no_process(self, started):
-        """Their end and their log are computed from the clock."""
+        """The end and the log of a virtual job follow from the clock."""
         virtual = (VirtualJob(name="V%", seconds=0.0, log_lines=3), VirtualJob(name="F%", seconds=0.0, status="FAILED"))
         sql = started(virtual_jobs=virtual)
         threads = threading.active_count()
@@ -653,7 +653,7 @@ class TestTime:
         assert row["L"] == "line 1 of 3\nline 2 of 3\nline 3 of 3\n"
 
     def test_virtual_jobs_end_at_many_moments(self, started):
-        """A spread gives each name its own duration, which the history tells exactly."""
+        """A spread gives each name its own duration, exact in the history."""
         virtual = VirtualJob(name="V%", seconds=0.01, spread=0.2)
         sql = started(virtual_jobs=(virtual,))
         for index in range(20):
@@ -692,7 +692,7 @@ class TestTime:
 
     @pytest.mark.parametrize("name", ["REAL", "VIRTUAL"])
     def test_one_image_is_missing(self, started, name):
-        """A job whose images aren't all there stays PENDING, and all its containers tell why."""
+        """A job with a missing image stays PENDING, with the reason in all its containers."""
         sql = started(virtual_jobs=(VirtualJob(name="VIRTUAL"),))
         sql(pair(name, "ASYNC = TRUE REPLICAS = 2", image="/MLJOBS_DB/PUBLIC/NOT_YET/image:1"))
         before = reasons(sql, name)
@@ -713,7 +713,7 @@ class TestTime:
         assert [("PENDING", "Unschedulable due to insufficient resources")] * 4 == before
 
     def test_services_of_an_earlier_server_count(self, started, tmp_path):
-        """Their number is the account's, whenever they were made."""
+        """Services of an earlier server count towards the limit."""
         from snowflake.connector import connect
 
         from airflow_provider_mljobs.emulator import serve
@@ -726,7 +726,7 @@ class TestTime:
         assert failure(sql, execute("NEW")).errno == 395093
 
     def test_restart(self, started, tmp_path):
-        """Finished jobs and their logs survive; what ran is lost with the server's processes."""
+        """Finished jobs and their logs survive; running jobs are lost with the server's processes."""
         from snowflake.connector import connect
 
         from airflow_provider_mljobs.emulator import serve

@@ -18,7 +18,7 @@ NAME = QualifiedName("S", "SC", "DB")
 
 @pytest.fixture
 def stage(cursor):
-    """Make an empty stage and return its name."""
+    """Create an empty stage and return its name."""
     cursor.execute("CREATE OR REPLACE STAGE files ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE') COMMENT = 'it''s'")
     return "files"
 
@@ -42,7 +42,7 @@ def put(cursor, tmp_path):
 
 
 def listed(cursor, target):
-    """Return the names that LIST shows."""
+    """Return the names in LIST."""
     return [row[0] for row in cursor.execute(f"LIST '{target}'").fetchall()]
 
 
@@ -56,7 +56,7 @@ def failure(cursor, sql, *binds):
 
 
 def test_describe_missing_stage(cursor):
-    """A stage that isn't there is error 2003, which clients rely on before they create it."""
+    """A missing stage is error 2003, which clients rely on before they create it."""
     assert failure(cursor, "DESCRIBE STAGE IDENTIFIER(?)", ("nope",)) == (
         2003,
         "SQL compilation error:\nStage 'MLJOBS_DB.PUBLIC.NOPE' does not exist or not authorized.",
@@ -64,7 +64,7 @@ def test_describe_missing_stage(cursor):
 
 
 def test_create(cursor):
-    """A taken name is an error unless the statement says otherwise."""
+    """A used name is an error, except with OR REPLACE or IF NOT EXISTS."""
     statement = "create stage if not exists identifier(?) encryption = ( type = 'SNOWFLAKE_SSE' ) comment = 'c'"
     cursor.execute("DROP STAGE IF EXISTS taken")
     first = cursor.execute(statement, ("taken",)).fetchall()
@@ -82,11 +82,11 @@ def test_describe_and_show(cursor, stage):
     described = cursor.execute("DESC STAGE files").fetchall()
     names = [column.name for column in cursor.description]
     cursor.execute("SHOW STAGES LIKE 'FIL%' IN SCHEMA mljobs_db.public")
-    shown = dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
+    stage_row = dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
 
     assert names == ["parent_property", "property", "property_type", "property_value", "property_default"]
     assert ("STAGE_ENCRYPTION", "TYPE", "String", "SNOWFLAKE_SSE", "SNOWFLAKE_FULL") in described
-    assert (shown["name"], shown["comment"], shown["type"]) == ("FILES", "it's", "INTERNAL")
+    assert (stage_row["name"], stage_row["comment"], stage_row["type"]) == ("FILES", "it's", "INTERNAL")
 
 
 def test_put_list_get_remove(cursor, stage, put, tmp_path):
@@ -106,7 +106,7 @@ def test_put_list_get_remove(cursor, stage, put, tmp_path):
 
 
 def test_prefixes(cursor, stage, put):
-    """A path is a prefix, as in an object store: without a slash it finds its siblings too."""
+    """A path is a prefix, as in an object store: without a slash it also matches its siblings."""
     put("@files/dir", {"a": "1"})
     put("@files/dir2", {"a": "1", "b": "1"})
 
@@ -174,7 +174,7 @@ def test_copy_files_into_folders(cursor, stage, put):
 
 
 def test_copy_files_overwrites(cursor, stage, put):
-    """A file of the same name is replaced; what else lies there stays."""
+    """A file of the same name is replaced; other files stay."""
     put("@files/src", {"a": "new content"})
     put("@files/dst", {"a": "old", "b": "kept"})
     cursor.execute("COPY FILES INTO @files/dst/ FROM @files/src/")
@@ -191,11 +191,11 @@ def test_copy_files_between_stages(cursor, stage, put):
     put("@files/src", {"a": "1"})
     nothing = cursor.execute("COPY FILES INTO @elsewhere.target FROM @files/none/").fetchall()
     cursor.execute("COPY FILES INTO @mljobs_db.elsewhere.target FROM @files")
-    found = listed(cursor, "@elsewhere.target")
+    copied = listed(cursor, "@elsewhere.target")
     cursor.execute("DROP SCHEMA elsewhere")
 
     assert [] == nothing
-    assert ["target/src/a"] == found
+    assert ["target/src/a"] == copied
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_copy_files_between_stages(cursor, stage, put):
     ],
 )
 def test_copy_files_refusals(cursor, stage, statement, errno):
-    """Stages that aren't there, and sources that can't be here."""
+    """Missing stages and unsupported sources are errors."""
     assert errno == failure(cursor, statement)[0]
 
 
@@ -232,7 +232,7 @@ def test_a_long_list_comes_in_parts(cursor, snowflake, stage, put):
 
 
 def test_the_address_of_a_part_has_a_secret(cursor, snowflake, stage, put):
-    """The id of a query, which others may know, is not enough to fetch its rows."""
+    """The id of a query alone is not enough to fetch its rows."""
     put("@files", {"secret": "x"})
     query = cursor.execute("LIST @files").sfqid
     with closing(HTTPConnection("127.0.0.1", snowflake.port)) as http:
@@ -256,7 +256,7 @@ def test_list_columns(cursor, stage, put):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"),
+    ("pattern", "matching"),
     [
         (".*", ["a.csv", "dir/a.csv", "dir/b.txt"]),
         ("dir/.*", ["dir/a.csv", "dir/b.txt"]),
@@ -267,19 +267,19 @@ def test_list_columns(cursor, stage, put):
         (".*CSV", []),
     ],
 )
-def test_patterns_match_whole_paths(cursor, stage, put, tmp_path, pattern, found):
+def test_patterns_match_whole_paths(cursor, stage, put, tmp_path, pattern, matching):
     """LIST, GET and REMOVE take a regular expression for the whole path below the stage."""
     put("@files", {"a.csv": "1"})
     put("@files/dir", {"a.csv": "22", "b.txt": "333"})
     rows = cursor.execute(f"LIST @files PATTERN = '{pattern}'").fetchall()
     removed = cursor.execute(f"REMOVE @files PATTERN = '{pattern}'").fetchall()
 
-    assert [f"files/{path}" for path in found] == [row[0] for row in rows]
-    assert [(f"files/{path}", "removed") for path in found] == removed
+    assert [f"files/{path}" for path in matching] == [row[0] for row in rows]
+    assert [(f"files/{path}", "removed") for path in matching] == removed
 
 
 def test_get_several_files(cursor, stage, put, tmp_path):
-    """One GET brings all files that match, and reports each with its size."""
+    """A single GET copies all files that match, and reports each with its size."""
     put("@files/out", {"r.json": "{}", "x.npy": "123", "y.npy": "12345"})
     rows = cursor.execute(f"GET @files/out/ file://{tmp_path}/ PATTERN = '.*[.]npy'").fetchall()
 
@@ -344,7 +344,7 @@ def test_restart(tmp_path):
 
 
 def test_temporary_stage_ends_with_its_session(cursor, snowflake):
-    """A temporary stage is gone when its session is closed."""
+    """A temporary stage is dropped with its session."""
     from snowflake import connector
 
     with connector.connect(**snowflake.connection_kwargs) as other:
@@ -356,7 +356,7 @@ def test_temporary_stage_ends_with_its_session(cursor, snowflake):
 
 
 def test_dropping_a_schema_drops_its_stages(cursor, snowflake):
-    """The stages of a schema go with it."""
+    """The stages of a schema are dropped with it."""
     cursor.execute("CREATE SCHEMA doomed")
     cursor.execute("CREATE STAGE mljobs_db.doomed.s")
     cursor.execute("DROP SCHEMA mljobs_db.doomed")

@@ -36,7 +36,7 @@ def test_snowpark_ranges_are_tables(session):  # noqa: F811
 
 
 def test_snowpark_generator(session):  # noqa: F811
-    """`session.generator()` makes as many rows as asked, none without a limit."""
+    """`session.generator()` returns the requested number of rows, none without a limit."""
     from snowflake.snowpark import functions
 
     columns = [functions.seq4().as_("n"), functions.uniform(1, 1, functions.random()).as_("one")]
@@ -125,7 +125,7 @@ def test_generator_limits(cursor, arguments, expected):
 
 
 def test_a_negative_generator(cursor):
-    """A number of rows below zero is an error."""
+    """A negative number of rows is an error."""
     assert failure(cursor, "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => -1))")[0] == 1008
 
 
@@ -204,7 +204,7 @@ def test_table_functions_without_a_database(snowflake, connect):
 
 
 def test_tables_made_of_table_functions(fresh):  # noqa: F811
-    """CREATE TABLE with columns casts what a table function gives; a view keeps it."""
+    """CREATE TABLE with columns casts the rows of a table function; a view may select from one."""
     fresh.execute("CREATE TABLE n (a VARCHAR) AS SELECT SEQ4() FROM (TABLE(GENERATOR(ROWCOUNT => 2)))")
     fresh.execute("CREATE VIEW v AS SELECT value FROM (TABLE(SPLIT_TO_TABLE('x y', ' ')))")
 

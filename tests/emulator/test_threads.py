@@ -17,14 +17,14 @@ def session(snowflake):
 
 
 def in_threads(action):
-    """Return what an action returns for each number, called by eight threads."""
+    """Call an action with each number, in eight threads, and return the results."""
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(action, range(STATEMENTS)))
 
 
 @pytest.fixture
 def ddl(connection):
-    """Make and drop tables in another thread of the same connection while a test runs."""
+    """Create and drop tables in another thread of the same connection while a test runs."""
     done = threading.Event()
 
     def work():

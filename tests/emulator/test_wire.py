@@ -61,7 +61,7 @@ def test_semi_structured_values_are_json():
 
 
 def test_empty_select_has_no_arrow():
-    """A SELECT without rows carries an empty text, which clients take for an empty result."""
+    """A SELECT without rows carries an empty text, which clients read as an empty result."""
     data = wire.encode(Result([Column("a")], statement="select"))
 
     assert (data["queryResultFormat"], data["rowsetBase64"], data["total"]) == ("arrow", "", 0)
@@ -109,7 +109,7 @@ def test_row_type_has_all_keys():
     ],
 )
 def test_binds(kind, value, expected):
-    """A bind becomes the Python value that the client had."""
+    """A bind becomes the client's Python value."""
     assert [expected] == wire.decode_binds({"1": {"type": kind, "value": value}})
 
 
@@ -189,7 +189,7 @@ def test_many_arrow_batches():
     rows = [
         (number, datetime.fromtimestamp(number, timezone(timedelta(minutes=number % 60)))) for number in range(70_000)
     ]
-    found = read(Result([Column("n", "fixed"), Column("t", "timestamp_tz")], rows, statement="select"))
+    decoded = read(Result([Column("n", "fixed"), Column("t", "timestamp_tz")], rows, statement="select"))
 
-    assert rows == found
-    assert rows[69_999][1].utcoffset() == found[69_999][1].utcoffset()
+    assert rows == decoded
+    assert rows[69_999][1].utcoffset() == decoded[69_999][1].utcoffset()
