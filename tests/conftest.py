@@ -42,6 +42,12 @@ slowness()
 pytest_plugins = ["tests.payload_runs"]
 
 
+def pytest_collection_finish():
+    """Spare the garbage collector the modules and tests, which live as long as the session."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def snowflake():
     """One embedded Snowflake for all tests that don't need settings of their own."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -592,30 +591,26 @@ def payload(volume):
     (volume / "app").mkdir()
     (volume / "system" / "startup.sh").write_text("echo the start script ran\n")
     (volume / "system" / "mljob_launcher.py").write_text("import os, sys; print(os.getcwd(), sys.argv[1:])\n")
+    (volume / "system" / "sitecustomize.py").write_text("import sys; sys.modules['ray'] = None\n")
     return Mount(source=volume, path="/mnt/job_stage")
 
 
 @pytest.fixture
 def run_payload(run, payload):
-    """Run the stage's job as the service that the client creates."""
+    """Run the job of the stage as the service that the client creates, without Ray, which starts a cluster for each."""
 
     def _run(**env):
+        stage = payload.path
         return run(
-            args=("bash", "/mnt/job_stage/system/startup.sh", "/mnt/job_stage/app/train.py", "--lr", "0.1"),
+            args=("bash", f"{stage}/system/startup.sh", f"{stage}/app/train.py", "--lr", "0.1"),
             image=ML_IMAGE,
             mounts=(payload,),
-            env={"MLRS_STAGE_MOUNT_PATH": "/mnt/job_stage", "MLRS_PAYLOAD_DIR": "app", **env},
+            env={"MLRS_STAGE_MOUNT_PATH": stage, "MLRS_PAYLOAD_DIR": "app", "PYTHONPATH": f"{stage}/system", **env},
         )
 
     return _run
 
 
-without_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is not None, reason="with Ray the script starts a cluster first"
-)
-
-
-@without_ray
 def test_start_script_of_the_ml_client(run_payload, payload, isolation):
     """The launcher runs instead of the start script, in the payload's directory."""
     stage = payload.path if isolation == "namespace" else payload.source
@@ -630,7 +625,6 @@ def test_own_start_script(run, volume):
     assert (0, "mine x\n") == run("bash", "/app/startup.sh", "x", mounts=(Mount(source=volume, path="/app"),))
 
 
-@without_ray
 def test_workers_of_head_driven_jobs(run_payload):
     """Without Ray workers exit at once, except in jobs that start on every instance."""
     worker = {"SNOWFLAKE_JOBS_COUNT": "2", "SNOWFLAKE_JOB_INDEX": "1"}

@@ -9,10 +9,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import psutil
+
+from tests.budget import budget, wait_until
 
 DAG = "restarts"
 TASKS = 12
@@ -74,15 +75,6 @@ _LINE = re.compile(r"^line (\d+) at ([\d.]+)(?: x+)?$", re.MULTILINE)
 _HERE = "127.0.0.1"
 
 
-def wait_until(condition, seconds=60, pause=0.1):
-    """Wait until something holds, and return it."""
-    give_up = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < give_up, f"Not so within {seconds} s: {condition.__qualname__}"
-        time.sleep(pause)
-    return found
-
-
 class Installation:
     """An Airflow with one DAG run whose tasks wait to be deferred by a test; it has no scheduler.
 
@@ -117,7 +109,7 @@ class Installation:
 
     def query(self, statement, *values):
         """Ask the metadata database, or change it."""
-        with closing(sqlite3.connect(self.home / "airflow.db", timeout=30)) as database, database:
+        with closing(sqlite3.connect(self.home / "airflow.db", timeout=budget())) as database, database:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute(statement, values)]
 
@@ -201,8 +193,8 @@ class Triggerer:
         """Send SIGKILL to both processes, unless they have ended."""
         if self._process.poll() is None:
             self.send(signal.SIGKILL)
-        self._process.wait(30)
-        self.runner.wait(30)
+        self._process.wait(budget())
+        self.runner.wait(budget())
 
 
 class Task:
@@ -217,7 +209,7 @@ class Task:
         self._id = task_id
         self.job = f"MLJOBS_DB.PUBLIC.SYSTEM_{task_id.upper()}"
         self._listener = socket.create_server((_HERE, 0))
-        self._listener.settimeout(30)
+        self._listener.settimeout(budget())
         command = ["python", "-c", _JOB, str(self._listener.getsockname()[1])]
         self.ask(
             f"EXECUTE JOB SERVICE IN COMPUTE POOL ML_POOL NAME = {self.job} ASYNC = TRUE "

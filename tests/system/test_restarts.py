@@ -6,7 +6,8 @@ from itertools import count
 
 import pytest
 
-from tests.system.lab import PASSWORD, Installation, wait_until
+from tests.budget import wait_until
+from tests.system.lab import PASSWORD, Installation
 
 ANNOUNCEMENT = "Another triggerer has watched job"
 NUMBERS = count()

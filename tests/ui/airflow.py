@@ -15,15 +15,14 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.budget import budget, wait_until
 from tests.lab import served
-from tests.system.lab import wait_until
 from tests.system.real_airflow import AirflowProcesses, postgres
 
 DAGS = Path(__file__).with_name("dags")
 DAG_IDS = ("churn", "cluster", "plain", "regions")
 # Their passwords are their names.
 USERS = {"admin": "ADMIN", "user": "USER", "viewer": "VIEWER"}
-PATIENCE = 120
 _SETTINGS = {
     "CORE__PARALLELISM": "4",
     "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
@@ -92,17 +91,17 @@ class Jobs:
                     self._arrived[run_id, map_index, instance] = Job(connection)
                     self._changed.notify_all()
 
-    def take(self, run_id=None, map_index=-1, instance=0, *, timeout=PATIENCE):
+    def take(self, run_id=None, map_index=-1, instance=0):
         """Wait for a job, and return it.
 
-        :param run_id: of its DAG run; ``None`` for whichever comes next.
+        :param run_id: of its DAG run; ``None`` for the next that comes, however long that takes.
         """
         wanted = (run_id, map_index, instance)
         with self._changed:
             if run_id is None:
-                assert self._changed.wait_for(lambda: self._arrived, timeout)
+                assert self._changed.wait_for(lambda: self._arrived)
                 return self._arrived.pop(next(iter(self._arrived)))
-            assert self._changed.wait_for(lambda: wanted in self._arrived, timeout), f"No job of {wanted}"
+            assert self._changed.wait_for(lambda: wanted in self._arrived, budget()), f"No job of {wanted}"
             return self._arrived.pop(wanted)
 
     def close(self):
@@ -148,7 +147,7 @@ class ShownAirflow(AirflowProcesses):
 
     def await_state(self, state, dag_id, run_id, task_id="train", map_index=-1):
         """Wait until a task instance is in a state."""
-        wait_until(lambda: self.task(dag_id, run_id, task_id, map_index)["state"] == state, PATIENCE, 0.5)
+        wait_until(lambda: self.task(dag_id, run_id, task_id, map_index)["state"] == state, pause=0.5)
 
     def is_idle(self):
         """Whether no task of our DAGs is on its way."""
@@ -223,7 +222,7 @@ def main():
             airflow.trigger(dag_id, "first")
         with suppress(KeyboardInterrupt):
             while True:
-                job = airflow.jobs.take(timeout=None)
+                job = airflow.jobs.take()
                 threading.Thread(target=_train, args=(job,), daemon=True).start()
 
 

@@ -49,7 +49,7 @@ def _save(picture, file):
 
 def _is_on_its_way(page):
     words = f"epoch {EPOCH}/{EPOCHS}"
-    expect(page.get_by_test_id("progress")).to_contain_text(words, timeout=pages.END)
+    expect(page.get_by_test_id("progress")).to_contain_text(words)
     expect(page.get_by_test_id("log-tail")).to_contain_text(words)
     _has_curves(page)
 

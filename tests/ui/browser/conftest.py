@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import pytest
 from playwright.sync_api import expect
 
+from tests.budget import budget
 from tests.ui.airflow import shown
 from tests.ui.browser.visitor import Visitor
 from tests.ui.chromium import launched
 
 WEEKS = ("week-1", "week-2", "week-3")
 REGIONS = ("emea", "apac", "americas")
-# The pages ask every five seconds, of an Airflow that shares its machine.
-expect.set_options(timeout=30_000)
+# The pages refresh every five seconds, from an Airflow that shares its machine.
+expect.set_options(timeout=budget() * 1000)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ import re
 from urllib.parse import urlencode
 
 LIST = "plugin/mljobs"
-# A page knows of a job's end when a worker of Airflow has taken its result.
-END = 60_000
 SNOWSIGHT = re.compile(r"^https://app\.snowflake\.com/.*MLJOB_TRAIN_")
 CLEAN_UP = f"{LIST}?view=clean-up"
 

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.system.lab import wait_until
+from tests.budget import wait_until
 from tests.ui.browser import pages
 
 # How many of a canvas' dots have a colour; axes and grid are grey.
@@ -32,7 +32,7 @@ def test_a_running_job(visit, running):
     expect(view.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
     expect(view.get_by_test_id("metric-chart")).to_be_visible()
     running.job.finish({"rows": 1234})
-    expect(view).to_contain_text("success", timeout=pages.END)
+    expect(view).to_contain_text("success")
     expect(view.get_by_label("Result", exact=True)).to_contain_text("1234")
 
 
@@ -71,7 +71,7 @@ def test_cancelling(visit, airflow, running):
     expect(page.get_by_role("button", name="Go back")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("job-view")).to_contain_text("CANCELLED", timeout=pages.END)
+    expect(page.get_by_test_id("job-view")).to_contain_text("CANCELLED")
     airflow.await_state("failed", "churn", running.run_id)
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import expect
 
-from tests.system.lab import wait_until
+from tests.budget import wait_until
 from tests.ui.browser import pages
 
 
@@ -24,7 +24,7 @@ def test_a_running_job(visit, running):
     expect(row).to_contain_text("epoch 2/4")
     expect(row).to_contain_text("0.75")
     running.job.finish()
-    expect(row).to_contain_text("success", timeout=pages.END)
+    expect(row).to_contain_text("success")
 
 
 def test_refreshes_ask_airflow_only(visit, airflow, finished):

@@ -104,4 +104,4 @@ def test_below_a_path(visit, below, finished, running):
     page.goto(f"{below}/{pages.task_instance(running.run_id)}/plugin/mljob")
     page.get_by_test_id("cancel").click()
     page.get_by_test_id("cancel-confirm").click()
-    expect(page.get_by_test_id("job-view")).to_contain_text("CANCELLED", timeout=pages.END)
+    expect(page.get_by_test_id("job-view")).to_contain_text("CANCELLED")
