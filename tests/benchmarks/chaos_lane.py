@@ -26,6 +26,7 @@ from tests.benchmarks.chaos_judge import Chaos, Course, Job, Report, judge
 from tests.benchmarks.chaos_script import AFTER, AFTER_A_CRASH, AFTER_EACH_CRASH, AT_THE_END, MESSAGE, Boundary, Script
 from tests.benchmarks.chaos_tries import Order
 from tests.benchmarks.chaos_wire import Wire
+from tests.budget import budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 # Of a value; a larger one is a reference.
 _MAX_XCOM_BYTES = 20_000
-# A process that does not end by then hangs, which is worse than any accident.
-_PATIENCE_SECONDS = 120.0
 # More than any number of accidents of ours can make necessary.
 _MOST_PROCESSES = 60
 # So often somebody clears a task whose worker crashes.
@@ -246,7 +245,7 @@ class Lane:
             late=script.late,
             blind=script.blind,
             trace=script.trace,
-            hung=f"{script.hung}: no end for {_PATIENCE_SECONDS:g} s" if script.hung else "",
+            hung=f"{script.hung}: no end for {budget():.0f} s" if script.hung else "",
         )
         value = airflow.value
         report.wrong = list(judge(report, value, chaos_tries.TEXT_LENGTH))
@@ -341,7 +340,8 @@ class Lane:
         theirs.close()
         heard: defaultdict[str, list[Any]] = defaultdict(list)
         with ours, suppress(EOFError):
-            while ours.poll(_PATIENCE_SECONDS):
+            # A process that takes longer hangs, which is worse than any accident.
+            while ours.poll(budget()):
                 what, value = ours.recv()
                 heard[what].append(value)
             self._kill()
