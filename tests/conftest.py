@@ -1,4 +1,7 @@
-"""What all tests share: one embedded Snowflake, connections to it, and an Airflow that runs DAGs against it."""
+"""Fixtures of all tests: an embedded Snowflake, connections to it, and an Airflow that runs DAGs against it.
+
+Each worker of pytest-xdist is a process with a home, a database and an embedded Snowflake of its own.
+"""
 
 import atexit
 import gc
@@ -11,13 +14,13 @@ from hypothesis import settings
 
 from tests.budget import slowness
 
-# The connector would look for cloud metadata servers, which takes seconds where there are none.
+# Without this the connector looks for cloud metadata servers, for seconds where none answers.
 os.environ["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
 
-# Airflow reads its configuration when it is imported, so all of it stands here, before any test module.
+# Airflow reads its configuration on import, so all of it is here, before any test module.
 _HOME = tempfile.mkdtemp(prefix="mljobs-airflow-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
-# Airflow keeps exceptions, with all that their frames hold; DuckDB complains about what of its own is alive at exit.
+# Airflow keeps exceptions and so their frames; DuckDB complains about connections that are alive at exit.
 atexit.register(gc.collect)
 os.environ |= {
     "AIRFLOW_HOME": _HOME,
@@ -25,7 +28,7 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-    # What tasks say of their jobs is tested.
+    # Tests read the log lines of tasks.
     "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow_provider_mljobs=INFO,airflow.task.operators=INFO",
     "HYPOTHESIS_STORAGE_DIRECTORY": os.path.join(_HOME, "hypothesis"),  # noqa: PTH118 (as above)
 }
@@ -35,10 +38,10 @@ settings.register_profile("test", max_examples=300, deadline=None, derandomize=T
 settings.register_profile("nightly", max_examples=10_000, deadline=None)
 settings.load_profile("test")
 
-# Measured here, before the workers start: they inherit it.
+# Workers inherit the measurement, so it comes before they start.
 slowness()
 
-# Fixtures of the tests of payloads, of the launcher and of values alike.
+# Fixtures that the tests of payloads, values and the launcher share.
 pytest_plugins = ["tests.payload_runs"]
 
 
@@ -50,7 +53,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session")
 def snowflake():
-    """One embedded Snowflake for all tests that don't need settings of their own."""
+    """Serve an embedded Snowflake with default settings."""
     from airflow_provider_mljobs.emulator import serve
 
     with serve() as server:
@@ -68,7 +71,7 @@ def connection(snowflake):
 
 @pytest.fixture(scope="session")
 def jobs_snowflake():
-    """An embedded Snowflake with what the example DAGs need: pool, stage, database and schema."""
+    """Serve an embedded Snowflake with the pool, stage, database and schema of the example DAGs."""
     from tests.lab import served
 
     with served() as server:
@@ -77,7 +80,7 @@ def jobs_snowflake():
 
 @pytest.fixture
 def airflow(jobs_snowflake, monkeypatch):
-    """An Airflow whose ``snowflake_default`` is an embedded Snowflake; see :class:`tests.lab.Airflow`."""
+    """Point ``snowflake_default`` to the embedded Snowflake; see :class:`tests.lab.Airflow`."""
     from tests.lab import Airflow
 
     for name, value in jobs_snowflake.environment.items():

@@ -1,4 +1,4 @@
-"""Text that strangers write where the provider reads its own: each stopped a reader once, or could."""
+"""Hostile text in places where the provider reads its own: each has broken a reader, or could."""
 
 DEEP_LIST, DEEP_OBJECT = "[" * 1200, '{"a":' * 1200
 LONG_NUMBER = '{"provider": "1", "payload": ' + "9" * 5000 + "}"

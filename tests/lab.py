@@ -1,4 +1,4 @@
-"""A Snowflake and an Airflow for the tests, which runs a DAG to its end and tells what came of it."""
+"""A Snowflake and an Airflow for tests: runs a DAG to its end and returns its states, errors and XComs."""
 
 import os
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ SETUP = Path(__file__).parents[1] / "example_dags" / "setup.sql"
 
 @contextmanager
 def served(**settings):
-    """Serve an embedded Snowflake with what the example DAGs need: pool, stage, database and schema."""
+    """Serve an embedded Snowflake with the pool, stage, database and schema of the example DAGs."""
     from snowflake import connector
 
     from airflow_provider_mljobs.emulator import serve
@@ -40,7 +40,7 @@ def _database():
 
 
 def submit(name, function, *, wait_for=None, **fields):
-    """Submit a job by hand, and wait until it has a status."""
+    """Submit a job without a task; ``wait_for`` is a status to wait for."""
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.names import Identifier
     from airflow_provider_mljobs.jobs.payload.archive import Payload
@@ -60,7 +60,7 @@ class Run:
 
     :param state: the state of the run.
     :param tasks: the states of the tasks.
-    :param errors: what the failed tasks raised, by task.
+    :param errors: the exceptions of the failed tasks, by task.
     :param instances: the task instances.
     """
 
@@ -70,7 +70,7 @@ class Run:
     instances: list = field(repr=False)
 
     def xcom(self, task_id, key="return_value", map_index=-1):
-        """Return what a task has pushed."""
+        """Return an XCom of a task."""
         for ti in self.instances:
             if (ti.task_id, ti.map_index) == (task_id, map_index):
                 return ti.xcom_pull(task_ids=task_id, key=key, map_indexes=map_index if map_index >= 0 else None)
@@ -86,13 +86,13 @@ class Airflow:
     def __init__(self, snowflake):
         self.snowflake = snowflake
         _database()
-        # What a test before this one has left on purpose.
+        # Earlier tests leave jobs and files on purpose.
         for job in self.jobs:
             self.query(f"DROP SERVICE {job}")
         self.query(f"REMOVE {STAGE}")
 
     def run(self, dag, params=None):
-        """Run a DAG, with parameters other than its own, and return its end."""
+        """Run a DAG, with other parameters than its defaults, and return its result."""
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
         bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
@@ -120,7 +120,7 @@ class Airflow:
         return self.run(dag)
 
     def query(self, statement):
-        """Ask the embedded Snowflake."""
+        """Run a statement on the embedded Snowflake, and return its rows."""
         from snowflake import connector
 
         with connector.connect(**self.snowflake.connection_kwargs) as connection, connection.cursor() as cursor:
@@ -130,12 +130,12 @@ class Airflow:
 
     @property
     def jobs(self):
-        """The names of the job services that exist."""
+        """The names of the existing job services."""
         return [row["name"] for row in self.query("SHOW JOB SERVICES IN ACCOUNT")]
 
     @property
     def files(self):
-        """The files of jobs on the stage, without the directories of payload and job; no payloads."""
+        """The files of jobs on the stage, below the job's directory; payloads are left out."""
         names = [row["name"].split("/") for row in self.query(f"LIST {STAGE}")]
         return sorted("/".join(parts[3:]) for parts in names if parts[-1] != ARCHIVE)
 

@@ -1,4 +1,4 @@
-"""The tries of a task instance without an Airflow: what it keeps from try to try, what it doesn't, and how they die."""
+"""The tries of a task instance without an Airflow: the state that survives from try to try, and deadly moments."""
 
 import asyncio
 import itertools
@@ -38,18 +38,18 @@ def operator_of(try_type):
 
 
 class Killed(BaseException):
-    """The process is no more: nothing catches this but who waits for it."""
+    """The death of the process: only the test that waits for it catches it."""
 
 
 @dataclass
 class Tries:
-    """A task instance, with what Airflow keeps of it.
+    """A task instance and the state that Airflow keeps for it.
 
-    :param airflow: the embedded Snowflake and what is in it.
-    :param make: builds the task anew, as each of its processes does.
+    :param airflow: the embedded Snowflake; see :class:`tests.lab.Airflow`.
+    :param make: builds the task, once for each of its processes.
     :param map_index: -1 for a task that isn't mapped.
     :param store: its task state store; ``None`` for an Airflow without one.
-    :param gives_xcoms: whether Airflow answers who asks for an XCom.
+    :param gives_xcoms: whether Airflow answers requests for XComs.
     """
 
     airflow: object
@@ -64,7 +64,7 @@ class Tries:
     run_started: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __post_init__(self):
-        """Take a run of its own."""
+        """Begin a DAG run."""
         self.run_id = f"run_{next(_NUMBERS)}"
         self.max_tries = self.retries
         self._deadly = (None, False)
@@ -72,9 +72,9 @@ class Tries:
     def run(self, *, deadly=None, after=False):
         """Run the next try and return its value.
 
-        :param deadly: the step in which it dies: ``("store", "submitted")`` when that is noted, ``("xcom", "status")``
-            when that is pushed.
-        :param after: whether it dies right after that, instead of right before.
+        :param deadly: the step at which it dies: ``("store", "submitted")`` for a write to the task state store,
+            ``("xcom", "status")`` for a push.
+        :param after: whether it dies right after that step instead of right before.
         """
         self._deadly = (deadly, after)
         try:
@@ -89,10 +89,10 @@ class Tries:
             value = self._begin()
         except TaskDeferred as deferral:
             return deferral.trigger
-        raise AssertionError(f"It isn't deferred, and returned {value!r}")
+        raise AssertionError(f"The task was not deferred; it returned {value!r}")
 
     def resume(self, method, kwargs):
-        """Go on with a deferred try and return its value."""
+        """Resume a deferred try and return its value."""
         with set_supervisor_comms(SimpleNamespace(send=self._answer)):
             return self.make().resume_execution(method, kwargs, self._context())
 
@@ -103,7 +103,7 @@ class Tries:
             return self.make().execute(self._context())
 
     def _answer(self, message):
-        """Answer as Airflow's supervisor does."""
+        """Answer a message as Airflow's supervisor does."""
         match message:
             case SetXCom(key=key, value=value):
                 return self._push(key, value)
@@ -111,7 +111,7 @@ class Tries:
                 return XComResult(key=key, value=self.xcoms.get(key))
             case MaskSecret():
                 return None
-        raise RuntimeError("Airflow doesn't answer")
+        raise RuntimeError("Airflow does not answer")
 
     def die(self, **accident):
         """Run a try that dies."""
@@ -119,22 +119,22 @@ class Tries:
             value = self.run(**accident)
         except Killed:
             return
-        raise AssertionError(f"It lives, and returned {value!r}")
+        raise AssertionError(f"The try did not die; it returned {value!r}")
 
     def clear(self):
-        """Have somebody clear the task."""
+        """Clear the task."""
         self.max_tries = self.try_number + self.retries
         self.clear_number += 1
 
     def repeat_run(self):
-        """Delete the DAG run, and run it again."""
+        """Delete the DAG run and create it again."""
         self.try_number, self.max_tries, self.run_started = 0, self.retries, datetime.now(UTC)
         self.clear_number = 0
         self.store.clear()
 
     @property
     def jobs(self):
-        """All jobs that the task instance ever had, as they were submitted: pairs of epoch_attempt and status."""
+        """All jobs of the task instance, in order of submission: pairs of ``epoch_attempt`` and status."""
         beginning = self.job_name("")
         rows = self.airflow.query(
             "SELECT NAME, STATUS FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
@@ -143,7 +143,7 @@ class Tries:
         return [(row["name"].removeprefix(beginning), row["status"]) for row in rows]
 
     def job_name(self, epoch_and_attempt):
-        """Return the name of one of the task instance's jobs, e.g. of ``3_1``; with ``""``, how all begin."""
+        """Return the name of a job, e.g. for ``3_1``; for ``""`` the prefix that all of them share."""
         task = TaskKey(airflow="", dag_id="dag", run_id=self.run_id, task_id="job", map_index=self.map_index)
         return task.job_name(0, 0).value.removesuffix("0_0") + epoch_and_attempt
 
