@@ -26,15 +26,15 @@ with DAG("{DAG}", schedule=None):
     for number in range({TASKS}):
         MLJobOperator(task_id=f"task_{{number}}", source=__file__, compute_pool="ML_POOL", stage_name="@ML_PAYLOADS")
 """
-# Airflow runs this in each of its processes; Python tells the stacks of all threads then to whoever asks.
+# Airflow runs this in each of its processes; on SIGUSR1 they write the stacks of all threads.
 _LOCAL_SETTINGS = """
 import faulthandler
 import signal
 
 faulthandler.register(signal.SIGUSR1, file=open("{stacks}", "a", buffering=1), all_threads=True)
 """
-# Prints until the connection to the test is closed for writing, then tells how much it has printed. For each byte that
-# the test sends it prints 60 KB at once.
+# Prints until the test closes its side of the connection, then sends the number of printed lines. For each byte from
+# the test it prints 60 KB at once.
 _JOB = """
 import os
 import select
@@ -76,7 +76,7 @@ _HERE = "127.0.0.1"
 
 
 class Installation:
-    """An Airflow with one DAG run whose tasks wait to be deferred by a test; it has no scheduler.
+    """An Airflow without a scheduler; its only DAG run has tasks for tests to defer.
 
     :param home: an empty directory.
     :param snowflake: the embedded Snowflake that ``snowflake_default`` points to.
@@ -108,7 +108,7 @@ class Installation:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def query(self, statement, *values):
-        """Ask the metadata database, or change it."""
+        """Run a statement on the metadata database."""
         with closing(sqlite3.connect(self.home / "airflow.db", timeout=budget())) as database, database:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute(statement, values)]
@@ -119,12 +119,12 @@ class Installation:
         return self.triggerers[-1]
 
     def task(self, number):
-        """Take a task of the run, with a job of its own."""
+        """Return a task of the run, with its own job."""
         return Task(self, f"task_{number}")
 
 
 class Triggerer:
-    """A process of ``airflow triggerer`` with the one that it starts: a supervisor, and a runner of triggers.
+    """The two processes of ``airflow triggerer``: a supervisor, and its child that runs the triggers.
 
     :param installation: whose triggerer it is.
     """
@@ -155,12 +155,12 @@ class Triggerer:
 
     @property
     def is_alive(self):
-        """Whether both processes are."""
+        """Whether both processes are alive."""
         return self._process.poll() is None and self.runner.status() != psutil.STATUS_ZOMBIE
 
     @property
     def connections(self):
-        """How many connections its runner has to the embedded Snowflake."""
+        """The number of connections from its runner to the embedded Snowflake."""
         port = self._installation.snowflake.port
         return sum(
             connection.raddr == (_HERE, port) and connection.status == psutil.CONN_ESTABLISHED
@@ -175,9 +175,9 @@ class Triggerer:
         self.runner.send_signal(signal.SIGUSR1)
 
         def text():
-            found = file.read_text()[start:]
-            # The thread that runs the event loop comes last, its first frame behind all others.
-            return found if found.rstrip().endswith("in _run_module_as_main") else ""
+            dump = file.read_text()[start:]
+            # The dump is complete when the event loop's thread is there: it comes last, its first frame at the end.
+            return dump if dump.rstrip().endswith("in _run_module_as_main") else ""
 
         return wait_until(text)
 
@@ -198,7 +198,7 @@ class Triggerer:
 
 
 class Task:
-    """A task that waits, deferred, for a job that prints a line each 0.05 s until there is enough.
+    """A deferred task whose job prints a line every 0.05 s until the test ends it.
 
     :param installation: whose task it is.
     :param task_id: its name.
@@ -219,7 +219,7 @@ class Task:
         self._defer()
 
     def _defer(self):
-        """Store what the execution API stores when a worker defers its task."""
+        """Write the rows that the execution API writes when a worker defers its task."""
         from airflow_provider_mljobs.triggers import MLJobTrigger
 
         path, kwargs = MLJobTrigger(self.job, "snowflake_default", poll_interval=1, log_interval=1).serialize()
@@ -242,7 +242,7 @@ class Task:
         )
 
     def ask(self, statement):
-        """Ask the embedded Snowflake."""
+        """Run a statement on the embedded Snowflake."""
         from snowflake import connector
 
         with connector.connect(**self._installation.snowflake.connection_kwargs) as connection:
@@ -264,13 +264,13 @@ class Task:
 
     @property
     def watched(self):
-        """What a triggerer has left for the next one."""
+        """The progress of the watch, as a triggerer stores it for its successor."""
         rows = self._installation.query("SELECT value FROM xcom WHERE key = 'mljob_watched' AND task_id = ?", self._id)
         return json.loads(rows[0]["value"]) if rows else None
 
     @property
     def event(self):
-        """What the task is resumed with."""
+        """The event that resumes the task."""
         (row,) = self._installation.query(
             "SELECT next_method, next_kwargs FROM task_instance WHERE task_id = ?", self._id
         )
@@ -278,28 +278,28 @@ class Task:
         return json.loads(row["next_kwargs"])["event"]
 
     def log(self, triggerer):
-        """What a triggerer has written to the task's log: one text for each record."""
+        """Return the texts of the records that a triggerer wrote to the task's log."""
         name = f"attempt=1.log.trigger.{triggerer.id}.log"
         files = self._installation.home.glob(f"logs/**/task_id={self._id}/{name}")
-        # The last line may be on its way.
+        # The last line may be incomplete.
         lines = [line for file in files for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [json.loads(line)["event"] for line in lines]
 
-    def shown(self, triggerer):
-        """The job's lines in the log of a triggerer in their order: their numbers, and when they were printed."""
-        found = _LINE.findall("\n".join(self.log(triggerer)))
-        return [(int(number), float(moment)) for number, moment in found]
+    def lines(self, triggerer):
+        """Return number and time of each line of the job in a triggerer's log, in order."""
+        lines = _LINE.findall("\n".join(self.log(triggerer)))
+        return [(int(number), float(moment)) for number, moment in lines]
 
     def await_lines(self, triggerer, count=20):
-        """Wait until a triggerer has shown some lines and told how far it has come."""
-        wait_until(lambda: len(self.shown(triggerer)) >= count and self.watched and self.watched["cursors"])
+        """Wait until a triggerer has logged some lines and stored its progress."""
+        wait_until(lambda: len(self.lines(triggerer)) >= count and self.watched and self.watched["cursors"])
 
     def print_much(self):
         """Let the job print 60 KB at once."""
         self._job.sendall(b".")
 
     def finish(self):
-        """Let the job end, wait until the task is resumed, and return how many lines the job has printed."""
+        """Let the job end, wait until the task is resumed, and return the number of lines that the job printed."""
         self._job.shutdown(socket.SHUT_WR)
         printed = int(self._job.recv(100))
         wait_until(lambda: self.state == "scheduled")
@@ -307,16 +307,16 @@ class Task:
 
     @property
     def is_started_again(self):
-        """Whether there was another start of the job after its first one."""
+        """Whether the job has started a second time."""
         return bool(select.select([self._listener], [], [], 0)[0])
 
     @property
     def interventions(self):
-        """The statements that would have ended the job, had it not ended by itself."""
+        """The statements that end, stop or drop the job."""
         return self._installation.snowflake.statements.matching(f"(CANCEL|DROP|STOP|SUSPEND).*{self.job}")
 
     def close(self):
-        """Drop the job, and end what the test has with it."""
+        """Drop the job, and close the connection to it."""
         self.ask(f"DROP SERVICE IF EXISTS {self.job}")
         self._job.close()
         self._listener.close()

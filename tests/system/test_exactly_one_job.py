@@ -1,6 +1,6 @@
-"""One live job for each task instance at every moment, and nothing left behind, whatever dies or intervenes.
+"""One live job per task instance at every moment, and no leftovers, through crashes and interventions.
 
-Each scenario is a DAG run of its own on a real Airflow. Those that leave the triggerer alone run some at once.
+Each scenario is a DAG run on a real Airflow. Scenarios that leave the triggerer alone run side by side.
 """
 
 import signal
@@ -13,15 +13,15 @@ from tests.lab import served
 from tests.system.real_airflow import RealAirflow, postgres
 
 SCENARIOS, OPTIONS = {}, {}
-# Each starts some processes that import much; Airflow gives a task that it ends five seconds to say goodbye.
+# Each starts several processes that import Airflow; a task that Airflow ends has five seconds to clean up.
 AT_ONCE = 6
 CANCELLED, DONE, FAILED = "CANCELLED", "DONE", "FAILED"
 
 
 def together(**options):
-    """Mark a scenario that runs while others do; its test takes what came of it.
+    """Mark a scenario that runs beside others; its test waits for the outcome.
 
-    :param options: what is special about its task: see :class:`tests.system.real_airflow.RealAirflow`.
+    :param options: the options of its task: see :class:`tests.system.real_airflow.RealAirflow`.
     """
 
     def register(scenario):
@@ -39,7 +39,7 @@ def together(**options):
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
-    """A real Airflow on Postgres, with an embedded Snowflake of its own."""
+    """A real Airflow on Postgres, with a separate embedded Snowflake."""
     with served() as snowflake, postgres() as database:
         airflow = RealAirflow(tmp_path_factory.mktemp("real"), snowflake, database, OPTIONS | ALONE_OPTIONS)
         try:
@@ -51,7 +51,7 @@ def airflow(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes(airflow, request):
-    """All scenarios of this session that can run at once, on their way."""
+    """The futures of all selected scenarios that run side by side."""
     chosen = {item.originalname.removeprefix("test_") for item in request.session.items} & SCENARIOS.keys()
     with ThreadPoolExecutor(AT_ONCE) as threads:
 
@@ -64,9 +64,9 @@ def outcomes(airflow, request):
 
 
 def assert_over(run, state, jobs):
-    """Check a task's end: its state, all jobs that were ever started for it, and that nothing of them is left.
+    """Check a task's end: its state, the history of its jobs, and that neither services nor files remain.
 
-    :param jobs: epoch and attempt of each job, and how it ended.
+    :param jobs: epoch and attempt of each job, and its final status.
     """
     run.await_state(state)
     wait_until(lambda: not run.services and not run.files)
@@ -75,7 +75,7 @@ def assert_over(run, state, jobs):
 
 
 def assert_success(run, value, jobs):
-    """Check that a task has ended well, with what its last job has returned."""
+    """Check that a task succeeded with the value of its last job."""
     assert_over(run, "success", jobs)
     xcoms = run.xcoms()
     assert (value, DONE) == (xcoms["return_value"], xcoms["status"])
@@ -87,7 +87,7 @@ def assert_success(run, value, jobs):
 
 @together(retries=1, args=["{{ dag_run.conf['port'] }}", 60_000 * "x"])
 def test_killed_before_submit(run):
-    """A worker dies before it has submitted its job; the next try submits it under the same name."""
+    """A worker dies before it submits its job; the next try submits it under the same name."""
     upload = run.hold("^PUT ")
     run.start()
     run.await_statement(upload)
@@ -100,7 +100,7 @@ def test_killed_before_submit(run):
 
 @together(retries=1)
 def test_killed_between_submit_and_record(run):
-    """A worker dies after the submit, before it knows of it; the next try takes the job over."""
+    """A worker dies after the submit, before the answer arrives; the next try attaches to the job."""
     run.hold("^EXECUTE JOB SERVICE")
     run.start()
     job = run.await_job()
@@ -114,7 +114,7 @@ def test_killed_between_submit_and_record(run):
 
 @together(retries=1, deferrable=False)
 def test_killed_while_waiting(run):
-    """A worker dies that waits for its job; the next try waits for the same."""
+    """A worker dies while it waits for its job; the next try waits for the same job."""
     run.start()
     job = run.await_job()
     run.await_log("Submitted job")
@@ -129,7 +129,7 @@ def test_killed_while_waiting(run):
 
 @together(retries=1, managed=True)
 def test_killed_after_managed_submit(run):
-    """So it does where SYSTEM$EXECUTE_ML_JOB starts the job."""
+    """A worker dies after SYSTEM$EXECUTE_ML_JOB; the next try attaches to the job."""
     run.hold(r"SYSTEM\$EXECUTE_ML_JOB")
     run.start()
     job = run.await_job()
@@ -142,7 +142,7 @@ def test_killed_after_managed_submit(run):
 
 @together(retries=1, deferrable=False)
 def test_stalled_while_waiting(run):
-    """A worker comes back after the next try has taken its job over; Airflow ends it, and the job goes on."""
+    """A worker wakes up after the next try has taken over; Airflow ends the worker, and the job keeps running."""
     run.start()
     job = run.await_job()
     run.await_log("Submitted job")
@@ -157,7 +157,7 @@ def test_stalled_while_waiting(run):
 
 @together(retries=1)
 def test_killed_at_remove(run):
-    """A worker dies when it has removed its job's files, the result among them; the job isn't run again for it."""
+    """A worker dies after it removed its job's files with the result; the job does not run again."""
     remove = run.hold("^REMOVE")
     run.start()
     run.await_job().finish("value")
@@ -169,7 +169,7 @@ def test_killed_at_remove(run):
 
 @together(retries=1)
 def test_killed_at_drop(run):
-    """A worker dies when it has dropped its job, the last of what it has to do; the value isn't lost."""
+    """A worker dies after it dropped its job, its last step; the value is not lost."""
     drop = run.hold("^DROP SERVICE")
     run.start()
     run.await_job().finish("value")
@@ -181,7 +181,7 @@ def test_killed_at_drop(run):
 
 @together(retries=1, deferrable=False, mapped=3)
 def test_killed_one_of_several(run):
-    """The worker of one mapped task dies; each of the three has one job, and gets its own value."""
+    """The worker of one mapped task dies; each of the three has one job and gets its own value."""
     run.start()
     jobs = [run.await_job() for _ in range(3)]
     for index in range(3):
@@ -203,7 +203,7 @@ def test_killed_one_of_several(run):
 
 
 def assert_ended(run, job, state):
-    """Check that somebody has ended a task for good, and its job with it."""
+    """Check that an intervention ended a task for good, and its job with it."""
     job.await_end()
     assert_over(run, state, [("0_1", CANCELLED)])
     assert run.xcoms()["job_id"].endswith(job.name)
@@ -211,7 +211,7 @@ def assert_ended(run, job, state):
 
 
 def assert_begun_again(run, job):
-    """Check that a cleared task has ended its job and runs another one."""
+    """Check that a cleared task ended its job and runs another one."""
     job.await_end()
     run.await_job().finish("second")
     assert_success(run, "second", [("0_1", CANCELLED), ("1_2", DONE)])
@@ -241,7 +241,7 @@ def running(run):
 
 @together()
 def test_cleared_while_deferred(run):
-    """Somebody clears a deferred task: its job is cancelled, another one is started."""
+    """Clearing a deferred task cancels its job and starts another one."""
     job = deferred(run)
     run.clear()
     assert_begun_again(run, job)
@@ -249,7 +249,7 @@ def test_cleared_while_deferred(run):
 
 @together()
 def test_marked_failed_while_deferred(run):
-    """Somebody marks a deferred task as failed: its job is cancelled and dropped."""
+    """Marking a deferred task as failed cancels and drops its job."""
     job = deferred(run)
     run.mark("failed")
     assert_ended(run, job, "failed")
@@ -257,7 +257,7 @@ def test_marked_failed_while_deferred(run):
 
 @together()
 def test_marked_success_while_deferred(run):
-    """Somebody marks a deferred task as a success: nobody waits for its job, so it goes."""
+    """Marking a deferred task as a success cancels and drops its job, which has no waiter."""
     job = deferred(run)
     run.mark("success")
     assert_ended(run, job, "success")
@@ -265,7 +265,7 @@ def test_marked_success_while_deferred(run):
 
 @together()
 def test_run_failed_while_deferred(run):
-    """Somebody marks the whole run as failed."""
+    """Marking a run as failed ends the job of its deferred task."""
     job = deferred(run)
     run.fail_run()
     assert_ended(run, job, "failed")
@@ -273,14 +273,14 @@ def test_run_failed_while_deferred(run):
 
 @together(dagrun_timeout=60 * slowness())
 def test_run_out_of_time_while_deferred(run):
-    """The run takes longer than its dagrun_timeout; Airflow skips its tasks."""
+    """A run that exceeds its dagrun_timeout ends the job of its deferred task, which Airflow skips."""
     job = deferred(run)
     assert_ended(run, job, "skipped")
 
 
 @together(deferrable=False)
 def test_cleared_while_running(run):
-    """Somebody clears a task that a worker holds."""
+    """Clearing a running task cancels its job and starts another one."""
     job = running(run)
     run.clear()
     assert_begun_again(run, job)
@@ -288,7 +288,7 @@ def test_cleared_while_running(run):
 
 @together(deferrable=False)
 def test_marked_failed_while_running(run):
-    """Somebody marks a task as failed that a worker holds."""
+    """Marking a running task as failed cancels and drops its job."""
     job = running(run)
     run.mark("failed")
     assert_ended(run, job, "failed")
@@ -296,7 +296,7 @@ def test_marked_failed_while_running(run):
 
 @together(deferrable=False)
 def test_marked_success_while_running(run):
-    """Somebody marks a task as a success that a worker holds."""
+    """Marking a running task as a success cancels and drops its job."""
     job = running(run)
     run.mark("success")
     assert_ended(run, job, "success")
@@ -304,7 +304,7 @@ def test_marked_success_while_running(run):
 
 @together(deferrable=False)
 def test_run_failed_while_running(run):
-    """Somebody marks the whole run as failed while a worker holds its task."""
+    """Marking a run as failed ends the job of its running task."""
     job = running(run)
     run.fail_run()
     assert_ended(run, job, "failed")
@@ -312,10 +312,10 @@ def test_run_failed_while_running(run):
 
 @together()
 def test_cleared_after_success(run):
-    """Somebody clears a task that has ended well: it runs again, with another job and another value."""
+    """Clearing a successful task runs it again, with another job and another value."""
     run.start()
     run.await_job().finish("first")
-    # Airflow loses a clear that comes while it is ending the run.
+    # Airflow loses a clear that arrives while it ends the run.
     run.await_end("success")
     run.clear()
     run.await_job().finish("second")
@@ -328,21 +328,21 @@ def test_cleared_after_success(run):
 
 @together(execution_timeout=45 * slowness())
 def test_out_of_time_while_deferred(run):
-    """A deferred task keeps its execution_timeout, which Airflow itself doesn't enforce."""
+    """The execution_timeout of a deferred task ends its job, though Airflow itself does not enforce it."""
     job = deferred(run)
     assert_ended(run, job, "failed")
 
 
 @together(deferrable=False, execution_timeout=45 * slowness())
 def test_out_of_time_while_running(run):
-    """So does one that a worker holds."""
+    """The execution_timeout of a running task ends its job."""
     job = running(run)
     assert_ended(run, job, "failed")
 
 
 @together(retries=1)
 def test_retried_after_failure(run):
-    """A payload fails; the next try runs it again, with a job of its own."""
+    """A payload fails; the next try runs it again, in another job."""
     run.start()
     run.await_job().finish(error="the first attempt fails")
     run.await_job().finish("value")
@@ -352,7 +352,7 @@ def test_retried_after_failure(run):
 
 @together(retries=1, compute_pool="ML_POOL", snowflake_conn_id="restarted")
 def test_snowflake_restarted(run):
-    """Snowflake loses all that runs: the job is gone with it, and the next try runs another one."""
+    """A restarted Snowflake has lost the running job; the next try runs another one."""
     root = run.airflow.home / "restarted"
     with served(root=root) as snowflake:
         run.use(snowflake, "restarted")
@@ -369,7 +369,7 @@ def test_snowflake_restarted(run):
 
 @together()
 def test_hostile_result(run):
-    """A result that JSON, Postgres or a triggerer can't take comes as what they can."""
+    """Values that JSON or Postgres refuse become values that they accept."""
     run.start()
     run.await_job().finish({"nan": float("nan"), "infinity": float("inf"), "nul": "a\0b"})
 
@@ -378,7 +378,7 @@ def test_hostile_result(run):
 
 @together()
 def test_large_result(run):
-    """So does one of 1 MB, which XCom takes as a whole; nothing of it stays."""
+    """A result of 1 MB fits into an XCom; no file of it remains."""
     value = "x" * 2**20
     run.start()
     run.await_job().finish(value)
@@ -388,7 +388,7 @@ def test_large_result(run):
 
 @together()
 def test_hostile_error(run):
-    """Neither does an error's text, or what a job prints."""
+    """Null bytes, surrogates and 1 MB in an error and in the output fail the task as any error does."""
     text = "NaN \0 \ud800 " + "x" * 2**20
     run.start()
     run.await_job().finish(error=text, text=text)
@@ -397,7 +397,7 @@ def test_hostile_error(run):
     assert "\0" not in run.xcoms()["logs"]
 
 
-# --- Triggerers that die: one after the other, so nothing else runs meanwhile ---
+# --- Triggerers that die: alone, because other scenarios need the triggerer ---
 
 ALONE_OPTIONS = {
     "triggerer_terminated": {},
@@ -407,8 +407,8 @@ ALONE_OPTIONS = {
 }
 
 
-def assert_went_on(run, job):
-    """Check that a job was left alone, and that the task gets its value."""
+def assert_continued(run, job):
+    """Check that a job kept running, and that the task gets its value."""
     await_watch(run)
     assert "deferred" == run.task()["state"]
     job.finish("value")
@@ -421,7 +421,7 @@ def test_triggerer_terminated(airflow):
         job = deferred(run)
         airflow.triggerers[-1].terminate()
         airflow.triggerer()
-        assert_went_on(run, job)
+        assert_continued(run, job)
 
 
 def test_triggerer_killed(airflow):
@@ -430,11 +430,11 @@ def test_triggerer_killed(airflow):
         job = deferred(run)
         airflow.triggerers[-1].kill()
         airflow.triggerer()
-        assert_went_on(run, job)
+        assert_continued(run, job)
 
 
 def test_triggerer_stalled(airflow):
-    """A triggerer comes back after another one has taken over, and lets go of the job without cancelling it."""
+    """A triggerer that wakes up after another has taken over stops watching, without a cancel."""
     with airflow.run("triggerer_stalled") as run:
         job = deferred(run)
         stalled = airflow.triggerers[-1]
@@ -443,12 +443,12 @@ def test_triggerer_stalled(airflow):
         await_watch(run)
         stalled.send(signal.SIGCONT)
         run.await_log("has taken job", kind=".trigger")
-        assert_went_on(run, job)
+        assert_continued(run, job)
         assert stalled.is_alive
 
 
 def test_collected(airflow):
-    """A worker dies in the last try of its task: what nobody will take over is collected, by the example DAG."""
+    """A worker dies in the last try of its task; the example DAG collects the orphaned job."""
     with airflow.run("collected") as run:
         run.start()
         job = run.await_job()
@@ -465,7 +465,7 @@ def test_collected(airflow):
 
 
 def test_one_payload(airflow):
-    """All jobs have shared one payload."""
+    """All jobs share one payload."""
     names = [row["name"] for row in airflow.ask("LIST @ML_PAYLOADS")]
 
     assert 1 == sum(name.endswith("/payload.pyz") for name in names)

@@ -1,4 +1,4 @@
-"""Triggerers that end, die, stall and take over: the watch goes on, and the log is neither torn nor told twice."""
+"""Triggerers that end, die, stall and take over: the watch continues, and each line of the log is there once."""
 
 import signal
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ NUMBERS = count()
 
 @pytest.fixture(scope="module")
 def installation(jobs_snowflake, tmp_path_factory):
-    """An Airflow of its own."""
+    """An Airflow for this module."""
     installation = Installation(tmp_path_factory.mktemp("airflow"), jobs_snowflake)
     yield installation
     for triggerer in installation.triggerers:
@@ -24,7 +24,7 @@ def installation(jobs_snowflake, tmp_path_factory):
 
 @pytest.fixture
 def triggerer(installation):
-    """The triggerer that an earlier test has left, as on a server that goes on for months; or a new one."""
+    """The triggerer of an earlier test, as on a server that runs for months; or a new one."""
     *others, last = [triggerer for triggerer in installation.triggerers if triggerer.is_alive] or [
         installation.triggerer()
     ]
@@ -42,7 +42,7 @@ def task(installation):
 
 
 def assert_untouched(task):
-    """Check that the job ran once and to its end, that nobody wanted it otherwise, and that the task is told so."""
+    """Check that the job ran once and to its end, that no statement ended it, and that the event says so."""
     (row,) = task.ask(f"DESCRIBE SERVICE {task.job}")
     assert "DONE" == row["status"]
     assert not task.is_started_again
@@ -53,31 +53,31 @@ def assert_untouched(task):
 
 
 def assert_taken_over(task, first, second, printed):
-    """Check that two triggerers have shown all lines, and only those twice of which the second says so."""
-    before, after = dict(task.shown(first)), dict(task.shown(second))
+    """Check that two triggerers logged all lines; repeated are only lines that the second announces."""
+    before, after = dict(task.lines(first)), dict(task.lines(second))
     (announcement,) = (text for text in task.log(second) if text.startswith(ANNOUNCEMENT))
     until = datetime.fromisoformat(announcement.partition(" until ")[2].partition(";")[0]).timestamp()
 
     assert not any(text.startswith(ANNOUNCEMENT) for text in task.log(first))
-    assert list(range(1, max(before) + 1)) == [number for number, _ in task.shown(first)]
-    assert list(range(min(after), printed + 1)) == [number for number, _ in task.shown(second)]
+    assert list(range(1, max(before) + 1)) == [number for number, _ in task.lines(first)]
+    assert list(range(min(after), printed + 1)) == [number for number, _ in task.lines(second)]
     assert min(after) <= max(before) + 1
-    # A line is on its way to Snowflake for a moment.
+    # A line reaches Snowflake a moment after it is printed.
     early = {number: after[number] - until for number in before.keys() & after.keys() if after[number] < until - 1}
     assert {} == early
 
 
 def test_undisturbed(triggerer, task):
-    """Each line is shown once, while the job runs; then nothing is left in the triggerer of having watched it.
+    """Each line is logged once, while the job runs; afterwards no thread and no connection remain.
 
-    What is secret in the job's environment is masked: the triggerer learns it from Snowflake, nobody has given it.
+    Secrets of the job's environment are masked: the triggerer reads them from Snowflake.
     """
     task.await_lines(triggerer)
     assert "deferred" == task.state
     assert "gateway/watcher/status_loop.py" in triggerer.stacks
     printed = task.finish()
 
-    assert list(range(1, printed + 1)) == [number for number, _ in task.shown(triggerer)]
+    assert list(range(1, printed + 1)) == [number for number, _ in task.lines(triggerer)]
     assert_untouched(task)
     log = "\n".join(task.log(triggerer))
     assert PASSWORD not in log
@@ -101,9 +101,9 @@ def test_terminated(triggerer, task, installation):
 
 
 def test_killed(triggerer, task, installation):
-    """A triggerer that dies without a word leaves the job to the next one, when Airflow has given it up.
+    """A killed triggerer leaves the job to the next one, once Airflow misses its heartbeat.
 
-    It dies when it has told the next one how far it has come, but Airflow is still writing what it has shown.
+    It dies after it has stored its progress, while Airflow still writes its lines to the log.
     """
     task.await_lines(triggerer)
     task.print_much()
@@ -119,7 +119,7 @@ def test_killed(triggerer, task, installation):
 
 
 def test_killed_with_another_running(triggerer, task, installation):
-    """So it does to one that has been there before."""
+    """A killed triggerer leaves the job to one that was running already."""
     task.await_lines(triggerer)
     second = installation.triggerer()
     assert triggerer.id == task.watched_by
@@ -132,7 +132,7 @@ def test_killed_with_another_running(triggerer, task, installation):
 
 
 def test_stalled(triggerer, task, installation):
-    """A triggerer that comes back after another one has taken over lets go of the job, and doesn't cancel it."""
+    """A triggerer that wakes up after another has taken over stops watching, and does not cancel the job."""
     task.await_lines(triggerer)
     triggerer.send(signal.SIGSTOP)
     second = installation.triggerer()

@@ -1,4 +1,4 @@
-"""A browser, a real Airflow, and jobs that have run or wait for a test's word."""
+"""A browser, a real Airflow, and jobs that are over or wait for instructions of a test."""
 
 import contextlib
 import itertools
@@ -33,17 +33,17 @@ def below(airflow):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A browser that nobody else uses."""
+    """A browser with a profile of its own."""
     with launched() as browser:
         yield browser
 
 
 @pytest.fixture
 def visit(airflow, chromium):
-    """Open a page as one of the users; what the browser has to complain about fails the test at its end.
+    """Open a page as one of the users; complaints of the browser fail the test at its end.
 
     ``visit("plugin/mljobs", user="viewer", dark=True)`` returns Playwright's page. ``url`` is another Airflow's;
-    ``forgiven`` is a part of the complaints that the test is about.
+    ``forgiven`` matches complaints that the test provokes.
     """
     with contextlib.ExitStack() as visitors:
 
@@ -57,7 +57,7 @@ def visit(airflow, chromium):
 
 @pytest.fixture(scope="session")
 def finished(airflow):
-    """Runs that are over: three of "churn" with ever better metrics, one of "regions", one of "plain"."""
+    """Finished runs: three of "churn" with improving metrics, one of "regions", one of "plain"."""
     for run_id in WEEKS:
         airflow.trigger("churn", run_id)
     airflow.trigger("regions", "finished")
@@ -87,7 +87,7 @@ _names = (f"live-{number}" for number in itertools.count(1))
 
 @pytest.fixture
 def running(airflow):
-    """A run of "churn" whose job waits for the test's word: ``run_id`` and ``job``."""
+    """A run of "churn" whose job waits for instructions: ``run_id`` and ``job``."""
     run_id = next(_names)
     airflow.trigger("churn", run_id)
     job = airflow.jobs.take(run_id)

@@ -20,7 +20,7 @@ canvas => {
 
 
 def test_a_running_job(visit, running):
-    """Progress, metrics and lines appear while the job runs, and what it returns at its end."""
+    """Progress, metrics and lines appear while the job runs, and its value at the end."""
     page = visit(pages.job(running.run_id))
     view = page.get_by_test_id("job-view")
     expect(view.get_by_test_id("timeline")).to_contain_text("Running")
@@ -48,7 +48,7 @@ def test_curves(visit, finished):
 
 
 def test_each_instance_has_its_log(visit, airflow):
-    """Lines of a job of several instances are told apart."""
+    """The log of a job of several instances is selectable by instance."""
     airflow.trigger("cluster", "two")
     jobs = [airflow.jobs.take("two", instance=instance) for instance in range(2)]
     page = visit(pages.job("two", "cluster"))
@@ -65,7 +65,7 @@ def test_each_instance_has_its_log(visit, airflow):
 
 
 def test_cancelling(visit, airflow, running):
-    """Who may edit the DAG cancels its job, after a question; a keyboard will do."""
+    """A user with the right to edit the DAG cancels its job by keyboard, after a confirmation."""
     page = visit(pages.job(running.run_id), user="user")
     page.get_by_test_id("cancel").press("Enter")
     expect(page.get_by_role("button", name="Go back")).to_be_focused()
@@ -76,7 +76,7 @@ def test_cancelling(visit, airflow, running):
 
 
 def test_a_viewer_can_not_cancel(visit, airflow, running):
-    """Who may only look is offered no buttons, and the server refuses what a script of theirs would ask."""
+    """A viewer sees no buttons, and the server refuses the requests behind them."""
     page = visit(pages.job(running.run_id), user="viewer")
     view = page.get_by_test_id("job-view")
     expect(view.get_by_test_id("timeline")).to_be_visible()
@@ -91,7 +91,7 @@ def test_a_viewer_can_not_cancel(visit, airflow, running):
 
 
 def test_usage(visit, airflow, running):
-    """What the job's containers use is drawn when somebody wants to see it."""
+    """The usage charts of the job's containers appear on demand."""
     page = visit(pages.job(running.run_id))
     route = f"{airflow.url}/mljobs/api/dags/churn/runs/{running.run_id}/tasks/train/usage"
     wait_until(lambda: page.request.get(route).json()["usage"])
@@ -102,14 +102,14 @@ def test_usage(visit, airflow, running):
 
 
 def test_specification(visit, running):
-    """What Snowflake was asked to run is shown when somebody wants to see it."""
+    """The specification appears on demand."""
     page = visit(pages.job(running.run_id))
     page.get_by_text("Specification").click()
     expect(page.get_by_test_id("specification")).to_contain_text("containers:")
 
 
 def test_the_specification_of_a_job_that_was_dropped(visit, finished):
-    """It went with the job, as the page explains."""
+    """For the specification of a dropped job the page explains that it is gone with the job."""
     page = visit(pages.job(finished.weeks[0]), forgiven="status of 404")
     page.get_by_text("Specification").click()
     expect(page.get_by_test_id("specification")).to_contain_text("is no longer in Snowflake")

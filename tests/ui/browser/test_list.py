@@ -14,7 +14,7 @@ def row_of(page, run_id):
 
 
 def test_a_running_job(visit, running):
-    """What a job reports appears without a reload, and so does its end."""
+    """Reports and the end of a job appear without a reload."""
     row = row_of(visit(pages.LIST), running.run_id)
     running.job.progress(0.25, "epoch 1/4")
     expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "25")
@@ -28,7 +28,7 @@ def test_a_running_job(visit, running):
 
 
 def test_refreshes_ask_airflow_only(visit, airflow, finished):
-    """Snowflake isn't asked by those who look at the list."""
+    """Viewing the list sends no statement to Snowflake."""
     wait_until(airflow.is_idle)
     before = airflow.snowflake.statements.texts
     page = visit(pages.LIST)
@@ -40,7 +40,7 @@ def test_refreshes_ask_airflow_only(visit, airflow, finished):
 
 
 def test_filters(visit, finished):
-    """Rows are found by DAG, state and text; a link to the page keeps what is chosen."""
+    """Filters select rows by DAG, state and text; the URL keeps the selection."""
     page = visit(pages.LIST)
     page.get_by_test_id("filter-dag").select_option("regions")
     expect(page.get_by_test_id("total")).to_have_text("3")
@@ -55,7 +55,7 @@ def test_filters(visit, finished):
 
 
 def test_pages(visit, airflow, finished):
-    """The list is turned page by page, newest first."""
+    """The list has pages, newest first."""
     airflow.remember(300, now=datetime.now(UTC) - timedelta(days=365))
     page = visit(f"{pages.LIST}?pool=ML_POOL_GPU")
     expect(page.get_by_role("status")).to_contain_text("50 of 120 jobs")
@@ -78,7 +78,7 @@ def test_mapped_instances(visit, finished):
 
 
 def test_by_keyboard(visit, finished):
-    """Filters and rows are reached with the Tab key, and a row's job is opened with Enter."""
+    """The Tab key reaches filters and rows, and Enter opens a row's job."""
     page = visit(f"{pages.LIST}?text=week-1")
     expect(row_of(page, "week-1")).to_be_visible()
     page.get_by_test_id("filter-text").focus()
@@ -92,7 +92,7 @@ def test_by_keyboard(visit, finished):
 
 
 def test_an_answer_that_fails(visit, airflow):
-    """Where Airflow answers with an error the page says so, and goes on when it can."""
+    """An error of Airflow is shown, and a retry recovers."""
     page = visit("plugin/mljobs?view=clean-up", forgiven="status of 500")
     page.route(
         "**/mljobs/api/jobs?*", lambda route: route.fulfill(status=500, json={"detail": "The database is gone."})

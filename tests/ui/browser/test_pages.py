@@ -1,4 +1,4 @@
-"""What holds for all pages: their places in Airflow, the model and clean-up views, looks, and who can use them."""
+"""Checks of all pages: their places in Airflow, the model and clean-up views, looks, rights and accessibility."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,7 +15,7 @@ VIEWS = {
 
 
 def test_the_way_from_the_menu(visit, finished):
-    """The page is found in Airflow's menu, and a job's view from there."""
+    """Airflow's menu leads to the page, and the page to a job's view."""
     page = visit("dags")
     page.get_by_role("button", name="Browse").click()
     page.get_by_role("menuitem", name="ML Jobs").click()
@@ -26,7 +26,7 @@ def test_the_way_from_the_menu(visit, finished):
 
 
 def test_the_tab_of_a_task_instance(visit, finished):
-    """A task instance of ours has its job in a tab."""
+    """A task instance that ran a job has a tab for it."""
     page = visit(pages.task_instance("week-1"))
     page.get_by_role("link", name="ML Job", exact=True).click()
     expect(page.get_by_test_id("log-tail")).to_contain_text("epoch 4 of week-1")
@@ -40,13 +40,13 @@ def test_the_tab_of_a_mapped_task_instance(visit, finished):
 
 
 def test_the_tab_of_another_task(visit, finished):
-    """A task that runs no job has a tab, too; it says so."""
+    """The tab of a task without a job says so."""
     page = visit(f"{pages.task_instance('finished', 'plain', 'greet')}/plugin/mljob")
     expect(page.get_by_test_id("job-empty")).to_contain_text("Not an ML job")
 
 
 def test_links_of_a_deferred_task(visit, running):
-    """A task that waits for its job has links to it."""
+    """A deferred task has links to its job."""
     page = visit(f"{pages.task_instance(running.run_id)}/details")
     expect(page.get_by_role("link", name="Snowsight job")).to_have_attribute("href", pages.SNOWSIGHT)
     expect(page.get_by_role("link", name="ML job", exact=True)).to_have_attribute(
@@ -55,7 +55,7 @@ def test_links_of_a_deferred_task(visit, running):
 
 
 def test_the_model_view(visit, finished):
-    """The metrics of a task's runs are a curve, and the newest one is compared with the one before."""
+    """The metrics of a task's runs form a curve, and the newest run is compared with the one before."""
     page = visit("dags/churn/tasks/train/plugin/mlmodel")
     view = page.get_by_test_id("model-view")
     expect(view.get_by_test_id("metric-chart").filter(has_text="auc")).to_be_visible()
@@ -66,7 +66,7 @@ def test_the_model_view(visit, finished):
 
 
 def test_clean_up(visit, finished):
-    """An admin sees what the collector would remove."""
+    """An admin gets a list of orphans from the collector's dry run."""
     page = visit(pages.CLEAN_UP)
     page.get_by_test_id("clean-up-stages").fill("@ML_PAYLOADS")
     page.get_by_test_id("dry-run").click()
@@ -74,7 +74,7 @@ def test_clean_up(visit, finished):
 
 
 def test_clean_up_is_for_admins(visit, airflow):
-    """Others are told so, and the server refuses what a script of theirs would ask."""
+    """Users other than admins see a message, and the server refuses their requests."""
     page = visit(pages.CLEAN_UP, user="user")
     expect(page.get_by_test_id("clean-up-view")).to_contain_text("Only administrators")
     asked = {"snowflake_conn_id": "snowflake_default", "older_than_hours": 24, "stages": [], "dry_run": True}
@@ -84,17 +84,17 @@ def test_clean_up_is_for_admins(visit, airflow):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("path", VIEWS, ids=VIEWS.values())
 def test_accessible(visit, finished, path, dark):
-    """The rules of axe hold in each view, light and dark: names, roles, and the contrast of every text."""
+    """Each view obeys the rules of axe, light and dark: names, roles, and the contrast of every text."""
     page = visit(path, dark=dark)
     expect(page.get_by_test_id(VIEWS[path])).to_be_visible()
     expect(page.get_by_test_id("loading")).to_have_count(0)
     assert ("dark" if dark else "light") == page.locator("html").get_attribute("class")
-    found = Axe().run(page, context=f"[data-testid={VIEWS[path]}]").response["violations"]
-    assert [] == [(each["id"], each["impact"], [node["html"][:200] for node in each["nodes"]]) for each in found]
+    violations = Axe().run(page, context=f"[data-testid={VIEWS[path]}]").response["violations"]
+    assert [] == [(each["id"], each["impact"], [node["html"][:200] for node in each["nodes"]]) for each in violations]
 
 
 def test_below_a_path(visit, below, finished, running):
-    """Everything is found where Airflow is below a path of its host: pages, data, tabs and actions."""
+    """Pages, data, tabs and actions work for an Airflow below a path of its host."""
     page = visit(pages.LIST, url=below)
     page.get_by_test_id("job-row").filter(has_text="week-3").get_by_role("link", name="train").click()
     expect(page.get_by_test_id("metric-chart").first).to_be_visible()

@@ -1,16 +1,16 @@
-"""Somebody with a browser, who sees what Chromium has to complain about."""
+"""A user with a browser, and the complaints of that browser."""
 
 import re
 
 
 class Visitor:
-    """Somebody who is logged in.
+    """A user who is logged in.
 
     :param chromium: the browser.
     :param url: of the Airflow.
     :param token: of the user.
     :param dark: whether the user wants everything dark.
-    :param forgiven: a regular expression for complaints that the test is about.
+    :param forgiven: a regular expression for complaints that the test provokes.
     """
 
     def __init__(self, chromium, url, token, *, dark=False, forgiven=None):
@@ -44,7 +44,7 @@ class Visitor:
         return self._page
 
     def close(self):
-        """Close the window, and raise what the browser has complained about."""
+        """Close the window, and fail with the complaints of the browser."""
         self._context.close()
-        found = [each for each in self._complaints if not (self._forgiven and re.search(self._forgiven, each))]
-        assert [] == found
+        complaints = [each for each in self._complaints if not (self._forgiven and re.search(self._forgiven, each))]
+        assert [] == complaints
