@@ -34,7 +34,7 @@ os.environ |= {
 }
 
 # The same examples in each run; "make test-nightly" looks for new ones.
-settings.register_profile("test", max_examples=300, deadline=None, derandomize=True)
+settings.register_profile("test", max_examples=100, deadline=None, derandomize=True)
 settings.register_profile("nightly", max_examples=10_000, deadline=None)
 settings.load_profile("test")
 
