@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_mljobs.task.settings import base_path
 from airflow_provider_mljobs.task.timeout_signals import held_back
-from airflow_provider_mljobs.task.xcoms import DASHBOARD, FACTS, WATCHED, keep, kept
+from airflow_provider_mljobs.task.xcoms import DASHBOARD, JOB_XCOM, PROGRESS_XCOM, pull_page_xcom, push_page_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class SnowsightLink(_JobLink):
     name = "Snowsight job"
 
     def _address(self, operator: BaseOperator, ti_key: TaskInstanceKey) -> str:
-        return str(getattr(operator, "snowsight", "") or kept(ti_key, FACTS).get("snowsight") or "")
+        return str(getattr(operator, "snowsight", "") or pull_page_xcom(ti_key, JOB_XCOM).get("snowsight") or "")
 
 
 class RayDashboardLink(_JobLink):
@@ -59,7 +59,7 @@ class RayDashboardLink(_JobLink):
         # later, and must not clear it. After the end the dashboard is gone.
         is_waiting = getattr(ti_key, "state", None) == "deferred"
         has_cluster = getattr(operator, "target_instances", 1) > 1
-        return dashboard(kept(ti_key, WATCHED)) if is_waiting and has_cluster else ""
+        return dashboard(pull_page_xcom(ti_key, PROGRESS_XCOM)) if is_waiting and has_cluster else ""
 
 
 class MLJobLink(_JobLink):
@@ -78,7 +78,7 @@ def show(operator: BaseOperator, ti: Any) -> None:
     """Write the links of a task that waits in its worker: Airflow writes them only at the end."""
     for link in operator.operator_extra_links:
         with held_back():
-            keep(ti, link.xcom_key, link.get_link(operator, ti_key=ti))
+            push_page_xcom(ti, link.xcom_key, link.get_link(operator, ti_key=ti))
 
 
 def dashboard(watched: Mapping[str, Any]) -> str:

@@ -326,7 +326,7 @@ class MLJobOperator(BaseOperator):
         """Return the lineage of the job, which Airflow's OpenLineage provider asks for at the end of the task."""
         from airflow_provider_mljobs.task.notify.lineage import lineage_of
 
-        return lineage_of(self, task_instance, None if self._try is None else self._try.completion.end)
+        return lineage_of(self, task_instance, None if self._try is None else self._try.completion.outcome)
 
     @property
     def _try_type(self) -> type[Try]:

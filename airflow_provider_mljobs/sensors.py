@@ -32,7 +32,7 @@ from airflow_provider_mljobs.task.settings import (
     max_xcom_bytes,
 )
 from airflow_provider_mljobs.task.waiting import WorkerWait, defer, plan_wait
-from airflow_provider_mljobs.task.xcoms import snowsight_url
+from airflow_provider_mljobs.task.xcoms import push_xcom, snowsight_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -229,7 +229,7 @@ class MLJobSensor(BaseSensorOperator):
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Show the log, push what XCom gets, and return the value or raise what happened."""
         from airflow_provider_mljobs.gateway.joblogs import Printed
-        from airflow_provider_mljobs.gateway.outcome import Ending, complete
+        from airflow_provider_mljobs.gateway.outcome import Outcome, complete
         from airflow_provider_mljobs.task.completion import out_of_time
         from airflow_provider_mljobs.task.joblog import mask_job, write_output
         from airflow_provider_mljobs.task.masking import star
@@ -245,22 +245,15 @@ class MLJobSensor(BaseSensorOperator):
             if verdict is not Verdict.UNREACHABLE:
                 # Before anything of the job is shown.
                 mask_job(self.hook.client, job)
-            ending = Ending(
-                job=job,
-                directory=self._directory(job, status),
-                verdict=verdict,
-                status=status,
-                message=event["message"],
-                printed=Printed.restored(event["printed"], self.log, star),
-                max_bytes=max_xcom_bytes(),
-            )
-            outcome = complete(self.hook.client, ending)
+            printed = Printed.restored(event["printed"], self.log, star)
+            outcome = Outcome.of_event(event, job, self._directory(job, status), printed)
+            outcome = complete(self.hook.client, outcome, max_bytes=max_xcom_bytes())
         write_output(self.log, job, outcome.unseen)
         self.log.info("Job %s ended %s.", job, outcome.status)
         if self.do_xcom_push:
-            found = {"job_id": str(job), "status": outcome.status.value, "timeline": event["timeline"]}
-            for key, value in found.items():
-                context["ti"].xcom_push(key=key, value=jsonb_safe(value))
+            xcoms = {"job_id": str(job), "status": outcome.status.value, "timeline": outcome.timeline}
+            for key, value in xcoms.items():
+                push_xcom(context["ti"], key, jsonb_safe(value))
         if outcome.error is not None:
             raise outcome.error
         return outcome.result.xcom if self.result and outcome.result is not None else str(job)

@@ -17,9 +17,10 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.comment import TaskKey
 from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 from airflow_provider_mljobs.task import task_states
+from airflow_provider_mljobs.task.airflow_internals import is_inline
 from airflow_provider_mljobs.task.ending import JobEnding
 from airflow_provider_mljobs.task.joblog import TaskLog, Watched
-from airflow_provider_mljobs.task.xcoms import WATCHED, kept
+from airflow_provider_mljobs.task.xcoms import PROGRESS_XCOM, pull_job_id, pull_page_xcom
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -78,7 +79,7 @@ class MLJobTrigger(BaseTrigger):
             await asyncio.wrap_future(beginning)
             event = await ended
         except asyncio.CancelledError:
-            if _is_inline():
+            if is_inline():
                 # Ctrl-C: this process ends, and nobody will call on_kill.
                 await self.on_kill()
             raise
@@ -118,10 +119,10 @@ class MLJobTrigger(BaseTrigger):
         if self.task_instance is None:
             return {}
         try:
-            state = kept(self.task_instance, WATCHED)
+            state = pull_page_xcom(self.task_instance, PROGRESS_XCOM)
         except Exception:  # noqa: BLE001 (whatever it is: a trigger that fails for that would end a healthy job)
             self.log.warning(
-                "What job %s has printed may appear twice: XCom %s can't be read.", self.plan.job_id, WATCHED
+                "What job %s has printed may appear twice: XCom %s can't be read.", self.plan.job_id, PROGRESS_XCOM
             )
             return {}
         # The end of a task leaves one without a place in the log.
@@ -171,18 +172,13 @@ class MLJobTrigger(BaseTrigger):
 
         After a clear the new try may be deferred already, with another job: both the state and the job have to match.
         """
-        from airflow.sdk.execution_time.xcom import XCom
-
         ti = self.task_instance
         if ti is None:
             return False
         task = TaskKey(airflow="", dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
         if task_states.of_api([task]).get(task) not in _WAITED_FOR:
             return False
-        current = XCom.get_one(
-            key="job_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
-        )
-        return bool(current == self.plan.job_id)
+        return bool(pull_job_id(ti) == self.plan.job_id)
 
     def _hook(self) -> MLJobHook:
         # Imported here: Airflow imports trigger modules on the event loop.
@@ -193,13 +189,6 @@ class MLJobTrigger(BaseTrigger):
         if self.task_instance is not None:
             hook.query_tag = query_tag(self.task_instance)
         return hook
-
-
-def _is_inline() -> bool:
-    """Whether the trigger runs in ``dag.test()``, which has no triggerer."""
-    from airflow.sdk.execution_time import supervisor, task_runner
-
-    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), supervisor.InProcessSupervisorComms)
 
 
 def _submit(threads: ThreadPoolExecutor, function: Callable[[], T]) -> Future[T]:

@@ -16,7 +16,7 @@ from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 from airflow_provider_mljobs.launcher.contract import MARK
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.joblog import mask_environment, redacted
-from airflow_provider_mljobs.task.xcoms import WATCHED
+from airflow_provider_mljobs.task.xcoms import PROGRESS_XCOM
 from tests.budget import budget
 from tests.lab import POOL, STAGE, submit
 
@@ -100,7 +100,7 @@ def test_a_function(airflow, capsys, deferrable, log_interval):
     assert re.search(r"^progress 10 %: epoch 1/10", shown, re.MULTILINE)
     assert re.search(r"^progress 100 %: epoch 10/10", shown, re.MULTILINE)
     assert {"auc": 0.6} == run.xcom("task", "metrics")
-    watched = run.xcom("task", WATCHED)
+    watched = run.xcom("task", PROGRESS_XCOM)
     assert (1, "epoch 10/10") == (watched["progress"]["fraction"], watched["progress"]["message"])
     assert list(range(1, 11)) == [step for _, step, _ in watched["series"]["auc"]]
     assert ["model.json"] == watched["artifacts"]
@@ -125,7 +125,7 @@ def test_several_instances(airflow, capsys):
     run = airflow.run_task(lambda: task(train_here, target_instances=2, parallel=True))
 
     assert {"loss/0": 1.5, "loss/1": 1.5} == run.xcom("task", "metrics")
-    assert 0.5 == run.xcom("task", WATCHED)["progress"]["fraction"]
+    assert 0.5 == run.xcom("task", PROGRESS_XCOM)["progress"]["fraction"]
     assert re.search(r"^\[instance [01]\] progress 50 %: rank [01]", capsys.readouterr().out, re.MULTILINE)
 
 
@@ -157,7 +157,7 @@ def xcom_while_it_runs(seen, stop):
 
     while not stop.wait(0.1):
         with create_session() as session:
-            for row in session.query(XComModel).filter(XComModel.key == WATCHED):
+            for row in session.query(XComModel).filter(XComModel.key == PROGRESS_XCOM):
                 seen.append(row.value if isinstance(row.value, dict) else json.loads(row.value))
 
 

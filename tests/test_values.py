@@ -7,10 +7,12 @@ import pytest
 from airflow.sdk import dag, task
 
 from airflow_provider_mljobs import exceptions
+from airflow_provider_mljobs.gateway.outcome import Outcome
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.attempts import Left
+from airflow_provider_mljobs.jobs.names import QualifiedName
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.operators import MLJobOperator
-from airflow_provider_mljobs.task.outputs import refused
+from airflow_provider_mljobs.task.xcoms import refused
 from tests.lab import POOL, STAGE
 from tests.tries import Tries
 
@@ -142,7 +144,9 @@ def test_a_record_of_an_instance_with_an_impossible_exit_code(airflow):
 )
 def test_airflow_itself_is_asked(xcoms, value, key):
     """Before anything is pushed or removed, Airflow's own serialisers say what they would not give back."""
-    refusal = refused(Left(xcoms=xcoms, return_value=value), multiple_outputs=False)
+    outcome = Outcome(job=QualifiedName.parse("A.B.C", "job"), status=JobStatus.DONE, xcoms=xcoms, return_value=value)
+
+    refusal = refused(outcome, multiple_outputs=False)
 
     assert key == refusal[0]
     assert refusal[1]

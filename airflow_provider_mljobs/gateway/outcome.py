@@ -31,15 +31,16 @@ from airflow_provider_mljobs.jobs.outcome.failures import (
     diagnose_wait,
 )
 from airflow_provider_mljobs.jobs.outcome.reports import Reported
-from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES, earliest_failure
+from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES, MAX_VALUE_DEPTH, earliest_failure
 from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
+from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.launcher.contract import STOPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Self
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _LAST_LINES = 20
+# The fields that the task state store has, and with them all versions of the provider.
+_SAVED = ("xcoms", "return_value", "is_reference", "is_taken")
+# The values of instances are nested in lists and objects of ours.
+_MAX_SAVED_DEPTH = MAX_VALUE_DEPTH + 10
 _CANCELLED = frozenset({JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.DELETING, JobStatus.DELETED})
 _MESSAGES = {
     Failure.LOST: "Job {job} is gone: somebody dropped it, or it never was there.",
@@ -60,98 +65,141 @@ _UNSEEN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The end of a job.
+    """The outcome of a job, from the event that ends the wait for it to the XComs of its task.
 
+    The event has these fields:
+
+    :param job: the job.
     :param status: its last status.
-    :param log: what the job printed, of a long log the end; ``None`` if that could not be read, so it isn't safe yet.
+    :param directory: its own directory on the stage; ``None`` for a job without our launcher.
+    :param verdict: why the wait ended.
+    :param message: the watcher's explanation of the verdict.
+    :param timeline: the phases of the job, as in XCom.
+    :param printed: the part of its log that the task's log already has.
+    :param is_overdue: whether a deadline decided for good that the job is out of time, however it ended.
+
+    :func:`complete` reads these from Snowflake:
+
+    :param log: the output of the job, of a long log the end; ``None`` if it could not be read, so it isn't safe yet.
     :param unseen: the lines of the log that aren't in the task's log yet.
-    :param result: what the launcher wrote; ``None`` if it wrote nothing that can be read.
-    :param error: what the task fails with; ``None`` if the job succeeded.
+    :param result: the launcher's result; ``None`` if there is no readable one.
+    :param error: the task's error; ``None`` if the job succeeded.
     :param instances: how each instance of a job of several ended.
-    :param artifacts: what the job has saved on the stage: path, bytes, md5; ``None`` if it has no directory there.
-    :param is_taken: whether nobody needs the result's file any more.
-    :param reported: what the job has reported up to its end, as far as its log could be read.
+    :param artifacts: path, bytes and md5 of each file that the job saved on the stage; ``None`` without a directory.
+    :param reported: the reports of the job, as far as its log could be read.
     :param is_over: whether the job was seen to be over, or was cancelled; otherwise it may live and stays.
+
+    The task pushes and returns these, and saves them for a retry:
+
+    :param xcoms: the XComs beside the return value.
+    :param return_value: the task's value.
+    :param is_reference: whether the value is a reference to the stage.
+    :param is_taken: whether the result's files are no longer needed.
+    :param facts: the XCom of the job, which the task pushed at its submit.
+    :param account: the account of the job, as its connection has it.
     """
 
+    job: QualifiedName
     status: JobStatus
-    log: str | None
+    directory: StagePath | None = None
+    verdict: Verdict = Verdict.FINISHED
+    message: str = ""
+    timeline: Sequence[Mapping[str, str]] = ()
+    printed: Printed = field(default_factory=Printed)
+    is_overdue: bool = False
+    log: str | None = None
     unseen: tuple[str, ...] = ()
     result: JobResult | None = None
     error: MLJobError | None = None
     instances: tuple[InstanceResult, ...] = ()
     artifacts: list[dict[str, Any]] | None = None
-    is_taken: bool = True
     reported: Reported = field(default_factory=Reported)
     is_over: bool = True
+    xcoms: Mapping[str, Any] = field(default_factory=dict)
+    return_value: Any = None
+    is_reference: bool = False
+    is_taken: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    account: str = ""
+
+    @classmethod
+    def of_event(
+        cls, event: Mapping[str, Any], job: QualifiedName, directory: StagePath | None, printed: Printed
+    ) -> Self:
+        """Read the event that ends a wait."""
+        return cls(
+            job=job,
+            status=JobStatus(event["status"]),
+            directory=directory,
+            verdict=Verdict(event["verdict"]),
+            message=event["message"],
+            timeline=event.get("timeline") or [],
+            printed=printed,
+            is_overdue=event.get("is_overdue") is True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, job: QualifiedName) -> Self:
+        """Read the saved outcome of a job that succeeded.
+
+        :raises UnreadableError: if the text is no saved outcome.
+        """
+        document = read_json(text, "The saved result", limit=len(text), depth=_MAX_SAVED_DEPTH)
+        with reading("The saved result"):
+            return cls(job=job, status=JobStatus.DONE, **{name: document[name] for name in _SAVED})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that a retry needs, as JSON."""
+        return {name: getattr(self, name) for name in _SAVED}
 
     @property
     def is_unread(self) -> bool:
-        """Whether the job's result is there, but Snowflake doesn't give it."""
+        """Whether the job's result exists, but Snowflake could not deliver it."""
         return isinstance(self.error, ResultError) and isinstance(self.error.__cause__, GatewayError | MissingFileError)
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether Snowflake was out of reach before all was read."""
+        """Whether Snowflake was out of reach before everything was read."""
         return self.log is None or isinstance(getattr(self.error, "__cause__", None), SnowflakeUnavailableError)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """What is known of a job's end before anything of it is read.
+def complete(
+    client: MLJobClient,
+    outcome: Outcome,
+    *,
+    instances: int = 1,
+    max_bytes: int = DEFAULT_MAX_XCOM_BYTES,
+    unseen_patience: float = MAX_UNSEEN_SECONDS,
+) -> Outcome:
+    """Read log, result and files of a job before any of them is dropped; cancel a job that is out of time first.
 
-    :param job: the job.
-    :param directory: its own directory on the stage; ``None`` for a job without our launcher.
-    :param verdict: why the watch is over.
-    :param status: the last status that was seen.
-    :param message: what the watch has to say about it.
-    :param printed: what of its log is in the task's log already.
     :param instances: how many instances the job has.
-    :param max_bytes: a larger result stays on the stage.
-    :param is_overdue: whether it was decided for good that the job is out of time, so that its end doesn't count.
-    :param unseen_patience: for how many seconds to look for a job that nothing shows.
-    """
-
-    job: QualifiedName
-    directory: StagePath | None
-    verdict: Verdict
-    status: JobStatus
-    message: str = ""
-    printed: Printed = field(default_factory=Printed)
-    instances: int = 1
-    max_bytes: int = DEFAULT_MAX_XCOM_BYTES
-    is_overdue: bool = False
-    unseen_patience: float = MAX_UNSEEN_SECONDS
-
-
-def complete(client: MLJobClient, ending: Ending) -> Outcome:
-    """Read what a job has left, before anything of it is dropped. A job out of time is cancelled first.
-
+    :param max_bytes: the maximum size of a result in XCom; a larger one stays on the stage.
+    :param unseen_patience: how many seconds to look for a job that nothing shows.
     :raises SnowflakeUnavailableError: if Snowflake was, or is, out of reach: then nothing is known of the job.
     """
-    job = ending.job
-    if ending.verdict is Verdict.UNREACHABLE:
+    job = outcome.job
+    if outcome.verdict is Verdict.UNREACHABLE:
         raise SnowflakeUnavailableError(
             f"Snowflake could not be asked for job {job} for too long; the job may still be running. "
-            f"Reason: {ending.message or 'unknown'}. See [mljobs] max_unreachable_seconds."
+            f"Reason: {outcome.message or 'unknown'}. See [mljobs] max_unreachable_seconds."
         )
-    is_over = True
-    if ending.verdict.is_out_of_time:
-        ending, is_over = _cancelled(client, ending)
-    elif ending.verdict is Verdict.GONE:
-        ending, is_over = _looked_for_again(client, ending)
-    outcome = replace(_left_by(client, ending), is_over=is_over)
+    if outcome.verdict.is_out_of_time:
+        outcome = _cancelled(client, outcome, unseen_patience)
+    elif outcome.verdict is Verdict.GONE:
+        outcome = _looked_for_again(client, outcome)
+    outcome = _read(client, outcome, instances, max_bytes)
     result = outcome.result
     printed = text.between_banners(outcome.log or "")
     if result is not None and result.traceback:
-        # The error has the traceback already; its tail is what the payload printed before.
+        # The error has the traceback already; its tail is the output before it.
         printed = printed.replace(result.traceback.strip(), "")
     tail = "\n".join(printed.strip().splitlines()[-_LAST_LINES:])
-    failure: MLJobError | None = _error(client, ending, outcome, tail)
-    if failure is None and ending.directory is not None and result is None and outcome.error is None:
+    failure: MLJobError | None = _error(client, outcome, tail)
+    if failure is None and outcome.directory is not None and result is None and outcome.error is None:
         failure = ResultError(f"Job {job} is DONE but left no result at its place on the stage.")
     error = failure or outcome.error
-    return replace(outcome, error=error and _masked(error, ending.printed.mask))
+    return replace(outcome, error=error and _masked(error, outcome.printed.mask))
 
 
 def _masked(error: MLJobError, mask: Callable[[str], str]) -> MLJobError:
@@ -168,61 +216,60 @@ def _masked(error: MLJobError, mask: Callable[[str], str]) -> MLJobError:
     return error
 
 
-def _cancelled(client: MLJobClient, ending: Ending) -> tuple[Ending, bool]:
-    """Cancel a job that is out of time; returns how it has ended, and whether it is known to have."""
-    job = ending.job
-    if ending.verdict is Verdict.QUEUE_TIMED_OUT and not ending.message:
-        ending = replace(ending, message=_containers(client, job)[1])
-    sighting = cancel(client, job, patience=ending.unseen_patience)
-    if sighting.status is JobStatus.DONE and not ending.is_overdue:
+def _cancelled(client: MLJobClient, outcome: Outcome, patience: float) -> Outcome:
+    """Cancel a job that is out of time."""
+    job = outcome.job
+    if outcome.verdict is Verdict.QUEUE_TIMED_OUT and not outcome.message:
+        outcome = replace(outcome, message=_containers(client, job)[1])
+    sighting = cancel(client, job, patience=patience)
+    if sighting.status is JobStatus.DONE and not outcome.is_overdue:
         # In the last moment.
-        return replace(ending, verdict=Verdict.FINISHED, status=JobStatus.DONE), True
+        return replace(outcome, verdict=Verdict.FINISHED, status=JobStatus.DONE)
     status = sighting.status if sighting.has_ended else client.look(job).status
-    return replace(ending, status=status or ending.status), not sighting.is_unseen
+    return replace(outcome, status=status or outcome.status, is_over=not sighting.is_unseen)
 
 
-def _looked_for_again(client: MLJobClient, ending: Ending) -> tuple[Ending, bool]:
-    """Look for a job that has counted as gone; returns how it has ended, and whether it is known to have.
+def _looked_for_again(client: MLJobClient, outcome: Outcome) -> Outcome:
+    """Look once more for a job that counts as gone.
 
-    :raises SnowflakeUnavailableError: if it is there again.
+    :raises SnowflakeUnavailableError: if it has reappeared.
     """
-    sighting = client.look(ending.job)
+    sighting = client.look(outcome.job)
     if sighting.lives:
         raise SnowflakeUnavailableError(
-            f"Job {ending.job} was not shown for too long, and is {sighting.status} now. "
+            f"Job {outcome.job} was not shown for too long, and is {sighting.status} now. "
             "See [mljobs] max_unseen_seconds."
         )
     if sighting.status is None:
-        return ending, False
-    return replace(ending, verdict=Verdict.FINISHED, status=sighting.status), True
+        return replace(outcome, is_over=False)
+    return replace(outcome, verdict=Verdict.FINISHED, status=sighting.status)
 
 
-def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
-    """Read log, result and files; an error in it says that these can't be read."""
-    job, directory, status = ending.job, ending.directory, ending.status
-    before = ending.printed
-    outcome = _with_log(client, job, before, Outcome(status=status, log=None, reported=before.reported))
+def _read(client: MLJobClient, outcome: Outcome, instances: int, max_bytes: int) -> Outcome:
+    """Read log, result and files; an error in the outcome says that they can't be read."""
+    job, directory, status = outcome.job, outcome.directory, outcome.status
+    outcome = _with_log(client, outcome)
     if directory is None:
         return outcome
     is_done = status is JobStatus.DONE
     try:
         result = read_result(
-            client.connection, directory, max_bytes=ending.max_bytes, patience=client.visibility_lag if is_done else 0.0
+            client.connection, directory, max_bytes=max_bytes, patience=client.visibility_lag if is_done else 0.0
         )
         saved = artifacts(
             client.connection, directory, result.artifacts if result else (), patience=client.visibility_lag
         )
-        # Which instance has failed is in a record that may still be on its way.
+        # The record of the instance that failed may still be on its way.
         is_over = is_done or status is JobStatus.FAILED
         each = (
             read_instances(
                 client.connection,
                 directory,
-                ending.instances,
-                max_bytes=ending.max_bytes,
+                instances,
+                max_bytes=max_bytes,
                 patience=client.visibility_lag if is_over else 0.0,
             )
-            if ending.instances > 1
+            if instances > 1
             else ()
         )
     except (ResultError, GatewayError) as error:
@@ -242,22 +289,22 @@ def _left_by(client: MLJobClient, ending: Ending) -> Outcome:
     return replace(outcome, result=result, artifacts=saved, instances=each, is_taken=is_taken)
 
 
-def _with_log(client: MLJobClient, job: QualifiedName, printed: Printed, outcome: Outcome) -> Outcome:
+def _with_log(client: MLJobClient, outcome: Outcome) -> Outcome:
     try:
-        log = inspection.rest_of_log(client, job, printed)
+        log = inspection.rest_of_log(client, outcome.job, outcome.printed)
     except SnowflakeUnavailableError as error:
-        logger.warning("The log of job %s can't be read now: %s", job, error)
-        return outcome
+        logger.warning("The log of job %s can't be read now: %s", outcome.job, error)
+        return replace(outcome, reported=outcome.printed.reported)
     return replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported)
 
 
-def _error(client: MLJobClient, ending: Ending, outcome: Outcome, tail: str) -> MLJobFailedError | None:
+def _error(client: MLJobClient, outcome: Outcome, tail: str) -> MLJobFailedError | None:
     """Build what the task fails with; ``None`` if the job ended well."""
     status, result = outcome.status, outcome.result
-    job, job_id = ending.job, str(ending.job)
-    if ending.verdict.is_out_of_time:
-        return _timeout_error(ending, outcome, tail)
-    if ending.verdict is Verdict.GONE:
+    job, job_id = outcome.job, str(outcome.job)
+    if outcome.verdict.is_out_of_time:
+        return _timeout_error(outcome, tail)
+    if outcome.verdict is Verdict.GONE:
         status = JobStatus.DELETED
     is_user_error = result is not None and not result.success
     if status is JobStatus.DONE and not is_user_error:
@@ -270,26 +317,26 @@ def _error(client: MLJobClient, ending: Ending, outcome: Outcome, tail: str) -> 
         return diagnosis.put_into(remote)
     message = _MESSAGES.get(diagnosis.failure, "Job {job} ended {status}. {what}") if outcome.is_over else _UNSEEN
     kind = KINDS[diagnosis.failure].error
-    what = what if outcome.is_over else ending.message
+    what = what if outcome.is_over else outcome.message
     error = kind(message.format(job=job, status=status, what=what).strip(), job_id, outcome.status, tail)
     # What the payload saw of it.
     error.__cause__ = remote
     return diagnosis.put_into(error)
 
 
-def _timeout_error(ending: Ending, outcome: Outcome, tail: str) -> MLJobFailedError:
-    job, status = ending.job, outcome.status
+def _timeout_error(outcome: Outcome, tail: str) -> MLJobFailedError:
+    job, status = outcome.job, outcome.status
     if not outcome.is_over:
         then = "nothing shows it, so it could not be cancelled and may still run"
     elif status in _CANCELLED or not status.is_terminal:
         then = "it was cancelled"
     else:
         then = f"it ended {status} after that"
-    if ending.verdict is Verdict.QUEUE_TIMED_OUT:
-        message = f"Job {job} was still PENDING after the task's queue_timeout; {then}. {ending.message}"
+    if outcome.verdict is Verdict.QUEUE_TIMED_OUT:
+        message = f"Job {job} was still PENDING after the task's queue_timeout; {then}. {outcome.message}"
         error = MLJobQueueTimeoutError(message.strip(), str(job), status, tail)
-        return diagnose_wait(ending.message).put_into(error)
-    limit = ending.message or "execution_timeout"
+        return diagnose_wait(outcome.message).put_into(error)
+    limit = outcome.message or "execution_timeout"
     message = f"Job {job} did not end within the task's {limit}; {then}."
     return Diagnosis(failure=Failure.TIMEOUT).put_into(MLJobTimeoutError(message, str(job), status, tail))
 

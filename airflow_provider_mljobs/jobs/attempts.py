@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_mljobs.exceptions import UnreadableError
-from airflow_provider_mljobs.jobs.outcome.results import MAX_VALUE_DEPTH
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
-from airflow_provider_mljobs.jobs.untrusted import read_json, reading
+from airflow_provider_mljobs.jobs.untrusted import reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 _VERSION = 1
 # A task that is cleared this often while none of its submits is seen to take effect forgets the oldest.
 _MAX_UNSEEN = 20
-# A saved result has the values of instances within lists and objects of its own.
-_DEEPEST = MAX_VALUE_DEPTH + 10
 # A job in one of these goes on to its end by itself.
 _GOES_ON = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
 
@@ -169,33 +166,3 @@ def _fields_of(record: Record) -> dict[str, Any]:
     values = asdict(replace(record, unseen=()))
     del values["unseen"]
     return values
-
-
-@dataclass(frozen=True, kw_only=True)
-class Left:
-    """What a job that has ended well has left to its task. A retry has it when nobody else has it any more.
-
-    :param xcoms: what is pushed besides the return value.
-    :param return_value: what the task returns.
-    :param is_reference: whether that is the place of a value on the stage.
-    :param is_taken: whether nobody needs the result's files any more.
-    """
-
-    xcoms: Mapping[str, Any] = field(default_factory=dict)
-    return_value: Any = None
-    is_reference: bool = False
-    is_taken: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return asdict(self)
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read it again.
-
-        :raises UnreadableError: if it is something else.
-        """
-        document = read_json(text, "The saved result", limit=len(text), depth=_DEEPEST)
-        with reading("The saved result"):
-            return cls(**document)

@@ -5,15 +5,29 @@ Checked with Airflow 3.3.2. The page's own dependencies on Airflow's API server 
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
+from airflow.sdk._shared.secrets_masker import (
+    _secrets_masker,
+    redact as redact,  # noqa: PLC0414 (stars secrets in a text)
+)
 from airflow.sdk.definitions.asset import AssetRef as AssetRef  # noqa: PLC0414 (the outlets by name or URI)
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE as NEVER_EXPIRE  # noqa: PLC0414 (for the task state store)
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 # A decorated function's parameters of these names get the context's values.
 CONTEXT_KEYS = frozenset(KNOWN_CONTEXT_KEYS)
+
+
+def empty_masker() -> Any:
+    """Return a masker with the settings of Airflow's, and none of its secrets."""
+    masker = copy.copy(_secrets_masker())
+    masker.reset_masker()
+    return masker
 
 
 def is_lazy_sequence(value: object) -> bool:
@@ -43,6 +57,26 @@ def task_states(dag_id: str, task_id: str, run_ids: list[str]) -> dict[str, Any]
     return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=[task_id], run_ids=run_ids)
 
 
+def database_states(dag_id: str, task_id: str, run_ids: list[str]) -> dict[tuple[str, int], str | None]:
+    """Return the states of a task's instances by run and map index, from Airflow's database.
+
+    :raises AirflowException: if the database can't be reached.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    states = select(TaskInstance.run_id, TaskInstance.map_index, TaskInstance.state).where(
+        TaskInstance.dag_id == dag_id, TaskInstance.task_id == task_id, TaskInstance.run_id.in_(run_ids)
+    )
+    try:
+        with create_session() as session:
+            return {(run_id, map_index): state for run_id, map_index, state in session.execute(states)}
+    except SQLAlchemyError as error:
+        raise AirflowException(f"Airflow's database can't be asked for the states of tasks: {error}") from error
+
+
 def set_database_xcom(ti: Any, key: str, value: Any) -> None:
     """Push an XCom into Airflow's database, also where another backend holds the XComs of tasks."""
     from airflow.sdk.bases.xcom import BaseXCom
@@ -69,8 +103,6 @@ def get_xcom(ti: Any, key: str) -> Any:
 
 def through_xcom(value: Any) -> Any:
     """Return a value as a later task gets it: serialised as worker, supervisor and API do, one after the other."""
-    import json
-
     import msgspec
     from airflow.sdk.serde import deserialize, serialize
     from pydantic import JsonValue, TypeAdapter

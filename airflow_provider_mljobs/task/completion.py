@@ -15,13 +15,11 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway.joblogs import Printed
-from airflow_provider_mljobs.gateway.outcome import Ending, complete
-from airflow_provider_mljobs.jobs.attempts import Left
+from airflow_provider_mljobs.gateway.outcome import Outcome, complete
 from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe, shielded
-from airflow_provider_mljobs.task import outputs
 from airflow_provider_mljobs.task.ending import JobEnding, limited_clean_up
 from airflow_provider_mljobs.task.fields import exit_codes
 from airflow_provider_mljobs.task.joblog import mask_environment, mask_job, redacted, write_output
@@ -35,12 +33,14 @@ from airflow_provider_mljobs.task.settings import (
 )
 from airflow_provider_mljobs.task.timeout_signals import limited
 from airflow_provider_mljobs.task.xcoms import (
-    FACTS,
-    WATCHED,
-    JobEnd,
-    keep,
-    kept,
-    watched_at_the_end,
+    JOB_XCOM,
+    PROGRESS_XCOM,
+    final_progress,
+    progress_of,
+    pull_page_xcom,
+    push_page_xcom,
+    push_xcom,
+    refused,
     with_reported,
 )
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_mljobs.exceptions import MLJobError
-    from airflow_provider_mljobs.gateway.outcome import Outcome
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.attempts import Record
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
@@ -93,12 +92,15 @@ class Completion:
         self._recovery = recovery
         # For links and lineage, which Airflow asks for when the task is over.
         self.facts: Mapping[str, Any] = {}
-        self._end: JobEnd | None = None
+        self._outcome: Outcome | None = None
 
     @property
-    def end(self) -> JobEnd:
-        """The end of the job, as far as there is one."""
-        return self._end or JobEnd(facts=self.facts, account=self._hook.account_name)
+    def outcome(self) -> Outcome | None:
+        """The outcome of the job, or the facts about one that has not ended; ``None`` without a job."""
+        if self._outcome is not None or not self.facts:
+            return self._outcome
+        job = self._hook.job(self.facts["job_id"])
+        return Outcome(job=job, status=JobStatus.UNKNOWN, facts=self.facts, account=self._hook.account_name)
 
     def finish(self, event: Mapping[str, Any], *, is_killed: bool = False) -> ReturnValue:
         """Return the job's value, or raise its error.
@@ -108,54 +110,41 @@ class Completion:
         """
         job = self._hook.job(str(event["job_id"]))
         directory = self._directory(event.get("stage_path"))
-        ending = Ending(
-            job=job,
-            directory=directory,
-            verdict=Verdict(event["verdict"]),
-            status=JobStatus(event["status"]),
-            message=event["message"],
-            printed=Printed.restored(self._printed(str(job), event), self._log, star),
-            instances=self._fields.target_instances,
-            max_bytes=max_xcom_bytes(),
-            is_overdue=event.get("is_overdue") is True,
-            unseen_patience=max_unseen_seconds(),
-        )
+        printed = Printed.restored(self._printed(str(job), event), self._log, star)
         try:
-            outcome = self._complete(ending)
+            outcome = self._read(Outcome.of_event(event, job, directory, printed))
         except GatewayError:
             self._log.warning("Skipped clean-up: job %s and its files in %s are still there.", job, directory)
             raise
-        self._show(job, outcome)
-        outcome, left = self._pushable(outcome, _left(event, outcome), directory)
-        self._push(left.xcoms)
-        end = self._tell(str(job), left, outcome.error)
-        metrics.count(end, self._ti)
-        is_ours = self._remember(job, outcome, left)
+        self._show(outcome)
+        outcome = self._announced(self._pushable(_with_xcoms(outcome)))
+        metrics.count(outcome, self._ti)
+        is_ours = self._remember(outcome)
         drops = self._fields.drops(is_success=outcome.error is None, is_killed=is_killed)
         if not outcome.is_over:
             self._ending(job, directory).leave()
         elif is_ours and drops and outcome.log is not None and not outcome.is_unread:
-            self._ending(job, directory).clean_up(is_taken=left.is_taken and not self._recovery.is_lost)
+            self._ending(job, directory).clean_up(is_taken=outcome.is_taken and not self._recovery.is_lost)
         else:
             self._log.info("Kept job %s, and its files in %s.", job, directory)
         if outcome.error is not None:
             raise_as(self._fields, outcome.error)
-        return ReturnValue(left.return_value, left.is_reference)
+        return ReturnValue(outcome.return_value, outcome.is_reference)
 
     def return_saved(self, record: Record) -> ReturnValue:
         """Return the saved value of a job that an earlier try completed, before Airflow noted the task's success."""
-        job, left = self._hook.job(record.job_id), self._recovery.memory.load_result()
-        if left is None:
+        job = self._hook.job(record.job_id)
+        outcome = self._recovery.memory.load_outcome(job)
+        if outcome is None:
             # A retry would find the same.
             raise AirflowFailException(
                 f"The saved result of job {job} has expired or can't be read. Clear the task to run it again."
             )
         self._log.info("Job %s ended DONE in an earlier try, which was lost before it could report success.", job)
-        self._push(left.xcoms)
-        self._tell(str(job), left)
+        outcome = self._announced(outcome)
         if self._fields.drops(is_success=True):
-            self._ending(job, self._directory(record.stage_path)).clean_up(is_taken=left.is_taken)
-        return ReturnValue(left.return_value, left.is_reference)
+            self._ending(job, self._directory(record.stage_path)).clean_up(is_taken=outcome.is_taken)
+        return ReturnValue(outcome.return_value, outcome.is_reference)
 
     def status(self, job_id: str) -> JobStatus | None:
         """Return the status of a job; ``None`` if Snowflake doesn't answer."""
@@ -186,107 +175,105 @@ class Completion:
     def _directory(self, place: str | None) -> StagePath | None:
         return self._hook.stage(place) if place else None
 
-    def _complete(self, ending: Ending) -> Outcome:
-        """Read what the job has left, as patiently as it was waited for: nobody else will."""
-        seconds = max_finish_seconds()
-        with limited(seconds, lambda: out_of_time(ending.job, seconds)):
-            return self._read(ending)
-
-    def _read(self, ending: Ending) -> Outcome:
+    def _read(self, outcome: Outcome) -> Outcome:
+        """Read the job's log, result and files, as patiently as the task waited for the job: no other process will."""
+        seconds, job = max_finish_seconds(), outcome.job
         give_up = time.time() + max_unreachable_seconds()
-        while True:
-            is_late = ending.verdict is Verdict.UNREACHABLE or time.time() >= give_up
-            try:
-                self._mask(ending.job)
-                outcome = complete(self._hook.client, ending)
-                if is_late or not outcome.is_cut_short:
-                    return outcome
-            except SnowflakeUnavailableError as error:
-                if is_late:
-                    raise
-                self._log.warning("Could not read the end of job %s yet; trying again: %s", ending.job, error)
-            self._hook.close()
-            time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
+        with limited(seconds, lambda: out_of_time(job, seconds)):
+            while True:
+                is_late = outcome.verdict is Verdict.UNREACHABLE or time.time() >= give_up
+                try:
+                    self._mask(job)
+                    end = complete(
+                        self._hook.client,
+                        outcome,
+                        instances=self._fields.target_instances,
+                        max_bytes=max_xcom_bytes(),
+                        unseen_patience=max_unseen_seconds(),
+                    )
+                    if is_late or not end.is_cut_short:
+                        return end
+                except SnowflakeUnavailableError as error:
+                    if is_late:
+                        raise
+                    self._log.warning("Could not read the end of job %s yet; trying again: %s", job, error)
+                self._hook.close()
+                time.sleep(min(_RETRY_SECONDS, max(0.0, give_up - time.time())))
 
-    def _show(self, job: QualifiedName, outcome: Outcome) -> None:
+    def _show(self, outcome: Outcome) -> None:
         """Write the rest of the job's log to the task log."""
-        write_output(self._log, job, outcome.unseen)
+        write_output(self._log, outcome.job, outcome.unseen)
         if not outcome.unseen and outcome.log is not None and not text.without_banners(outcome.log):
-            self._log.info("Job %s has printed nothing.", job.name)
-        self._log.info("Job %s ended %s.", job, outcome.status)
+            self._log.info("Job %s has printed nothing.", outcome.job.name)
+        self._log.info("Job %s ended %s.", outcome.job, outcome.status)
 
     def _printed(self, job_id: str, event: Mapping[str, Any]) -> Any:
-        """Return how far the job has been watched, with the curves that are too large for an event."""
+        """Return the printed part of the log, with the metrics' curves, which are too large for an event."""
         printed = event.get("printed") or {}
         if not printed or not isinstance(printed, dict) or "series" in printed:
             return printed
-        return {**printed, "series": self._kept(WATCHED, job_id).get("series")}
+        return {**printed, "series": self._pulled(PROGRESS_XCOM, job_id).get("series")}
 
-    def _kept(self, key: str, job_id: str) -> Mapping[str, Any]:
-        """Return what an earlier process of this try has kept of its job; nothing, should Airflow not tell it."""
+    def _pulled(self, key: str, job_id: str) -> Mapping[str, Any]:
+        """Return an XCom about the job that an earlier process of this try pushed; empty if Airflow fails to."""
         try:
-            known = kept(self._ti, key)
-        except Exception:  # noqa: BLE001 (whatever Airflow has to say: the job's end counts more)
-            self._log.warning("XCom %s can't be read; what it says of job %s is missing.", key, job_id, exc_info=True)
+            value = pull_page_xcom(self._ti, key)
+        except Exception:  # noqa: BLE001 (any error of Airflow's: the job's end counts more)
+            self._log.warning("Could not read XCom %s with facts about job %s.", key, job_id, exc_info=True)
             return {}
-        return known if known.get("job_id") == job_id else {}
+        return value if value.get("job_id") == job_id else {}
 
-    def _pushable(self, outcome: Outcome, left: Left, directory: StagePath | None) -> tuple[Outcome, Left]:
-        """Return what Airflow keeps; if it would not keep what the job returned, that is what the task fails with."""
+    def _pushable(self, outcome: Outcome) -> Outcome:
+        """Return the outcome that Airflow can store; if it can't store the job's XComs, that is the task's error."""
         if not self._fields.do_xcom_push:
-            return outcome, left
-        refusal = outputs.refused(left, multiple_outputs=self._fields.multiple_outputs)
+            return outcome
+        refusal = refused(outcome, multiple_outputs=self._fields.multiple_outputs)
         if refusal is None:
-            return outcome, left
+            return outcome
         key, reason = refusal
         error = outcome.error or ResultError(
-            f"The job is DONE, but Airflow can't keep its XCom {key!r}: {reason}. What the job returned stays in "
-            f"{directory}. Return other keys, or a DataFrame, an array or a file instead."
+            f"The job is DONE, but Airflow can't store its XCom {key!r}: {reason}. The value stays in "
+            f"{outcome.directory}. Return other keys, or a DataFrame, an array or a file instead."
         )
-        xcoms = {name: value for name, value in left.xcoms.items() if name != key}
-        return replace(outcome, error=error), Left(xcoms=xcoms, is_taken=False)
+        xcoms = {name: value for name, value in outcome.xcoms.items() if name != key}
+        return replace(outcome, error=error, xcoms=xcoms, return_value=None, is_reference=False, is_taken=False)
 
-    def _push(self, xcoms: Mapping[str, Any]) -> None:
-        """Push what XCom gets besides the return value."""
-        for key, value in xcoms.items():
-            # What Airflow's pages show of the job is no output of the task.
-            if key == WATCHED:
-                keep(self._ti, key, value)
+    def _announced(self, outcome: Outcome) -> Outcome:
+        """Push the XComs and the assets' events; returns the outcome with the facts for lineage and metrics."""
+        for key, value in outcome.xcoms.items():
+            # The progress is for Airflow's pages, and no output of the task.
+            if key == PROGRESS_XCOM:
+                push_page_xcom(self._ti, key, value)
             elif self._fields.do_xcom_push:
-                self._ti.xcom_push(key=key, value=value)
+                push_xcom(self._ti, key, value)
+        job_id = str(outcome.job)
+        self.facts = self.facts or self._pulled(JOB_XCOM, job_id)
+        outcome = replace(outcome, facts=self.facts or {"job_id": job_id}, account=self._hook.account_name)
+        self._outcome = outcome
+        if outcome.error is None:
+            assets.announce(outcome, self._fields.outlets, self._context.get("outlet_events"), self._log)
+        return outcome
 
-    def _tell(self, job_id: str, left: Left, error: MLJobError | None = None) -> JobEnd:
-        """Give those their due who want to hear of the job's end: lineage and the events of assets."""
-        self.facts = self.facts or self._kept(FACTS, job_id)
-        end = JobEnd(
-            facts=self.facts or {"job_id": job_id},
-            account=self._hook.account_name,
-            watched=left.xcoms.get(WATCHED, {}),
-            xcoms=left.xcoms,
-            values=left.return_value["stage_paths"] if left.is_reference else (),
-            error=error,
-        )
-        self._end = end
-        if error is None:
-            assets.announce(end, self._fields.outlets, self._context.get("outlet_events"), self._log)
-        return end
+    def _remember(self, outcome: Outcome) -> bool:
+        """Save the outcome for a retry, before anything of the job is removed.
 
-    def _remember(self, job: QualifiedName, outcome: Outcome, left: Left) -> bool:
-        """Note for a retry how the job has ended, before anything of it is gone.
-
-        :returns: whether the job is this try's to clean up. A later try may have taken it over meanwhile.
+        :returns: whether this try has to clean up the job. A later try may have attached to it meanwhile.
         """
         if not self._recovery.memory:
             return True
         record = self._recovery.recorded()
-        if record is None or record.job_id != str(job):
-            self._log.warning("Airflow has no record of job %s for this try: another one may go on with it.", job)
+        if record is None or record.job_id != str(outcome.job):
+            self._log.warning(
+                "Airflow's record for this try names another job than %s; leaving the job to a later try.", outcome.job
+            )
             return False
         if outcome.error is None:
             if not self._fields.do_xcom_push:
-                # What the task doesn't push is nowhere to be found.
-                left = Left(xcoms={WATCHED: left.xcoms[WATCHED]}, is_taken=left.is_taken)
-            record = self._recovery.memory.save_result(record, left)
+                # Values that the task doesn't push must not be stored elsewhere.
+                outcome = replace(
+                    outcome, xcoms={PROGRESS_XCOM: progress_of(outcome)}, return_value=None, is_reference=False
+                )
+            record = self._recovery.memory.save_outcome(record, outcome)
         elif outcome.is_over and not outcome.is_unread:
             record = record.failed()
             self._recovery.memory.save(record)
@@ -322,11 +309,12 @@ def out_of_time(job: QualifiedName, seconds: float) -> SnowflakeUnavailableError
     )
 
 
-def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:
+def _with_xcoms(outcome: Outcome) -> Outcome:
+    """Return the outcome with the task's XComs and value."""
     result, tail = outcome.result, text.tail(star(text.between_banners(outcome.log or "")))
     reported = redacted(outcome.reported.to_json())
-    status, timeline, artifacts = outcome.status.value, event.get("timeline") or [], outcome.artifacts
-    found: dict[str, Any] = {
+    status, timeline, artifacts = outcome.status.value, outcome.timeline, outcome.artifacts
+    xcoms: dict[str, Any] = {
         "status": status,
         "timeline": timeline,
         "logs": tail,
@@ -334,17 +322,17 @@ def _left(event: Mapping[str, Any], outcome: Outcome) -> Left:
         "artifacts": None if artifacts is None else with_reported(artifacts, reported["artifacts"]),
         "instances": [instance.xcom for instance in outcome.instances] or None,
         "git_commit": result.git_commit if result is not None else None,
-        WATCHED: watched_at_the_end(str(event["job_id"]), status, timeline, reported),
+        PROGRESS_XCOM: final_progress(str(outcome.job), status, timeline, reported),
     }
-    return Left(
-        xcoms={key: _plain(value) for key, value in found.items() if value is not None},
+    return replace(
+        outcome,
+        xcoms={key: _plain(value) for key, value in xcoms.items() if value is not None},
         return_value=result.xcom if result is not None else None,
         is_reference=result is not None and result.reference is not None,
-        is_taken=outcome.is_taken,
     )
 
 
 def _plain(value: Any) -> Any:
-    """Return what is no more to Airflow than it is to us: its database takes it, and its API makes no object of it."""
+    """Return a value that Airflow's database can store, and of which its API makes no object."""
     safe = jsonb_safe(value)
     return shielded(safe) if isinstance(safe, str) else safe

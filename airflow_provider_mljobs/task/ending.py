@@ -13,7 +13,7 @@ from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.task.joblog import mask_of
 from airflow_provider_mljobs.task.settings import max_unseen_seconds
 from airflow_provider_mljobs.task.timeout_signals import limited
-from airflow_provider_mljobs.task.xcoms import keep_end
+from airflow_provider_mljobs.task.xcoms import push_end
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -72,7 +72,7 @@ class JobEnding:
             if drop:
                 self.discard()
         if ti is not None:
-            keep_end(ti, str(self.job), status, self.log)
+            push_end(ti, str(self.job), status, self.log)
 
     def replace(self, sighting: Sighting, *, drop: bool) -> bool:
         """End a job beside which the task is about to submit another one.

@@ -13,7 +13,7 @@ from airflow_provider_mljobs.jobs.logs.text import blocks, printable
 from airflow_provider_mljobs.links import RayDashboardLink, dashboard
 from airflow_provider_mljobs.task.masking import Mask, secrets, star
 from airflow_provider_mljobs.task.timeout_signals import held_back
-from airflow_provider_mljobs.task.xcoms import WATCHED, keep
+from airflow_provider_mljobs.task.xcoms import PROGRESS_XCOM, push_page_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -101,10 +101,10 @@ class Watched:
 
     def __call__(self, state: Mapping[str, Any]) -> None:
         """Keep what is known now."""
-        keep(self._ti, WATCHED, {**state, "job_id": str(self._job)})
+        push_page_xcom(self._ti, PROGRESS_XCOM, {**state, "job_id": str(self._job)})
         address = dashboard(state)
         if address != self._dashboard:
-            keep(self._ti, RayDashboardLink().xcom_key, address)
+            push_page_xcom(self._ti, RayDashboardLink().xcom_key, address)
             self._dashboard = address
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk._shared.secrets_masker import _secrets_masker, redact
-
 from airflow_provider_mljobs.jobs.credentials import forms, passwords, starred
+from airflow_provider_mljobs.task.airflow_internals import empty_masker, redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +32,7 @@ class Mask:
 
         ``MAX_TOKENS`` is secret by its name, too; the words and numbers that it may hold are not.
         """
-        # With the settings of Airflow's masker, and none of its secrets.
-        masker = copy.copy(_secrets_masker())
-        masker.reset_masker()
+        masker = empty_masker()
         by_name, others = secrets(environment)
         masker.add_mask(by_name)
         masker.add_mask(others)

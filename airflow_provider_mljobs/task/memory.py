@@ -7,13 +7,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import UnreadableError
-from airflow_provider_mljobs.jobs.attempts import Left, Record
+from airflow_provider_mljobs.gateway.outcome import Outcome
+from airflow_provider_mljobs.jobs.attempts import Record
 from airflow_provider_mljobs.jobs.untrusted import reading
 from airflow_provider_mljobs.task.airflow_internals import NEVER_EXPIRE
 from airflow_provider_mljobs.task.timeout_signals import held_back
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
+
+    from airflow_provider_mljobs.jobs.names import QualifiedName
 
 _RECORD_KEY = "mljob"
 # A saved result is stored in pieces beside the record: Airflow warns of values of more than 64 KB.
@@ -23,7 +26,7 @@ _RESULT_RETENTION = timedelta(days=7)
 
 
 class JobMemory:
-    """The record of a task's job, and the saved result of a job that succeeded.
+    """The record of a task's job, and the saved outcome of a job that succeeded.
 
     The store survives retries and clears of the task; Airflow removes it with the DAG run.
 
@@ -55,11 +58,11 @@ class JobMemory:
             document = self._store.get(_RECORD_KEY)
         return None if document is None else Record.from_json(document)
 
-    def save_result(self, record: Record, left: Left) -> Record:
-        """Save the result of a job, and then that the job succeeded; returns the new record."""
+    def save_outcome(self, record: Record, outcome: Outcome) -> Record:
+        """Save the outcome of a job that succeeded, and then the success; returns the new record."""
         record = record.succeeded()
         if self:
-            text = json.dumps(left.to_json())
+            text = json.dumps(outcome.to_json())
             starts = range(0, len(text), _PIECE_CHARACTERS)
             for number, start in enumerate(starts):
                 piece: JsonValue = {"of": len(starts), "text": text[start : start + _PIECE_CHARACTERS]}
@@ -67,8 +70,8 @@ class JobMemory:
             self.save(record)
         return record
 
-    def load_result(self) -> Left | None:
-        """Return the saved result of a job; ``None`` if it has expired or can't be read."""
+    def load_outcome(self, job: QualifiedName) -> Outcome | None:
+        """Return the saved outcome of a job; ``None`` if it has expired or can't be read."""
         texts: list[str] = []
         try:
             while self:
@@ -79,7 +82,7 @@ class JobMemory:
                     texts.append(str(piece["text"]))
                     is_last = len(texts) == piece["of"]
                 if is_last:
-                    return Left.parse("".join(texts))
+                    return Outcome.from_json("".join(texts), job)
         except UnreadableError as error:
             self._log.warning("%s", error)
         return None

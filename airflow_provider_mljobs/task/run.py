@@ -39,7 +39,7 @@ from airflow_provider_mljobs.task.query_tags import query_tag
 from airflow_provider_mljobs.task.recovery import JobRecovery
 from airflow_provider_mljobs.task.timeout_signals import disarm, held_back
 from airflow_provider_mljobs.task.waiting import WorkerWait, defer, plan_wait
-from airflow_provider_mljobs.task.xcoms import FACTS, facts_of, keep
+from airflow_provider_mljobs.task.xcoms import JOB_XCOM, job_facts, pull_xcom, push_page_xcom, push_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,7 +147,7 @@ class Try:
         :raises TaskDeferralError: the same error, if the job has not ended.
         """
         try:
-            job_id, stage_path = self._pulled("job_id"), self._pulled("stage_path")
+            job_id, stage_path = pull_xcom(self._ti, "job_id"), pull_xcom(self._ti, "stage_path")
             if job_id is None:
                 raise error
             status = self.completion.status(job_id)
@@ -208,16 +208,15 @@ class Try:
     def _announce(self, record: Record, *, submitted_at: str | None = None) -> None:
         """Push the name and place of the job, for people and for this try's next process."""
         self._job_id = record.job_id
-        with held_back():
-            self._ti.xcom_push(key="job_id", value=record.job_id)
-            if record.stage_path is not None:
-                self._ti.xcom_push(key="stage_path", value=record.stage_path)
+        push_xcom(self._ti, "job_id", record.job_id)
+        if record.stage_path is not None:
+            push_xcom(self._ti, "stage_path", record.stage_path)
         self._push_facts(record, submitted_at=submitted_at)
 
     def _push_facts(self, record: Record, **submit: str | None) -> None:
-        self.completion.facts = facts_of(self._fields, self._hook, record, **submit)
+        self.completion.facts = job_facts(self._fields, self._hook, record, **submit)
         with held_back():
-            keep(self._ti, FACTS, self.completion.facts)
+            push_page_xcom(self._ti, JOB_XCOM, self.completion.facts)
 
     def _submit_patiently(self, record: Record, deadline: float | None) -> Record:
         """Submit a job; while the account has its maximum of services, wait for one to end."""
@@ -326,7 +325,7 @@ class Try:
         """Return the event of a wait that Airflow has ended."""
         if self._worker_wait is not None:
             return self._worker_wait.timeout_event()
-        return to_event(job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=self._pulled("stage_path"))
+        return to_event(job_id, Verdict.TIMED_OUT, JobStatus.UNKNOWN, stage_path=pull_xcom(self._ti, "stage_path"))
 
     def _complete(self, event: Mapping[str, Any]) -> ReturnValue:
         # The job is over, and max_finish_seconds limits the rest.
@@ -335,12 +334,6 @@ class Try:
         self._has_job = False
         self._job_id = str(event["job_id"])
         return self.completion.finish(event, is_killed=self._is_killed)
-
-    def _pulled(self, key: str) -> str | None:
-        """Return an XCom that an earlier process of this try has pushed."""
-        with held_back():
-            value = self._ti.xcom_pull(task_ids=self._ti.task_id, key=key, map_indexes=self._ti.map_index)
-        return str(value) if value else None
 
     def _kill(self) -> None:
         if self._recovery.is_for_next_try():
@@ -369,14 +362,14 @@ class Try:
         self._is_killed = True
         self._hook.close()
         self._log.info("Interrupted; cancelling job %s. Interrupt again to leave it running.", self._job_id)
-        self.completion.give_up(self._job_id, self._pulled("stage_path"), is_killed=True)
+        self.completion.give_up(self._job_id, pull_xcom(self._ti, "stage_path"), is_killed=True)
 
     def _end_with_the_last_try(self) -> None:
         """End the job of a try that has failed for another reason, unless a later try will attach to it."""
         if self._recovery.has_next_try:
             return
         if self._has_job and self._job_id is not None:
-            self.completion.give_up(self._job_id, self._pulled("stage_path"), is_killed=self._is_killed)
+            self.completion.give_up(self._job_id, pull_xcom(self._ti, "stage_path"), is_killed=self._is_killed)
         elif (record := self._recovery.open) is not None:
             self.completion.give_up(record.job_id, record.stage_path, is_killed=self._is_killed)
 

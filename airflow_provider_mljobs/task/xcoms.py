@@ -1,85 +1,107 @@
-"""What a task tells of its job in XCom, for its links, for Airflow's pages and for lineage."""
+"""The one place that writes and reads XComs, for tasks, links, Airflow's pages and the next try."""
 
 from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow_provider_mljobs.jobs.values.portability import misfit_outputs
+from airflow_provider_mljobs.task.airflow_internals import (
+    get_database_xcom,
+    get_xcom,
+    set_database_xcom,
+    through_xcom,
+)
+from airflow_provider_mljobs.task.timeout_signals import held_back
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_mljobs.exceptions import MLJobError
+    from airflow_provider_mljobs.gateway.outcome import Outcome
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.attempts import Record
     from airflow_provider_mljobs.jobs.names import QualifiedName
     from airflow_provider_mljobs.jobs.outcome.status import JobStatus
     from airflow_provider_mljobs.task.fields import JobFields
 
-# XCom of a task: its current job.
-FACTS = "mljob"
-# XCom of a task: what is known of its running job, and how far a triggerer has watched it, for the next one.
-WATCHED = "mljob_watched"
-# What the endpoint is called at which a Ray cluster shows itself.
+# The current job of a task.
+JOB_XCOM = "mljob"
+# The progress of the job, with the place in its log from which the next triggerer continues.
+PROGRESS_XCOM = "mljob_watched"
+# The name of the endpoint of a Ray cluster's dashboard.
 DASHBOARD = "ray-dashboard-endpoint"
+# Airflow's name for the XCom of a returned value.
+_RETURN_VALUE = "return_value"
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobEnd:
-    """The end of a task's job, for whoever wants to tell of it.
-
-    :param facts: what was known of it from the beginning: see :func:`facts_of`.
-    :param account: the account that it was in, as the connection has it.
-    :param watched: what has become known of it: see :func:`watched_at_the_end`.
-    :param xcoms: what it has left, by the keys of XCom.
-    :param values: the files on its stage that its value is in, if that is no XCom.
-    :param error: what the task fails with.
-    """
-
-    facts: Mapping[str, Any]
-    account: str = ""
-    watched: Mapping[str, Any] = field(default_factory=dict)
-    xcoms: Mapping[str, Any] = field(default_factory=dict)
-    values: Sequence[str] = ()
-    error: MLJobError | None = None
-
-    @property
-    def artifacts(self) -> list[str]:
-        """The files and directories on its stage that the job has reported."""
-        files = [f"{file['path']}/" for file in self.xcoms.get("artifacts", ()) if file.get("reported")]
-        place, paths = self.facts.get("stage_path"), self.watched.get("artifacts", ())
-        saved = [path for path in paths if any(file.startswith(f"{path}/") for file in files)]
-        return [f"{place}/{path}" for path in saved] if place else []
+def push_xcom(ti: Any, key: str, value: Any) -> None:
+    """Push an output of a task."""
+    with held_back():
+        ti.xcom_push(key=key, value=value)
 
 
-def keep(ti: Any, key: str, value: Any) -> None:
-    """Push an XCom that Airflow's pages read: into Airflow's database, wherever XComs of tasks are kept.
+def pull_xcom(ti: Any, key: str) -> str | None:
+    """Return an XCom that an earlier process of this try has pushed."""
+    with held_back():
+        value = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+    return str(value) if value else None
+
+
+def pull_job_id(ti: Any) -> Any:
+    """Return the id of the task's current job, for a trigger."""
+    return get_xcom(ti, "job_id")
+
+
+def push_page_xcom(ti: Any, key: str, value: Any) -> None:
+    """Push an XCom that Airflow's pages read: into Airflow's database, wherever XComs of tasks are stored.
 
     :param ti: the task instance, as a task or a trigger has it.
     """
-    from airflow.sdk.bases.xcom import BaseXCom
-
-    BaseXCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
+    set_database_xcom(ti, key, value)
 
 
-def kept(ti: Any, key: str) -> Mapping[str, Any]:
-    """Return what :func:`keep` has pushed for a task instance; nothing if that is no mapping.
+def pull_page_xcom(ti: Any, key: str) -> Mapping[str, Any]:
+    """Return an XCom that Airflow's pages read; an empty one if it is missing or no mapping.
 
     :param ti: the task instance, or its key.
     """
-    from airflow.sdk.bases.xcom import BaseXCom
-
-    value = BaseXCom.get_value(ti_key=ti, key=key)
+    value = get_database_xcom(ti, key)
     return value if isinstance(value, dict) else {}
 
 
-def facts_of(
+def push_end(ti: Any, job_id: str, status: JobStatus, log: Any) -> None:
+    """Push the end of a job that no task waits for any more, unless the task has another job already.
+
+    :param ti: the task instance, as a task or a trigger has it.
+    :param log: the task's log.
+    """
+    # Imported here: DAG files don't need it.
+    from airflow_provider_mljobs.jobs.outcome.reports import Reported
+    from airflow_provider_mljobs.jobs.outcome.status import Phase
+    from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry
+
+    try:
+        progress = pull_page_xcom(ti, PROGRESS_XCOM)
+        if progress.get("job_id") != job_id or not status.is_terminal:
+            return
+        steps = progress.get("timeline")
+        timeline = [
+            *(steps if isinstance(steps, list) else ()),
+            TimelineEntry(Phase.FINISHING, time.time(), status.value).to_xcom(),
+        ]
+        reported = Reported.from_json(progress).to_json()
+        push_page_xcom(ti, PROGRESS_XCOM, final_progress(job_id, status.value, timeline, reported))
+    except Exception:  # any error of Airflow's: the job has ended, and that counts more
+        log.warning("Could not write the end of job %s to XCom %s.", job_id, PROGRESS_XCOM, exc_info=True)
+
+
+def job_facts(
     fields: JobFields, hook: MLJobHook, record: Record, *, submitted_at: str | None = None, query_id: str | None = None
 ) -> dict[str, Any]:
-    """Return the XCom of a job that has a name.
+    """Return the facts about a job that has a name, for XCom.
 
     :param submitted_at: the time of its submit as ISO 8601; ``None`` before it.
     :param query_id: the id of the statement that submitted it, if this try did.
@@ -100,22 +122,36 @@ def facts_of(
     }
 
 
-def watched_at_the_end(
+def final_progress(
     job_id: str, status: str, timeline: Sequence[Mapping[str, str]], reported: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Say what is known of a job that is over, in the form of what is kept of running ones.
+    """Return the progress of a job that is over, in the form of a running one's.
 
-    :param timeline: what it was doing, and since when.
-    :param reported: what it has reported, as JSON.
+    :param timeline: its phases.
+    :param reported: its reports, as JSON.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"job_id": job_id, "at": now, "status": status, "timeline": timeline, **reported, "endpoints": {}}
 
 
-def with_reported(artifacts: Sequence[Mapping[str, Any]], reported: Sequence[str]) -> list[dict[str, Any]]:
-    """Mark the files that a job has reported, by themselves or by their directory, and put them first.
+def progress_of(outcome: Outcome) -> Mapping[str, Any]:
+    """Return the last progress of a job that is over."""
+    progress: Mapping[str, Any] = outcome.xcoms.get(PROGRESS_XCOM, {})
+    return progress
 
-    :param artifacts: what it has saved.
+
+def reported_artifacts(outcome: Outcome) -> list[str]:
+    """Return the files and directories on its stage that a job has reported."""
+    files = [f"{file['path']}/" for file in outcome.xcoms.get("artifacts", ()) if file.get("reported")]
+    place, paths = outcome.facts.get("stage_path"), progress_of(outcome).get("artifacts", ())
+    saved = [path for path in paths if any(file.startswith(f"{path}/") for file in files)]
+    return [f"{place}/{path}" for path in saved] if place else []
+
+
+def with_reported(artifacts: Sequence[Mapping[str, Any]], reported: Sequence[str]) -> list[dict[str, Any]]:
+    """Mark the files that a job has reported, alone or with their directory, and put them first.
+
+    :param artifacts: the files that it has saved.
     :param reported: paths.
     """
     marked = [
@@ -123,34 +159,28 @@ def with_reported(artifacts: Sequence[Mapping[str, Any]], reported: Sequence[str
         for file in artifacts
         if any(f"{file['path']}/".startswith(f"{path}/") for path in reported)
     ]
-    known = {file["path"] for file in marked}
-    return [*marked, *(dict(file) for file in artifacts if file["path"] not in known)]
+    paths = {file["path"] for file in marked}
+    return [*marked, *(dict(file) for file in artifacts if file["path"] not in paths)]
 
 
-def keep_end(ti: Any, job_id: str, status: JobStatus, log: Any) -> None:
-    """Keep how a job has ended that no task waits for any more, unless what is kept is of another job already.
+def refused(outcome: Outcome, *, multiple_outputs: bool) -> tuple[str, str] | None:
+    """Return the key of an XCom that Airflow can't store, or would change on the way to a later task, and why.
 
-    :param ti: the task instance, as a task or a trigger has it.
-    :param log: the task's log.
+    A dry run of Airflow's own serialisers, before anything of the job is removed.
+
+    :param multiple_outputs: whether the return value is also one XCom for each of its keys.
     """
-    # Imported here: DAG files don't need it.
-    from airflow_provider_mljobs.jobs.outcome.reports import Reported
-    from airflow_provider_mljobs.jobs.outcome.status import Phase
-    from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry
-
-    try:
-        known = kept(ti, WATCHED)
-        if known.get("job_id") != job_id or not status.is_terminal:
-            return
-        steps = known.get("timeline")
-        timeline = [
-            *(steps if isinstance(steps, list) else ()),
-            TimelineEntry(Phase.FINISHING, time.time(), status.value).to_xcom(),
-        ]
-        reported = Reported.from_json(known).to_json()
-        keep(ti, WATCHED, watched_at_the_end(job_id, status.value, timeline, reported))
-    except Exception:  # whatever Airflow has to say: the job has ended, and that is what counts
-        log.warning("XCom %s can't tell how job %s has ended.", WATCHED, job_id, exc_info=True)
+    for key, value in {**outcome.xcoms, _RETURN_VALUE: outcome.return_value}.items():
+        try:
+            is_same = through_xcom(value) == value
+        except Exception as error:  # noqa: BLE001 (each serialiser has errors of its own)
+            return key, f"{type(error).__name__}: {error}"
+        if not is_same:
+            return key, "a later task would get another value"
+    if not multiple_outputs or outcome.is_reference or outcome.return_value is None:
+        return None
+    reason = misfit_outputs(outcome.return_value)
+    return (_RETURN_VALUE, f"with multiple_outputs=True {reason}") if reason else None
 
 
 def snowsight_url(account: str, job: QualifiedName) -> str:
@@ -177,5 +207,5 @@ def _payload(stage_path: str | None) -> str | None:
     # Imported here: DAG files have no payloads.
     from airflow_provider_mljobs.jobs.payload.archive import PREFIX
 
-    found = re.search(rf"/{PREFIX}([0-9a-f]+)_[^/]+/", stage_path or "")
-    return found[1] if found else None
+    match = re.search(rf"/{PREFIX}([0-9a-f]+)_[^/]+/", stage_path or "")
+    return match[1] if match else None

@@ -201,21 +201,12 @@ def _finish(event: dict[str, Any]) -> None:
     import structlog
 
     from airflow_provider_mljobs.gateway.joblogs import Printed
-    from airflow_provider_mljobs.gateway.outcome import Ending, complete
+    from airflow_provider_mljobs.gateway.outcome import Outcome, complete
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.outcome.status import JobStatus
-    from airflow_provider_mljobs.jobs.outcome.watch import Verdict
     from airflow_provider_mljobs.task.joblog import write_output
 
     with MLJobHook() as hook:
         job = hook.job(event["job_id"])
-        ending = Ending(
-            job=job,
-            directory=None,
-            verdict=Verdict(event["verdict"]),
-            status=JobStatus(event["status"]),
-            printed=Printed.from_json(event["printed"]),
-            instances=INSTANCES,
-        )
-        outcome = complete(hook.client, ending)
+        outcome = Outcome.of_event(event, job, None, Printed.from_json(event["printed"]))
+        outcome = complete(hook.client, outcome, instances=INSTANCES)
     write_output(structlog.get_logger(), job, outcome.unseen)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias
-from airflow.sdk.definitions.asset import AssetRef
+
+from airflow_provider_mljobs.task.airflow_internals import AssetRef
+from airflow_provider_mljobs.task.xcoms import progress_of, reported_artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_mljobs.task.xcoms import JobEnd
+    from airflow_provider_mljobs.gateway.outcome import Outcome
 
 
-def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None:
+def announce(outcome: Outcome, outlets: Iterable[Any], events: Any, log: Any) -> None:
     """Add facts about a job to the asset events of its task.
 
     Keys that the event already has win over keys that the job has reported, and those over the provider's. An asset
@@ -26,7 +28,7 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
     """
     if events is None:
         return
-    extra, reported, alias = extra_of(end), _reported(end, log), None
+    extra, reported, alias = extra_of(outcome), _reported(outcome, log), None
     for outlet in outlets:
         if isinstance(outlet, Asset | AssetRef):
             try:
@@ -34,7 +36,7 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
                 event.extra = {**extra, **reported.pop(event.key.uri, {}), **event.extra}
             except Exception:
                 log.warning(
-                    "Could not add job %s to the event of asset %r.", end.facts["job_id"], outlet, exc_info=True
+                    "Could not add job %s to the event of asset %r.", outcome.facts["job_id"], outlet, exc_info=True
                 )
         elif isinstance(outlet, AssetAlias):
             alias = alias or outlet
@@ -45,7 +47,7 @@ def announce(end: JobEnd, outlets: Iterable[Any], events: Any, log: Any) -> None
         log.warning(
             "Job %s reported asset %s, but the asset is not an outlet of the task: no event was created. Add it to the "
             "outlets, or add an AssetAlias for assets that are only known at run time.",
-            end.facts["job_id"],
+            outcome.facts["job_id"],
             uri,
         )
 
@@ -59,26 +61,26 @@ def _add(events: Any, alias: AssetAlias, uri: str, extra: dict[str, Any], log: A
         )
 
 
-def extra_of(end: JobEnd) -> dict[str, Any]:
+def extra_of(outcome: Outcome) -> dict[str, Any]:
     """Return the facts about a job for asset events."""
     facts = {
-        "job_id": end.facts["job_id"],
-        "metrics": end.watched.get("metrics"),
-        "stage_path": end.facts.get("stage_path"),
-        "artifacts": end.artifacts,
-        "git_commit": end.xcoms.get("git_commit"),
+        "job_id": outcome.facts["job_id"],
+        "metrics": progress_of(outcome).get("metrics"),
+        "stage_path": outcome.facts.get("stage_path"),
+        "artifacts": reported_artifacts(outcome),
+        "git_commit": outcome.xcoms.get("git_commit"),
     }
     return {key: value for key, value in facts.items() if value}
 
 
-def _reported(end: JobEnd, log: Any) -> dict[str, Any]:
+def _reported(outcome: Outcome, log: Any) -> dict[str, Any]:
     """Return the extras that the job has reported, by the URIs of their assets as Airflow normalises them."""
     extras = {}
-    for asset in end.watched.get("assets", ()):
+    for asset in progress_of(outcome).get("assets", ()):
         try:
             extras[Asset(uri=asset["uri"]).uri] = asset["extra"]
         except Exception as error:  # noqa: BLE001 (each provider normalises the URIs of its own schemes)
             log.warning(
-                "Job %s reported %r, which is not a valid asset URI: %s", end.facts["job_id"], asset["uri"], error
+                "Job %s reported %r, which is not a valid asset URI: %s", outcome.facts["job_id"], asset["uri"], error
             )
     return extras

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_mljobs.task.xcoms import JobEnd
+from airflow_provider_mljobs.task.xcoms import progress_of, reported_artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from openlineage.client.event_v2 import OutputDataset
 
+    from airflow_provider_mljobs.gateway.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 # The environment variable by which OpenLineage's integrations find their parent run.
@@ -45,28 +46,27 @@ def environment(ti: Any) -> dict[str, str]:
         return {}
 
 
-def lineage_of(task: BaseOperator, ti: Any, end: JobEnd | None) -> OperatorLineage[Any, Any]:
+def lineage_of(task: BaseOperator, ti: Any, outcome: Outcome | None) -> OperatorLineage[Any, Any]:
     """Return the lineage of a task's job. Airflow's OpenLineage provider calls this when the task has ended.
 
     The run has a facet ``snowflake_mljob``, and ``externalQuery`` with the query that started the job. Outputs are the
     job's files on its stage, the assets that it has reported, and the task's outlets; inputs are the task's inlets.
 
     :param ti: the task instance.
-    :param end: the end of the job, or the beginning of one that hasn't ended; ``None`` for a task without a job.
+    :param outcome: the outcome of the job, or the facts about one that has not ended; ``None`` without a job.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.providers.openlineage.extractors.manager import ExtractorManager
 
     lineage: OperatorLineage[Any, Any] = OperatorLineage()
-    end = end or JobEnd(facts={})
-    if end.facts:
-        lineage.run_facets = _run_facets(end)
-        lineage.outputs = _on_stage(end)
+    if outcome is not None:
+        lineage.run_facets = _run_facets(outcome)
+        lineage.outputs = _on_stage(outcome)
     with _unless_bad("the task's inlets and outlets"):
         # The provider ignores them for operators with outputs of their own.
         ExtractorManager().extract_inlets_and_outlets(lineage, task, ti)
     names = {(each.namespace, each.name) for each in lineage.outputs}
-    for asset in end.watched.get("assets", ()):
+    for asset in () if outcome is None else progress_of(outcome).get("assets", ()):
         with _unless_bad(asset["uri"]):
             reported = _dataset(asset["uri"])
             if (reported.namespace, reported.name) not in names:
@@ -83,24 +83,24 @@ def _unless_bad(subject: str) -> Iterator[None]:
         logger.warning("Left %s out of the task's lineage.", subject, exc_info=True)
 
 
-def _run_facets(end: JobEnd) -> dict[str, Any]:
+def _run_facets(outcome: Outcome) -> dict[str, Any]:
     from openlineage.client.facet_v2 import external_query_run
 
-    facts, query_id = end.facts, end.facts.get("query_id")
+    facts, query_id = outcome.facts, outcome.facts.get("query_id")
     facet = _facet_class()(
         jobId=facts["job_id"],
         computePool=facts.get("compute_pool"),
         targetInstances=facts.get("target_instances"),
-        status=end.watched.get("status"),
-        failure=str(failure) if (failure := getattr(end.error, "failure", None)) else None,
+        status=progress_of(outcome).get("status"),
+        failure=str(failure) if (failure := getattr(outcome.error, "failure", None)) else None,
         payload=facts.get("payload"),
-        gitCommit=end.xcoms.get("git_commit"),
+        gitCommit=outcome.xcoms.get("git_commit"),
         stagePath=facts.get("stage_path"),
         queryIds=[query_id] if query_id else [],
     )
     if not query_id:
         return {_FACET: facet}
-    query = external_query_run.ExternalQueryRunFacet(externalQueryId=query_id, source=_namespace(end))
+    query = external_query_run.ExternalQueryRunFacet(externalQueryId=query_id, source=_namespace(outcome))
     return {_FACET: facet, "externalQuery": query}
 
 
@@ -126,23 +126,24 @@ def _facet_class() -> Any:
     return SnowflakeMLJobRunFacet
 
 
-def _namespace(end: JobEnd) -> str:
+def _namespace(outcome: Outcome) -> str:
     """Return the namespace of a Snowflake account, as Airflow's Snowflake provider writes it."""
     from airflow.providers.snowflake.utils.openlineage import fix_account_name
 
-    return f"snowflake://{fix_account_name(end.account)}"
+    return f"snowflake://{fix_account_name(outcome.account)}"
 
 
-def _on_stage(end: JobEnd) -> list[OutputDataset]:
+def _on_stage(outcome: Outcome) -> list[OutputDataset]:
     """Return the datasets on a job's stage: its value, if that stayed there, and its files.
 
     The files are the artifacts that it has reported, or without reports its whole directory.
     """
     from openlineage.client.event_v2 import OutputDataset
 
-    saved = end.artifacts or ([end.facts["stage_path"]] if end.xcoms.get("artifacts") else [])
-    places = [*end.values, *saved]
-    return [OutputDataset(namespace=_namespace(end), name=place.removeprefix("@")) for place in places]
+    saved = reported_artifacts(outcome) or ([outcome.facts["stage_path"]] if outcome.xcoms.get("artifacts") else [])
+    values = outcome.return_value["stage_paths"] if outcome.is_reference else ()
+    places = [*values, *saved]
+    return [OutputDataset(namespace=_namespace(outcome), name=place.removeprefix("@")) for place in places]
 
 
 def _dataset(uri: str) -> OutputDataset:

@@ -10,16 +10,17 @@ from airflow.sdk.observability import stats
 
 from airflow_provider_mljobs.jobs.outcome.status import Phase
 from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry
+from airflow_provider_mljobs.task.xcoms import progress_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_mljobs.task.xcoms import JobEnd
+    from airflow_provider_mljobs.gateway.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
 
-def count(end: JobEnd, ti: Any) -> None:
+def count(outcome: Outcome, ti: Any) -> None:
     """Count a job that has ended. Errors are logged, and never fail the task.
 
     ``mljobs.jobs`` is a counter, ``mljobs.queue_duration`` and ``mljobs.run_duration`` are timings of jobs that have
@@ -29,33 +30,33 @@ def count(end: JobEnd, ti: Any) -> None:
     :param ti: the task instance.
     """
     try:
-        _count(end, ti)
+        _count(outcome, ti)
     except Exception:
-        logger.warning("Could not send the metrics of job %s.", end.facts.get("job_id"), exc_info=True)
+        logger.warning("Could not send the metrics of job %s.", outcome.facts.get("job_id"), exc_info=True)
 
 
-def _count(end: JobEnd, ti: Any) -> None:
+def _count(outcome: Outcome, ti: Any) -> None:
     tags = {
-        "state": end.watched.get("status"),
-        "pool": end.facts.get("compute_pool"),
+        "state": progress_of(outcome).get("status"),
+        "pool": outcome.facts.get("compute_pool"),
         "dag_id": ti.dag_id,
         "task_id": ti.task_id,
     }
     stats.incr("mljobs.jobs", tags=tags)
-    queued, ran = durations(end)
+    queued, ran = durations(outcome)
     if queued is not None:
         stats.timing("mljobs.queue_duration", queued, tags=tags)
     if ran is not None:
         stats.timing("mljobs.run_duration", ran, tags=tags)
 
 
-def durations(end: JobEnd) -> tuple[timedelta | None, timedelta | None]:
+def durations(outcome: Outcome) -> tuple[timedelta | None, timedelta | None]:
     """Return the queue and run time of a job; ``None`` for an unknown one."""
-    steps = [TimelineEntry.from_xcom(step) for step in end.watched.get("timeline", ())]
+    steps = [TimelineEntry.from_xcom(step) for step in progress_of(outcome).get("timeline", ())]
     started = _first(steps, Phase.RUNNING)
     if started is None:
         return None, None
-    submitted = end.facts.get("submitted_at")
+    submitted = outcome.facts.get("submitted_at")
     began = steps[0].at if submitted is None else datetime.fromisoformat(submitted).timestamp()
     ended = _first(steps, Phase.FINISHING)
     return (

@@ -6,9 +6,12 @@ import pytest
 from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
 
+from airflow_provider_mljobs.gateway.outcome import Outcome
+from airflow_provider_mljobs.jobs.names import QualifiedName
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.notify import metrics as job_stats
-from airflow_provider_mljobs.task.xcoms import JobEnd
+from airflow_provider_mljobs.task.xcoms import PROGRESS_XCOM
 from tests.lab import POOL, STAGE
 
 SETTINGS = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
@@ -82,14 +85,20 @@ def test_job_that_fails(airflow, metrics):
     ],
 )
 def test_durations(timeline, submitted_at, expected):
-    """A job queues from its submit until it runs, and runs until it is over, as far as that was seen."""
-    end = JobEnd(facts={"submitted_at": submitted_at}, watched={"timeline": timeline})
+    """A job queues from its submit until it runs, and runs until it is over, as far as a watcher saw it."""
+    outcome = outcome_of({"submitted_at": submitted_at}, timeline)
 
-    assert expected == tuple(None if each is None else each.total_seconds() for each in job_stats.durations(end))
+    assert expected == tuple(None if each is None else each.total_seconds() for each in job_stats.durations(outcome))
 
 
 def test_what_cannot_be_counted(caplog):
-    """Whatever goes wrong with metrics is logged, and fails no task."""
-    job_stats.count(JobEnd(facts={"job_id": "A.B.C"}, watched={"timeline": [{}]}), None)
+    """An error in the metrics is logged, and fails no task."""
+    job_stats.count(outcome_of({"job_id": "A.B.C"}, [{}]), None)
 
     assert "Could not send the metrics of job A.B.C." in caplog.text
+
+
+def outcome_of(facts, timeline):
+    """Return the outcome of a job with a timeline."""
+    job = QualifiedName.parse("A.B.C", "job")
+    return Outcome(job=job, status=JobStatus.DONE, facts=facts, xcoms={PROGRESS_XCOM: {"timeline": timeline}})
