@@ -1,4 +1,4 @@
-"""A retry policy for tasks that run jobs: what may go well later is tried later, and what can't is not tried again."""
+"""A retry policy for tasks that run jobs: transient failures are retried later, permanent ones never."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 DEFAULT_DELAY = timedelta(minutes=15)
-# Of errors that no job has failed with.
+# Errors without a failed job.
 _OTHERS: Mapping[type[Exception], Retry] = {
     InvalidJobSpecError: Retry.NEVER,
     PayloadError: Retry.NEVER,
@@ -37,9 +37,9 @@ _OTHERS: Mapping[type[Exception], Retry] = {
 def mljob_retry_policy(delay: timedelta = DEFAULT_DELAY) -> RetryPolicy:
     """Return a policy for a task's ``retry_policy``, within the task's ``retries``.
 
-    No capacity, too many services, and failures of the platform, are tried again after a long delay. What would fail
-    again is not: an exception of the payload, an exit code, too little memory, an image that can't be pulled, a missing
-    grant, a job that somebody has cancelled. For all else the task's own ``retry_delay`` holds. Example::
+    Missing capacity, too many services and failures of the platform are retried after a long delay. Failures that would
+    repeat are not retried: an exception of the payload, an exit code, too little memory, an image that can't be pulled,
+    a missing grant, a cancelled job. For all others the task's own ``retry_delay`` holds. Example::
 
         MLJobOperator(task_id="train", retries=3, retry_policy=mljob_retry_policy(), ...)
 
@@ -66,11 +66,11 @@ class _JobRetryPolicy(RetryPolicy):
         context: Context | None = None,  # noqa: ARG002 (Airflow's)
     ) -> RetryDecision:
         """Decide whether and when to try again."""
-        retry, what = _retry(exception)
+        retry, failure = _retry(exception)
         if retry is Retry.LATER:
-            return RetryDecision.retry(self.delay, f"{what} may be over in {self.delay}.")
+            return RetryDecision.retry(self.delay, f"{failure} may be transient; retrying in {self.delay}.")
         if retry is Retry.NEVER:
-            return RetryDecision.fail(f"{what} would be the same again.")
+            return RetryDecision.fail(f"{failure} would fail again; not retrying.")
         return RetryDecision.default()
 
 
@@ -78,5 +78,5 @@ def _retry(exception: BaseException) -> tuple[Retry, str]:
     name = type(exception).__name__
     if isinstance(exception, MLJobFailedError) and exception.failure is not None:
         return KINDS[exception.failure].retry, f"{name} ({exception.failure})"
-    found = (retry for kind, retry in _OTHERS.items() if isinstance(exception, kind))
-    return next(found, Retry.AS_THE_TASK_SAYS), name
+    matching = (retry for kind, retry in _OTHERS.items() if isinstance(exception, kind))
+    return next(matching, Retry.AS_THE_TASK_SAYS), name

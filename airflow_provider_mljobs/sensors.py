@@ -1,4 +1,4 @@
-"""The sensor: waits for a job that somebody else has submitted, and leaves it alone."""
+"""The sensor: waits for a job that it has not submitted, and never ends it."""
 
 from __future__ import annotations
 
@@ -43,37 +43,37 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath
 
 # A worker may report its exit some seconds after a deferral; a task that is queued again by then is failed.
-_SHORTEST_DEFERRAL_SECONDS = 10.0
+_MIN_DEFERRAL_SECONDS = 10.0
 
 
 class MLJobSensor(BaseSensorOperator):
     """Wait until a job is DONE that another task, another program or a person has submitted.
 
-    The job is given by its id, or is the newest whose name fits a pattern. It is never cancelled or dropped, whatever
-    becomes of the task. Its log is in the task log; XCom has ``return_value`` (the job's id, or with ``result`` what
-    the job has returned), ``job_id``, ``status`` and ``timeline``. A job that doesn't end DONE fails the task with
+    The job is given by its id, or is the newest whose name fits a pattern. The sensor never cancels or drops it. Its
+    log is in the task log; XCom has ``return_value`` (the job's id, or with ``result`` the job's return value),
+    ``job_id``, ``status`` and ``timeline``. A job that doesn't end DONE fails the task with
     :class:`~airflow_provider_mljobs.exceptions.MLJobFailedError` or one of its subclasses, as it fails the task of an
     :class:`~airflow_provider_mljobs.operators.MLJobOperator`; with ``soft_fail`` the task is skipped instead.
     Example::
 
         MLJobSensor(task_id="nightly", name_pattern="NIGHTLY_{{ ds_nodash }}%", schema="ml", deferrable=True)
 
-    :param job_id: the job: ``[[db.]schema.]name``. It has to have been submitted already. (templated)
-    :param name_pattern: or what its name is like, in the words of SQL's LIKE: ``%`` stands for anything, ``_`` for one
-        character; case doesn't count. Until there is one, the task waits; of several the newest counts, also if it has
-        ended. (templated)
+    :param job_id: the job: ``[[db.]schema.]name``. It must have been submitted before. (templated)
+    :param name_pattern: instead, a pattern of SQL's LIKE for its name: ``%`` stands for any text, ``_`` for one
+        character; case doesn't matter. The task waits until such a job exists; of several it takes the newest, which
+        may have ended. (templated)
     :param database: database of the job; the connection's by default. (templated)
-    :param schema: schema of the job; the connection's by default, and a pattern is looked for in the whole account if
-        that has none. (templated)
-    :param result: whether the job's result is read; a job that has left none fails the task.
+    :param schema: schema of the job; the connection's by default. Without either, a pattern is searched in the whole
+        account. (templated)
+    :param result: read the job's result; the task fails if there is none.
     :param snowflake_conn_id: the Airflow connection. (templated)
-    :param deferrable: whether to wait in the triggerer instead of holding a worker.
-    :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
-    :param log_interval: seconds between two looks at what the job prints, while it runs; 0 shows its log at the end.
+    :param deferrable: wait in the triggerer instead of holding a worker.
+    :param poll_interval: maximum seconds between two looks at the job; a young job is looked at more often.
+    :param log_interval: seconds between two looks at the log of a running job; 0 shows the log at the end.
 
-    Of the parameters of Airflow's sensors, ``timeout`` is for how long to wait in all, for the job to come and to end;
-    ``poke_interval`` is the pause between two looks for a job that there isn't yet. ``mode="reschedule"`` looks every
-    ``poke_interval`` seconds and shows the log at the end; a deferrable sensor has no need of it.
+    Of the parameters of Airflow's sensors, ``timeout`` bounds the whole wait, for the job to appear and to end;
+    ``poke_interval`` is the pause between two looks for a job that doesn't exist yet. ``mode="reschedule"`` looks every
+    ``poke_interval`` seconds and shows the log at the end; a deferrable sensor doesn't need it.
 
     :raises InvalidJobSpecError: when the arguments name no job, or two.
     """
@@ -82,7 +82,7 @@ class MLJobSensor(BaseSensorOperator):
     operator_extra_links = (SnowsightLink(),)
     ui_color = "#d5f0fa"
 
-    # For the link: where the job is shown that this process has found.
+    # For the link: the address of the job's page.
     snowsight = ""
 
     def __init__(  # noqa: PLR0913 (the parameters of a wait)
@@ -166,13 +166,13 @@ class MLJobSensor(BaseSensorOperator):
             return self._finish(context, WorkerWait(self.hook, plan, self.log).event())
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Go on after the trigger has seen the end of the job."""
+        """Resume the task at the end of the job."""
         with self._ending(context):
             return self._finish(context, event)
 
     @contextmanager
     def _ending(self, context: Context) -> Iterator[None]:
-        """Log in as this task, log out at the end, and skip the task where Airflow's sensors are told to."""
+        """Tag the session, close it at the end, and skip the task after a failure as its parameters say."""
         self.hook.query_tag = query_tag(context["ti"])
         failures = (MLJobError,) if self.never_fail else (MLJobFailedError,)
         try:
@@ -185,7 +185,7 @@ class MLJobSensor(BaseSensorOperator):
             self.hook.close()
 
     def _find(self) -> QualifiedName | None:
-        """Return the job, if there is one."""
+        """Return the job; ``None`` if it doesn't exist yet."""
         if self.name_pattern is None:
             if not self.job_id:
                 raise InvalidJobSpecError("job_id is empty.")
@@ -193,41 +193,41 @@ class MLJobSensor(BaseSensorOperator):
         try:
             job = self.hook.newest(self.name_pattern)
         except SnowflakeUnavailableError as error:
-            self.log.warning("Can't look for jobs like %s: %s", self.name_pattern, error)
+            self.log.warning("Could not look for jobs like %s; trying again: %s", self.name_pattern, error)
             return None
         if job is None:
-            self.log.info("There is no job like %s yet.", self.name_pattern)
+            self.log.info("No job like %s exists yet.", self.name_pattern)
         return job
 
     def _pause(self, deadline: float) -> None:
         """Wait before the next look for a job."""
-        left = deadline - time.time()
-        if left <= 0:
-            raise AirflowSensorTimeout(f"There was no job like {self.name_pattern} within {self.timeout:g} s.")
-        pause = min(self.poke_interval, left)
+        remaining = deadline - time.time()
+        if remaining <= 0:
+            raise AirflowSensorTimeout(f"Found no job like {self.name_pattern} within {self.timeout:g} s.")
+        pause = min(self.poke_interval, remaining)
         if not self.deferrable:
             time.sleep(pause)
             return
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-        at = datetime.now(UTC) + timedelta(seconds=max(pause, _SHORTEST_DEFERRAL_SECONDS))
+        at = datetime.now(UTC) + timedelta(seconds=max(pause, _MIN_DEFERRAL_SECONDS))
         self.defer(trigger=DateTimeTrigger(at), method_name="look", kwargs={"deadline": deadline})
 
     def _status(self, job: QualifiedName) -> JobStatus:
         try:
             sighting = self.hook.client.look_for(job, patience=max_unseen_seconds())
         except SnowflakeUnavailableError as error:
-            self.log.warning("Can't ask for job %s: %s", job, error)
+            self.log.warning("Could not check job %s; it keeps running: %s", job, error)
             return JobStatus.UNKNOWN
         if sighting.status is None:
             raise JobNotFoundError(
-                f"There is no job {job}, or the role of {self.snowflake_conn_id} may not see it. A sensor with job_id "
-                f"waits for a job that was submitted before; name_pattern waits for one to come. {sighting.why}"
+                f"Job {job} does not exist, or the role of connection {self.snowflake_conn_id} may not see it. Use "
+                f"name_pattern instead of job_id to wait for a job that is submitted later. {sighting.why}"
             )
         return sighting.status
 
     def _finish(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Show the log, push what XCom gets, and return the value or raise what happened."""
+        """Show the log, push XComs, and return the value or raise the job's failure."""
         from airflow_provider_mljobs.gateway.joblogs import Printed
         from airflow_provider_mljobs.gateway.outcome import Outcome, complete
         from airflow_provider_mljobs.task.completion import out_of_time
@@ -238,8 +238,10 @@ class MLJobSensor(BaseSensorOperator):
         job, status, verdict = self.hook.job(event["job_id"]), JobStatus(event["status"]), Verdict(event["verdict"])
         self._show_link(job)
         if verdict is Verdict.TIMED_OUT:
-            # The job is somebody else's: it goes on.
-            raise AirflowSensorTimeout(f"Job {job} is still {status} after the sensor's timeout of {self.timeout:g} s.")
+            # The sensor has not submitted the job, so it does not end it.
+            raise AirflowSensorTimeout(
+                f"Job {job} is still {status} after the sensor's timeout of {self.timeout:g} s; it keeps running."
+            )
         seconds = max_finish_seconds()
         with limited(seconds, lambda: out_of_time(job, seconds)):
             if verdict is not Verdict.UNREACHABLE:
@@ -262,7 +264,7 @@ class MLJobSensor(BaseSensorOperator):
         self.snowsight = snowsight_url(self.hook.account_name, job)
 
     def _directory(self, job: QualifiedName, status: JobStatus) -> StagePath | None:
-        """Return where the job's result is, if it is needed: for the sensor's value, or for the payload's exception."""
+        """Return the directory of the job's result, if the sensor's value or the payload's exception needs it."""
         is_wanted = self.result and status is JobStatus.DONE
         if not is_wanted and status is not JobStatus.FAILED:
             return None
@@ -270,11 +272,11 @@ class MLJobSensor(BaseSensorOperator):
             return self.hook.client.directory(job)
         except (ResultError, GatewayError) as error:
             if is_wanted:
-                raise ResultError(f"Job {job} is DONE, but where its result is can't be found out: {error}") from error
+                raise ResultError(f"Job {job} is DONE, but the place of its result is unknown: {error}") from error
             return None
 
 
 def _ended(job: QualifiedName, status: JobStatus) -> dict[str, Any]:
-    """Build the event of a job that was over when it was found."""
+    """Build the event of a job that was over before the wait."""
     timeline = [TimelineEntry(Phase.FINISHING, time.time(), status.value)]
     return to_event(str(job), Verdict.FINISHED, status, timeline=timeline)

@@ -1,4 +1,4 @@
-"""The wait for a job, deferred."""
+"""The trigger: a deferred wait for a job."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ T = TypeVar("T")
 _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mljobs")
 # A kill may wait for a connection for minutes; that must not keep other triggers from beginning.
 _KILLS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mljobs-kill")
-# A task that nobody refers to may be collected before it is done.
+# asyncio only holds weak references: without these, a running task may be garbage-collected.
 _CANCELLATIONS: set[asyncio.Task[None]] = set()
 _RETRY_SECONDS = 5.0
 # Workers were seen to report their exit up to 5.2 s late (Airflow 3.3.2, LocalExecutor).
 _SETTLE_SECONDS = 8.0
-# The states of a task whose job somebody waits for, or will. One that is scheduled or queued may have been cleared.
+# Task states with a wait for the job, now or later. A task that is scheduled or queued may have been cleared.
 _WAITED_FOR = frozenset({"deferred", "running", "up_for_retry"})
 
 
 class MLJobTrigger(BaseTrigger):
-    """Waits until a job is over, and survives what is transient.
+    """Wait until a job is over, and survive transient failures.
 
-    All triggers of a process that log in alike share one watcher: one listing of jobs at a time, on one session,
-    whatever their number. What the job prints goes to the task's log while it runs.
+    All triggers of a process that log in alike share one watcher: one listing of jobs at a time, on one session, for
+    any number of jobs. The job's output goes to the task's log while it runs.
 
-    It always ends with one event that resumes the task; the task decides what the end means. The arguments hold no
-    secret: Airflow stores them as they are.
+    It always ends with one event, which resumes the task; the task decides about success or failure. The arguments hold
+    no secret, since Airflow stores them as they are.
 
     :param job_id: fully qualified name of the job.
     :param snowflake_conn_id: the Airflow connection.
@@ -80,7 +80,7 @@ class MLJobTrigger(BaseTrigger):
             event = await ended
         except asyncio.CancelledError:
             if is_inline():
-                # Ctrl-C: this process ends, and nobody will call on_kill.
+                # Ctrl-C ends this process, and Airflow won't call on_kill.
                 await self.on_kill()
             raise
         finally:
@@ -95,7 +95,7 @@ class MLJobTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the job because a user ended the task.
 
-        Airflow cancels this method after about a second, whatever its settings say, so the work is a task of its own.
+        Airflow cancels this method after about a second, regardless of its settings, so the work is a task of its own.
         """
         if not self.plan.cancel_on_kill:
             return
@@ -105,56 +105,56 @@ class MLJobTrigger(BaseTrigger):
         await asyncio.shield(task)
 
     def _begin(self, task_log: TaskLog) -> Wait:
-        state = self._kept()
+        state = self._earlier_state()
         if state:
             self.log.info(
-                "Another triggerer has watched job %s until %.40s; what it printed since may appear twice.",
+                "Another triggerer watched job %s until %.40s; log lines since then may appear twice.",
                 self.plan.job_id,
                 state["shown_until"],
             )
         return self._hook().follow(self.plan, task_log, state=state, mask=task_log.mask)
 
-    def _kept(self) -> Mapping[str, Any]:
-        """Return what an earlier triggerer has left; a trigger can't ask for more than XComs."""
+    def _earlier_state(self) -> Mapping[str, Any]:
+        """Return the state of an earlier triggerer, from XCom: a trigger can't write its own arguments."""
         if self.task_instance is None:
             return {}
         try:
             state = pull_page_xcom(self.task_instance, PROGRESS_XCOM)
-        except Exception:  # noqa: BLE001 (whatever it is: a trigger that fails for that would end a healthy job)
+        except Exception:  # noqa: BLE001 (a trigger that fails would end a healthy job)
             self.log.warning(
-                "What job %s has printed may appear twice: XCom %s can't be read.", self.plan.job_id, PROGRESS_XCOM
+                "Could not read XCom %s; log lines of job %s may appear twice.", PROGRESS_XCOM, self.plan.job_id
             )
             return {}
-        # The end of a task leaves one without a place in the log.
+        # The end of a task leaves a state without a place in the log.
         is_ours = state.get("job_id") == self.plan.job_id and "shown_until" in state
         return state if is_ours else {}
 
     async def _settle(self, began: float) -> None:
-        """Wait until the worker that deferred the task is surely done with it.
+        """Wait until the worker that deferred the task has surely reported its exit.
 
-        It may report its exit some seconds after the deferral. A task that was queued again by then looks to the
-        scheduler as if it had ended without a word, and is failed. In ``dag.test()`` there is no such worker.
+        It may do so some seconds after the deferral. A task that is queued again by then looks to the scheduler as if
+        its worker had died, and is failed. In ``dag.test()`` there is no such worker.
         """
         if self.task_instance is not None:
             await asyncio.sleep(max(0.0, began + _SETTLE_SECONDS - time.time()))
 
     async def _end_job(self) -> None:
-        """Cancel the job, patiently: nobody else will."""
+        """Cancel the job, and retry for as long as the wait is patient: no other process will."""
         give_up = time.time() + self.plan.patience
         while True:
             try:
                 return await asyncio.wrap_future(_submit(_KILLS, self._cancel_if_killed))
-            except Exception:  # Airflow's API or Snowflake, both tried again and told
+            except Exception:  # of Airflow's API or Snowflake
                 if time.time() >= give_up:
                     command = statements.cancel_job(self.plan.job)
-                    self.log.exception("Job %s may still be running; stop it with: %s", self.plan.job_id, command)
+                    self.log.exception("Could not cancel job %s; it may still run. Run: %s", self.plan.job_id, command)
                     return None
-                self.log.warning("Could not cancel job %s yet.", self.plan.job_id, exc_info=True)
+                self.log.warning("Could not cancel job %s; trying again.", self.plan.job_id, exc_info=True)
             await asyncio.sleep(min(_RETRY_SECONDS, self.plan.patience))
 
     def _cancel_if_killed(self) -> None:
         if self._is_waited_for():
-            self.log.info("Another triggerer has taken job %s over; it goes on.", self.plan.job_id)
+            self.log.info("Another triggerer has taken over job %s; it keeps running.", self.plan.job_id)
             return
         self.log.info("The task was ended; cancelling job %s.", self.plan.job_id)
         with self._hook() as hook:
@@ -168,7 +168,7 @@ class MLJobTrigger(BaseTrigger):
             ending.abandon(drop=self.plan.drop_on_kill, ti=self.task_instance)
 
     def _is_waited_for(self) -> bool:
-        """Tell a rebalance between triggerers from a kill: Airflow calls ``on_kill`` for both.
+        """Return whether the task still waits for the job: Airflow also calls ``on_kill`` to move a trigger.
 
         After a clear the new try may be deferred already, with another job: both the state and the job have to match.
         """
@@ -192,7 +192,7 @@ class MLJobTrigger(BaseTrigger):
 
 
 def _submit(threads: ThreadPoolExecutor, function: Callable[[], T]) -> Future[T]:
-    """Run blocking work off the loop, with the caller's context: by that Airflow knows whose log is written."""
+    """Run blocking work off the loop, in the caller's context, which selects the task's log."""
     return threads.submit(contextvars.copy_context().run, function)
 
 
@@ -202,12 +202,12 @@ def _stop(beginning: Future[Wait]) -> None:
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[dict[str, Any]], event: dict[str, Any]) -> None:
-    """Take an event from a thread to the coroutine that waits for it."""
+    """Pass an event from a thread to the coroutine that waits for it."""
 
     def set_event() -> None:
         if not ended.done():
             ended.set_result(event)
 
-    # A loop that is closed has nobody left who waits.
+    # On a loop that is closed, no coroutine waits.
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(set_event)

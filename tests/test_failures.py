@@ -160,7 +160,7 @@ def test_user_error(airflow, deferrable):
     assert "builtins.ModuleNotFoundError" == error.remote_type
     assert (Failure.USER_ERROR, 1, 0) == (error.failure, error.exit_code, error.instance)
     assert "pip_requirements" in error.advice
-    assert "RemoteError (user error) would be the same again." == retried(error).reason
+    assert "RemoteError (user error) would fail again; not retrying." == retried(error).reason
 
 
 @BOTH
@@ -174,7 +174,7 @@ def test_image_pull(airflow, deferrable):
     assert Failure.IMAGE_PULL is error.failure
     assert "Failed to pull image" in error.container_message
     assert "READ on its image repository" in str(error)
-    assert "MLJobQueueTimeoutError (image pull) would be the same again." == retried(error).reason
+    assert "MLJobQueueTimeoutError (image pull) would fail again; not retrying." == retried(error).reason
 
 
 @BOTH
@@ -433,8 +433,10 @@ class TestRetryPolicy:
     def test_errors_of_no_job(self, error, expected):
         """Of what can't mend itself, Snowflake out of reach, and all else."""
         decisions = {
-            Retry.NEVER: RetryDecision.fail(f"{type(error).__name__} would be the same again."),
-            Retry.LATER: RetryDecision.retry(DEFAULT_DELAY, f"{type(error).__name__} may be over in 0:15:00."),
+            Retry.NEVER: RetryDecision.fail(f"{type(error).__name__} would fail again; not retrying."),
+            Retry.LATER: RetryDecision.retry(
+                DEFAULT_DELAY, f"{type(error).__name__} may be transient; retrying in 0:15:00."
+            ),
             Retry.AS_THE_TASK_SAYS: RetryDecision.default(),
         }
 

@@ -148,7 +148,7 @@ def test_an_outage_while_nothing_is_found(airflow, capsys):
         airflow.snowflake.faults.clear()
 
     assert "success" == run.state
-    assert "Can't look for jobs like MLJOB_HID%" in capsys.readouterr().out
+    assert "Could not look for jobs like MLJOB_HID%" in capsys.readouterr().out
 
 
 @BOTH
@@ -211,8 +211,8 @@ def test_a_job_that_never_was(airflow, monkeypatch, deferrable):
     run = airflow.run_task(lambda: sensor(job_id="MLJOB_NEVER", deferrable=deferrable, soft_fail=True))
 
     assert JobNotFoundError is type(run.errors["sensor"])
-    assert "There is no job MLJOBS_DB.PUBLIC.MLJOB_NEVER" in str(run.errors["sensor"])
-    assert "name_pattern waits for one to come" in str(run.errors["sensor"])
+    assert "Job MLJOBS_DB.PUBLIC.MLJOB_NEVER does not exist" in str(run.errors["sensor"])
+    assert "Use name_pattern instead of job_id" in str(run.errors["sensor"])
 
 
 def test_reschedule(airflow):

@@ -337,8 +337,8 @@ def test_xcom_out_of_reach(job, capsys):
     log = capsys.readouterr().out
     assert ("finished", "DONE") == (event["verdict"], event["status"])
     assert {"auc": [[5, None, 1]]} == event["printed"]["series"]
-    assert "may appear twice: XCom mljob_watched can't be read" in log
-    assert (1, 1) == (log.count("once"), log.count("can't be kept in XCom now"))
+    assert "Could not read XCom mljob_watched; log lines of job" in log
+    assert (1, 1) == (log.count("once"), log.count("Could not save the progress of job"))
 
 
 def test_on_kill_is_patient(airflow, job):

@@ -1,4 +1,4 @@
-"""Cancels jobs, as far as Snowflake alone is concerned; logs and XComs of the task are the shell's."""
+"""Cancels jobs patiently: one look or cancel that doesn't find a job doesn't prove that it is gone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 def cancel(client: MLJobClient, job: QualifiedName, *, patience: float = MAX_UNSEEN_SECONDS) -> Sighting:
-    """Cancel a job unless it is over; one that nothing shows again and again, since it may live.
+    """Cancel a job unless it is over. A job that nothing shows may live, so it is tried again.
 
     :param patience: for how many seconds.
-    :returns: what was seen of it before it was cancelled. One that is unseen after all may live on.
+    :returns: the last look before the cancel. A job that is still unseen may live on.
     """
     sighting = client.cancel(job)
     for pause in pauses(patience):
@@ -31,7 +31,7 @@ def cancel(client: MLJobClient, job: QualifiedName, *, patience: float = MAX_UNS
 
 
 def cancel_and_wait(client: MLJobClient, job: QualifiedName, *, seconds: float) -> Sighting:
-    """Cancel a job, and look at it until it has ended, but for no longer than so many seconds."""
+    """Cancel a job and wait for its end, for a limited time; returns the last look."""
     cancel(client, job, patience=seconds)
     give_up = time.time() + seconds
     while True:

@@ -1,4 +1,4 @@
-"""The one place of the shell that ends jobs: it cancels and drops them, and says so in the task's log and XCom."""
+"""Cancels and drops the jobs of tasks, and records it in the task's log and XCom: no other module of the shell does."""
 
 from __future__ import annotations
 

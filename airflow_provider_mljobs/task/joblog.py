@@ -1,4 +1,4 @@
-"""What a watcher tells of a job, in the log of the task that waits for it."""
+"""Writes a watcher's reports on a job to the log and the XComs of the task that waits for it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.watcher.follower import Report
     from airflow_provider_mljobs.jobs.names import QualifiedName
 
-# What jobs say themselves, of all that is known of them.
-_SAID = ("logs", "progress", "metrics", "series", "artifacts", "assets")
+# Parts of a job's state that the job itself has written.
+_BY_THE_JOB = ("logs", "progress", "metrics", "series", "artifacts", "assets")
 
 
 class TaskLog:
-    """Takes the reports on a job, in the threads of a watcher: what they write there blocks no event loop.
+    """Takes the reports on a job, in the threads of a watcher, where writing blocks no event loop.
 
     :param log: the task's log.
     :param job: the job.
     :param end: takes the event that ends the wait.
-    :param keep: takes what is known of the job, with all that the next triggerer has to know, should this one die.
+    :param keep: saves the job's state, from which the next triggerer continues, should this one die.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class TaskLog:
         self._job = job
         self._end = end
         self._keep = keep
-        # What is secret in texts about the job; in the triggerer no other task's concern.
+        # Stars the secrets of this job. In the triggerer, other tasks have masks of their own.
         self.mask = Mask()
-        # Whether the last state was kept.
+        # Whether the last state was saved.
         self.is_kept = False
-        self._is_told = False
-        # Airflow tells the tasks of a triggerer apart by the context that a record is written in.
+        self._has_warned = False
+        # Airflow finds the task of a log record by the context that the record is written in.
         self._context = contextvars.copy_context()
 
     def __call__(self, report: Report) -> None:
@@ -73,22 +73,22 @@ class TaskLog:
                 self._end({**event, "printed": redacted(event["printed"], self.mask)})
 
     def _try_to_keep(self, state: Mapping[str, Any]) -> None:
-        """Keep what is known; whatever Airflow says to that, the lines that came with it stand in the log already."""
+        """Save the job's state. A failure doesn't undo the report: its lines are in the log already."""
         if self._keep is None:
             return
         try:
             self._keep(redacted(state, self.mask))
-        except Exception as error:  # noqa: BLE001 (whatever Airflow has to say: the lines are written)
+        except Exception as error:  # noqa: BLE001 (of Airflow: the lines are written)
             self.is_kept = False
-            if not self._is_told:
-                self._log.warning("What job %s reports can't be kept in XCom now: %s", self._job, error)
-            self._is_told = True
+            if not self._has_warned:
+                self._log.warning("Could not save the progress of job %s to XCom: %s", self._job, error)
+            self._has_warned = True
         else:
-            self.is_kept, self._is_told = True, False
+            self.is_kept, self._has_warned = True, False
 
 
 class Watched:
-    """Keeps what is known of a running job in XCom, for people and for the next triggerer.
+    """Saves the state of a running job to XCom, for people and for the next triggerer.
 
     :param ti: the task instance that waits for the job.
     :param job: the job.
@@ -100,7 +100,7 @@ class Watched:
         self._dashboard = ""
 
     def __call__(self, state: Mapping[str, Any]) -> None:
-        """Keep what is known now."""
+        """Save the state."""
         push_page_xcom(self._ti, PROGRESS_XCOM, {**state, "job_id": str(self._job)})
         address = dashboard(state)
         if address != self._dashboard:
@@ -108,13 +108,13 @@ class Watched:
             self._dashboard = address
 
 
-def redacted(known: Mapping[str, Any], mask: Callable[[str], str] = star) -> dict[str, Any]:
-    """Return what is known of a job with secrets masked in what the job itself has said."""
-    return {key: _redacted(value, mask) if key in _SAID else value for key, value in known.items()}
+def redacted(state: Mapping[str, Any], mask: Callable[[str], str] = star) -> dict[str, Any]:
+    """Return a job's state with secrets masked in the parts that the job has written."""
+    return {key: _redacted(value, mask) if key in _BY_THE_JOB else value for key, value in state.items()}
 
 
 def _redacted(value: Any, mask: Callable[[str], str]) -> Any:
-    """Mask secrets in texts. Airflow would also mask what is called like a secret, but tokens may well be a metric."""
+    """Mask secrets in texts. Airflow would also mask the values of keys like ``tokens``, which may be a metric."""
     match value:
         case str():
             return mask(value)
@@ -126,9 +126,9 @@ def _redacted(value: Any, mask: Callable[[str], str]) -> Any:
 
 
 def mask_environment(environment: Mapping[str, str]) -> None:
-    """Have Airflow mask what is secret in a job's environment, in all that this process logs.
+    """Have Airflow mask the secrets of a job's environment in all log records of this process.
 
-    Only in the process of a task, which ends with it: see :class:`~airflow_provider_mljobs.task.masking.Mask`.
+    Only in a task's process, which ends with the task: see :class:`~airflow_provider_mljobs.task.masking.Mask`.
     """
     by_name, others = secrets(environment)
     with held_back():
@@ -137,21 +137,21 @@ def mask_environment(environment: Mapping[str, str]) -> None:
 
 
 def mask_job(client: MLJobClient, job: QualifiedName) -> None:
-    """Have masked what is secret in a job's environment, as its specification has it; a job that is gone has none."""
+    """Have Airflow mask the secrets in a job's specification; a job that is gone has none."""
     mask_environment(inspection.environment(client, job))
 
 
 def mask_of(client: MLJobClient, job: QualifiedName) -> Mask:
-    """Return what masks the secrets of a job's environment in texts about this job."""
+    """Return a mask for the secrets in a job's specification."""
     mask = Mask()
     mask.learn(inspection.environment(client, job))
     return mask
 
 
 def write_output(log: Any, job: QualifiedName, lines: Sequence[str], mask: Callable[[str], str] = star) -> None:
-    """Write what a job has printed: a record for each 64 KB, since a record for each line would cost far more.
+    """Write a job's output, in records of up to 64 KB: a record for each line would cost far more.
 
-    Masked before: a secret on the border of two records is none in either of them.
+    It is masked first, since a secret on the border of two records would be found in neither.
     """
     for block in blocks(mask("\n".join(lines)).split("\n") if lines else ()):
         log.info("Log of job %s:\n%s", job.name, block)

@@ -1,4 +1,4 @@
-"""Secrets in a job's texts: starred as whole texts, before anything is cut, and forgotten with the job."""
+"""Masks secrets in texts about a job: in whole texts, before anything is cut, and for no longer than the job."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from airflow_provider_mljobs.task.airflow_internals import empty_masker, redact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Words and numbers that no secret is made of.
+# Everyday words and numbers, which are no secrets.
 _EVERYDAY = re.compile(
     r"true|false|yes|no|on|off|none|null|auto|default|[-+]?[0-9.]{0,7}(e[-+]?[0-9]+)?", re.IGNORECASE
 )
 
 
 class Mask:
-    """Stars secrets in texts about one job: those of its environment, those that Airflow knows, and addresses'.
+    """Stars secrets in texts about one job: of its environment, of Airflow's own masker, and in addresses.
 
-    Airflow's own masker keeps a secret as long as the process lives and compiles all of them again for each new one.
-    A triggerer lives for weeks and watches thousands of jobs, so what it learns of one is kept here.
+    Airflow's masker never forgets a secret, and compiles all of them again for each new one. A triggerer lives for
+    weeks and watches thousands of jobs, so each job's secrets have a mask of their own.
     """
 
     def __init__(self) -> None:
         self._masker: Any = None
 
     def learn(self, environment: Mapping[str, str]) -> None:
-        """Star the values of variables that are secret by their names, from now on.
+        """Also star the values of variables whose names Airflow takes for secret.
 
-        ``MAX_TOKENS`` is secret by its name, too; the words and numbers that it may hold are not.
+        ``MAX_TOKENS`` is such a name; everyday words and numbers are not starred.
         """
         masker = empty_masker()
         by_name, others = secrets(environment)
@@ -46,17 +46,17 @@ class Mask:
 
 
 def star(text: str) -> str:
-    """Return a text with stars in place of what Airflow knows to be secret, and of credentials in addresses."""
+    """Star the secrets of Airflow's masker in a text, and credentials in addresses."""
     return starred(str(redact(text)))
 
 
 def secrets(environment: Mapping[str, str]) -> tuple[dict[str, Any], list[Any]]:
-    """Return what may be secret in an environment: by the names of the variables, and in addresses whatever these are.
+    """Return the possible secrets of an environment, each in all its forms.
 
-    Each secret is there in all its forms.
+    :returns: values by the names of their variables, and the passwords in addresses, under any name.
     """
     by_name = {
         name: [form for form in forms(value) if not _EVERYDAY.fullmatch(form)] for name, value in environment.items()
     }
-    found = [password for value in environment.values() for password in passwords(value)]
-    return by_name, [form for password in found for form in forms(password) if not _EVERYDAY.fullmatch(form)]
+    in_addresses = [password for value in environment.values() for password in passwords(value)]
+    return by_name, [form for password in in_addresses for form in forms(password) if not _EVERYDAY.fullmatch(form)]

@@ -9,7 +9,7 @@ import pytest
 from tests.budget import wait_until
 from tests.system.lab import PASSWORD, Installation
 
-ANNOUNCEMENT = "Another triggerer has watched job"
+ANNOUNCEMENT = "Another triggerer watched job"
 NUMBERS = count()
 
 
@@ -138,7 +138,7 @@ def test_stalled(triggerer, task, installation):
     second = installation.triggerer()
     task.await_lines(second)
     triggerer.send(signal.SIGCONT)
-    goes_on = f"Another triggerer has taken job {task.job} over; it goes on."
+    goes_on = f"Another triggerer has taken over job {task.job}; it keeps running."
     wait_until(lambda: goes_on in task.log(triggerer))
     wait_until(lambda: "gateway/watcher/status_loop.py" not in triggerer.stacks)
     printed = task.finish()
