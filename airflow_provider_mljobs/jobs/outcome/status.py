@@ -1,4 +1,4 @@
-"""Where a job stands, and what each status means, as data."""
+"""The statuses of jobs and their phases, as data."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class JobStatus(StrEnum):
     UNKNOWN = "UNKNOWN"
 
     @classmethod
-    def _missing_(cls, value: object) -> JobStatus:  # noqa: ARG003 (whatever it is)
-        """Take a status that Snowflake adds one day for one that says nothing: the job is watched on."""
+    def _missing_(cls, value: object) -> JobStatus:  # noqa: ARG003 (any value is unknown)
+        """Return UNKNOWN for a status that Snowflake adds one day, so that the job is still watched."""
         return cls.UNKNOWN
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job will not change any more."""
+        """Whether the status is final."""
         return PHASES.get(self) is Phase.FINISHING
 
 
 class Phase(StrEnum):
-    """What a job is doing, in the words of the task's log and of XCom ``timeline``."""
+    """The phase of a job, as the task's log and XCom ``timeline`` name it."""
 
     QUEUED = "queued"
     POOL_STARTING = "pool starting"
@@ -51,13 +51,13 @@ class Phase(StrEnum):
     FINISHING = "finishing"
 
 
-# What a job is doing before it runs.
+# The phases before a job runs.
 WAITING_PHASES = frozenset(
     {Phase.QUEUED, Phase.POOL_STARTING, Phase.NO_CAPACITY, Phase.IMAGE_PULLING, Phase.IMAGE_PULL_FAILING}
 )
 
-# UNKNOWN has none: it says nothing, so the job is where it was. Jobs can't be suspended, says Snowflake; if one is, it
-# isn't over, and the task's deadlines decide for how long that is waited for.
+# UNKNOWN has none: the job stays in the phase before. By the documentation, jobs can't be suspended; a job that is
+# suspended after all isn't over, and the task's deadlines bound the wait for it.
 PHASES: Mapping[JobStatus, Phase] = {
     JobStatus.PENDING: Phase.QUEUED,
     JobStatus.RUNNING: Phase.RUNNING,
@@ -72,8 +72,8 @@ PHASES: Mapping[JobStatus, Phase] = {
     JobStatus.DELETED: Phase.FINISHING,
 }
 
-# What containers say while their job is PENDING ("monitoring services"). An image is pulled as soon as there is a node,
-# and until then the container waits to start.
+# Messages of containers while their job is PENDING ("monitoring services"). An image is pulled as soon as the job has a
+# node, and until then the container waits to start.
 _WAITING: Mapping[str, Phase] = {
     "Compute pool node(s) are being provisioned": Phase.POOL_STARTING,
     "Unschedulable due to insufficient resources": Phase.NO_CAPACITY,
@@ -83,9 +83,9 @@ _WAITING: Mapping[str, Phase] = {
 
 
 def phase_of(status: JobStatus, reason: str = "") -> Phase | None:
-    """Return what a job is doing; ``None`` if its status says nothing.
+    """Return the phase of a job; ``None`` if its status gives none.
 
-    :param reason: what its containers say.
+    :param reason: the message of its containers.
     """
     if status is JobStatus.PENDING:
         return next((phase for words, phase in _WAITING.items() if words in reason), Phase.QUEUED)

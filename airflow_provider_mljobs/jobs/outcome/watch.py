@@ -1,4 +1,4 @@
-"""Decides what observations of a job mean. No clock, no sleep, no I/O: who watches tells it what was seen, and when."""
+"""Turns observations of a job into a verdict. No clock, no sleep, no I/O: the watcher passes observation and time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
 # A pool that flips between two states for days must not make an event that Airflow can't store.
-_MOST_STEPS = 40
+_MAX_ENTRIES = 40
 _MESSAGE_CHARACTERS = 1000
-_STEP_CHARACTERS = 200
+_ENTRY_CHARACTERS = 200
 
 
 class Verdict(StrEnum):
-    """What to do next."""
+    """The next action."""
 
     WAIT = "wait"
     FINISHED = "finished"
@@ -35,21 +35,21 @@ class Verdict(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the watch is over."""
+        """Whether the wait is over."""
         return self is not Verdict.WAIT
 
     @property
     def is_out_of_time(self) -> bool:
-        """Whether the job didn't end, or begin, in time."""
+        """Whether the job has not ended, or not begun, in time."""
         return self in {Verdict.TIMED_OUT, Verdict.QUEUE_TIMED_OUT}
 
 
 @dataclass(frozen=True)
 class Overdue:
-    """The decision that a job is out of time. It stays, whatever becomes of the job: also for the next process.
+    """The final decision that a job is out of time, also for a process that continues the wait.
 
-    :param verdict: which deadline has passed: that of the job, or that of the queue.
-    :param limit: what the task calls it, e.g. ``timeout``.
+    :param verdict: by the deadline that has passed: the job's, or the queue's.
+    :param limit: the task's parameter, e.g. ``timeout``.
     """
 
     verdict: Verdict
@@ -61,24 +61,24 @@ class Overdue:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Overdue:
-        """Read a decision again.
+        """Read a decision.
 
-        :raises ValueError: if it is none.
+        :raises ValueError: if the value is no decision.
         """
         verdict = Verdict(value["verdict"])
         if not verdict.is_out_of_time:
             msg = f"{verdict} is no deadline that has passed"
             raise ValueError(msg)
-        return cls(verdict, str(value["limit"])[:_STEP_CHARACTERS])
+        return cls(verdict, str(value["limit"])[:_ENTRY_CHARACTERS])
 
 
 @dataclass(frozen=True)
 class TimelineEntry:
     """A job's entry into a phase.
 
-    :param phase: what it is doing from then on.
-    :param at: since when, in seconds since the epoch.
-    :param message: what its containers say about it, or its status.
+    :param phase: the phase.
+    :param at: when it began, in seconds since the epoch.
+    :param message: the reason that its containers give, or its status.
     """
 
     phase: Phase
@@ -89,39 +89,39 @@ class TimelineEntry:
         return f"{self.phase.value}: {self.message}" if self.message else self.phase.value
 
     def to_xcom(self) -> dict[str, str]:
-        """Write the step as JSON; the time as ISO 8601 in UTC."""
+        """Write the entry as JSON; the time as ISO 8601 in UTC."""
         at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
         return {"phase": self.phase.value, "at": at, "message": jsonb_safe(self.message)}
 
     @classmethod
-    def from_xcom(cls, step: Mapping[str, str]) -> TimelineEntry:
-        """Read a step again.
+    def from_xcom(cls, entry: Mapping[str, str]) -> TimelineEntry:
+        """Read an entry.
 
-        :raises ValueError: if it is none; or TypeError, or LookupError.
+        :raises ValueError: if the value is no entry; or TypeError, or LookupError.
         """
-        at = datetime.fromisoformat(step["at"]).astimezone(UTC).timestamp()
-        return cls(Phase(step["phase"]), at, str(step["message"])[:_STEP_CHARACTERS])
+        at = datetime.fromisoformat(entry["at"]).astimezone(UTC).timestamp()
+        return cls(Phase(entry["phase"]), at, str(entry["message"])[:_ENTRY_CHARACTERS])
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobWatch:
-    """The watch over one job: what is known of it, and until when it is waited for.
+    """The state of a wait for one job.
 
     All moments are in seconds since the epoch, so that they mean the same after a restart.
 
     :param plan: until when to wait, and how patiently.
-    :param status: where the job was when it was last seen.
-    :param reason: what its containers last said while it was PENDING.
-    :param pending_at: when it was last seen to be PENDING.
+    :param status: the last status that Snowflake has shown.
+    :param reason: the last reason that its containers gave for being PENDING.
+    :param pending_at: when it was last PENDING.
     :param running_since: when it started to run, by our clock.
-    :param unreachable_since: since when no question was answered.
+    :param unreachable_since: since when Snowflake has not answered.
     :param unseen_since: since when nothing has shown the job.
-    :param unseen_looks: how many looks in a row haven't shown it.
-    :param trouble: what Snowflake said instead of showing the job.
+    :param unseen_looks: how many looks in a row have not shown it.
+    :param trouble: Snowflake's message in place of the job.
     :param is_gone: whether nothing has shown the job for so long that it counts as gone.
-    :param overdue: that it is out of time, once that was decided.
+    :param overdue: the decision that it is out of time, once made.
     :param is_cancelled: whether it was cancelled for that.
-    :param timeline: what it was doing so far.
+    :param timeline: its phases so far.
     """
 
     plan: WaitPlan
@@ -139,10 +139,12 @@ class JobWatch:
     timeline: tuple[TimelineEntry, ...] = ()
 
     def resumed(self, timeline: tuple[TimelineEntry, ...], overdue: Overdue | None = None) -> JobWatch:
-        """Continue a watch that another process has begun."""
-        running = [step.at for step in timeline if step.phase is Phase.RUNNING]
+        """Continue the wait of another process."""
+        running = [entry.at for entry in timeline if entry.phase is Phase.RUNNING]
         waiting = [
-            step.at for step in timeline if step.phase in WAITING_PHASES and step.at <= min(running, default=step.at)
+            entry.at
+            for entry in timeline
+            if entry.phase in WAITING_PHASES and entry.at <= min(running, default=entry.at)
         ]
         return replace(
             self,
@@ -153,15 +155,15 @@ class JobWatch:
         )
 
     def sighted(self, sighting: Sighting, now: float) -> JobWatch:
-        """Take note of one look at the job."""
+        """Record one look at the job."""
         if sighting.status is None:
             return self.unseen(sighting.why, now)
         watch = self.observed(sighting.status, now)
-        # A job that only its history shows is there all the same.
+        # A job that only the job history shows still exists.
         return replace(watch, trouble=sighting.why) if sighting.lives else watch
 
     def observed(self, status: JobStatus, now: float) -> JobWatch:
-        """Take note of a status."""
+        """Record a status."""
         watch = replace(self, status=status, unreachable_since=None, unseen_since=None, unseen_looks=0, trouble="")
         if status is JobStatus.PENDING:
             watch = replace(watch, pending_at=now)
@@ -172,15 +174,15 @@ class JobWatch:
         return watch if phase is None else watch.entered(TimelineEntry(phase, now, message))
 
     def explained(self, reason: str, now: float) -> JobWatch:
-        """Take note of what the containers of a job say that is PENDING."""
+        """Record the reason that the containers of a PENDING job give."""
         watch = replace(self, reason=reason)
         return watch.observed(self.status, now) if self.status is JobStatus.PENDING else watch
 
     def started(self, at: float) -> JobWatch:
-        """Take note of when the job started to run, which may be earlier than when that was seen.
+        """Record when the job started to run, which may be before the first look that showed it running.
 
-        Other clocks may say anything: a job doesn't start before it was last seen to wait, nor after it was seen to
-        run.
+        Other clocks can't be trusted: a job starts after the last look that showed it waiting, and before the first one
+        that showed it running.
         """
         earliest = at if self.pending_at is None else max(at, self.pending_at)
         return replace(
@@ -188,7 +190,7 @@ class JobWatch:
         )
 
     def unseen(self, why: str, now: float) -> JobWatch:
-        """Take note of a look that didn't show the job; it is gone if none has for long enough."""
+        """Record a look that has not shown the job. After enough of these, over enough time, the job is gone."""
         since = self.unseen_since if self.unseen_since is not None else now
         looks = self.unseen_looks + 1
         watch = replace(self, unseen_since=since, unseen_looks=looks, trouble=why, unreachable_since=None)
@@ -198,29 +200,29 @@ class JobWatch:
         return gone.entered(TimelineEntry(Phase.FINISHING, now, JobStatus.DELETED.value))
 
     def out_of_time(self, now: float) -> JobWatch:
-        """Decide that the job is out of time, by the deadline that has passed; for good."""
+        """Decide once and for all that the job is out of time, if a deadline has passed."""
         late = self._late(now)
         return self if late is None or self.overdue is not None else replace(self, overdue=late)
 
     def ended(self, at: float) -> JobWatch:
-        """Take note of when a job that is over has ended: behind its deadline, it was out of time."""
+        """Record when a job has ended; after its deadline, it was out of time."""
         return self.out_of_time(at)
 
     def is_late(self, now: float) -> bool:
-        """Tell whether a deadline has passed, whatever was seen of the job."""
+        """Return whether a deadline has passed, regardless of the status."""
         return self._late(now) is not None
 
     def cancelled(self, now: float) -> JobWatch:
-        """Take note that the job was cancelled because it is out of time."""
+        """Record that the job was cancelled because it is out of time."""
         return replace(self.observed(JobStatus.CANCELLING, now), is_cancelled=True)
 
     def failed_to_ask(self, why: str, now: float) -> JobWatch:
-        """Take note that Snowflake could not be asked: the job is not to blame and goes on."""
+        """Record that Snowflake could not be asked, which says nothing about the job."""
         since = self.unreachable_since if self.unreachable_since is not None else now
         return replace(self, unreachable_since=since, trouble=why)
 
     def verdict(self, now: float) -> Verdict:
-        """Decide what all that means."""
+        """Return the verdict."""
         if self.overdue is not None:
             return self.overdue.verdict
         if self.is_gone:
@@ -233,7 +235,7 @@ class JobWatch:
         return Verdict.UNREACHABLE if _passed(self._end_of_patience, now) else Verdict.WAIT
 
     def _late(self, now: float) -> Overdue | None:
-        """Return which deadline has passed; the task's own comes first."""
+        """Return the deadline that has passed, if one has; the task's own comes first."""
         if _passed(self.plan.deadline, now):
             return Overdue(Verdict.TIMED_OUT, "execution_timeout")
         if _passed(self._run_deadline, now):
@@ -243,12 +245,12 @@ class JobWatch:
         return None
 
     def next_deadline(self) -> float | None:
-        """Return when the verdict changes if nothing more is seen."""
+        """Return when the verdict changes without another observation."""
         moments = (self.plan.deadline, self._run_deadline, self._binding_queue_deadline, self._end_of_patience)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def why(self, now: float) -> str:
-        """Say what there is to say about the verdict."""
+        """Return the reason of the verdict."""
         verdict = self.verdict(now)
         if verdict is Verdict.QUEUE_TIMED_OUT:
             return self.reason
@@ -267,19 +269,19 @@ class JobWatch:
 
     @property
     def _binding_queue_deadline(self) -> float | None:
-        """When to give up a job that waits; not if it may have started while nobody could see it."""
+        """When to give up a waiting job; not if it may have started unseen."""
         is_seen = self.unreachable_since is None and self.unseen_since is None
         is_waiting = self.status is JobStatus.PENDING and is_seen
         return self.plan.queue_deadline if is_waiting else None
 
-    def entered(self, step: TimelineEntry) -> JobWatch:
-        """Note a step in the timeline, unless it says nothing new."""
-        step = replace(step, message=step.message[:_STEP_CHARACTERS])
+    def entered(self, entry: TimelineEntry) -> JobWatch:
+        """Add an entry to the timeline, unless it repeats the last one."""
+        entry = replace(entry, message=entry.message[:_ENTRY_CHARACTERS])
         last = self.timeline[-1] if self.timeline else None
-        if last is not None and (last.phase, last.message) == (step.phase, step.message):
+        if last is not None and (last.phase, last.message) == (entry.phase, entry.message):
             return self
         first, rest = self.timeline[:1], self.timeline[1:]
-        return replace(self, timeline=(*first, *rest[-(_MOST_STEPS - 2) :], step))
+        return replace(self, timeline=(*first, *rest[-(_MAX_ENTRIES - 2) :], entry))
 
 
 def _passed(moment: float | None, now: float) -> bool:
@@ -287,14 +289,14 @@ def _passed(moment: float | None, now: float) -> bool:
 
 
 def pause(age: float, poll_interval: float) -> float:
-    """Return for how many seconds to look away from a job that has been watched for ``age`` seconds.
+    """Return the seconds between two looks at a job that has been watched for ``age`` seconds.
 
-    A young job is looked at often, since many are short; an old one at most every ``poll_interval`` seconds.
+    A young job is looked at often, since many jobs are short; an old one every ``poll_interval`` seconds.
     """
     return min(poll_interval, max(0.5, age / 3))
 
 
-def to_event(  # noqa: PLR0913 (what an event has)
+def to_event(  # noqa: PLR0913 (the fields of an event)
     job_id: str,
     verdict: Verdict,
     status: JobStatus,
@@ -305,12 +307,12 @@ def to_event(  # noqa: PLR0913 (what an event has)
     printed: Mapping[str, Any] | None = None,
     is_overdue: bool = False,
 ) -> dict[str, Any]:
-    """Build what a trigger tells its task: small and of fixed shape, since Airflow logs and stores it.
+    """Build the event that ends a wait: small and of fixed shape, since Airflow logs and stores it.
 
     :param stage_path: the job's directory on the stage, where the task finds the result.
-    :param timeline: what the job was doing, and since when.
-    :param printed: how far its log is in the task's log already.
-    :param is_overdue: whether it was decided for good that the job is out of time: its end doesn't count any more.
+    :param timeline: the job's phases.
+    :param printed: the place in its log up to which the task's log has it.
+    :param is_overdue: whether the job was decided to be out of time, so that its end no longer counts.
     """
     return {
         "job_id": job_id,
@@ -318,7 +320,7 @@ def to_event(  # noqa: PLR0913 (what an event has)
         "status": status.value,
         "message": jsonb_safe(message[:_MESSAGE_CHARACTERS]),
         "stage_path": stage_path,
-        "timeline": [step.to_xcom() for step in timeline],
+        "timeline": [entry.to_xcom() for entry in timeline],
         "printed": dict(printed or {}),
         **({"is_overdue": True} if is_overdue else {}),
     }
