@@ -1,4 +1,4 @@
-"""An Airflow connection to Snowflake that knows jobs."""
+"""The Airflow hook for Snowflake ML Jobs."""
 
 from __future__ import annotations
 
@@ -46,31 +46,31 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.payload.archive import Payload
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
 
-# The connector would go on trying for ever. By the same limit it cancels statements, of which copies of large files may
-# take minutes; a watcher has short ones only, and who waits for a job wants to know soon.
+# Without a limit the connector retries for ever. The limit also cancels statements, and copies of large files may take
+# minutes. A watcher runs short statements only, and should report an outage soon.
 _LOGIN_TIMEOUT_SECONDS = 60
 _NETWORK_TIMEOUT_SECONDS = 900
 _WATCHING_TIMEOUT_SECONDS = 60
-# A network that hangs is not waited for.
+# A logout must not wait for a network that hangs.
 _GOODBYE_SECONDS = 5.0
 _HOOK_TAG = role_tag("hook")
-# One session for the jobs of many tasks.
+# A watcher's session serves the jobs of many tasks.
 _WATCHER_TAG = role_tag("watcher")
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A wait for a job that has begun."""
+    """A running wait for a job."""
 
     watcher: Watcher
     follower: Follower
 
     def stop(self) -> None:
-        """Wait no more. Doesn't block."""
+        """End the wait without blocking."""
         self.watcher.stop(self.follower)
 
     def close(self) -> None:
-        """Wait no more, and log out if nobody else uses the session."""
+        """End the wait, and log out unless other waits use the session."""
         self.stop()
         self.watcher.join(_GOODBYE_SECONDS)
 
@@ -78,9 +78,9 @@ class Wait:
 class MLJobHook(SnowflakeHook):
     """A :class:`~airflow.providers.snowflake.hooks.snowflake.SnowflakeHook` that also submits and watches ML jobs.
 
-    It uses connections of type ``snowflake`` as they are, and passes the extra ``protocol`` on to the connector (next
-    to ``host`` and ``port``, which the base class passes). One connection is opened when it is first needed and kept
-    for all that follows; close it with :meth:`close`, or use the hook as a context manager::
+    It uses connections of type ``snowflake``, and passes the extra ``protocol`` on to the connector, as the base class
+    does with ``host`` and ``port``. One connection opens on first use and stays open; close it with :meth:`close`, or
+    use the hook as a context manager::
 
         with MLJobHook("snowflake_default") as hook:
             hook.status(hook.job("MLJOB_TRAIN_1A2B3C4D5E6F_0_1"))
@@ -88,11 +88,11 @@ class MLJobHook(SnowflakeHook):
     :param snowflake_conn_id: the Airflow connection.
     :param database: database for unqualified names; the connection's by default.
     :param schema: schema for unqualified names; the connection's by default.
-    :param visibility_lag: for how many seconds a result may be missing after its job has ended.
-    :param payload_grace: for how many seconds a payload on a stage may be taken to be in use; 0 shares none;
+    :param visibility_lag: seconds to wait for a result after its job has ended.
+    :param payload_grace: seconds during which a payload on a stage counts as in use; 0 shares none;
         ``[mljobs] payload_grace_seconds`` by default.
-    :param query_tag: QUERY_TAG of the session, by which Snowflake's query history tells whose statements these are. One
-        in ``session_parameters``, of the hook or of its connection, counts more.
+    :param query_tag: the session's QUERY_TAG, which identifies its statements in Snowflake's query history. A tag in
+        ``session_parameters`` of the hook or the connection takes precedence.
 
     All other parameters are those of the base class (``role``, ``warehouse``, ``session_parameters`` …).
     """
@@ -120,14 +120,14 @@ class MLJobHook(SnowflakeHook):
 
     @cached_property
     def client(self) -> MLJobClient:
-        """The jobs behind this connection."""
+        """The client for the jobs behind this connection."""
         grace = self._payload_grace
         if grace is None:
             grace = conf.getfloat("mljobs", "payload_grace_seconds", fallback=DEFAULT_GRACE_SECONDS)
         return MLJobClient(self.get_conn, visibility_lag=self._visibility_lag, payload_grace=grace)
 
     def close(self) -> None:
-        """Close the kept-open connection, if one was opened."""
+        """Close the connection if it is open."""
         self.client.close()
 
     @property
@@ -142,21 +142,21 @@ class MLJobHook(SnowflakeHook):
 
     def _make_watcher(self) -> Watcher:
         per_minute = conf.getfloat("mljobs", "log_statements_per_minute", fallback=DEFAULT_LOG_STATEMENTS_PER_MINUTE)
-        return Watcher(self._connect_anew, log_statements_per_minute=per_minute)
+        return Watcher(self._reconnect, log_statements_per_minute=per_minute)
 
-    def _connect_anew(self) -> SnowflakeConnection:
+    def _reconnect(self) -> SnowflakeConnection:
         hook = copy.copy(self)
-        # The base class remembers the Airflow connection, which somebody may have mended since.
+        # The base class caches the Airflow connection, which may have been corrected since.
         hook.__dict__.pop("_get_static_conn_params", None)
         hook.query_tag = _WATCHER_TAG
         hook._network_timeout = _WATCHING_TIMEOUT_SECONDS  # noqa: SLF001 (of its own class)
         return hook.get_conn()
 
     def _identity(self) -> str:
-        """Return what tells the login of this hook from others: a digest, because there are passwords in it."""
+        """Return a digest that identifies the login of this hook; a digest, because the login has passwords."""
         try:
             connection = self.get_connection(self.get_conn_id())
-        except Exception:  # noqa: BLE001 (Airflow can't tell it now; whoever opens the connection asks again, and is patient)
+        except Exception:  # noqa: BLE001 (Airflow is out of reach; opening the connection asks again, with patience)
             return f"connection {self.get_conn_id()}"
         parts = (
             connection.conn_type, connection.host, connection.port, connection.login, connection.password,
@@ -166,11 +166,11 @@ class MLJobHook(SnowflakeHook):
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def job(self, job_id: str) -> QualifiedName:
-        """Read a job's name; what it lacks comes from the connection."""
+        """Read a job's name; missing parts come from the connection."""
         return QualifiedName.parse(job_id, "job", self.namespace)
 
     def stage(self, stage_name: str) -> StagePath:
-        """Read a stage's name with its path; what it lacks comes from the connection."""
+        """Read a stage's name with its path; missing parts come from the connection."""
         return StagePath.parse(stage_name, "stage_name", self.namespace)
 
     def schema_of(self, name: str | None = None) -> Namespace:
@@ -195,7 +195,7 @@ class MLJobHook(SnowflakeHook):
 
     @property
     def account_name(self) -> str:
-        """The account of this hook, or of its connection, as that has it."""
+        """The account of this hook, or of its connection."""
         return str(self._get_static_conn_params.get("account") or "")
 
     @cached_property
@@ -215,7 +215,7 @@ class MLJobHook(SnowflakeHook):
         return str(spec.name)
 
     def status(self, job: QualifiedName) -> JobStatus:
-        """Return where a job stands."""
+        """Return the status of a job."""
         return self.client.status(job)
 
     def logs(self, job: QualifiedName, instance: int | None = 0) -> str:
@@ -223,40 +223,39 @@ class MLJobHook(SnowflakeHook):
         return inspection.log(self.client, job, instance)
 
     def result(self, job: QualifiedName, directory: StagePath | None = None) -> JobResult | None:
-        """Return what a job's launcher wrote about its run, also for a job of Snowflake's own client.
+        """Return a job's result, also for a job of Snowflake's own client; ``None`` without one.
 
-        :param directory: the job's own directory on the stage; by default the job is asked for it.
+        :param directory: the job's directory on the stage; by default it comes from the job's specification.
         """
         place = directory or self.client.directory(job)
         return read_result(self.client.connection, place, patience=self.client.visibility_lag)
 
     def open(self, reference: StageRef | Mapping[str, Any], *, max_bytes: int | None = None) -> Any:
-        """Download the value that a reference stands for: a DataFrame, a table, an array, or a file's bytes.
+        """Download the value of a reference: a DataFrame, a table, an array, or a file's bytes.
 
-        A pickle is only loaded where the deployment has set ``[mljobs] allow_pickle = True``: it can run any code.
+        A pickle can run any code, so it is loaded only with ``[mljobs] allow_pickle = True``.
 
-        :param reference: what a job has returned, or what XCom has of it.
-        :param max_bytes: the most to download, and the most that the value may take when it is read; ``None`` for no
-            limit.
-        :raises ResultError: if the value can't be loaded; the message says what to do.
+        :param reference: a :class:`.StageRef`, or its XCom.
+        :param max_bytes: the limit for the download, and for the memory of the loaded value; ``None`` for no limit.
+        :raises ResultError: if the value can't be loaded, with advice.
         """
         allowed = conf.getboolean("mljobs", "allow_pickle", fallback=False)
-        found = argument_reference(reference)
-        return open_reference(self.client.connection, found, allow_pickle=allowed, max_bytes=max_bytes)
+        value = argument_reference(reference)
+        return open_reference(self.client.connection, value, allow_pickle=allowed, max_bytes=max_bytes)
 
     def download(
         self, reference: StageRef | Mapping[str, Any], directory: str | PathLike[str], *, overwrite: bool = False
     ) -> list[Path]:
-        """Download the files of a reference into an existing directory, and return where they are now.
+        """Download the files of a reference into an existing directory; returns their local paths.
 
-        :param overwrite: whether files and links of the same names are replaced.
-        :raises ResultError: if a file isn't there, or would replace another one.
+        :param overwrite: whether to replace files and links of the same names.
+        :raises ResultError: if a file is missing, or would replace another one.
         """
         files = argument_reference(reference)
         return download_reference(self.client.connection, files, Path(directory), overwrite=overwrite)
 
     def cancel(self, job: QualifiedName) -> None:
-        """Stop a job; its service stays until it is dropped."""
+        """Stop a job; its service and log stay until it is dropped."""
         self.client.cancel(job)
 
     def drop(self, job: QualifiedName) -> None:
@@ -271,18 +270,18 @@ class MLJobHook(SnowflakeHook):
         return self.client.list(schema, prefix)
 
     def newest(self, name_pattern: str) -> QualifiedName | None:
-        """Return the job that was made last of those whose names fit a pattern of LIKE; ``None`` if none does.
+        """Return the newest job whose name fits a pattern of LIKE; ``None`` if none does.
 
-        It is looked for in the hook's schema, or in the whole account if neither hook nor connection has one.
+        The search covers the schema of the hook or its connection; without one, the whole account.
         """
         return self.client.newest(self.schema_of(), name_pattern)
 
     def describe(self, job: QualifiedName) -> dict[str, Any]:
-        """Return what is known of a job: one mapping, with a list of its containers."""
+        """Describe a job: one mapping, with a list of its containers."""
         row = self.client.describe(job)
-        known = ("status", "compute_pool", "target_instances", "owner", "created_on", "query_warehouse", "comment")
+        columns = ("status", "compute_pool", "target_instances", "owner", "created_on", "query_warehouse", "comment")
         containers = [asdict(container) for container in inspection.containers(self.client, job)]
-        return {"job_id": str(job), **{name: row.get(name) for name in known}, "containers": containers}
+        return {"job_id": str(job), **{name: row.get(name) for name in columns}, "containers": containers}
 
     def collect(
         self,
@@ -293,19 +292,19 @@ class MLJobHook(SnowflakeHook):
         dry_run: bool = False,
         task_states: TaskStates = of_api,
     ) -> Collection:
-        """Drop the jobs whose tasks are finished or gone, and remove what is left of jobs on stages.
+        """Drop the jobs whose tasks are finished or gone, and remove leftover files from stages.
 
-        Only jobs of tasks of this Airflow are dropped, see ``[mljobs] deployment``; what payloads have saved stays.
-        Without stages nothing is removed but job services.
+        Only jobs of this Airflow's tasks are dropped, see ``[mljobs] deployment``. Files that payloads saved stay.
+        Without ``stages`` no file is removed.
 
-        :param older_than: how old a job, or a file without a job, has to be.
-        :param stages: stages on which files may be removed, as in ``stage_name``.
+        :param older_than: the minimum age of a job, or of a file without a job.
+        :param stages: the stages whose files may be removed, as in ``stage_name``.
         :param schema: see :meth:`schema_of`; the whole account by default.
-        :param dry_run: only tell what would be done.
-        :param task_states: says in which states tasks are: by default for a task, as it asks Airflow's API.
+        :param dry_run: only report, and change nothing.
+        :param task_states: returns the states of tasks. The default asks Airflow's API, which works inside a task.
         :raises InvalidJobSpecError: if this Airflow has no name, or ``older_than`` is negative.
-        :raises GatewayError: if the jobs or the files can't be listed. Then, and if Airflow can't be asked, nothing is
-            removed; a single job or file that can't be is in the report instead.
+        :raises GatewayError: if the jobs or the files can't be listed, with nothing removed. Errors with single jobs or
+            files are in the report instead.
         """
         # Imported here: DAG files and triggers don't need it.
         from airflow_provider_mljobs.gateway.collector import Collector, Rules

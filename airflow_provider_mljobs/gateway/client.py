@@ -1,4 +1,4 @@
-"""The verbs of a job: submit, status, logs, result, cancel, drop."""
+"""The verbs of a job: upload, submit, look, list, cancel, drop."""
 
 from __future__ import annotations
 
@@ -45,12 +45,11 @@ _HOST = re.compile(r"[\w.-]+\.[\w.-]+(?::\d+)?(?:/\S*)?")
 
 
 class MLJobClient:
-    """Submits jobs and looks after them, over one kept-open connection.
+    """Submits, watches and ends jobs over one connection, which stays open.
 
     :param connect: opens a connection.
-    :param visibility_lag: for how many seconds a result may be missing after its job has ended: stage volumes upload
-        in the background.
-    :param payload_grace: for how many seconds a payload may be taken to be in use; 0 shares none. See
+    :param visibility_lag: seconds to wait for a result after its job has ended: stage volumes upload in the background.
+    :param payload_grace: seconds during which a payload counts as in use; 0 shares none. See
         :class:`~airflow_provider_mljobs.gateway.payloads.Payloads`.
     """
 
@@ -72,10 +71,10 @@ class MLJobClient:
         self.connection.close()
 
     def upload(self, spec: JobSpec, payload: Payload, *, patience: float = 0.0) -> StagePath:
-        """Return the directory on the stage in which a job's payload lies; upload it unless it is there.
+        """Upload a job's payload unless the stage has it; returns its directory.
 
-        :param patience: for how many seconds to leave the upload to a task of the same code that may have begun it.
-        :raises NotFoundOrNotAuthorizedError: naming the pool or stage, and the GRANT that may be missing.
+        :param patience: seconds to leave the upload to another task with the same code.
+        :raises NotFoundOrNotAuthorizedError: with the pool or stage, and the GRANT that may be missing.
         :raises InvalidJobSpecError: if the job has no stage, or its pool is too small for it.
         """
         stage = _stage_of(spec)
@@ -87,27 +86,27 @@ class MLJobClient:
         return self.payloads.upload(stage, payload, spec.name.name, patience=patience)
 
     def keep(self, spec: JobSpec, payload: Payload) -> StagePath:
-        """Upload a payload that stays on the stage until someone removes it; returns its directory."""
+        """Upload a payload that no clean-up removes; returns its directory."""
         return self.payloads.keep(_stage_of(spec), payload)
 
     def submit(
         self, spec: JobSpec, payload: StagePath, arguments: Arguments, copies: Sequence[StageCopy] = ()
     ) -> StagePath:
-        """Start a job without waiting for it, and return its own directory on the stage.
+        """Start a job without waiting for it; returns the job's directory on the stage.
 
-        If a job of that very name and comment exists already, an earlier call of this submit has made it, and all is
-        well. What Snowflake refuses leaves nothing on the stage but the payload, which others may share.
+        A job that exists already under this name and COMMENT counts as submitted: an earlier call has started it. A
+        refused submit leaves nothing on the stage except a shared payload.
 
-        :param payload: the directory in which the payload lies: see :meth:`upload`.
-        :param copies: what Snowflake copies into the job's own directory first.
-        :raises NotFoundOrNotAuthorizedError: naming what isn't there, and the GRANT that may be missing.
-        :raises JobAlreadyExistsError: if somebody else's job has the name.
-        :raises SnowflakeUnavailableError: if the job may have started, or not; the message says how to find out.
+        :param payload: the payload's directory: see :meth:`upload`.
+        :param copies: files that Snowflake first copies into the job's directory.
+        :raises NotFoundOrNotAuthorizedError: with the missing object, and the GRANT that may be missing.
+        :raises JobAlreadyExistsError: if another job has the name.
+        :raises SnowflakeUnavailableError: if the job may have started; the message says how to check.
         """
         return self._submission(spec).run_payload(payload, arguments, copies)
 
     def submit_specification(self, spec: JobSpec, source: SpecificationSource) -> None:
-        """Start a job that a specification of the user's own describes; as :meth:`submit`."""
+        """Start a job from a user's service specification; see :meth:`submit`."""
         self._submission(spec).run_specification(source)
 
     def _submission(self, spec: JobSpec) -> Submission:
@@ -120,11 +119,11 @@ class MLJobClient:
         )
 
     def look(self, job: QualifiedName) -> Sighting:
-        """Look once at a job: at its service, and if that isn't shown, at the job history.
+        """Look once at a job: at its service, then at the job history.
 
-        A job that neither shows may live. Before anything is done about that, look again: :meth:`look_for`.
+        A job that neither shows may still run. Look again with :meth:`look_for` before you act on that.
 
-        :raises SnowflakeUnavailableError: if Snowflake can't be asked; then nothing is known.
+        :raises SnowflakeUnavailableError: if Snowflake can't be reached, which says nothing about the job.
         """
         try:
             row = self.describe(job)
@@ -135,11 +134,10 @@ class MLJobClient:
     def look_for(
         self, job: QualifiedName, *, patience: float = MAX_UNSEEN_SECONDS, needs_row: bool = False
     ) -> Sighting:
-        """Look at a job until something shows it, at most for so many seconds.
+        """Look at a job until its service or the job history shows it. Blocks.
 
-        Blocks. What comes back unseen was not to be seen by repeated looks over all that time.
-
-        :param needs_row: whether only DESCRIBE SERVICE counts, because the job is known to be there.
+        :param patience: seconds after which the job is returned as unseen.
+        :param needs_row: accept only DESCRIBE SERVICE, because the job is sure to exist.
         """
         sighting = self.look(job)
         for pause in pauses(patience):
@@ -150,9 +148,9 @@ class MLJobClient:
         return sighting
 
     def status(self, job: QualifiedName) -> JobStatus:
-        """Return where the job stands.
+        """Return the status of a job.
 
-        :raises JobNotFoundError: if neither the service nor the job history shows it now.
+        :raises JobNotFoundError: if neither its service nor the job history shows it.
         """
         sighting = self.look(job)
         if sighting.status is None:
@@ -179,28 +177,26 @@ class MLJobClient:
             return [], f"The job history can't be read: {error.message}"
 
     def describe(self, job: QualifiedName) -> dict[str, Any]:
-        """Return what DESCRIBE SERVICE says of a job.
+        """Return the row of DESCRIBE SERVICE.
 
-        :raises NotFoundOrNotAuthorizedError: if there is no such job, or not any more.
+        :raises NotFoundOrNotAuthorizedError: if the job doesn't exist, or was dropped.
         """
         rows = self.connection.rows(statements.describe_service(job))
         if not rows:
-            raise NotFoundOrNotAuthorizedError(f"Snowflake has described no job {job}.")
+            raise NotFoundOrNotAuthorizedError(f"DESCRIBE SERVICE returned nothing for job {job}.")
         return rows[0]
 
     def directory(self, job: QualifiedName) -> StagePath:
-        """Return a job's own directory on the stage, as its specification says; also for a job of Snowflake's client.
-
-        See :func:`~airflow_provider_mljobs.gateway.descriptions.directory_of`.
+        """Return a job's directory on the stage, from its specification; also for a job of Snowflake's client.
 
         :raises ResultError: if the job has no such directory.
         """
         return directory_of(job, self.describe(job))
 
     def cancel(self, job: QualifiedName) -> Sighting:
-        """Stop the job unless it was seen to be over, or to be ending.
+        """Stop a job unless it has ended, or is about to.
 
-        :returns: what was seen of it before that. A job that was not seen, and that Snowflake doesn't cancel, may live.
+        :returns: the look before the cancel. A job that is unseen, and that Snowflake doesn't cancel, may still run.
         """
         sighting = self.look(job)
         if sighting.has_ended or sighting.status in _ENDING:
@@ -212,21 +208,21 @@ class MLJobClient:
         return sighting if sighting.lives else Sighting(status=JobStatus.CANCELLING, why=sighting.why)
 
     def drop(self, job: QualifiedName) -> None:
-        """Drop the job's service; its logs go with it, except what an event table keeps."""
+        """Drop a job's service, and with it the logs that no event table keeps."""
         self.connection.rows(statements.drop_service(job))
 
     def clean_up(self, job: QualifiedName, directory: StagePath | None, *, result: bool = True) -> None:
-        """Remove what a job doesn't need any more, and drop it; what the payload itself has saved stays.
+        """Remove a job's input and drop the job; files that the payload saved stay.
 
-        :param directory: the job's own directory on the stage; ``None`` if it has none.
-        :param result: also remove the result file, because it has been taken.
+        :param directory: the job's directory on the stage; ``None`` if it has none.
+        :param result: also remove the result file.
         """
-        # The job last: as long as it is there, its COMMENT tells the collector what is left.
+        # The job comes last: its COMMENT leads the collector to any files that remain.
         try:
             if directory is not None:
                 self._remove_own_files(job, directory, OWN_FILES if result else INPUT_FILES)
         except NotFoundOrNotAuthorizedError:
-            # A stage that is gone: the collector couldn't remove them, either.
+            # The stage is gone, and its files with it.
             self.drop(job)
             raise
         self.drop(job)
@@ -236,11 +232,11 @@ class MLJobClient:
         self.connection.rows(statements.remove(directory / "", own), most=0)
         self.payloads.remove_own(directory.parent)
 
-    def statuses(self, schema: Namespace, prefix: str, *, most: int = statements.MOST_ROWS) -> dict[str, JobStatus]:
-        """Return where the jobs of a schema stand, by name.
+    def statuses(self, schema: Namespace, prefix: str, *, most: int = statements.MAX_ROWS) -> dict[str, JobStatus]:
+        """Return the statuses of a schema's jobs by name.
 
-        :param prefix: how the names begin.
-        :param most: how many rows to ask for at once.
+        :param prefix: the beginning of the names.
+        :param most: rows to ask for at once.
         """
         statuses: dict[str, JobStatus] = {}
         after: str | None = None
@@ -257,21 +253,21 @@ class MLJobClient:
         """Return the rows of SHOW JOB SERVICES.
 
         :param schema: the schema to look in; the whole account by default.
-        :param prefix: how the names begin.
+        :param prefix: the beginning of the names.
         """
         return self.connection.rows(statements.show_job_services(schema, prefix))
 
     def living(self, schema: Namespace, beginning: str) -> tuple[QualifiedName, ...]:
-        """Return the jobs of a schema that the job history shows running or waiting; none if it can't be asked.
+        """Return the jobs of a schema that the job history shows running or waiting; none if it can't be read.
 
-        :param beginning: how their names begin.
+        :param beginning: the beginning of their names.
         """
         rows, _ = self.history(statements.get_jobs_called(schema, beginning))
         names = (str(Identifier(row["name"])) for row in rows if not in_history(row).is_terminal)
         return tuple(QualifiedName.parse(name, "job", schema) for name in names)
 
     def newest(self, schema: Namespace, pattern: str) -> QualifiedName | None:
-        """Return the job that was made last of those whose names fit a pattern of LIKE; ``None`` if none does.
+        """Return the newest job whose name fits a pattern of LIKE; ``None`` if none does.
 
         :param schema: as for :meth:`list`.
         """
@@ -281,12 +277,12 @@ class MLJobClient:
 
 
 def _stage_of(spec: JobSpec) -> StagePath:
-    """Return where a job's payload goes."""
+    """Return the stage for a job's payload."""
     if spec.stage is None:
-        raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage_name to put it on.")
+        raise InvalidJobSpecError(f"Job {spec.name} has a payload but no stage for it: set stage_name.")
     return spec.stage
 
 
 def _as_regular_expression(match: re.Match[str]) -> str:
-    """Translate one character of a pattern of LIKE, or an escaped one."""
+    """Translate one character of a LIKE pattern, or an escaped one."""
     return {"%": ".*", "_": "."}.get(match[0]) or re.escape(match[0][-1])

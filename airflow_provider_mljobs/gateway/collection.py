@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What is collected."""
+    """The kinds of leftovers."""
 
     JOB = "job"
     PAYLOAD = "payload"
@@ -23,16 +23,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One thing that was found, and what became of it.
+    """One leftover and its fate.
 
     :param name: the job, or the directory on the stage.
     :param action: ``dropped``, ``removed``, ``would drop``, ``would remove`` or ``left``.
     :param task: of a job: the task instance.
-    :param task_state: its state in Airflow; ``gone`` if Airflow doesn't know it.
-    :param job_status: where the job stood.
-    :param created: when the job was made, or the newest of the files.
-    :param credits_per_hour: what the job's nodes cost; ``None`` if nobody knows.
-    :param error: why it is left.
+    :param task_state: the task's state in Airflow; ``gone`` if Airflow has no such task instance.
+    :param job_status: the job's status before.
+    :param created: when the job, or the newest of the files, was created.
+    :param credits_per_hour: the price of the job's nodes; ``None`` if it is unknown.
+    :param error: why it could not be collected.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ class Item:
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as JSON; the time as ISO 8601."""
+        """Return the item as JSON, with the time in ISO 8601."""
         created = None if self.created is None else self.created.isoformat(timespec="seconds")
         return {**asdict(self), "kind": self.kind.value, "created": created}
 
@@ -59,12 +59,12 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """What a collection has found and done.
+    """The result of one run of the collector.
 
-    :param items: what was to be collected, in the order in which it was.
-    :param kept: how many jobs of this Airflow stay: too young, or their task isn't finished.
-    :param not_ours: how many other jobs there are: of other Airflows, of no task, or of somebody's making.
-    :param is_complete: whether all jobs could be seen; if not, files without a job are left alone.
+    :param items: the leftovers, in the order of their removal.
+    :param kept: the number of this Airflow's jobs that stay: they are too young, or their task isn't finished.
+    :param not_ours: the number of jobs of other Airflows, or of no task.
+    :param is_complete: whether the listing had all jobs; if not, files without a job stay.
     """
 
     items: tuple[Item, ...]
@@ -74,17 +74,17 @@ class Collection:
 
     @property
     def errors(self) -> tuple[Item, ...]:
-        """What could not be collected."""
+        """The leftovers that could not be collected."""
         return tuple(item for item in self.items if item.error)
 
     @property
     def credits_per_hour(self) -> float:
-        """What the nodes of jobs that were dropped cost, as far as it is known."""
+        """The known price of the nodes of dropped jobs."""
         return sum(item.credits_per_hour or 0.0 for item in self.items if not item.error)
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """The totals in one line."""
         done = Counter((item.action, item.kind) for item in self.items)
         counts = [f"{action} {_counted(number, kind)}" for (action, kind), number in done.items()]
         unknown = sum(item.credits_per_hour is None for item in self.items if not item.error)

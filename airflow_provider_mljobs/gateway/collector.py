@@ -1,7 +1,7 @@
-"""What accidents leave behind: jobs whose task is over, their files, payloads that nobody needs. Finds and removes it.
+"""The garbage collector: drops jobs whose task is over, and removes their files and unused payloads.
 
-Anybody may write a COMMENT. So a job is taken for a task's only if its name, too, is the one that this task would have
-given it; and a COMMENT says which directory is meant, never where it lies: stages are named by whoever calls.
+COMMENTs are untrusted. A job counts as a task's only if its name is the one that this task would have chosen. A COMMENT
+names a directory but never its stage: only the caller names stages.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _COSTLY = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
 _COLUMNS = (
     "database_name", "schema_name", "name", "status", "comment", "created_on", "compute_pool", "target_instances",
 )  # fmt: skip
-# The characters of a task's job's name.
+# The characters in the names of tasks' jobs.
 _CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _ARCHIVE = re.escape(ARCHIVE)
 _OWN_FILE = f"(?:{'|'.join(re.escape(path) for path in OWN_FILES)}).*"
-# Whether the stage's own name is part of what a pattern has to fit is nobody's to say.
+# Accounts differ in whether a pattern is matched with the stage's name or without.
 _LISTED = f".*{PREFIX}[0-9a-f]+_[^/]+/(?:{_ARCHIVE}|[^/]+/{_OWN_FILE})"
 _FILE = re.compile(
     rf"(?P<payload>{PREFIX}[0-9a-f]+_[^/]+)/(?:{_ARCHIVE}|(?P<job>[^/]+)/(?P<path>{_OWN_FILE}))", re.DOTALL
@@ -60,14 +60,14 @@ _DONE = {"drop": "dropped", "remove": "removed"}
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What may be collected.
+    """The limits of a collection.
 
-    :param airflow: what the Airflow is called whose jobs these are.
-    :param older_than: how old a job, or a file without a job, has to be.
-    :param schema: the schema whose jobs are looked at; the whole account by default.
-    :param stages: where files may be removed; nowhere else.
-    :param result_retention: how old the result of a job that is gone has to be; 0 keeps it for ever.
-    :param dry_run: only tell what would be done.
+    :param airflow: the name of the Airflow whose jobs are collected.
+    :param older_than: the minimum age of a job, or of a file without a job.
+    :param schema: the schema whose jobs are collected; the whole account by default.
+    :param stages: the only stages whose files may be removed.
+    :param result_retention: the minimum age of a dropped job's result; 0 keeps it for ever.
+    :param dry_run: only report, and change nothing.
     :raises InvalidJobSpecError: if the Airflow has no name, or a time is negative.
     """
 
@@ -79,11 +79,11 @@ class Rules:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what would collect too much."""
+        """Refuse rules that would collect too much."""
         if not self.airflow:
             raise InvalidJobSpecError(
-                "This Airflow has no name, so its jobs can't be told from those of another one. Set [mljobs] "
-                "deployment (or [api] base_url); jobs that were submitted before that are left alone."
+                "This Airflow has no name that tells its jobs from those of another one. Set [mljobs] deployment (or "
+                "[api] base_url). Jobs submitted before that are never collected."
             )
         for name in ("older_than", "result_retention"):
             if getattr(self, name) < timedelta(0):
@@ -104,10 +104,10 @@ class _Job:
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """The newest of the provider's own files of a kind in a directory of a stage.
+    """The newest of the provider's files of one kind in a directory of a stage.
 
     :param job: empty for a payload.
-    :param path: how the paths of this kind of file begin; empty for a payload.
+    :param path: the beginning of the paths of this kind of file; empty for a payload.
     """
 
     stage: StagePath
@@ -118,7 +118,7 @@ class _File:
 
     @property
     def job_name(self) -> str:
-        """Whose it is: a payload that is one job's alone bears its name."""
+        """The job that owns the file. The name of an unshared payload has it."""
         return self.job or self.payload.split("_", 2)[2]
 
     @property
@@ -129,12 +129,11 @@ class _File:
 
 
 class Collector:
-    """Collects what accidents have left behind.
+    """Collects the leftovers of crashes and outages.
 
-    :param client: the jobs of an account.
-    :param rules: what may be collected.
+    :param rules: the limits of the collection.
     :param clock: returns seconds since the epoch.
-    :param most: how many rows to ask for at once.
+    :param most: rows to ask for at once.
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class Collector:
         rules: Rules,
         *,
         clock: Callable[[], float] = time.time,
-        most: int = statements.MOST_ROWS,
+        most: int = statements.MAX_ROWS,
     ) -> None:
         self._client = client
         self._rules = rules
@@ -153,13 +152,13 @@ class Collector:
         self._lost: SnowflakeUnavailableError | None = None
 
     def collect(self, task_states: TaskStates) -> Collection:
-        """Find out what is left behind, and remove it; one failure doesn't stop the rest.
+        """Find leftovers and remove them; one failure doesn't stop the rest.
 
-        :param task_states: says in which states tasks are. One that it doesn't name is gone.
-        :raises GatewayError: if the jobs or the files can't be listed: nothing has been removed then. The same holds
-            for whatever ``task_states`` raises.
+        :param task_states: returns the states of tasks; a missing task is gone. Its errors are passed on, with nothing
+            removed.
+        :raises GatewayError: if the jobs or the files can't be listed, with nothing removed.
         """
-        # In this order: files of a job that comes to be after this list aren't in it.
+        # Files come before jobs, so that this list has no files of a job that starts later.
         files = [file for stage in self._rules.stages for file in self._files(stage)]
         rows, is_complete = self._rows(JOB_NAME_PREFIX)
         looked_at = [row for row in rows if self._is_looked_at(row)]
@@ -170,7 +169,7 @@ class Collector:
             (job, state)
             for job in old
             if (state := states.get(job.origin.task, GONE)) in FINISHED
-            # It runs on after its task on purpose.
+            # A job that no task waits for outlives its task on purpose.
             and (job.origin.waits or job.status.is_terminal)
         ]
         ended = [self._end(job, str(state), files) for job, state in over]
@@ -188,12 +187,12 @@ class Collector:
         )
 
     def _rows(self, beginning: str) -> tuple[list[dict[str, Any]], bool]:
-        """List all jobs whose names begin so; and tell whether these are all.
+        """List the jobs whose names begin with a text; returns their rows, and whether the list is complete.
 
-        Too many for one answer are asked for by longer beginnings. LIMIT … FROM goes on behind a name: in a whole
-        account, in which each schema may have a job of that name, it could pass over some.
+        If one answer can't hold them all, longer beginnings are listed one by one. LIMIT … FROM continues after a name,
+        so in a whole account it could skip jobs of the same name in other schemas.
         """
-        # The files of a schema's jobs may lie on the stages of another one, and the other way round.
+        # The files of a schema's jobs may lie on stages of any other schema.
         scope = ANYWHERE if self._rules.stages else self._rules.schema
         statement = statements.show_jobs_called(scope, beginning, self._most)
         answer = self._client.connection.columns(statement, *_COLUMNS)
@@ -202,13 +201,13 @@ class Collector:
             return page, True
         if all(row["name"] == beginning for row in page):
             return page, False
-        # What has this very name, and then what has a longer one.
-        found, is_complete = [row for row in page if row["name"] == beginning], True
+        # First the jobs with exactly this name, then those with longer ones.
+        jobs, is_complete = [row for row in page if row["name"] == beginning], True
         for character in _CHARACTERS:
             rows, are_all = self._rows(beginning + character)
-            found += rows
+            jobs += rows
             is_complete = is_complete and are_all
-        return found, is_complete
+        return jobs, is_complete
 
     def _is_looked_at(self, row: Mapping[str, Any]) -> bool:
         schema = self._rules.schema
@@ -229,7 +228,7 @@ class Collector:
         )
 
     def _origin_without_comment(self, row: Mapping[str, Any]) -> Origin | None:
-        """Return the task instance of a job whose COMMENT was changed, if its name and specification agree on one."""
+        """Return a job's task instance although its COMMENT was changed, if name and specification agree on one."""
         if TASKS_JOB.fullmatch(row["name"]) is None:
             return None
         job = job_of(row)
@@ -238,44 +237,44 @@ class Collector:
         except SnowflakeUnavailableError:
             raise
         except GatewayError as error:
-            logger.warning("Skipped job %s: its COMMENT names no task, and it can't be described: %s", job, error)
+            logger.warning("Skipped job %s: its COMMENT names no task, and DESCRIBE SERVICE failed: %s", job, error)
             return None
 
     def _files(self, stage: StagePath) -> list[_File]:
-        """List the provider's own files on a stage: for each directory and kind of file the newest."""
+        """List the newest of the provider's files on a stage, for each directory and kind."""
         inside = f"{stage.path}/" if stage.path else ""
 
         def newest(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], datetime]:
-            found: dict[tuple[str, str, str], datetime] = {}
+            changes: dict[tuple[str, str, str], datetime] = {}
             for row in rows:
-                # What stands before the first slash is the stage.
+                # The part before the first slash is the stage.
                 path = str(row["name"]).partition("/")[2]
                 match = _FILE.fullmatch(path.removeprefix(inside)) if path.startswith(inside) else None
                 if match is not None:
                     kind = next((kind for kind in OWN_FILES if (match["path"] or "").startswith(kind)), "")
                     key = (match["payload"], match["job"] or "", kind)
                     changed = parsedate_to_datetime(row["last_modified"])
-                    found[key] = max(changed, found.get(key, changed))
-            return found
+                    changes[key] = max(changed, changes.get(key, changed))
+            return changes
 
-        found = self._client.connection.fold(statements.list_files(stage / PREFIX, _LISTED), newest)
+        files = self._client.connection.fold(statements.list_files(stage / PREFIX, _LISTED), newest)
         return [
             _File(stage=stage, payload=payload, job=job, path=kind, changed=changed)
-            for (payload, job, kind), changed in found.items()
+            for (payload, job, kind), changed in files.items()
         ]
 
     def _end(self, job: _Job, state: str, files: Sequence[_File]) -> Item:
-        """Drop a job, and remove its files as far as they lie on a stage on which that is allowed."""
+        """Drop a job, and remove its files from the stages that the rules allow."""
         payload, name = job.origin.payload, job.name.name.value
         stages = {file.stage for file in files if payload and file.payload == payload and file.job in {"", name}}
 
         def drop() -> None:
-            # A job that still runs shouldn't lose its input to somebody who may not end it; of one that is over, the
-            # COMMENT tells the next collection what this one leaves.
+            # A running job is dropped first: if that is refused, it keeps its input. A job that has ended is dropped
+            # last, because its COMMENT leads the next collection to any files that remain.
             if not stages or not job.status.is_terminal:
                 self._client.drop(job.name)
             for stage in stages:
-                # XCom may refer to the result of a task that has succeeded.
+                # The XCom of a successful task may refer to the result.
                 self._client.clean_up(job.name, stage / payload / name, result=state != SUCCESS)
 
         item = Item(
@@ -291,16 +290,16 @@ class Collector:
         return self._attempt(item, drop)
 
     def _orphans(self, files: Sequence[_File], existing: AbstractSet[str]) -> Iterator[Item]:
-        """Remove what lies on the stages of jobs of tasks that are not there any more."""
+        """Remove the files of jobs that no longer exist."""
         by_directory: dict[StagePath, list[_File]] = defaultdict(list)
         for file in files:
             if TASKS_JOB.fullmatch(file.job_name) and file.job_name not in existing:
                 by_directory[file.directory].append(file)
         age, retention = self._rules.older_than, self._rules.result_retention
-        for directory, found in by_directory.items():
-            inputs = [file for file in found if file.path.startswith(INPUT_FILES)]
-            results = [file for file in found if file.path.startswith(RESULT_FILES)]
-            yield from self._orphan(Kind.PAYLOAD, [file for file in found if not file.job], age, directory, [ARCHIVE])
+        for directory, group in by_directory.items():
+            inputs = [file for file in group if file.path.startswith(INPUT_FILES)]
+            results = [file for file in group if file.path.startswith(RESULT_FILES)]
+            yield from self._orphan(Kind.PAYLOAD, [file for file in group if not file.job], age, directory, [ARCHIVE])
             yield from self._orphan(Kind.INPUT, inputs, age, directory, INPUT_FILES)
             if retention:
                 yield from self._orphan(Kind.RESULT, results, retention, directory, RESULT_FILES)
@@ -319,7 +318,7 @@ class Collector:
         yield self._attempt(Item(kind=kind, name=str(directory), action="remove", created=newest), remove)
 
     def _payloads(self, stage: StagePath, gone: AbstractSet[QualifiedName]) -> Iterator[Item]:
-        """Remove the shared payloads that nobody needs, now that some jobs are gone."""
+        """Remove the shared payloads that no job needs any more."""
         payloads = self._client.payloads
         try:
             unused = payloads.unused(stage, gone)
@@ -331,12 +330,12 @@ class Collector:
             yield self._attempt(item, partial(payloads.remove, directory))
 
     def _attempt(self, item: Item, work: Callable[[], None]) -> Item:
-        """Do something, unless nothing is to be done, and say what became of it."""
+        """Do the work unless this is a dry run; returns the item with its fate."""
         if self._rules.dry_run:
             return replace(item, action=f"would {item.action}")
         try:
             if self._lost is not None:
-                # Each statement would take its time to fail.
+                # Snowflake is out of reach: each statement would wait for a timeout.
                 raise self._lost
             work()
         except SnowflakeUnavailableError as error:
@@ -347,7 +346,7 @@ class Collector:
         return replace(item, action=_DONE[item.action])
 
     def _credits(self, job: _Job) -> float | None:
-        """Return what a job's nodes cost an hour."""
+        """Return the price of a job's nodes, in credits an hour."""
         if job.status not in _COSTLY:
             return 0.0
         if job.pool not in self._families:
@@ -358,6 +357,6 @@ class Collector:
         try:
             rows = self._client.connection.rows(statements.show_compute_pools(Identifier(pool)))
         except GatewayError as error:
-            logger.warning("What compute pool %s costs is not known: %s", pool, error)
+            logger.warning("Could not find the price of compute pool %s: %s", pool, error)
             return ""
         return next((str(row["instance_family"]) for row in rows if row["name"] == pool), "")

@@ -1,4 +1,4 @@
-"""One kept-open connection: runs statements, renews what expired, turns vendor errors into ours."""
+"""One connection that stays open: it runs statements, renews sessions and translates the connector's errors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
 logger = logging.getLogger(__name__)
-Taken = TypeVar("Taken")
+Result = TypeVar("Result")
 
 _CANT_CONNECT = 250001
-# Snowflake's numbers, and the connector's for what it met on the way: connector 4.x, network.py and errorcode.py.
+# Error numbers of Snowflake and of the connector (4.x, network.py and errorcode.py).
 _ERRORS: dict[int, type[GatewayError]] = {
     2002: JobAlreadyExistsError,
     2003: NotFoundOrNotAuthorizedError,
@@ -51,31 +51,31 @@ _ERRORS: dict[int, type[GatewayError]] = {
     251011: SnowflakeUnavailableError,  # connection timeout
     251012: SnowflakeUnavailableError,  # to be retried
     252007: SnowflakeUnavailableError,  # renewal failed
-    # HTTP; to the number of what it has tried again in vain the connector adds its 290000 twice.
+    # HTTP statuses. After retries in vain the connector adds its 290000 twice.
     **{
         offset + status: SnowflakeUnavailableError
         for offset in (290_000, 580_000)
         for status in (408, 429, *range(500, 600))
     },
 }
-# What only the text tells, in small letters, of one number or of any.
+# Errors that only the text identifies, in lower case: of one number, or of any.
 _TEXTS: list[tuple[int | None, str, type[GatewayError]]] = [
-    # No public source has its number.
+    # Its number is documented nowhere.
     (None, "number of services limit exceeded", ServicesLimitError),
-    # The same number says "can't connect" and "wrong password"; the login's own one stands in the text.
+    # "Can't connect" and "wrong password" share a number; the number of the login error is in the text.
     *((_CANT_CONNECT, str(errno), kind) for errno, kind in _ERRORS.items() if kind is LoginRefusedError),
 ]
 
 
 def translate(error: Exception) -> GatewayError:
-    """Return the error of ours that stands for one of the connector's."""
+    """Convert an error of the connector's to one of the provider's."""
     errno = getattr(error, "errno", None)
     text = str(getattr(error, "raw_msg", None) or getattr(error, "msg", None) or error)
     return _kind(errno, text)(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
 
 
 def explained(error: GatewayError, happened: str, *grants: str) -> GatewayError:
-    """Return an error of the same kind that also says what failed, and which grants may be missing."""
+    """Return an error of the same kind with the action that failed, and the grants that may be missing."""
     advice = "".join(f"\n  {grant};" for grant in grants)
     missing = f"\nIf something is missing for the role:{advice}" if grants else ""
     message = f"{happened} Snowflake says: {error.message}{missing}"
@@ -83,20 +83,20 @@ def explained(error: GatewayError, happened: str, *grants: str) -> GatewayError:
 
 
 def _kind(errno: int | None, text: str) -> type[GatewayError]:
-    told = (kind for number, words, kind in _TEXTS if number in {None, errno} and words in text.lower())
-    known = GatewayError if errno is None else _ERRORS.get(errno, GatewayError)
-    return next(told, known)
+    by_text = (kind for number, words, kind in _TEXTS if number in {None, errno} and words in text.lower())
+    by_number = GatewayError if errno is None else _ERRORS.get(errno, GatewayError)
+    return next(by_text, by_number)
 
 
 class Connection:
-    """A connection to Snowflake that is opened when it is needed and opened anew when it has expired.
+    """A connection to Snowflake that opens on first use and reopens after its session has expired.
 
-    Statements of one connection run one after the other; use it from one thread at a time.
+    Statements run one after the other; use it from one thread at a time.
 
     :param connect: opens a connection, e.g. ``MLJobHook.get_conn``.
 
-    ``statements`` counts what was to be sent, logins that failed included. ``query_id`` is Snowflake's id of the last
-    statement that went well.
+    ``statements`` counts attempts to send a statement, failed logins included. ``query_id`` is Snowflake's id of the
+    last statement that succeeded.
     """
 
     def __init__(self, connect: Callable[[], SnowflakeConnection]) -> None:
@@ -113,22 +113,22 @@ class Connection:
     def rows(self, statement: str, *, most: int | None = None) -> list[dict[str, Any]]:
         """Run a statement and return its rows by lower-case column name; see :meth:`fold`.
 
-        :param most: how many rows to read; the rest of a longer answer stays where it is.
+        :param most: the number of rows to read; the rest isn't fetched.
         """
         return self.fold(statement, lambda rows: list(islice(rows, most)))
 
     def columns(self, statement: str, *columns: str) -> list[tuple[Any, ...]]:
-        """Run a statement and return some columns of its rows: of long answers those that are needed."""
+        """Run a statement and return some columns of its rows, to save memory with long answers."""
         return self.fold(statement, lambda rows: [tuple(row[column] for column in columns) for row in rows])
 
-    def fold(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Taken]) -> Taken:
-        """Run a statement and return what is made of its rows, of which only one part is in memory at a time.
+    def fold(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Result]) -> Result:
+        """Run a statement and reduce its rows, without holding all of them in memory.
 
-        A session that expired between two statements is opened again and the statement repeated. Statements that make
-        something have a name chosen before, so that a repetition finds what the first one made.
+        If the session has expired, a new one opens and the statement is repeated. That is safe: each object that a
+        statement creates has a name chosen beforehand, so a repetition meets the first one's object.
 
-        :param take: reads rows, by lower-case column name, as far as it likes; it may be called again.
-        :raises GatewayError: what Snowflake answered; :class:`SnowflakeUnavailableError` if asking again may help.
+        :param take: reads rows, by lower-case column name, as many as it needs; a repetition calls it again.
+        :raises GatewayError: Snowflake's refusal; :class:`SnowflakeUnavailableError` if a repetition may help.
         """
         reused = self._connection is not None
         try:
@@ -143,11 +143,11 @@ class Connection:
         """Close the session; the next statement opens one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            # The session may be gone already, and with it the way to say goodbye.
+            # An expired session can't be closed.
             with contextlib.suppress(*_vendor_errors()):
                 connection.close(retry=False)
 
-    def _execute(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Taken]) -> Taken:
+    def _execute(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Result]) -> Result:
         self.statements += 1
         connection = self._open()
         logger.debug("Snowflake: %s", starred(statement))
@@ -156,7 +156,7 @@ class Connection:
                 cursor.execute(statement)
                 self.query_id = cursor.sfqid
                 names = [column.name.lower() for column in cursor.description or ()]
-                # An answer comes in parts; those behind the row at which reading stops are not fetched.
+                # An answer comes in parts; the connector fetches only those that are read.
                 return take(dict(zip(names, row, strict=True)) for row in cursor)
         except _vendor_errors() as error:
             raise translate(error) from error
@@ -168,16 +168,17 @@ class Connection:
             except _vendor_errors() as error:
                 raise translate(error) from error
             except (ImportError, AttributeError):
-                # What is broken in this process stays broken, e.g. a module whose import was interrupted.
+                # A process with a broken module stays broken, e.g. after an interrupted import.
                 raise
             except Exception as error:
-                # Who keeps the connection's parameters can be out of reach, too; if they are wrong, patience ends it.
-                raise SnowflakeUnavailableError(f"Can't open a connection to Snowflake: {error}") from error
+                # Airflow or a secrets backend may be out of reach for a while. Wrong parameters fail for good once the
+                # caller's patience ends.
+                raise SnowflakeUnavailableError(f"Could not open a connection to Snowflake: {error}") from error
         return self._connection
 
 
 def _vendor_errors() -> tuple[type[Exception], ...]:
     from snowflake.connector.errors import Error
 
-    # The connector lets some faults of the network through as they are.
+    # The connector passes some network errors on unchanged.
     return (Error, ConnectionError, TimeoutError)

@@ -1,4 +1,4 @@
-"""The row of DESCRIBE SERVICE: a job's own directory on the stage, and the task instance it is of."""
+"""Readings of a row of DESCRIBE SERVICE: the job's directory on the stage, and its task instance."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
 
 def directory_of(job: QualifiedName, row: Mapping[str, Any]) -> StagePath:
-    """Return a job's own directory on the stage, as its specification says; also for a job of Snowflake's client.
+    """Return a job's directory on the stage, from its specification; also for a job of Snowflake's client.
 
-    For reading only: whoever submitted the job has written the specification, and what it names may not be theirs to
-    have removed.
+    Only read from it. The specification is untrusted: it may name a directory that belongs to another job.
 
-    :raises ResultError: if the job has no such directory, or the role isn't shown the specification.
+    :raises ResultError: if the job has no such directory, or the role may not see the specification.
     """
     return _directory_in(_described(job, row), job)
 
@@ -31,25 +30,27 @@ def _described(job: QualifiedName, row: Mapping[str, Any]) -> Description:
     try:
         description = Description.parse(row["spec"])
     except UnreadableError as error:
-        raise ResultError(f"The directory of job {job} is unknown. {error}") from error
+        raise ResultError(f"Could not find the directory of job {job}. {error}") from error
     if description is None:
-        raise ResultError(f"The specification of job {job} is shown to its owner only, role {row['owner']}.")
+        raise ResultError(f"Only role {row['owner']}, the owner of job {job}, can see its specification.")
     return description
 
 
 def _directory_in(description: Description, job: QualifiedName) -> StagePath:
     place = description.volumes.get(RESULT_VOLUME) or description.volumes.get(STAGE_VOLUME)
     if place is None:
-        raise ResultError(f"Job {job} has no volume for a result: its specification is not this provider's.")
+        raise ResultError(
+            f"Job {job} has no volume for a result: it comes neither from this provider nor from Snowflake's client."
+        )
     return StagePath.parse(place, "stage", job.namespace)
 
 
 def origin_of(row: Mapping[str, Any], job: QualifiedName, airflow: str) -> Origin | None:
-    """Return the task instance that a job is of, by its COMMENT; where that is lost, by its name and specification.
+    """Return a job's task instance from its COMMENT; if that is lost, from its name and specification.
 
-    A job's name ends with a digest of the task instance. The names of DAG, run and task stand in its environment.
+    A job's name ends with a digest of the task instance. Its environment has the names of DAG, run and task.
 
-    :param airflow: the Airflow whose task it may be; it doesn't stand in the environment.
+    :param airflow: the Airflow whose task it may be, which the environment lacks.
     """
     origin = Origin.parse(row["comment"])
     if origin is not None:
@@ -63,7 +64,7 @@ def origin_of(row: Mapping[str, Any], job: QualifiedName, airflow: str) -> Origi
 
 
 def is_in(directory: StagePath, job: QualifiedName, row: Mapping[str, Any]) -> bool:
-    """Check whether a job has a directory for its own, as its specification says."""
+    """Check whether a job's specification names this directory."""
     try:
         return directory_of(job, row) == directory
     except (ResultError, InvalidJobSpecError):

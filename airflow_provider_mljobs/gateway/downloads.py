@@ -1,7 +1,7 @@
-"""What jobs leave on a stage: their results, their files, and the values that references stand for.
+"""Results, artifacts and referenced values on a stage.
 
-Stage volumes upload in the background, so what a job has written may be missing for some seconds after its end. What
-waits for it takes a patience: for about so many seconds it looks once a second.
+Stage volumes upload in the background, so a file may reach the stage some seconds after its job has ended. Functions
+with a ``patience`` look for it once a second for about that many seconds.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.names import StagePath
 
 logger = logging.getLogger(__name__)
-Seen = TypeVar("Seen")
+Listing = TypeVar("Listing")
 
 _FILE_NOT_FOUND = 253006
-# What is read of a directory's list: a job may leave a million files.
+# A job may leave a million files; longer listings are cut.
 MAX_LISTED = 10_000
 _RECORDS, _MORE_RECORDS = ".*/instances/[0-9]+[.]json", 100
 _OUTPUT, _, _RESULT = RESULT_FILE.rpartition("/")
-# Where older launchers write what of the result is JSON; the file without suffix is a pickle then.
+# Older launchers write a result's JSON here, beside a pickle without a suffix.
 _OLD_RESULT = f"{_RESULT}.json"
 
 
@@ -71,48 +71,46 @@ def read_result(
     patience: float = 0.0,
     pause: Callable[[float], None] = time.sleep,
 ) -> JobResult | None:
-    """Return what the launcher wrote about a run, or ``None`` if it wrote nothing.
+    """Return the result that the launcher wrote; ``None`` without one.
 
-    Example: ``read_result(connection, stage / "payload_1/MLJOB_TRAIN", patience=10)``
-
-    :param directory: the job's own directory on the stage.
+    :param directory: the job's directory on the stage.
     :param max_bytes: a larger value is not downloaded; the result has a reference to it.
-    :param patience: for how many seconds to wait for files that may still be on their way to the stage.
+    :param patience: seconds to wait for files that are still uploading.
     :raises ResultError: if the file is no result.
     """
     output = directory / _OUTPUT
 
     def look() -> tuple[JobResult | None, bool]:
-        # A file without content is one that is just being made.
-        found = {file.path: file for file in list_directory(connection, output, "mljob_") if file.bytes}
-        return _read(connection, output, found, max_bytes)
+        # An empty file is still being uploaded.
+        files = {file.path: file for file in list_directory(connection, output, "mljob_") if file.bytes}
+        return _read(connection, output, files, max_bytes)
 
-    (result, complete) = _until(look, lambda seen: seen[1], patience, pause)
+    (result, complete) = _until(look, lambda reading: reading[1], patience, pause)
     if result is not None and not complete:
-        logger.warning("Not all files of the result in %s are on the stage yet.", output)
+        logger.warning("Some files of the result in %s are not on the stage yet.", output)
     return result
 
 
 def _read(
-    connection: Connection, output: StagePath, found: dict[str, StageFile], max_bytes: int
+    connection: Connection, output: StagePath, files: dict[str, StageFile], max_bytes: int
 ) -> tuple[JobResult | None, bool]:
-    """Return the result that the listed files hold, and whether nothing of it is missing."""
-    name = _OLD_RESULT if _OLD_RESULT in found else _RESULT
-    if name not in found:
+    """Return the result in the listed files, and whether it is complete."""
+    name = _OLD_RESULT if _OLD_RESULT in files else _RESULT
+    if name not in files:
         return None, False
     # A result holds more than its value: a repr, the paths of artifacts.
-    large = found[name].bytes > max_bytes + LARGE
-    if large and SUMMARY_NAME not in found:
-        # Snowflake's launcher writes none. A payload's error is not that large, so this is a value.
-        itself = StageRef(stage_paths=(str(output / name),), protocol="json", bytes=found[name].bytes)
+    large = files[name].bytes > max_bytes + LARGE
+    if large and SUMMARY_NAME not in files:
+        # Snowflake's own launcher writes no summary. Errors are never this large, so this is a value.
+        itself = StageRef(stage_paths=(str(output / name),), protocol="json", bytes=files[name].bytes)
         return JobResult(success=True, reference=itself), False
-    file = found[SUMMARY_NAME if large else name]
+    file = files[SUMMARY_NAME if large else name]
     most = MAX_SUMMARY_BYTES if large else max_bytes + LARGE
     _refuse_large(output / file.path, file.bytes, most)
     result = JobResult.parse(_text(connection, output / file.path, most), output, max_xcom_bytes=max_bytes)
     if result.reference is None:
         return result, True
-    sizes = [found[name].bytes for name in result.reference.names if name in found]
+    sizes = [files[name].bytes for name in result.reference.names if name in files]
     if len(sizes) < len(result.reference.names):
         return result, False
     return replace(result, reference=replace(result.reference, bytes=sum(sizes))), True
@@ -127,11 +125,9 @@ def read_instances(
     patience: float = 0.0,
     pause: Callable[[float], None] = time.sleep,
 ) -> tuple[InstanceResult, ...]:
-    """Return how each instance of a job of several ended; one that left no record was lost.
+    """Return how each instance of a job ended; one without a record was lost.
 
-    Example: ``earliest_failure(read_instances(connection, directory, 3, patience=10))``
-
-    :param count: how many instances the job has.
+    :param count: the number of instances.
     :param max_bytes: a larger value is a reference.
     :raises ResultError: if a record is damaged.
     """
@@ -139,11 +135,11 @@ def read_instances(
     wanted = {f"{instance}.json" for instance in range(count)}
 
     def look() -> dict[str, int]:
-        # What the instances themselves have left lies beside their records.
+        # Other files of the instances lie beside their records.
         listed = list_directory(connection, place, pattern=_RECORDS, most=count + _MORE_RECORDS)
         return {file.path: file.bytes for file in listed if file.bytes and file.path in wanted}
 
-    sizes = _until(look, lambda found: found.keys() == wanted, patience, pause)
+    sizes = _until(look, lambda sizes: sizes.keys() == wanted, patience, pause)
     for name, size in sizes.items():
         _refuse_large(place / name, size, MAX_SUMMARY_BYTES)
     with tempfile.TemporaryDirectory(prefix="mljob-") as local:
@@ -161,7 +157,7 @@ def read_instances(
         return tuple(map(record, range(count)))
 
 
-def artifacts(  # noqa: PLR0913 (what to wait for, and what to read)
+def artifacts(  # noqa: PLR0913 (the wait, and the limits)
     connection: Connection,
     directory: StagePath,
     expected: Collection[tuple[str, int]] = (),
@@ -171,17 +167,14 @@ def artifacts(  # noqa: PLR0913 (what to wait for, and what to read)
     most: int = 1_000,
     most_listed: int = MAX_LISTED,
 ) -> list[dict[str, Any]]:
-    """Return path, size and md5 of what a job has saved, the path relative to the job's directory.
+    """Return path, size and md5 of the files that a job saved, with paths relative to the job's directory.
 
-    Of very many files the first are returned, and the log says how many there are.
+    If there are more than ``most``, the first are returned, and a warning has the total.
 
-    Example: ``artifacts(connection, directory, result.artifacts, patience=10)``
-
-    :param directory: the job's own directory on the stage.
-    :param expected: what the launcher has seen there: path and size.
-    :param patience: for how many seconds to wait for these.
-    :param most: the most files to return.
-    :param most_listed: the most files to read of the directory's list.
+    :param expected: path and size of the files that the launcher listed there.
+    :param patience: seconds to wait for these.
+    :param most: the number of files to return.
+    :param most_listed: the number of files to read of the directory's listing.
     """
     is_cut = False
 
@@ -191,25 +184,22 @@ def artifacts(  # noqa: PLR0913 (what to wait for, and what to read)
         is_cut = len(listed) >= most_listed
         return [file for file in listed if not file.path.startswith(OWN_FILES)]
 
-    def missing(found: list[StageFile]) -> set[tuple[str, int]]:
-        # Of a list that is cut nothing is missing: it may stand further behind.
-        return set() if is_cut else set(expected) - {(file.path, file.bytes) for file in found}
+    def missing(files: list[StageFile]) -> set[tuple[str, int]]:
+        # In a listing that is cut, a missing file may come later.
+        return set() if is_cut else set(expected) - {(file.path, file.bytes) for file in files}
 
-    found = _until(look, lambda found: not missing(found), patience, pause)
-    if missing(found):
-        logger.warning("%d files that the job saved in %s are not on the stage yet.", len(missing(found)), directory)
-    if len(found) > most:
-        saved = f"more than {len(found)}" if is_cut else str(len(found))
+    files = _until(look, lambda files: not missing(files), patience, pause)
+    if missing(files):
+        logger.warning("%d files that the job saved in %s are not on the stage yet.", len(missing(files)), directory)
+    if len(files) > most:
+        saved = f"more than {len(files)}" if is_cut else str(len(files))
         logger.warning("The job has saved %s files in %s; XCom has the first %d.", saved, directory, most)
-    return [{"path": file.path, "bytes": file.bytes, "md5": file.md5} for file in found[:most]]
+    return [{"path": file.path, "bytes": file.bytes, "md5": file.md5} for file in files[:most]]
 
 
 def copy_references(connection: Connection, references: Sequence[StageRef], directory: StagePath) -> None:
-    """Have Snowflake copy the files of a job's references into the job's own directory.
+    """Have Snowflake copy the files of a job's references into the job's directory on the stage.
 
-    Example: ``copy_references(connection, references_in([args, kwargs]), directory)``
-
-    :param directory: the job's own directory on the stage.
     :raises ResultError: if a file isn't there.
     """
     for copy in collect(references):
@@ -228,20 +218,18 @@ def download_reference(
     max_bytes: int | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Download the files of a reference and return where they are now. A file is there when all of it is.
-
-    Example: ``download_reference(connection, StageRef.from_xcom(ti.xcom_pull("train")), Path("/data"))``
+    """Download the files of a reference; returns their local paths. A file appears there only when it is complete.
 
     :param directory: an existing directory.
-    :param max_bytes: the most to download; ``None`` for no limit.
-    :param overwrite: whether files and links of the same names are replaced.
-    :raises ResultError: if a file isn't there, all of them are larger than that, or one would replace another.
+    :param max_bytes: the limit for all files together; ``None`` for no limit.
+    :param overwrite: whether to replace files and links of the same names.
+    :raises ResultError: if a file is missing, the files exceed the limit, or one would replace another file.
     """
     for name in reference.names:
         _refuse_to_replace(directory / name, overwrite=overwrite)
     sizes = [_size(connection, file) for file in reference.paths]
     if max_bytes is not None and sum(sizes) > max_bytes:
-        raise _too_large(reference, f"{sum(sizes)} bytes, of which at most {max_bytes} may be downloaded")
+        raise _too_large(reference, f"{sum(sizes)} bytes to download, and the limit is {max_bytes}")
     paths = []
     for file in reference.paths:
         with tempfile.TemporaryDirectory(prefix="mljob-") as local:
@@ -253,13 +241,11 @@ def download_reference(
 def open_reference(
     connection: Connection, reference: StageRef, *, allow_pickle: bool = False, max_bytes: int | None = None
 ) -> Any:
-    """Download the value that a reference stands for, and load it.
+    """Download the value of a reference, and load it.
 
-    Example: ``open_reference(connection, StageRef.from_xcom(ti.xcom_pull("train")))``
-
-    :param allow_pickle: whether the value may be a pickle, which can run any code when it is loaded.
-    :param max_bytes: the most to download, and the most that the value may take when it is read; ``None`` for no limit.
-    :raises ResultError: if the value can't be loaded; the message says what to do.
+    :param allow_pickle: whether to load a pickle, which can run any code.
+    :param max_bytes: the limit for the download, and for the memory of the loaded value; ``None`` for no limit.
+    :raises ResultError: if the value can't be loaded, with advice.
     """
     named = f"The value of type {reference.type} at {', '.join(reference.stage_paths)}"
     try:
@@ -281,7 +267,7 @@ def open_reference(
             "reference to a @task.mljob."
         ) from error
     except Exception as error:
-        # The readers of these formats raise whatever they like about a damaged file.
+        # Readers of these formats raise errors of any type for a damaged file.
         raise ResultError(f"{named} can't be loaded: {type(error).__name__}: {error}") from error
 
 
@@ -293,39 +279,37 @@ def list_directory(
     pattern: str | None = None,
     most: int = MAX_LISTED,
 ) -> list[StageFile]:
-    """Return the files below a directory of a stage whose path in it begins with a prefix.
-
-    Example: ``[file.path for file in list_directory(connection, stage / "payload_1/MLJOB_TRAIN")]``
+    """Return the files in a directory of a stage whose relative path begins with a prefix.
 
     :param pattern: only files whose whole path fits it.
-    :param most: how many files to read of a longer list.
+    :param most: the number of files to read of a longer listing.
     """
     rows = connection.rows(statements.list_files(directory / prefix, pattern), most=most)
-    # What stands before the path depends on the kind of stage.
+    # The part before the directory's path depends on the kind of stage.
     paths = [f"/{row['name']}".partition(f"/{directory.path}/")[2] for row in rows]
     return [
         StageFile(path, int(row["size"]), None if row["md5"] is None else str(row["md5"]))
         for path, row in zip(paths, rows, strict=True)
-        # Some stores list directories, too.
+        # Some cloud storages list directories, too.
         if not path.endswith("/")
     ]
 
 
 def _until(
-    look: Callable[[], Seen], is_complete: Callable[[Seen], bool], patience: float, pause: Callable[[float], None]
-) -> Seen:
-    """Look once a second until all is there, or patience has ended; a look may take longer than that.
+    look: Callable[[], Listing], is_complete: Callable[[Listing], bool], patience: float, pause: Callable[[float], None]
+) -> Listing:
+    """Look once a second until the files are complete or patience ends, though a look may outlast it.
 
     :raises MissingFileError: if the last look misses a file that the stage lists.
-    :raises NotFoundOrNotAuthorizedError: if the last look is denied the stage: one denial doesn't say that it is gone.
+    :raises NotFoundOrNotAuthorizedError: if the last look is denied the stage: a single denial may be wrong.
     """
     give_up = time.monotonic() + patience
     for _ in range(math.ceil(patience)):
         with contextlib.suppress(MissingFileError, NotFoundOrNotAuthorizedError):
-            seen = look()
-            if is_complete(seen) or time.monotonic() >= give_up:
-                return seen
-        logger.info("Some of a job's files are not on the stage yet; looking again.")
+            files = look()
+            if is_complete(files) or time.monotonic() >= give_up:
+                return files
+        logger.info("Some of the job's files are not on the stage yet; looking again in a second.")
         pause(1.0)
     return look()
 
@@ -333,10 +317,9 @@ def _until(
 def _refuse_pickle(reference: StageRef, named: str, *, allow_pickle: bool) -> None:
     if not allow_pickle:
         raise ResultError(
-            f"{named} is a pickle: to load it is to run code that the job has written, on this worker and with its "
-            "rights. Pass the reference to a @task.mljob, which loads it inside a job, or return JSON, a DataFrame or "
-            "an array. If every job that this task gets a value from may be trusted so far, set [mljobs] "
-            "allow_pickle = True."
+            f"{named} is a pickle. Loading it runs code from the job on this worker, with the worker's rights. Pass "
+            "the reference to a @task.mljob, which loads it inside a job, or return JSON, a DataFrame or an array. If "
+            "you trust every job whose values this task reads, set [mljobs] allow_pickle = True."
         )
     problem = version_problem(reference.python, reference.version)
     if problem:
@@ -346,7 +329,7 @@ def _refuse_pickle(reference: StageRef, named: str, *, allow_pickle: bool) -> No
 
 
 def _size(connection: Connection, file: StagePath) -> int:
-    # The path is a prefix: it finds longer names, too.
+    # LIST takes the path as a prefix and returns longer names, too.
     size = connection.fold(
         statements.list_files(file),
         lambda rows: next((int(row["size"]) for row in rows if f"/{row['name']}".endswith(f"/{file.path}")), None),
@@ -357,10 +340,10 @@ def _size(connection: Connection, file: StagePath) -> int:
 
 
 def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
-    # By way of a directory whose name means the same as a path and as a URL: the connector takes one for the other.
+    # The connector confuses paths and URLs, so the download goes through a directory whose name reads alike as both.
     with tempfile.TemporaryDirectory(prefix="mljob-") as local:
         try:
-            # The path is a prefix: the pattern keeps longer names out. What is in it means the same in every dialect.
+            # GET takes the path as a prefix; the pattern excludes longer names, in any dialect of regular expressions.
             connection.rows(statements.get_matching(file, Path(local), ".*" + re.sub(r"\W", ".", file.name)))
         except GatewayError as error:
             if error.errno != _FILE_NOT_FOUND:
@@ -370,7 +353,7 @@ def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
 
 
 def _put(path: Path, target: Path, *, overwrite: bool) -> Path:
-    """Move a file to its place in one step, from another file system, too."""
+    """Move a file to its place atomically, also from another file system."""
     handle, part = tempfile.mkstemp(prefix=".mljob-", dir=target.parent)
     os.close(handle)
     try:
@@ -384,7 +367,7 @@ def _put(path: Path, target: Path, *, overwrite: bool) -> Path:
 
 def _refuse_to_replace(target: Path, *, overwrite: bool) -> None:
     if target.is_dir() and not target.is_symlink():
-        raise ResultError(f"{target} is a directory, which no file replaces. Download to another one.")
+        raise ResultError(f"{target} is a directory, and no file replaces a directory. Download to another directory.")
     if os.path.lexists(target) and not overwrite:
         raise ResultError(f"{target} exists already. Download to another directory, or pass overwrite=True.")
 
@@ -392,13 +375,13 @@ def _refuse_to_replace(target: Path, *, overwrite: bool) -> None:
 def _refuse_larger(reference: StageRef, files: Sequence[Path], max_bytes: int) -> None:
     size = unpacked_bytes(reference.protocol, files, max_bytes)
     if size > max_bytes:
-        raise _too_large(reference, f"at least {size} bytes once it is read, of which at most {max_bytes} are allowed")
+        raise _too_large(reference, f"at least {size} bytes in memory, and the limit is {max_bytes}")
 
 
 def _too_large(reference: StageRef, reason: str) -> ResultError:
     return ResultError(
-        f"{', '.join(reference.stage_paths)}: {reason}. Pass the reference to a @task.mljob, which gets the value "
-        "without the worker, or raise max_bytes."
+        f"{', '.join(reference.stage_paths)}: {reason}. Pass the reference to a @task.mljob, which reads the value "
+        "inside a job, or raise max_bytes."
     )
 
 
@@ -410,8 +393,8 @@ def _text(connection: Connection, file: StagePath, most: int) -> str:
 def _refuse_large(file: StagePath, size: int, most: int) -> None:
     if size > most:
         raise ResultError(
-            f"{file} has {size} bytes, of which at most {most} are read. The job itself writes less; something in it "
-            "has written there."
+            f"{file} has {size} bytes, and the limit is {most}. The launcher writes less: the payload may have "
+            "overwritten this file."
         )
 
 
@@ -421,11 +404,13 @@ def _decoded(path: Path, file: StagePath, most: int) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise ResultError(f"The result at {file} is no text; was it written by another launcher?") from error
+        raise ResultError(
+            f"The result at {file} is not UTF-8 text: it was not written by this provider's launcher."
+        ) from error
 
 
 def _gone(file: StagePath) -> MissingFileError:
     return MissingFileError(
-        f"{file} is not on the stage. Somebody has removed it, or the job that wrote it ended a moment ago and its "
-        "volume is still uploading: then a retry finds it."
+        f"{file} is not on the stage. It was removed, or its job has just ended and is still uploading; in that case "
+        "a retry finds it."
     )

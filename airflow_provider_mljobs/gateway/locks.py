@@ -1,4 +1,4 @@
-"""Locks among the processes of one user on one machine: they save work, and nothing fails by them."""
+"""Locks between the processes of one user on one machine. They save work; nothing fails without them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
-# A fixed number of files, so that none has to be removed, which a lock can't be safely.
+# A fixed number of files never has to be removed, which would be unsafe for a lock.
 _LOCKS = 64
 _LOOK_AGAIN_SECONDS = 0.25
 
 
 @contextlib.contextmanager
 def locked(name: str, what: str, limit: float) -> Iterator[None]:
-    """Hold the lock of a name, unless this machine has no safe place for it or another process holds it for too long.
+    """Hold the lock of a name, unless this machine has no safe place for it or another process holds it too long.
 
-    :param name: what is locked.
-    :param what: says in the log what the holder of the lock does, e.g. ``"the upload of …"``.
-    :param limit: for how many seconds to wait for it.
+    :param name: the resource.
+    :param what: the locked action in log messages, e.g. ``"the upload of …"``.
+    :param limit: seconds to wait.
     """
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % _LOCKS
     directory = Path(tempfile.gettempdir(), f"mljobs-{os.geteuid()}")
@@ -43,9 +43,9 @@ def locked(name: str, what: str, limit: float) -> Iterator[None]:
 
 
 def _open(directory: Path, name: str) -> int:
-    """Open a lock's file in a directory that only this user can write to. No link is followed.
+    """Open a lock's file in a directory that only this user can write to, without following links.
 
-    :raises OSError: if there can't be one, or somebody else has made it.
+    :raises OSError: if it can't be made, or belongs to another user.
     """
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
@@ -65,9 +65,9 @@ def _open(directory: Path, name: str) -> int:
 
 
 def _wait(file: int, what: str, path: Path, limit: float) -> None:
-    """Wait for the lock and log that; continue without it after the limit."""
+    """Wait for the lock, with a line in the log; continue without it after the limit."""
     give_up = time.monotonic() + limit
-    has_told = False
+    has_logged = False
     while True:
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,9 +76,9 @@ def _wait(file: int, what: str, path: Path, limit: float) -> None:
                 "Another process of this machine still holds %s, after %g s; continuing without the lock.", path, limit
             )
             return None
-        if not has_told:
+        if not has_logged:
             logger.info(
                 "Waiting for %s by another process of this machine, at most %g s (lock: %s).", what, limit, path
             )
-            has_told = True
+            has_logged = True
         time.sleep(_LOOK_AGAIN_SECONDS)

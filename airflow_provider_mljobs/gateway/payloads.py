@@ -1,10 +1,10 @@
-"""Payloads on a stage: uploaded once, shared by all jobs that run the same code, removed when none of them can be left.
+"""Payloads on a stage: uploaded once, shared by all jobs that run the same code, removed when no job can need them.
 
-A payload lies in ``payload_<digest>_<generation>/``. The digest is that of its content, the generation the number of
-the grace period in which it was uploaded. Only payloads of the running or the last period are used; only payloads that
-are three periods old are removed, and only if no job's COMMENT names them. So between the moment in which one task
-chooses a payload and the moment in which another may remove it lies at least one whole period, and in that time the
-choosing task's job has come to be and names the payload. ARCHITECTURE.md has the argument in full.
+A payload's directory is ``payload_<digest>_<generation>/``. The digest is that of its content; the generation is the
+number of the grace period of its upload. Tasks use payloads of the current and the previous period. A task removes
+payloads that are three periods old if no job's COMMENT names them. So at least one whole period lies between the moment
+when a task chooses a payload and the moment when another task may remove it; by then the first task's job exists and
+names the payload. ARCHITECTURE.md has the full argument.
 """
 
 from __future__ import annotations
@@ -46,24 +46,23 @@ logger = logging.getLogger(__name__)
 
 KEPT_PREFIX = "definition_"
 DEFAULT_GRACE_SECONDS = 86_400.0
-# A payload of the period that is number n is used in n and n + 1 and may be removed from n + 3 on.
+# A payload of period n is used in periods n and n + 1, and may be removed from period n + 3 on.
 _USABLE_PERIODS, _KEPT_PERIODS = 2, 3
 _UPLOADED = re.compile(rf"(?P<directory>{PREFIX}[0-9a-f]+_(?P<generation>\d+))/{re.escape(ARCHIVE)}")
-# A job's own payload bears its name in place of a generation, and names don't begin with digits.
+# An unshared payload has its job's name in place of a generation; names don't begin with digits.
 _OWN = re.compile(rf"{PREFIX}[0-9a-f]+_\D.*")
 _ARCHIVES = f".*/{ARCHIVE.replace('.', '[.]')}"
 _LOOK_AGAIN_SECONDS = 0.5
-# As long as uploads take; two at once do no harm.
+# About as long as an upload takes; two at once do no harm.
 LOCK_SECONDS = 120.0
 
 
 class Payloads:
-    """The shared payloads of stages, through one connection.
+    """The payloads on stages.
 
-    :param connection: where statements run.
-    :param grace: length of a period in seconds; 0 gives each job a payload of its own, which its clean-up removes.
+    :param grace: the length of a period in seconds; 0 gives each job an unshared payload, which its clean-up removes.
     :param clock: returns seconds since the epoch.
-    :param lock_seconds: for how long to wait while another process of this machine uploads.
+    :param lock_seconds: how long to wait for an upload by another process on this machine.
     """
 
     def __init__(
@@ -80,11 +79,10 @@ class Payloads:
         self._lock_seconds = lock_seconds
 
     def upload(self, stage: StagePath, payload: Payload, job: Identifier, *, patience: float = 0.0) -> StagePath:
-        """Return the directory on the stage in which the payload lies; upload it unless it is there.
+        """Upload a payload unless the stage has it; returns its directory.
 
-        :param stage: where payloads go.
         :param job: the job that needs it.
-        :param patience: for how many seconds to leave the upload to somebody else who may have begun with it.
+        :param patience: seconds to leave the upload to another task with the same code.
         """
         with self._explaining(stage):
             if not self._grace:
@@ -98,7 +96,7 @@ class Payloads:
 
     def _upload_locked(self, stage: StagePath, payload: Payload) -> StagePath:
         directory = stage / f"{PREFIX}{payload.digest}_{self._period}"
-        # A task that starts on this machine at the same moment waits here, and then finds the upload.
+        # A task that starts at the same moment on this machine waits here, and then finds the upload.
         with locked(str(directory), f"the upload to {directory}", self._lock_seconds):
             newest = self._newest(stage, payload)
             if newest is not None:
@@ -108,7 +106,7 @@ class Payloads:
         return directory
 
     def keep(self, stage: StagePath, payload: Payload) -> StagePath:
-        """Return the directory of a payload that no sweep removes; upload it unless it is there."""
+        """Upload a payload that no sweep removes, unless the stage has it; returns its directory."""
         directory = stage / f"{KEPT_PREFIX}{payload.digest}"
         with self._explaining(stage):
             if not self._connection.rows(statements.list_files(directory, _ARCHIVES), most=1):
@@ -117,7 +115,7 @@ class Payloads:
 
     @contextlib.contextmanager
     def _explaining(self, path: StagePath) -> Iterator[None]:
-        """Add to a refusal how to create the stage, and which grants may be missing."""
+        """Explain a refusal: how to create the stage, and the grants that may be missing."""
         try:
             yield
         except NotFoundOrNotAuthorizedError as error:
@@ -131,14 +129,14 @@ class Payloads:
             ) from error
 
     def remove_own(self, directory: StagePath) -> None:
-        """Remove a payload if it belongs to one job alone; a shared one stays until no job can need it."""
+        """Remove an unshared payload; a shared one stays until no job can need it."""
         if _OWN.fullmatch(directory.name) is not None:
             self.remove(directory)
 
     def sweep(self, stage: StagePath) -> list[StagePath]:
-        """Remove the payloads that nobody can need any more; returns their directories.
+        """Remove the payloads that no job can need any more; returns their directories.
 
-        What can't be removed now is left to the next sweep.
+        After an error, the next sweep removes the rest.
         """
         try:
             unused = self.unused(stage)
@@ -150,22 +148,22 @@ class Payloads:
         return unused
 
     def unused(self, stage: StagePath, without: Collection[QualifiedName] = ()) -> list[StagePath]:
-        """Return the directories of the payloads that nobody can need any more.
+        """Return the directories of the payloads that no job can need any more.
 
-        :param without: jobs that need none, whatever they name: they are about to be dropped.
+        :param without: jobs that are about to be dropped, and so need none.
         """
         if not self._grace:
-            # Who shares them, and for how long, is for others to know.
+            # Payloads of other deployments may be shared, with a grace that is unknown here.
             return []
         old = [
             directory for directory, generation in self._list(stage, "") if generation <= self._period - _KEPT_PERIODS
         ]
-        # In this order: a job that comes to be after the list of payloads doesn't use one that is that old.
+        # Payloads are listed before jobs: a job that starts in between never uses one that old.
         named = self._named_by_jobs(without) if old else None
         return [] if named is None else [directory for directory in old if directory.name not in named]
 
     def remove(self, directory: StagePath) -> None:
-        """Remove a payload; what jobs have saved beside it stays."""
+        """Remove a payload; files that jobs saved beside it stay."""
         self._connection.rows(statements.remove(directory / ARCHIVE), most=0)
 
     @property
@@ -173,28 +171,28 @@ class Payloads:
         return int(self._clock() // self._grace)
 
     def _newest(self, stage: StagePath, payload: Payload) -> StagePath | None:
-        """Return the newest upload that may still be used."""
+        """Return the newest upload that jobs may still use."""
         newest = max(self._list(stage, f"{payload.digest}_"), key=lambda entry: entry[1], default=None)
         if newest is None or newest[1] <= self._period - _USABLE_PERIODS:
             return None
         return newest[0]
 
     def _list(self, stage: StagePath, digest: str) -> list[tuple[StagePath, int]]:
-        found = self._connection.fold(
+        archives = self._connection.fold(
             statements.list_files(stage / f"{PREFIX}{digest}", _ARCHIVES),
             lambda rows: [match for row in rows if (match := _UPLOADED.search(str(row["name"])))],
         )
-        return [(stage / match["directory"], int(match["generation"])) for match in found]
+        return [(stage / match["directory"], int(match["generation"])) for match in archives]
 
     def _named_by_jobs(self, without: Collection[QualifiedName]) -> set[str] | None:
-        """Return the payloads that jobs name, running or not; ``None`` if not all jobs can be seen."""
-        # All jobs: those that a hook has submitted may be called anything.
+        """Return the payloads that jobs name, running or not; ``None`` if the listing of jobs is incomplete."""
+        # All jobs are listed, because a hook's job can have any name.
         jobs = self._connection.fold(
             statements.show_job_services(ANYWHERE, ""),
             lambda rows: [(_named_in(str(row["comment"] or "")), job_of(row)) for row in rows],
         )
-        if len(jobs) >= statements.MOST_ROWS:
-            logger.warning("There are too many jobs to know which payloads are needed; nothing is removed.")
+        if len(jobs) >= statements.MAX_ROWS:
+            logger.warning("Skipped the removal of old payloads: the account has too many jobs to list them all.")
             return None
         if is_incomplete(self._connection, {job for _, job in jobs}):
             return None
@@ -209,7 +207,7 @@ class Payloads:
             rows = self._connection.rows(statements.describe_service(job))
             return directory_of(job, rows[0]).parent.name if rows else None
         except (NotFoundOrNotAuthorizedError, ResultError, InvalidJobSpecError) as error:
-            logger.debug("No payload is known of job %s: %s", job, error)
+            logger.debug("Could not find the payload of job %s: %s", job, error)
             return None
 
     def _put(self, payload: Payload, directory: StagePath) -> None:
@@ -217,28 +215,30 @@ class Payloads:
 
 
 def job_of(row: Mapping[str, Any]) -> QualifiedName:
-    """Return the job that a row of SHOW JOB SERVICES is about."""
+    """Return the name of the job in a row of SHOW JOB SERVICES."""
     return QualifiedName(*(Identifier(row[part]) for part in ("database_name", "schema_name", "name")))
 
 
 def is_incomplete(connection: Connection, listed: AbstractSet[QualifiedName], beginning: str = "") -> bool:
     """Check whether a listing of the account's jobs lacks one that the job history shows running or waiting.
 
-    A single listing may lack jobs for a moment. Where the history can't be asked, the listing has to do.
+    A listing may lack a job for a moment. If the history can't be read, the listing counts as complete.
 
     :param listed: the jobs of the listing.
-    :param beginning: how their names begin.
+    :param beginning: the beginning of their names.
     """
     try:
         living = connection.fold(statements.get_living_jobs(), lambda rows: {job_of(row) for row in rows})
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:
-        logger.debug("The job history can't be asked for living jobs: %s", error)
+        logger.debug("Could not read the job history: %s", error)
         return False
     unlisted = {job for job in living if job.name.value.startswith(beginning)} - listed
     for job in unlisted:
-        logger.info("Removed nothing: the listing of jobs lacks job %s, which the job history shows running.", job)
+        logger.info(
+            "Removed nothing from the stage: the listing lacks job %s, which the job history shows running.", job
+        )
     return bool(unlisted)
 
 
@@ -253,7 +253,7 @@ def payload_of(comment: str | None) -> str | None:
 
 
 def _named_in(comment: str) -> str | None:
-    """Return the payload that a job's COMMENT names, empty if its task has none; ``None`` if it doesn't say."""
+    """Return the payload in a job's COMMENT, empty if its task has none; ``None`` if it doesn't say."""
     return payload_of(comment) or (None if Origin.parse(comment) is None else "")
 
 

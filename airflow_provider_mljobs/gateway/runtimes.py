@@ -1,4 +1,4 @@
-"""Which image runs a job, and on what kind of node: asked of Snowflake once for a connection."""
+"""The image and the node resources of jobs, read from Snowflake once for each connection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 
 class Runtimes:
-    """The runtimes of compute pools, through one connection.
-
-    :param connection: where statements run.
-    """
+    """The runtimes of compute pools."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,15 +26,15 @@ class Runtimes:
         self._images: dict[tuple[Identifier, str | None], str] = {}
 
     def forget(self) -> None:
-        """Ask again: a pool may have been replaced."""
+        """Forget all answers, because a pool may have been replaced."""
         self._pools.clear()
         self._images.clear()
 
     def of(self, spec: JobSpec) -> Runtime:
         """Resolve image and resources for a job.
 
-        :raises NotFoundOrNotAuthorizedError: if the pool isn't there for this role.
-        :raises InvalidJobSpecError: if the pool can't ever have as many nodes as the job has instances.
+        :raises NotFoundOrNotAuthorizedError: if the role can't see the pool.
+        :raises InvalidJobSpecError: if the job has more instances than the pool can have nodes.
         """
         pool = spec.compute_pool
         if pool not in self._pools:
@@ -52,7 +49,7 @@ class Runtimes:
         return Runtime(image=self.image(spec), resources=resources)
 
     def image(self, spec: JobSpec) -> str:
-        """Return the image of a job: as it is named, or what Snowflake resolves for its tag and for our Python."""
+        """Return a job's image: the one it names, or Snowflake's choice for its tag and this Python version."""
         wanted = spec.runtime_environment
         if wanted is not None and "/" in wanted:
             return wanted
@@ -66,18 +63,18 @@ class Runtimes:
 
     def _ask_for_pool(self, pool: Identifier) -> tuple[Resources, int]:
         rows = self._connection.rows(statements.show_compute_pools(pool))
-        found = next((row for row in rows if row["name"] == pool.value), None)
-        if found is None:
+        row = next((row for row in rows if row["name"] == pool.value), None)
+        if row is None:
             raise NotFoundOrNotAuthorizedError(
                 f"Compute pool {pool} does not exist or is not authorized for role {self._connection.role}. "
                 f"Create it, or: GRANT USAGE, MONITOR ON COMPUTE POOL {pool} TO ROLE {self._connection.role}"
             )
         families = self._connection.rows(statements.show_instance_families())
-        node = next((row for row in families if row["name"] == found["instance_family"]), None)
+        family = row["instance_family"]
+        node = next((each for each in families if each["name"] == family), None)
         if node is None:
-            family = found["instance_family"]
-            raise GatewayError(f"Snowflake doesn't list instance family {family} of compute pool {pool}.")
-        return _resources(node), int(found["max_nodes"])
+            raise GatewayError(f"Snowflake does not list instance family {family}, which compute pool {pool} uses.")
+        return _resources(node), int(row["max_nodes"])
 
 
 def _resources(node: dict[str, Any]) -> Resources:

@@ -1,8 +1,8 @@
-"""Every SQL text of the provider: functions of typed values, nothing else.
+"""All SQL of the provider, as functions of typed values.
 
 Names come as :class:`~airflow_provider_mljobs.jobs.names.Identifier`,
 :class:`~airflow_provider_mljobs.jobs.names.QualifiedName` or
-:class:`~airflow_provider_mljobs.jobs.names.StagePath`, which write themselves quoted; text goes through
+:class:`~airflow_provider_mljobs.jobs.names.StagePath`, which quote themselves; text goes through
 :func:`~airflow_provider_mljobs.jobs.names.literal`.
 """
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
     from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource
 
-# So many rows has the answer to a SHOW at most.
-MOST_ROWS = 10_000
-# What an event table calls the instance, in different accounts.
+# The limit of rows in the answer to a SHOW.
+MAX_ROWS = 10_000
+# Accounts differ in the name of the instance in an event table.
 _INSTANCE_ATTRIBUTES = ("snow.service.container.instance", "snow.service.instance", "snow.container.instance")
 # The number of lines is limited by their size only.
 _ALL_LINES = 1_000_000
@@ -55,12 +55,12 @@ def show_compute_pools(pool: Identifier) -> str:
 
 
 def show_instance_families() -> str:
-    """List what the nodes of each instance family have."""
+    """List the CPU, memory and GPUs of each instance family."""
     return "SHOW COMPUTE POOL INSTANCE FAMILIES"
 
 
 def get_ml_job_runtime(pool: Identifier, runtime_environment: str | None, python: str) -> str:
-    """Ask for the ML runtime image that fits a pool and a Python version, and a tag if one is given."""
+    """Ask for the ML runtime image that fits a pool, a Python version, and a tag if there is one."""
     wanted = {"pythonVersion": python}
     if runtime_environment is not None:
         wanted["runtimeEnvironment"] = runtime_environment
@@ -68,13 +68,13 @@ def get_ml_job_runtime(pool: Identifier, runtime_environment: str | None, python
 
 
 def _url(path: Path) -> str:
-    """Write a local path as the connector reads it: without percent-encoding, unlike a URL."""
+    """Write a local path as the connector reads it: as a URL, but without percent-encoding."""
     return f"file://{path.absolute()}"
 
 
 def put(file: Path, directory: StagePath) -> str:
     """Upload one file as it is."""
-    # The connector expands the path like a shell, brackets included.
+    # The connector expands wildcards and brackets in the path, as a shell does.
     source, target = literal(_url(Path(glob.escape(str(file.absolute()))))), literal(str(directory))
     return f"PUT {source} {target} AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE"
 
@@ -85,35 +85,35 @@ def get(file: StagePath, directory: Path) -> str:
 
 
 def get_matching(path: StagePath, directory: Path, pattern: str) -> str:
-    """Download, of the files that the path is a prefix of, those whose whole path fits a pattern."""
+    """Download the files whose path begins with a path and, as a whole, fits a pattern."""
     return f"{get(path, directory)} PATTERN = {literal(pattern)}"
 
 
 def list_files(path: StagePath, pattern: str | None = None) -> str:
-    """List the files of which the path is a prefix; of these only those whose whole path fits a pattern."""
+    """List the files whose path begins with a path and, as a whole, fits a pattern."""
     chosen = "" if pattern is None else f" PATTERN = {literal(pattern)}"
     return f"LIST {literal(str(path))}{chosen}"
 
 
 def remove(path: StagePath, pattern: str | None = None) -> str:
-    """Remove the files of which the path is a prefix; of these only those whose whole path fits a pattern."""
+    """Remove the files whose path begins with a path and, as a whole, fits a pattern."""
     chosen = "" if pattern is None else f" PATTERN = {literal(pattern)}"
     return f"REMOVE {literal(str(path))}{chosen}"
 
 
 def copy_files(source: str, directory: StagePath) -> str:
-    """Copy files from a stage, or another place of Snowflake's, into a directory of a stage."""
+    """Copy files from a stage, or another location in Snowflake, into a directory of a stage."""
     return f"COPY FILES INTO {literal(f'{directory}/')} FROM {literal(source)}"
 
 
 def copy_named_files(source: StagePath, names: Sequence[str], directory: StagePath) -> str:
-    """Copy some files of a directory into another one; those that aren't there are passed over."""
+    """Copy some files of a directory into another one; missing files are skipped."""
     listed = ", ".join(literal(name) for name in names)
     return f"{copy_files(f'{source}/', directory)} FILES = ({listed})"
 
 
 def execute_job_service(spec: JobSpec, source: SpecificationSource) -> str:
-    """Start a job without waiting for it. The specification is the last clause: some accounts insist on it."""
+    """Start a job without waiting for it. The specification comes last, because some accounts require that."""
     clauses = [
         "EXECUTE JOB SERVICE",
         f"IN COMPUTE POOL {spec.compute_pool}",
@@ -139,7 +139,7 @@ def _from_specification(source: SpecificationSource) -> str:
         clause = f"FROM @{source.file.stage} {kind}_FILE = {literal(source.file.path)}"
     else:
         text = source.text or ""
-        # Between dollars a text stands as it is, and in a query's history as people wrote it.
+        # Between dollar signs a text needs no escapes and stays readable in the query history.
         clause = f"FROM {kind} " + (literal(text) if "$$" in text or text.endswith("$") else f"$${text}$$")
     if source.using is None:
         return clause
@@ -154,15 +154,15 @@ def execute_ml_job(job_id: str, pool: Identifier, options: str, job_options: str
 
 
 def describe_service(job: QualifiedName) -> str:
-    """Describe a job; fails once it is dropped."""
+    """Describe a job that isn't dropped."""
     return f"DESCRIBE SERVICE {job}"
 
 
 def show_job_services(schema: Namespace, prefix: str, *, limit: int | None = None, after: str | None = None) -> str:
     """List jobs by the beginning of their names.
 
-    :param limit: so many rows at most.
-    :param after: of these those behind the job of this name.
+    :param limit: the limit of rows.
+    :param after: only jobs after the one with this name.
     """
     page = "" if limit is None else f" LIMIT {limit:d}"
     start = "" if after is None else f" FROM {literal(after)}"
@@ -170,7 +170,7 @@ def show_job_services(schema: Namespace, prefix: str, *, limit: int | None = Non
 
 
 def show_jobs_called(schema: Namespace, beginning: str, most: int) -> str:
-    """List jobs by the very beginning of their names, in which nothing stands for something else; so many at most."""
+    """List jobs by the beginning of their names, without wildcards, up to a limit."""
     return f"SHOW JOB SERVICES IN {_scope(schema)} STARTS WITH {literal(beginning)} LIMIT {most:d}"
 
 
@@ -184,7 +184,7 @@ def show_service_containers(job: QualifiedName) -> str:
 
 
 def current_timestamp() -> str:
-    """Ask what time it is for Snowflake."""
+    """Ask for Snowflake's current time."""
     return "SELECT CURRENT_TIMESTAMP() AS MOMENT"
 
 
@@ -194,22 +194,22 @@ def show_endpoints(job: QualifiedName) -> str:
 
 
 def get_job_history(job: QualifiedName) -> str:
-    """Look a job up that may have been dropped."""
+    """Look up a job in the history, which also has dropped jobs."""
     return _from_history("STATUS, COMPLETED_TIME, DELETED_TIME", job)
 
 
 def get_job_instances(job: QualifiedName) -> str:
-    """Look up how the instances of a job ended, which may have been dropped; a status must not depend on that."""
+    """Look up how the instances of a job ended. It is a separate query, so that a status never depends on it."""
     return _from_history("INSTANCE_STATUSES", job)
 
 
 def get_jobs_called(schema: Namespace, beginning: str) -> str:
-    """Look up the jobs of a schema whose names begin so, dropped ones too."""
+    """Look up the jobs of a schema by the beginning of their names, dropped jobs included."""
     return _history_of("NAME, STATUS, DELETED_TIME", schema, f"STARTSWITH(NAME, {literal(beginning)})")
 
 
 def get_living_jobs() -> str:
-    """Look up all jobs that haven't ended."""
+    """Look up all jobs that are waiting or running."""
     return (
         "SELECT NAME, SCHEMA_NAME, DATABASE_NAME FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
         "WHERE COMPLETED_TIME IS NULL AND DELETED_TIME IS NULL"
@@ -236,7 +236,7 @@ def get_service_logs(job: QualifiedName, instance: int, container: str) -> str:
 
 
 def get_stamped_service_logs(job: QualifiedName, instance: int, container: str, since: str) -> str:
-    """Read the same with a time before each line, and only lines from a time on; the form of Snowflake's CLI."""
+    """Read a container's log from a time on, with a time before each line, as Snowflake's CLI does."""
     source = f"{literal(str(job))}, {instance:d}, {literal(container)}"
     return f"SELECT SYSTEM$GET_SERVICE_LOGS({source}, {_ALL_LINES:d}, FALSE, {literal(since)}, TRUE)"
 
@@ -246,9 +246,9 @@ def spcs_get_logs(
 ) -> str:
     """Read a container's log from the event table, which keeps it longer and whole.
 
-    :param start: only lines from this time on; without, it would be those of a day.
-    :param end: only lines until this time.
-    :param most: how much of it, the very last line first. Otherwise all, the first line first.
+    :param start: the earliest time; Snowflake's default is a day ago.
+    :param end: the latest time.
+    :param most: read only the end of the log, the last line first. Without it, read all, the first line first.
     """
     window = f"START_TIME => TO_TIMESTAMP_LTZ({literal(start)})"
     if end is not None:
@@ -261,9 +261,9 @@ def spcs_get_logs(
 
 
 def _last_lines(lines: str, most: Extent) -> str:
-    """Read the end of a log, with the number of all its lines; Snowflake cuts it before it is sent.
+    """Read the end of a log, cut by Snowflake, with the number of all lines.
 
-    :param lines: selects time and line.
+    :param lines: a query for times and lines.
     """
     line = f"LEFT(LOG, {most.line_characters:d})"
     up_to_here = "OVER (ORDER BY TIMESTAMP DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
@@ -282,7 +282,7 @@ def show_event_table() -> str:
     return "SHOW PARAMETERS LIKE 'event_table' IN ACCOUNT"
 
 
-def event_table_logs(  # noqa: PLR0913 (the table, and what spcs_get_logs takes)
+def event_table_logs(  # noqa: PLR0913 (the table, and the arguments of spcs_get_logs)
     table: QualifiedName,
     job: QualifiedName,
     instance: int,
@@ -292,7 +292,7 @@ def event_table_logs(  # noqa: PLR0913 (the table, and what spcs_get_logs takes)
     end: str | None,
     most: Extent,
 ) -> str:
-    """Read a container's log from the event table itself, where its function isn't enabled; the last line first."""
+    """Read a container's log from the event table itself, for accounts without the function; the last line first."""
     instances = " OR ".join(f"{_attribute(name)} = '{instance:d}'" for name in _INSTANCE_ATTRIBUTES)
     conditions = [
         *_of_service(job),
@@ -313,18 +313,18 @@ def _attribute(name: str) -> str:
 
 
 def _of_service(job: QualifiedName) -> list[str]:
-    """Return what holds for the rows of an event table that are a job's."""
+    """Return the conditions that select a job's rows in an event table."""
     names = {"database": job.database, "schema": job.schema, "service": job.name}
     return [f"{_attribute(f'snow.{kind}.name')} = {literal(name.value)}" for kind, name in names.items()]
 
 
 def spcs_get_metrics(job: QualifiedName, metrics: Collection[str], *, start: str, points: int, most: int) -> str:
-    """Read what the platform has measured of the containers of a job, thinned.
+    """Read the platform's measurements of a job's containers, thinned.
 
     :param metrics: the names of metrics.
-    :param start: only what was measured from this time on; without, it would be that of a day.
-    :param points: so many values at most of a metric of a container; each stands for the time up to it.
-    :param most: so many rows at most.
+    :param start: the earliest time; Snowflake's default is a day ago.
+    :param points: the limit of values for a metric of a container; each covers the time since the last.
+    :param most: the limit of rows.
     """
     return _thinned(
         "SELECT METRIC_NAME AS METRIC, INSTANCE_ID AS INSTANCE, CONTAINER_NAME AS CONTAINER, TIMESTAMP, "
@@ -338,9 +338,9 @@ def spcs_get_metrics(job: QualifiedName, metrics: Collection[str], *, start: str
 def event_table_metrics(
     table: QualifiedName, job: QualifiedName, metrics: Collection[str], *, start: str, points: int, most: int
 ) -> str:
-    """Read the same from the event table itself, where the function isn't enabled or the job has been dropped.
+    """Read the measurements from the event table itself, for accounts without the function and for dropped jobs.
 
-    Newer tables have the name of a metric in another place, and values that say their type.
+    Newer tables keep the name of a metric in another place, and values under their type.
     """
     values = ", ".join(f"VALUE{place}::STRING" for place in ("['double_value']", "['int_value']", ""))
     moment = f"TO_TIMESTAMP_NTZ({literal(start.removesuffix('Z'))})"
@@ -356,7 +356,7 @@ def event_table_metrics(
 
 
 def _thinned(samples: str, metrics: Collection[str], points: int, most: int) -> str:
-    """Make of samples, those of several GPUs at a time among them, series of so many points at most."""
+    """Thin samples to series of at most so many points; several GPUs become one series."""
     names = ", ".join(literal(name) for name in metrics)
     series = "INSTANCE, CONTAINER, METRIC"
     at_a_time = (

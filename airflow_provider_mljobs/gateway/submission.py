@@ -1,4 +1,4 @@
-"""Starts jobs, in both of Snowflake's ways, with the same answer to every accident behind both."""
+"""Job submission, in both of Snowflake's ways, with the same handling of errors and repeated calls."""
 
 from __future__ import annotations
 
@@ -48,12 +48,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What one job needs of the stage and of Snowflake.
+    """The submission of one job.
 
-    :param connection: where statements run.
-    :param runtimes: the runtimes of pools.
     :param spec: how and where to run.
-    :param describe: describes a job that has to exist; asks again if Snowflake doesn't show it at once.
+    :param describe: returns the row of DESCRIBE SERVICE of a job that is sure to exist, after several looks if needed.
     """
 
     connection: Connection
@@ -88,11 +86,11 @@ class Submission:
         return directory
 
     def run_specification(self, source: SpecificationSource) -> None:
-        """Start what a specification of the user's own describes."""
+        """Start a job from a user's service specification."""
         self._execute(statements.execute_job_service(self.spec, source), None)
 
     def _statement(self, payload: StagePath, arguments: Arguments) -> str:
-        # A job's COMMENT names its payload, which keeps the payload on the stage.
+        # The COMMENT names the payload, so that no other task removes it.
         spec = replace(self.spec, comment=_with_payload(self.spec.comment, payload.name))
         if spec.managed:
             options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec))
@@ -111,18 +109,18 @@ class Submission:
             role = self.connection.role
             raise explained(
                 error,
-                f"Job {spec.name} can't be submitted.",
+                f"Could not submit job {spec.name}.",
                 f"GRANT CREATE SERVICE ON SCHEMA {spec.name.namespace} TO ROLE {role}",
                 *([f"GRANT USAGE ON WAREHOUSE {spec.query_warehouse} TO ROLE {role}"] if spec.query_warehouse else []),
                 *(f"GRANT USAGE ON INTEGRATION {name} TO ROLE {role}" for name in spec.external_access_integrations),
                 *(f"GRANT READ ON SECRET {name} TO ROLE {role}" for name in _secrets(spec)),
             ) from error
         except SnowflakeUnavailableError as error:
-            files = f", and its files are in {directory}" if directory else ""
+            files = f"; its files are in {directory}" if directory else ""
             raise explained(
                 error,
-                f"Snowflake was lost while job {spec.name} was submitted; it may run{files}. "
-                f"Look with: {statements.describe_service(spec.name)}; end it with: "
+                f"Lost the connection to Snowflake during the submit of job {spec.name}; the job may run{files}. "
+                f"Check with: {statements.describe_service(spec.name)}; end it with: "
                 f"{statements.drop_service(spec.name)}.",
             ) from error
 
@@ -134,39 +132,39 @@ class Submission:
         return rows[0] if rows else None
 
     def _is_submitted(self, directory: StagePath | None, row: Mapping[str, Any] | None) -> bool:
-        """Check whether the job exists already: this call may have been repeated, or an earlier try has submitted it.
+        """Check whether an earlier call or try has submitted the job already.
 
-        :param directory: the job's own directory; a job that has it is the same, even if its COMMENT was changed.
-        :param row: the description of the job of that name, if there is one.
-        :raises JobAlreadyExistsError: if the name is another job's, whose files must not be touched.
+        :param directory: the job's directory, which identifies the job even if its COMMENT was changed.
+        :param row: the row of DESCRIBE SERVICE of the job with this name; ``None`` if no such job exists.
+        :raises JobAlreadyExistsError: if another job has the name; its files must not be touched.
         """
         if row is None:
             return False
         comment = str(row["comment"] or "")
         if not _is_same(self.spec.comment, comment) and not self._has_lost_comment(directory, row):
             raise JobAlreadyExistsError(
-                f"Job {self.spec.name} exists and was not submitted by this task. It belongs to role {row['owner']}, "
-                f"its COMMENT is {comment!r}. Rename the task, or have that job dropped by whoever needs it no more."
+                f"Job {self.spec.name} exists and was not submitted by this task: it belongs to role {row['owner']}, "
+                f"with COMMENT {comment!r}. Rename the task, or have the owner drop that job."
             )
-        logger.info("Job %s was submitted before; going on with it.", self.spec.name)
-        # Nobody here knows by which statement.
+        logger.info("Job %s was submitted by an earlier call; attaching to it.", self.spec.name)
+        # The id of the statement that submitted it is unknown here.
         self.connection.query_id = None
         return True
 
     def _has_lost_comment(self, directory: StagePath | None, row: Mapping[str, Any]) -> bool:
-        """Check whether a task's job has its directory, and a COMMENT that is no task's."""
+        """Check whether a job has this task's directory, and a COMMENT that names no task."""
         is_of_task, names_none = Origin.parse(self.spec.comment) is not None, Origin.parse(row["comment"]) is None
         return directory is not None and is_of_task and names_none and is_in(directory, self.spec.name, row)
 
     def _remove(self, payload: StagePath, files: Sequence[StagePath]) -> None:
-        """Remove the files of a submit that was refused. A failure is only logged: the refusal is what to report."""
+        """Remove the files of a refused submit. Only log a failure, so that the caller sees the refusal."""
         try:
             for path in files:
                 self.connection.rows(statements.remove(path), most=0)
             self.payloads.remove_own(payload)
         except GatewayError as error:
             logger.warning(
-                "Could not remove the files of job %s, which was not submitted, from %s: %s",
+                "Could not remove the files of job %s, whose submit was refused, from %s: %s",
                 self.spec.name, payload, error,
             )  # fmt: skip
 
@@ -176,7 +174,7 @@ def _secrets(spec: JobSpec) -> list[str]:
 
 
 def _is_same(ours: str, theirs: str) -> bool:
-    """Tell whether two COMMENTs are those of one job, which an earlier try may have submitted."""
+    """Check whether two COMMENTs belong to the same job, perhaps submitted by an earlier try."""
     origin = Origin.parse(ours)
     if origin is None:
         return _with_payload(ours, "") == _with_payload(theirs, "")
@@ -184,7 +182,7 @@ def _is_same(ours: str, theirs: str) -> bool:
 
 
 def _with_payload(comment: str, payload: str) -> str:
-    """Name a payload in a job's COMMENT: a JSON object, or a text of somebody's."""
+    """Add the name of its payload to a job's COMMENT: to a JSON object, or to any other text."""
     try:
         document = read_json(comment, "The COMMENT")
     except UnreadableError:

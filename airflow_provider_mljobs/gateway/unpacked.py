@@ -1,4 +1,4 @@
-"""How much memory a value takes once it is read: compressed, a few kilobytes can stand for any number of bytes."""
+"""The size of a value in memory, measured before it is loaded: a few compressed kilobytes can fill any memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _OFFSET_BYTES = 4
 
 
 def unpacked_bytes(protocol: str, files: Sequence[Path], limit: int) -> int:
-    """Return how many bytes a value takes that is read from files; of more than the limit, at least that it is more.
+    """Return the bytes that a value needs in memory, or any number above the limit if it needs more.
 
-    What the files say of themselves is believed if it is too much. If it isn't, Parquet is read once in small parts,
-    with repeated texts left as they are stored: files may say less than they hold.
+    Files may claim less than they hold. So only a claim above the limit is trusted; otherwise Parquet is read once in
+    small parts, with repeated texts left in their dictionary.
 
-    :param protocol: how they hold the value.
+    :param protocol: the format of the files.
     """
     total = 0
     for file in files:
@@ -28,7 +28,7 @@ def unpacked_bytes(protocol: str, files: Sequence[Path], limit: int) -> int:
             total += _of_parquet(file, limit - total)
         elif protocol == "numpy" and zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                # No more than that is read of a member, whatever else it holds.
+                # numpy reads no more of a member than the archive's directory claims.
                 total += sum(member.file_size for member in archive.infolist())
         else:
             total += file.stat().st_size
@@ -49,7 +49,7 @@ def _of_parquet(file: Path, limit: int) -> int:
         group = metadata.row_group(number)
         for index, width in enumerate(widths):
             chunk = group.column(index)
-            # Texts have no width.
+            # Texts have no fixed width.
             total += chunk.num_values * width or chunk.total_uncompressed_size
     if total > limit:
         return total
@@ -66,7 +66,7 @@ def _of_parquet(file: Path, limit: int) -> int:
 
 
 def _bytes(array: Any, kind: Any) -> int:
-    """Return how many bytes an array takes when it is read as a type, with each repeated text written out."""
+    """Return the bytes of an array when it is read as a type, with each repeated text written out."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

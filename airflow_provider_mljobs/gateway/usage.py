@@ -1,4 +1,4 @@
-"""What the containers of a job use: CPU, memory and GPUs, as the platform measures them, in series for charts."""
+"""CPU, memory and GPU usage of a job's containers, as series for charts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _CORES, _BYTES, _RATIO = "cores", "bytes", "ratio"
-# Accounts differ in what they call the units, and agree in what they are.
+# Accounts use different names for the same units.
 UNITS = {
     "container.cpu.usage": _CORES,
     "container.cpu.limit": _CORES,
@@ -40,9 +40,9 @@ UNITS = {
 _GROUP = "system"
 MAX_POINTS = 300
 MAX_ROWS = 20_000
-# So long Snowflake knows a job.
+# Snowflake keeps jobs this long.
 _RETENTION = timedelta(days=30)
-# Whoever says when a job was submitted has another clock.
+# The time of a job's submit comes from another clock.
 _MARGIN = timedelta(minutes=10)
 
 
@@ -50,9 +50,9 @@ _MARGIN = timedelta(minutes=10)
 class Series:
     """A metric of one container.
 
-    :param metric: its name; of several GPUs it is the mean, and of memory the fullest one.
+    :param metric: its name; for several GPUs the mean, for memory that of the fullest one.
     :param unit: cores, bytes or ratio.
-    :param points: seconds since the epoch, and the value up to then: of memory the highest, otherwise the mean.
+    :param points: pairs of seconds since the epoch and the value up to then: the peak for memory, the mean otherwise.
     """
 
     metric: str
@@ -74,10 +74,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the containers of a job use, or have used.
+    """The measured usage of a job's containers.
 
     :param series: by instance, container and metric.
-    :param reason: why there is nothing, or not all; empty if that is all.
+    :param reason: why series are missing; empty if none are.
     """
 
     job: QualifiedName
@@ -96,11 +96,11 @@ class Usage:
 def read_usage(
     client: MLJobClient, job: QualifiedName, since: datetime | None = None, *, max_rows: int = MAX_ROWS
 ) -> Usage:
-    """Return what the containers of a job use: from the function for it, or from the event table.
+    """Read the usage of a job's containers from Snowflake's function, or else from the event table.
 
-    :param since: not before the job was submitted, if that is known: it saves Snowflake reading.
-    :param max_rows: so many points at most, those of all series together.
-    :raises SnowflakeUnavailableError: if asking again may help.
+    :param since: the time of the job's submit, which saves Snowflake reading.
+    :param max_rows: the limit of points in all series together.
+    :raises SnowflakeUnavailableError: if a repetition may help.
     """
     begin = datetime.now(UTC) - _RETENTION if since is None else since.astimezone(UTC) - _MARGIN
     try:
@@ -108,32 +108,32 @@ def read_usage(
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:
-        return Usage(job, reason=f"Snowflake doesn't tell what job {job} uses: {error}")
+        return Usage(job, reason=f"Snowflake refuses to show the usage of job {job}: {error}")
     if rows is None:
         return Usage(job, reason="The account has no event table, so Snowflake keeps no metrics of jobs.")
     if not rows:
         return Usage(job, reason=_reason(client, job))
     if len(rows) < max_rows:
         return Usage(job, _series(rows))
-    # The last one may have been cut.
+    # The last series may be cut.
     *whole, cut = _series(rows)
-    return Usage(job, tuple(whole), f"There is more to show than this, from instance {cut.instance} on.")
+    return Usage(job, tuple(whole), f"There is too much to show; series are missing from instance {cut.instance} on.")
 
 
 def _reason(client: MLJobClient, job: QualifiedName) -> str:
-    """Say why Snowflake has no metrics of a job."""
+    """Explain why Snowflake has no metrics of a job."""
     try:
         description = Description.parse(client.describe(job)["spec"])
     except (NotFoundOrNotAuthorizedError, UnreadableError):
         description = None
     if description is not None and _GROUP not in description.metric_groups:
         return (
-            f"Snowflake doesn't measure what job {job} uses: it was started with enable_metrics = False, or its "
+            f"Snowflake doesn't measure job {job}: it was started with enable_metrics = False, or its "
             f"specification has no group {_GROUP!r} in platformMonitor.metricConfig.groups."
         )
     return (
-        f"Snowflake has no metrics of job {job} yet. It measures about every 30 seconds, and what it measures takes "
-        "some minutes to the event table; a job of less than a minute may have none."
+        f"Snowflake has no metrics of job {job} yet. It measures about every 30 seconds, and the event table gets "
+        "the values some minutes later. A job of less than a minute may have none."
     )
 
 
@@ -144,8 +144,8 @@ def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> 
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:
-        # Not enabled (2143), or the job has been dropped, or the role may not: Snowflake documents numbers for some.
-        logger.debug("No metrics from the function: %s", error)
+        # Not enabled (2143), the job is dropped, or the role may not: Snowflake doesn't document all the numbers.
+        logger.debug("Could not read metrics from SPCS_GET_METRICS: %s", error)
     table = event_table(connection.rows(statements.show_event_table()))
     if table is None:
         return None
@@ -153,15 +153,15 @@ def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> 
 
 
 def _series(rows: list[dict[str, Any]]) -> tuple[Series, ...]:
-    found = groupby(rows, lambda row: (row["instance"], row["container"], row["metric"]))
+    groups = groupby(rows, lambda row: (row["instance"], row["container"], row["metric"]))
     return tuple(
         Series(metric, UNITS[metric], int(instance), str(container), tuple(_points(UNITS[metric], rows_of_one)))
-        for (instance, container, metric), rows_of_one in found
+        for (instance, container, metric), rows_of_one in groups
     )
 
 
 def _points(unit: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[float, float]]:
-    # Of memory the peak counts: what takes more than its limit is killed.
+    # Memory shows its peak, because a container above its limit is killed.
     column = "peak" if unit == _BYTES else "mean"
     for row in rows:
         if row[column] is not None:

@@ -1,4 +1,4 @@
-"""Which task a job is of, as its COMMENT says. Anybody may write one: what it says is checked, and never runs."""
+"""The COMMENT of a job, which identifies its task. COMMENTs are untrusted: each value is checked on the way in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.jobs.names import Identifier
 
-# The variables by which a job knows its task, under the names of Airflow's own operators.
+# The variables with a job's task, under the names that Airflow's own operators use.
 VARIABLES = {
     "dag_id": "AIRFLOW_CTX_DAG_ID",
     "run_id": "AIRFLOW_CTX_DAG_RUN_ID",
@@ -32,9 +32,9 @@ TASKS_JOB = re.compile(rf"{JOB_NAME_PREFIX}[A-Z0-9_]*_[0-9A-F]{{12}}_[0-9]+_[0-9
 
 @dataclass(frozen=True, kw_only=True)
 class TaskKey:
-    """A task instance, whatever its tries.
+    """A task instance, with all its tries.
 
-    :param airflow: the Airflow that it belongs to: several may have DAGs of the same names, and share a schema.
+    :param airflow: the Airflow's name: several may have DAGs of the same names, and share a schema.
     :param map_index: -1 for a task that isn't mapped.
     """
 
@@ -47,8 +47,8 @@ class TaskKey:
     def job_name(self, epoch: int, attempt: int) -> Identifier:
         """Choose the name of a job of the task instance: see :class:`Origin`.
 
-        :param epoch: what a clear changes.
-        :param attempt: which of the epoch's jobs.
+        :param epoch: a number that a clear of the task raises.
+        :param attempt: the number of the job in this epoch.
         """
         return job_name(**asdict(self), attempt=f"{epoch}_{attempt}")
 
@@ -59,15 +59,14 @@ class TaskKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What has submitted a job.
+    """The try of a task that submitted a job.
 
-    :param task: the task instance.
-    :param run_started: when its DAG run has started: a run that is deleted and repeated starts again.
-    :param epoch: the task instance's ``max_tries``, which Airflow raises when somebody clears the task, and only then.
-    :param try_number: the try that has submitted the job; later ones may have taken it over.
-    :param waits: whether a task waits for the job, so that the job is nobody's when the task is over.
-    :param payload: the directory of its payload on the stage; empty if it has none.
-    :param comment: what people have to say about it.
+    :param run_started: the start of its DAG run, which a run that is deleted and repeated changes.
+    :param epoch: the task instance's ``max_tries``, which Airflow raises on each clear, and only then.
+    :param try_number: the number of the try; later ones may have attached to the job.
+    :param waits: whether the task waits for the job; if so, the job is abandoned once the task is over.
+    :param payload: the directory of the payload on the stage; empty if the job has none.
+    :param comment: the author's own text.
     """
 
     task: TaskKey
@@ -79,7 +78,7 @@ class Origin:
     comment: str = ""
 
     def is_same_attempt(self, other: Origin | None) -> bool:
-        """Tell whether a job of the same name is the same attempt's, perhaps submitted by an earlier try."""
+        """Check whether a job of the same name belongs to the same attempt, perhaps submitted by an earlier try."""
         return other is not None and (self.task, self.run_started, self.epoch) == (
             other.task,
             other.run_started,
@@ -87,10 +86,10 @@ class Origin:
         )
 
     def is_called(self, name: str) -> bool:
-        """Tell whether a job of that name is what its COMMENT says it is, and has a payload that could be its own."""
+        """Check whether a job's name confirms its COMMENT, and its payload may belong to it."""
         attempt = name.rpartition("_")[2]
         try:
-            # No task of Airflow's has a NUL in its name, or half a character; its database would stumble over them.
+            # Airflow's database can't store NUL or half a surrogate pair, so no task has them in its name.
             str(self.task).encode()
             expected = self.task.job_name(self.epoch, int(attempt)).value
         except (InvalidJobSpecError, ValueError):
@@ -99,13 +98,13 @@ class Origin:
         return name == expected and "\0" not in str(self.task) and (own is not None or not self.payload)
 
     def to_comment(self) -> str:
-        """Write it as the COMMENT of a job, which people read, too."""
+        """Write it as the COMMENT of a job, readable for people too."""
         job = {name: value for name, value in asdict(self).items() if name != "task" and value != ""}
         return json.dumps({"provider": __version__, **asdict(self.task), **job})
 
     @classmethod
     def parse(cls, comment: str | None) -> Self | None:
-        """Read a COMMENT; ``None`` if it isn't one of a task's job."""
+        """Read a COMMENT; ``None`` if it names no task."""
         try:
             document = read_json(comment or "", "The COMMENT")
             if not isinstance(document, dict) or "provider" not in document:
@@ -113,14 +112,14 @@ class Origin:
             with reading("The COMMENT"):
                 return cls(task=TaskKey(**_arguments(TaskKey, document)), **_arguments(cls, document))
         except UnreadableError:
-            # Something is missing or something else: a job of the hook's, of a definition, or of somebody's making.
+            # Some field is missing or invalid: a hook, a definition or another tool submitted the job.
             return None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, Any], airflow: str, name: str, payload: str) -> Self | None:
         """Read the environment of a job whose COMMENT is lost; ``None`` unless the job's name confirms it.
 
-        When the DAG run started and whether the task waits for the job is lost with the COMMENT.
+        ``run_started`` and ``waits`` are lost with the COMMENT.
 
         :param airflow: the Airflow that may have submitted the job.
         :param name: the job's name.
@@ -145,11 +144,11 @@ class Origin:
 
 
 def _arguments(kind: type, document: dict[str, Any]) -> dict[str, Any]:
-    """Take what a dataclass has; what a later version adds is passed over.
+    """Return the fields of a dataclass in a document; fields of later versions are ignored.
 
-    :raises TypeError: if a part has another type: what stands in a COMMENT can be anything.
+    :raises TypeError: if a field has another type.
     """
-    found = {field.name: (field.type, document[field.name]) for field in fields(kind) if field.name in document}
-    if any(type(value).__name__ != expected for expected, value in found.values()):
+    typed = {field.name: (field.type, document[field.name]) for field in fields(kind) if field.name in document}
+    if any(type(value).__name__ != expected for expected, value in typed.values()):
         raise TypeError(document)
-    return {name: value for name, (_, value) in found.items()}
+    return {name: value for name, (_, value) in typed.items()}

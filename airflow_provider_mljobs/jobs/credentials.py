@@ -1,4 +1,4 @@
-"""Credentials in addresses: refused where others can read them, and starred where they appear all the same."""
+"""Credentials in URLs: found, so that they can be refused, and replaced by stars."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from airflow_provider_mljobs.jobs.names import literal
 from airflow_provider_mljobs.jobs.values.escaping import to_ascii
 
 STARS = "***"
-# As urllib splits an address: all up to the last "@" before the path. Linear in any text.
+# As urllib splits a URL: all up to the last "@" before the path. Runs in linear time.
 _USER = re.compile(r"(://)([^\s/?#\"<>]*)@")
 _PARAMETER = re.compile(
     r"([?&][\w.-]*(?:token|secret|passw(?:or)?d|passphrase|signature|credential|api[_-]?key|access[_-]?key|auth)[\w.-]*"
     r"|[?&](?:sig|key|pwd))=([^&#\s\"'<>]+)",
     re.IGNORECASE,
 )
-# pip puts the values of variables into the lines of a requirements file; "***" and "****" are starred already.
+# pip itself expands variables in a requirements file; "***" and "****" are starred already.
 _HARMLESS = re.compile(r"(?:\$\{[A-Z0-9_]+\})+|\*+|")
 
 
 def passwords(text: str) -> list[str]:
-    """Return the credentials in the addresses of a text: ``https://user:password@…``, ``https://token@…``, ``?sig=…``.
+    """Return the credentials in the URLs of a text: ``https://user:password@…``, ``https://token@…``, ``?sig=…``.
 
-    A name of a variable (``${TOKEN}``) is none, nor is the user ``git`` alone.
+    The name of a variable (``${TOKEN}``) doesn't count, nor does the user ``git`` alone.
     """
-    found = [
+    candidates = [
         *(_password(match[2]) for match in _USER.finditer(text)),
         *(match[2] for match in _PARAMETER.finditer(text)),
     ]
-    return [password for password in found if not _HARMLESS.fullmatch(password)]
+    return [password for password in candidates if not _HARMLESS.fullmatch(password)]
 
 
 def starred(text: str) -> str:
-    """Return a text with stars in place of the credentials in its addresses."""
-    # Most texts have no address, and logs are long.
+    """Return a text with stars in place of the credentials in its URLs."""
+    # A cheap check first: logs are long, and most have no URL.
     if "://" in text:
         text = _USER.sub(lambda match: match[0] if not _is_secret(match[2]) else f"{match[1]}{STARS}@", text)
         text = _PARAMETER.sub(lambda match: match[0] if _HARMLESS.fullmatch(match[2]) else f"{match[1]}={STARS}", text)
@@ -43,10 +43,10 @@ def starred(text: str) -> str:
 
 
 def forms(secret: str) -> list[str]:
-    """Return a secret in the forms that texts may have it in.
+    """Return the forms that a secret may take in a text.
 
-    As it is; each line of it, since logs are read line by line; as addresses write it; and as JSON writes it, also
-    JSON in JSON and in the literal of a statement, by which a job's environment travels.
+    These are the secret itself, each of its lines, as logs are read line by line, its form in a URL, and its forms in
+    JSON, in JSON within JSON, and in an SQL literal, which carries a job's environment.
     """
     texts = dict.fromkeys((secret, *secret.splitlines()))
     written = [write(text) for text in texts for write in (_in_json, _in_ascii_json, _as_transported)]
@@ -72,6 +72,6 @@ def _is_secret(user: str) -> bool:
 
 
 def _password(user: str) -> str:
-    """Return what of ``user:password`` is secret; a user without a password is a token, but for ``git``."""
+    """Return the secret part of ``user:password``; a user without a password is a token, except ``git``."""
     name, _, password = user.partition(":")
     return password or ("" if name == "git" else name)

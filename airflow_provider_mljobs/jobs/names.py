@@ -1,4 +1,4 @@
-"""Names and literals, quoted by type: the only place that makes SQL-safe text of somebody's words."""
+"""Names and literals, quoted by type: the only place that turns user input into SQL."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([A-Za-z_][A-Za-z0-9_$]*))\s*')
 _BARE = re.compile(r"[A-Z_][A-Z0-9_$]*")
 _STAGE_PATH = re.compile(r"[^\x00-\x1f\x7f'\\]*")
-_MAX_NAME_LENGTH = 255
-# A DNS label: the job's host name is made of its name, and instances of a job find each other by it.
-_MAX_JOB_NAME_LENGTH = 63
+MAX_NAME_LENGTH = 255
+# A DNS label: a job's name is part of its host name, by which its instances find each other.
+MAX_JOB_NAME_LENGTH = 63
 _USUAL_ATTEMPT_LENGTH = 8
 JOB_NAME_PREFIX = "MLJOB_"
 
@@ -32,15 +32,18 @@ class Identifier:
     value: str
 
     def __post_init__(self) -> None:
-        """Refuse what no object can be called."""
-        if not self.value or len(self.value) > _MAX_NAME_LENGTH or "\0" in self.value:
+        """Refuse names that no object can have."""
+        if not self.value or len(self.value) > MAX_NAME_LENGTH or "\0" in self.value:
             raise InvalidJobSpecError(
-                f"{self.value!r} can't be a name in Snowflake: 1 to {_MAX_NAME_LENGTH} characters."
+                f"{self.value!r} is not a valid name in Snowflake: names have 1 to {MAX_NAME_LENGTH} characters."
             )
 
     @classmethod
     def parse(cls, text: str, what: str) -> Self:
-        """Read one name as a user writes it, e.g. ``ml_pool`` or ``"my pool"``; ``what`` names it in the error."""
+        """Read one name as users write it, e.g. ``ml_pool`` or ``"my pool"``.
+
+        :param what: the argument, for the error.
+        """
         (identifier,) = cls.parse_path(text, what, most=1)
         return identifier
 
@@ -146,10 +149,10 @@ class StagePath:
     path: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse paths that could end the literal or leave the stage."""
+        """Refuse paths that could leave the SQL literal or the stage."""
         if not _STAGE_PATH.fullmatch(self.path) or ".." in self.path.split("/"):
             raise InvalidJobSpecError(
-                f"{self.path!r} can't be a path on a stage: no quotes, backslashes, control characters or '..'."
+                f"{self.path!r} can't be a path on a stage: it has quotes, backslashes, control characters or '..'."
             )
 
     @classmethod
@@ -165,7 +168,7 @@ class StagePath:
 
     @property
     def parent(self) -> Self:
-        """What lies around the last part; the stage itself has none but itself."""
+        """The path without its last part; for the stage itself, the stage."""
         return type(self)(self.stage, self.path.rpartition("/")[0])
 
     def __truediv__(self, name: str) -> Self:
@@ -176,7 +179,7 @@ class StagePath:
 
 
 def quoted(name: str) -> str:
-    """Write a name in double quotes, in which its case counts."""
+    """Write a name in double quotes, which preserve its case."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -189,18 +192,18 @@ def literal(value: str) -> str:
 def job_name(*, airflow: str, dag_id: str, run_id: str, task_id: str, map_index: int, attempt: str) -> Identifier:
     """Choose the name of a task instance's job before the job is submitted.
 
-    The first part is for people, the hash finds all jobs of a task instance, the attempt tells them apart: a kill that
-    arrives late for an older one must not hit the newer one.
+    The first part is for people. The hash identifies the task instance. The attempt is unique among its jobs, so that a
+    late kill of an older job can't hit a newer one.
 
-    :param airflow: which Airflow: several may have DAGs of the same names, and share a schema.
-    :param attempt: what tells the jobs of a task instance apart; letters, digits and ``_``.
+    :param airflow: the Airflow's name: several may have DAGs of the same names, and share a schema.
+    :param attempt: unique among the jobs of a task instance; letters, digits and ``_``.
     """
     instance = (airflow, dag_id, run_id, task_id, str(map_index))
     digest = hashlib.sha256("\0".join(instance).encode(errors="surrogatepass")).hexdigest()[:12]
     tail = f"_{digest}_{attempt}".upper()
     slug = "_".join(_words(task_id)) or "TASK"
-    # The same for all jobs of a task instance: they are looked for by how their names begin.
-    room = _MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail) - max(0, _USUAL_ATTEMPT_LENGTH - len(attempt))
+    # All jobs of a task instance share the beginning of their names, by which they are listed.
+    room = MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail) - max(0, _USUAL_ATTEMPT_LENGTH - len(attempt))
     return Identifier(f"{JOB_NAME_PREFIX}{slug[:room].rstrip('_')}{tail}")
 
 

@@ -1,10 +1,9 @@
-"""Text that others wrote, as values: the one place that parses JSON and YAML from outside this process.
+"""Parsing of untrusted text: the one place that reads JSON and YAML from outside this process.
 
-Results, logs, COMMENTs, specifications and XComs come from jobs and people that nothing here may trust. Whatever their
-text says, reading it returns values of bounded size and depth, or raises
-:class:`~airflow_provider_mljobs.exceptions.UnreadableError` and nothing else. Of a key that occurs twice in a JSON
-object the last value counts; NaN and infinities are floats; halves of surrogate pairs, which nothing can write, become
-U+FFFD.
+Results, logs, COMMENTs, specifications and XComs come from jobs and people that the provider doesn't trust. Reading
+returns values of bounded size and depth, or raises :class:`~airflow_provider_mljobs.exceptions.UnreadableError` and
+nothing else. If a JSON object repeats a key, its last value counts. NaN and infinities are floats. Halves of surrogate
+pairs, which can't be written, become U+FFFD.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 500_000
 MAX_DEPTH = 50
-# PyYAML needs about 10 seconds for a megabyte, and aliases stand for more than they take.
+# PyYAML needs about 10 seconds for a megabyte, and aliases multiply values.
 MAX_YAML_NODES = 50_000
-_LONGEST_REASON = 500
+MAX_REASON = 500
 _DECODER = json.JSONDecoder()
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _HALF = re.compile("[\ud800-\udfff]")
@@ -36,12 +35,12 @@ _TAG = "tag:yaml.org,2002:"
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Raise one error, whatever goes wrong with a document from outside that has an unexpected shape.
+    """Convert all errors of reading an untrusted document to one.
 
     Example: ``with reading("The record of instance 1"): return int(document["exit_code"])``
 
-    :param what: names the document in the message.
-    :raises UnreadableError: instead of each error that Python raises for values of other types.
+    :param what: the document, for the message.
+    :raises UnreadableError: in place of any error that Python raises for a value of another type.
     """
     try:
         yield
@@ -53,7 +52,7 @@ def reading(what: str) -> Iterator[None]:
         raise UnreadableError(f"{what} can't be read: it needs more memory than there is.") from error
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise UnreadableError(f"{what} can't be read: {kind}{error!s:.{_LONGEST_REASON}}") from error
+        raise UnreadableError(f"{what} can't be read: {kind}{error!s:.{MAX_REASON}}") from error
 
 
 def read_json(text: object, what: str, *, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH) -> Any:
@@ -61,11 +60,11 @@ def read_json(text: object, what: str, *, limit: int = MAX_CHARACTERS, depth: in
 
     Example: ``read_json(row["comment"], f"The COMMENT of job {job}")``
 
-    :param text: the document; anything else than text is refused, too.
-    :param what: names it in the message.
-    :param limit: how many characters it may have.
-    :param depth: how deep objects and arrays may be nested.
-    :raises UnreadableError: saying why it can't be read.
+    :param text: the document; a value that is no text is refused.
+    :param what: the document, for the message.
+    :param limit: the limit of characters.
+    :param depth: the limit of nested objects and arrays.
+    :raises UnreadableError: with the reason.
     """
     value, end = read_json_prefix(text, what, limit=limit, depth=depth)
     with reading(what):
@@ -77,9 +76,9 @@ def read_json(text: object, what: str, *, limit: int = MAX_CHARACTERS, depth: in
 def read_json_prefix(
     text: object, what: str, *, limit: int = MAX_CHARACTERS, depth: int = MAX_DEPTH
 ) -> tuple[Any, int]:
-    """Read the JSON document that a text begins with; return it, and where it ends.
+    """Read the JSON document at the beginning of a text; returns it, and the position of its end.
 
-    The parameters and the error are those of :func:`read_json`.
+    Parameters and error are those of :func:`read_json`.
     """
     with reading(what):
         document = _checked(text, limit)
@@ -90,15 +89,14 @@ def read_json_prefix(
 
 
 def read_yaml(text: object, what: str, *, limit: int = MAX_CHARACTERS) -> Any:
-    """Read YAML, or JSON, as plain values: what isn't certainly a number, true, false or null stays as it is written.
+    """Read YAML, or JSON, as plain values. Anything but a clear number, true, false or null stays text.
 
-    A version ``1.10`` isn't the number 1.1, ``2026-01-01`` no date, ``on`` not true, and ``0600`` not 384. Tags and
-    keys that are no text are refused, and so is a document of more than 50 levels or 50 000 values with its aliases
-    written out.
+    So the version ``1.10`` doesn't become 1.1, nor ``2026-01-01`` a date, ``on`` true, or ``0600`` 384. Tags, keys that
+    are no text, and documents of more than 50 levels or 50 000 values, with aliases expanded, are refused.
 
-    :param text: the document; anything else than text is refused, too.
-    :param what: names it in the message.
-    :param limit: how many characters it may have.
+    :param text: the document; a value that is no text is refused.
+    :param what: the document, for the message.
+    :param limit: the limit of characters.
     :raises UnreadableError: with line and column.
     """
     import yaml
@@ -106,7 +104,7 @@ def read_yaml(text: object, what: str, *, limit: int = MAX_CHARACTERS) -> Any:
     with reading(what):
         document = _checked(text, limit)
         try:
-            # JSON may be indented by tabs, which YAML doesn't take; a text in JSON can't hold any.
+            # YAML refuses tabs as indentation, and JSON allows them; JSON strings can't hold any.
             is_json = document.lstrip().startswith("{")
             loader = _loader()(document.replace("\t", " ") if is_json else document)
             node = loader.get_single_node()
@@ -118,18 +116,18 @@ def read_yaml(text: object, what: str, *, limit: int = MAX_CHARACTERS) -> Any:
             mark = error.problem_mark or error.context_mark
             place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
             problem = ", ".join(filter(None, (error.context, error.problem)))
-            raise UnreadableError(f"{what} can't be read as YAML: {place}{problem:.{_LONGEST_REASON}}.") from error
+            raise UnreadableError(f"{what} can't be read as YAML: {place}{problem:.{MAX_REASON}}.") from error
         except yaml.reader.ReaderError as error:
             before, character = document[: error.position], document[error.position]
             line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
             raise UnreadableError(
-                f"{what} can't be read as YAML: line {line}, column {column}: {character!r} can't stand there."
+                f"{what} can't be read as YAML: line {line}, column {column}: {character!r} is not allowed there."
             ) from error
 
 
 def _checked(text: object, limit: int) -> str:
     if not isinstance(text, str):
-        raise TypeError(f"it is no text but {type(text).__name__}.")
+        raise TypeError(f"expected text, got {type(text).__name__}.")
     if len(text) > limit:
         msg = f"it has {len(text)} characters, more than {limit}."
         raise ValueError(msg)
@@ -142,7 +140,7 @@ def _behind_blanks(text: str, start: int) -> int:
 
 
 def _refuse_deep(value: Any, depth: int) -> None:
-    """Look at one level after the other: a function that calls itself would be as deep as the value."""
+    """Check one level after the other, because recursion would be as deep as the value."""
     level = [value]
     for _ in range(depth):
         level = [
@@ -171,7 +169,7 @@ def _loader() -> type[yaml.SafeLoader]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML's safe loader, less what makes other types than JSON has, and with limits."""
+        """YAML's safe loader, restricted to the types of JSON, and with limits."""
 
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (add_implicit_resolver fills it)
         yaml_constructors = {  # noqa: RUF012 (PyYAML's own way)
@@ -205,7 +203,7 @@ def _loader() -> type[yaml.SafeLoader]:
 
 def _check_event(event: Any, level: int) -> None:
     if getattr(event, "tag", None) not in {None, "!"}:
-        raise _problem(f"the tag {event.tag} is not taken; a text in quotes needs none", event.start_mark)
+        raise _problem(f"the tag {event.tag} is not allowed; put the text in quotes instead", event.start_mark)
     if level > MAX_DEPTH:
         raise _problem(f"more than {MAX_DEPTH} levels deep", event.start_mark)
 
@@ -216,7 +214,7 @@ def _check_keys(keys: Iterable[yaml.Node]) -> None:
         if key.tag not in {f"{_TAG}str", f"{_TAG}merge"}:
             raise _problem("a key must be a text; put it in quotes", key.start_mark)
         if key.value in seen:
-            raise _problem(f"the key {key.value!r} stands there already", key.start_mark)
+            raise _problem(f"the key {key.value!r} appears twice", key.start_mark)
         seen.add(key.value)
 
 
@@ -226,23 +224,23 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
     return value if str(value) == text else text
 
 
-def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Count nodes and levels with all aliases written out, without writing them out."""
-    if id(node) not in known:
-        # What is found in here again while it is being measured refers to itself.
-        known[id(node)] = (MAX_YAML_NODES + 1, 0)
+def _measure(node: yaml.Node, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Count nodes and levels as if all aliases were expanded."""
+    if id(node) not in sizes:
+        # A node that refers to itself meets this value.
+        sizes[id(node)] = (MAX_YAML_NODES + 1, 0)
         children = node.value if isinstance(node.value, list) else []
         parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
-        measured = [_measure(part, known) for part in parts]
+        measured = [_measure(part, sizes) for part in parts]
         size = 1 + sum(nodes for nodes, _ in measured)
         height = 1 + max((levels for _, levels in measured), default=0)
-        known[id(node)] = (size, height)
+        sizes[id(node)] = (size, height)
         if size > MAX_YAML_NODES or height > MAX_DEPTH:
             raise _problem(
-                f"more than {MAX_YAML_NODES} values or {MAX_DEPTH} levels, with all aliases written out",
+                f"more than {MAX_YAML_NODES} values or {MAX_DEPTH} levels, with aliases expanded",
                 node.start_mark,
             )
-    return known[id(node)]
+    return sizes[id(node)]
 
 
 def _problem(text: str, mark: Any) -> Exception:

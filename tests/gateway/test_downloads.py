@@ -175,7 +175,7 @@ def test_the_files_of_a_value_are_waited_for(connection, directory, run, leave, 
     assert 100 * 8 < file.bytes
     assert ("numpy", 9) == (late.reference.protocol, late.reference.bytes)
     assert ("numpy", None) == (missing.reference.protocol, missing.reference.bytes)
-    assert f"Not all files of the result in {directory}/output are on the stage yet." in caplog.text
+    assert f"Some files of the result in {directory}/output are not on the stage yet." in caplog.text
 
 
 def test_a_large_value_is_not_downloaded(connection, directory, run, snowflake):
@@ -250,7 +250,7 @@ def test_the_result_of_an_older_launcher(connection, directory, leave):
 def test_a_result_that_is_no_text(connection, directory, leave):
     """The message names the place."""
     leave({"output/mljob_result": b"\x80\x05}."})
-    with pytest.raises(ResultError, match=re.escape(f"The result at {directory}/output/mljob_result is no text; was")):
+    with pytest.raises(ResultError, match=re.escape(f"The result at {directory}/output/mljob_result is not UTF-8")):
         read_result(connection, directory)
 
 
@@ -397,7 +397,7 @@ def test_pickles_are_opened_where_that_is_allowed(connection, directory, run):
         open_reference(connection, reference)
 
     assert (
-        f"The value of type builtins.set at {directory}/output/mljob_extra.pkl is a pickle: to load it is to run code "
+        f"The value of type builtins.set at {directory}/output/mljob_extra.pkl is a pickle. Loading it runs code from "
         "that the job has written, on this worker and with its rights. Pass the reference to a @task.mljob, which "
         "loads it inside a job, or return JSON, a DataFrame or an array. If every job that this task gets a value from "
         "may be trusted so far, set [mljobs] allow_pickle = True."
@@ -475,8 +475,8 @@ def test_large_files_are_not_downloaded(connection, directory, leave, tmp_path):
     with pytest.raises(
         ResultError,
         match=re.escape(
-            f"{directory}/a, {directory}/b: 10 bytes, of which at most 9 may be downloaded. Pass the reference to a "
-            "@task.mljob, which gets the value without the worker, or raise max_bytes."
+            f"{directory}/a, {directory}/b: 10 bytes to download, and the limit is 9. Pass the reference to a "
+            "@task.mljob, which reads the value inside a job, or raise max_bytes."
         ),
     ):
         open_reference(connection, reference, max_bytes=9)
@@ -494,7 +494,7 @@ def test_values_that_grow_when_they_are_read(connection, directory, leave):
     one = reference_to(directory / "one.parquet", protocol="pandas")
 
     assert [1] == open_reference(connection, one, max_bytes=1_000_000)["a"].tolist()
-    with pytest.raises(ResultError, match=r"at least \d+ bytes once it is read, of which at most 1000000 are allowed"):
+    with pytest.raises(ResultError, match=r"at least \d+ bytes in memory, and the limit is 1000000"):
         open_reference(connection, bomb, max_bytes=1_000_000)
 
 
@@ -523,7 +523,7 @@ def test_directories_are_not_replaced(connection, directory, leave, tmp_path):
     leave({"model.bin": "new"})
     (tmp_path / "model.bin").mkdir()
     for overwrite in (False, True):
-        with pytest.raises(ResultError, match="is a directory, which no file replaces"):
+        with pytest.raises(ResultError, match="is a directory, and no file replaces"):
             download_reference(connection, reference_to(directory / "model.bin"), tmp_path, overwrite=overwrite)
 
     assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -534,9 +534,7 @@ def test_files_that_are_gone(connection, directory, leave):
     leave({"model.bin.json": "2"})
     with pytest.raises(
         ResultError,
-        match=re.escape(
-            f"{directory}/model.bin is not on the stage. Somebody has removed it, or the job that wrote it"
-        ),
+        match=re.escape(f"{directory}/model.bin is not on the stage. It was removed, or its job has just ended"),
     ):
         open_reference(connection, reference_to(directory / "model.bin"))
 

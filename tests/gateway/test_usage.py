@@ -185,7 +185,7 @@ def test_rows_are_bounded(lab):
     found = read_usage(lab.client, job, max_rows=most)
 
     assert whole[:-1] == found.series
-    assert "There is more to show than this, from instance 1 on." == found.reason
+    assert "There is too much to show; series are missing from instance 1 on." == found.reason
 
 
 class TestEventTable:
@@ -256,7 +256,7 @@ class TestEventTable:
         with lab.failing(f"{FUNCTION}|TELEMETRY", errno=3001, message="Insufficient privileges"):
             found = read_usage(lab.client, job)
 
-        assert f"Snowflake doesn't tell what job {job} uses: Insufficient privileges" in found.reason
+        assert f"Snowflake refuses to show the usage of job {job}: Insufficient privileges" in found.reason
 
     def test_unavailable(self, lab):
         """Who asks again may get an answer, so that is an error."""
