@@ -280,7 +280,7 @@ class TestReasons:
         """It was too short, or it is too early."""
         found = read_usage(lab.client, lab.start("true", prefix="SHORT"))
 
-        assert "takes some minutes" in found.reason
+        assert "some minutes later" in found.reason
 
     def test_unknown_job(self, lab):
         """Nobody knows whether it was measured."""
