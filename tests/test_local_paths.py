@@ -19,7 +19,7 @@ MIXED = ["it's [b] x*y 50%25 a#b é 😀", '-- "$x" `id` &;', "what? back\\slash
 
 
 def quoted(path):
-    """Write a path as a statement takes it."""
+    """Write a path in the form that a statement takes."""
     return "'file://" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -33,7 +33,7 @@ def cursor(connection):
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
-    """Return a function that has Python's temporary files made in a directory of a name."""
+    """Return a function that moves Python's temporary files to a directory of a given name."""
 
     def temporary(name):
         directory = tmp_path / name
@@ -54,14 +54,14 @@ def write(directory, *names):
 
 
 def put(cursor, path, options=""):
-    """Upload what a path means; return the names of the files."""
+    """Upload the files of a path; returns their names."""
     cursor.execute(f"PUT {quoted(path)} @PATHS AUTO_COMPRESS = FALSE {options}")
     return sorted(row[0] for row in cursor.fetchall())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_there_and_back(cursor, tmp_path, name):
-    """A file goes to a stage from a directory of any name, and comes back into it."""
+    """A file travels to a stage and back through directories of any name."""
     source, target = write(tmp_path / name, "data.csv"), write(tmp_path / "back" / name)
     put(cursor, source / "data.csv")
     cursor.execute(f"GET @PATHS/ {quoted(target)}")
@@ -71,7 +71,7 @@ def test_there_and_back(cursor, tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_files(cursor, tmp_path, name):
-    """The file itself may be called anything."""
+    """The file itself may have any name."""
     source, target = write(tmp_path / "source", name), write(tmp_path / "target")
 
     assert [name] == put(cursor, source / name)
@@ -91,14 +91,14 @@ def test_names_of_files(cursor, tmp_path, name):
     ],
 )
 def test_wildcards(cursor, tmp_path, folder, pattern, expected):
-    """Wildcards in the name of a file stay wildcards, in a directory of any name."""
+    """Wildcards in a file's name work in a directory of any name."""
     source = write(tmp_path / folder, "a1.csv", "a2.csv", "b1.csv")
 
     assert expected == put(cursor, source / pattern)
 
 
 def test_brackets_mean_themselves(cursor, tmp_path):
-    """Of a file whose name has brackets and of those that the connector would find, the former goes to the stage."""
+    """A file whose name has brackets is uploaded itself, not the files that the brackets match."""
     source = write(tmp_path / "source", "data[12].csv", "data1.csv", "data2.csv")
 
     assert ["data[12].csv"] == put(cursor, source / "data[12].csv")
@@ -112,7 +112,7 @@ def test_escaped_brackets(cursor, tmp_path):
 
 
 def test_existing_files_are_kept(cursor, tmp_path):
-    """Without OVERWRITE a staged file stays as it was, also if its name has brackets."""
+    """Without OVERWRITE a staged file stays unchanged, also if its name has brackets."""
     put(cursor, write(tmp_path / "first", "x[1].csv") / "x[1].csv")
     second = write(tmp_path / "[second]", "x[1].csv", "y.csv")
     (second / "x[1].csv").write_text("changed by the second upload")
@@ -127,7 +127,7 @@ def test_existing_files_are_kept(cursor, tmp_path):
 
 @pytest.mark.parametrize("path", ["/nowhere/x[1].csv", "x[1].csv"])
 def test_streams(cursor, path):
-    """A stream is called as the statement calls it."""
+    """A stream has the name in the statement."""
     cursor.execute(f"PUT {quoted(path)} @PATHS AUTO_COMPRESS = FALSE", file_stream=io.BytesIO(b"hello"))
 
     assert ["x[1].csv"] == [row[0] for row in cursor.fetchall()]
@@ -135,7 +135,7 @@ def test_streams(cursor, path):
 
 
 def test_missing_files(cursor, tmp_path):
-    """What isn't there is an error that names the path."""
+    """A missing file is an error with its path."""
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError, match=r"File doesn't exist: .*\[x\]") as caught:
@@ -146,7 +146,7 @@ def test_missing_files(cursor, tmp_path):
 
 @pytest.mark.parametrize("name", MIXED)
 def test_jobs(airflow, temporary, name):
-    """Code, arguments and a DataFrame pass through a temporary directory of any name, on both ways."""
+    """Code, arguments and a DataFrame pass through a temporary directory of any name, both ways."""
     directory = temporary(name)
     source = write(directory / "source", "helper.py")
     (source / "helper.py").write_text("FACTOR = 3\n")
@@ -193,7 +193,7 @@ spec:
 
 @pytest.mark.parametrize("name", MIXED[:2])
 def test_roots(tmp_path, name):
-    """The emulator's own files may lie in a directory of such a name: tables, stages, volumes and programs."""
+    """The emulator's own tables, stages, volumes and programs may be below a directory of such a name."""
     from snowflake import connector
 
     with served(root=tmp_path / name) as server, connector.connect(**server.connection_kwargs) as connection:
@@ -213,7 +213,7 @@ def test_roots(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["what?", "back\\slash"])
 def test_unfit_roots(temporary, name):
-    """A root that the databases can't lie in is refused by name; a temporary one is made elsewhere."""
+    """A root unsuitable for the databases is refused by name, and a temporary one is made elsewhere."""
     from airflow_provider_mljobs.emulator import serve
 
     directory = temporary(name)

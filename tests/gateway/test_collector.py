@@ -1,4 +1,4 @@
-"""The collector: what accidents leave behind goes, and nothing else does."""
+"""The collector removes the leftovers of crashes, and nothing else."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ SPECIFICATION = SpecificationSource(text=json.dumps({"spec": {"containers": [CON
 
 @pytest.fixture(scope="module")
 def server():
-    """An embedded Snowflake with two schemas and two stages, whose jobs only pretend to run; some are over at once."""
+    """An embedded Snowflake with two schemas and two stages. Its jobs are virtual; some end at once."""
     over, running = VirtualJob(name="%DONE%", seconds=0.0), VirtualJob(name="MLJOB_%", seconds=1e6)
     with served(virtual_jobs=(over, running)) as server:
         yield server
@@ -43,7 +43,7 @@ def server():
 
 @pytest.fixture
 def client(server):
-    """A client; there are no jobs and no files at the start."""
+    """A client on a Snowflake without jobs and files."""
     from snowflake import connector
 
     client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
@@ -60,14 +60,14 @@ def client(server):
 
 
 def origin(task=TRAIN, **parts):
-    """Say which task a job is of."""
+    """Describe the try that submitted a job."""
     return Origin(
         **{"task": task, "run_started": "2026-01-01", "epoch": 0, "try_number": 1, "payload": PAYLOAD} | parts
     )
 
 
 def start(client, origin, *, comment=None, name=None, schema=SCHEMA, **fields):
-    """Start a job as a task does: its name and its COMMENT are those of the task."""
+    """Start a job with the name and COMMENT of a task's job."""
     job = QualifiedName(DATABASE, schema, name or origin.task.job_name(origin.epoch, origin.try_number))
     spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), comment=comment or origin.to_comment(), **fields)
     client.connection.rows(statements.execute_job_service(spec, SPECIFICATION))
@@ -81,7 +81,7 @@ def leave(client, *paths, stage=STAGE, payload=PAYLOAD, job=""):
 
 
 def jobs(client):
-    """Return the jobs that there are."""
+    """Return the existing jobs."""
     rows = client.connection.rows("SHOW JOB SERVICES IN ACCOUNT")
     return [f"{row['database_name']}.{row['schema_name']}.{row['name']}" for row in rows]
 
@@ -94,7 +94,7 @@ def files(client, stage=STAGE):
 
 
 def collect(client, states=None, *, in_days=8, most=10_000, **rules):
-    """Run the collector some days later; ``states`` are those of tasks, and other tasks are gone."""
+    """Run the collector some days later; tasks that aren't in ``states`` are gone."""
     rules = Rules(**{"airflow": "prod", "older_than": WEEK, "stages": (STAGE,)} | rules)
     collector = Collector(client, rules, clock=lambda: time.time() + in_days * DAY.total_seconds(), most=most)
     return collector.collect(lambda tasks: {task: state for task, state in (states or {}).items() if task in tasks})
@@ -102,16 +102,16 @@ def collect(client, states=None, *, in_days=8, most=10_000, **rules):
 
 @pytest.mark.parametrize("state", ["success", "failed", "skipped", "upstream_failed", "removed", "gone"])
 def test_a_task_that_is_over(client, state):
-    """Its job goes, running or not."""
+    """The job of a finished task is dropped, running or not."""
     job = start(client, origin())
-    found = collect(client, {} if state == "gone" else {TRAIN: state})
-    (item,) = found.items
+    report = collect(client, {} if state == "gone" else {TRAIN: state})
+    (item,) = report.items
 
     assert [] == jobs(client)
     assert (Kind.JOB, str(job), "dropped", str(TRAIN), state) == (
         item.kind, item.name, item.action, item.task, item.task_state,
     )  # fmt: skip
-    assert (0, 0, ()) == (found.kept, found.not_ours, found.errors)
+    assert (0, 0, ()) == (report.kept, report.not_ours, report.errors)
 
 
 @pytest.mark.parametrize(
@@ -122,15 +122,15 @@ def test_a_task_that_is_over(client, state):
     ],
 )
 def test_a_task_that_is_not_over(client, state):
-    """Its job stays, however old."""
+    """The job of an unfinished task stays, however old it is."""
     start(client, origin())
-    found = collect(client, {TRAIN: state})
+    report = collect(client, {TRAIN: state})
 
-    assert ((), 1, 1) == (found.items, found.kept, len(jobs(client)))
+    assert ((), 1, 1) == (report.items, report.kept, len(jobs(client)))
 
 
 def test_mapped_tasks(client):
-    """Each instance has a state of its own."""
+    """Each mapped instance is judged by its own state."""
     mapped = [replace(TRAIN, map_index=index) for index in range(3)]
     started = [start(client, origin(task)) for task in mapped]
     collect(client, {mapped[0]: "success", mapped[1]: "running"})
@@ -139,12 +139,12 @@ def test_mapped_tasks(client):
 
 
 def test_all_attempts_of_a_task(client):
-    """Also those before a clear, which somebody has forgotten."""
+    """Jobs of attempts before a clear are dropped too."""
     for epoch, attempt in [(0, 1), (0, 12), (3, 1)]:
         start(client, origin(epoch=epoch, try_number=attempt))
-    found = collect(client, {TRAIN: "success"})
+    report = collect(client, {TRAIN: "success"})
 
-    assert (3, []) == (len(found.items), jobs(client))
+    assert (3, []) == (len(report.items), jobs(client))
 
 
 @pytest.mark.parametrize(
@@ -153,19 +153,19 @@ def test_all_attempts_of_a_task(client):
     ids=["by hand", "no task", "no provider", *COMMENTS],
 )
 def test_jobs_of_nobodys(client, comment):
-    """What has been submitted by hand, or by something else, stays, whatever it is called."""
+    """Jobs that no task submitted stay with any COMMENT."""
     start(client, origin(), comment=comment)
-    found = collect(client)
+    report = collect(client)
 
-    assert ((), 1, 1) == (found.items, found.not_ours, len(jobs(client)))
+    assert ((), 1, 1) == (report.items, report.not_ours, len(jobs(client)))
 
 
 def test_jobs_of_another_airflow(client):
-    """They stay, although this one doesn't know their tasks."""
+    """Jobs of another Airflow stay, although this one doesn't have their tasks."""
     start(client, origin(replace(TRAIN, airflow="staging")))
-    found = collect(client)
+    report = collect(client)
 
-    assert ((), 1, 1) == (found.items, found.not_ours, len(jobs(client)))
+    assert ((), 1, 1) == (report.items, report.not_ours, len(jobs(client)))
 
 
 @pytest.mark.parametrize(
@@ -182,18 +182,18 @@ def test_jobs_of_another_airflow(client):
     ids=lambda origin: repr(origin)[-150:],
 )
 def test_forged_comments(client, forged):
-    """A COMMENT of another task than the job's name, or one that no task has written: nothing is touched."""
+    """A job whose COMMENT doesn't fit its name, or that no task wrote, is left alone."""
     name = origin().task.job_name(0, 1)
     start(client, forged, name=name)
     leave(client, "input/args", "output/mljob_result", job=name.value)
-    found = collect(client)
+    report = collect(client)
 
-    assert ((), 1, 1) == (found.items, found.not_ours, len(jobs(client)))
+    assert ((), 1, 1) == (report.items, report.not_ours, len(jobs(client)))
     assert 2 == len(files(client))
 
 
 def test_an_incomplete_listing(server, client):
-    """Files of jobs that a listing lacks stay, as long as the job history shows such a job running."""
+    """If a listing lacks a job that the job history shows running, files without a job stay."""
     job = start(client, origin())
     leave(client, "input/args", job=job.name.value)
     leave(client, "input/args", job=TRAIN.job_name(7, 7).value)
@@ -206,7 +206,7 @@ def test_an_incomplete_listing(server, client):
 
 
 class TestALostComment:
-    """A job of a task whose COMMENT was replaced."""
+    """A task's job whose COMMENT was replaced."""
 
     @pytest.fixture
     def job(self, client):
@@ -226,7 +226,7 @@ class TestALostComment:
         return start_one
 
     def test_over(self, client, job):
-        """Name and specification agree on the task: the job is dropped, with its files."""
+        """If name and specification agree on a finished task, the job is dropped with its files."""
         task = replace(TRAIN, task_id="done")
         job(task)
         (item,) = collect(client).items
@@ -235,14 +235,14 @@ class TestALostComment:
         assert ([], []) == (jobs(client), files(client))
 
     def test_running(self, client, job):
-        """Whether a task waits for the job is lost with the COMMENT: while it runs it stays."""
+        """A running job stays, because only the lost COMMENT says whether its task waits for it."""
         job(TRAIN)
 
         assert ((), 1, 1) == (collect(client).items, len(jobs(client)), len(files(client)))
 
     @pytest.mark.parametrize("part", [{"airflow": "staging"}, {"run_id": "manual__2"}], ids=str)
     def test_another_task(self, client, job, part):
-        """A name that doesn't fit the specification is not ours."""
+        """A job whose name doesn't fit its specification stays."""
         started = job(replace(TRAIN, **part))
         if "run_id" in part:
             client.drop(started)
@@ -257,23 +257,23 @@ class TestALostComment:
 
 @pytest.mark.parametrize("run_id", ["manual__\0", "manual__\ud800"], ids=ascii)
 def test_names_that_no_run_has(client, run_id):
-    """Airflow's database would stumble over them; it isn't asked."""
+    """Airflow isn't asked for task names that its database can't hold."""
     start(client, origin(replace(TRAIN, run_id=run_id)))
 
     assert ((), 1) == (collect(client).items, len(jobs(client)))
 
 
 def test_young_jobs(client):
-    """They stay, and Airflow isn't even asked for their tasks."""
+    """Young jobs stay, and Airflow isn't asked for their tasks."""
     start(client, origin())
-    found = collect(client, in_days=6)
+    report = collect(client, in_days=6)
 
-    assert ((), 1) == (found.items, found.kept)
+    assert ((), 1) == (report.items, report.kept)
 
 
 @pytest.mark.parametrize(("task_id", "expected"), [("train", 1), ("done", 0)])
 def test_a_job_that_nobody_waits_for(client, task_id, expected):
-    """Its task is over while it runs on purpose: it goes when it is over itself."""
+    """A job that no task waits for is dropped only once it has ended itself."""
     task = replace(TRAIN, task_id=task_id)
     start(client, origin(task, waits=False))
 
@@ -289,7 +289,7 @@ def test_a_job_that_nobody_waits_for(client, task_id, expected):
     ],
 )
 def test_files_of_a_job(client, task_id, state, expected):
-    """Input and result go; the result stays if XCom may refer to it. What the payload has saved always stays."""
+    """A job's input and result are removed, except a result that XCom may refer to. Saved files always stay."""
     task = replace(TRAIN, task_id=task_id)
     job = start(client, origin(task)).name.value
     own = ("input/args", "output/mljob_result", "output/instances/1/mljob_result")
@@ -302,52 +302,52 @@ def test_files_of_a_job(client, task_id, state, expected):
 
 
 def test_files_on_a_stage_that_was_not_given(client):
-    """They stay, also those of a job that goes."""
+    """Files on a stage that the rules don't name stay, also those of a dropped job."""
     job = start(client, origin()).name.value
     leave(client, "input/args", job=job, stage=OTHER_STAGE)
     leave(client, "input/args", job="MLJOB_X_0123456789AB_0_1", stage=OTHER_STAGE)
-    found = collect(client)
+    report = collect(client)
     without = collect(client, stages=())
 
-    assert (1, 0) == (len(found.items), len(without.items))
+    assert (1, 0) == (len(report.items), len(without.items))
     assert 2 == len(files(client, OTHER_STAGE))
 
 
 def test_a_whole_stage(client):
-    """Payloads may lie on a stage itself, too."""
+    """Payloads directly on a stage are collected too."""
     job = start(client, origin(payload=OLD_PAYLOAD)).name.value
     leave(client, "payload.pyz", f"{job}/input/args", f"{job}/saved", stage=OTHER_STAGE, payload=OLD_PAYLOAD)
     leave(client, "input/args", stage=OTHER_STAGE, job="MLJOB_X_0123456789AB_0_1")
-    found = collect(client, stages=(OTHER_STAGE,))
+    report = collect(client, stages=(OTHER_STAGE,))
 
     assert [f"{OLD_PAYLOAD}/{job}/saved"] == files(client, OTHER_STAGE)
-    assert [Kind.JOB, Kind.INPUT, Kind.PAYLOAD] == [item.kind for item in found.items]
+    assert [Kind.JOB, Kind.INPUT, Kind.PAYLOAD] == [item.kind for item in report.items]
 
 
 def test_a_payload_of_its_own(client):
-    """It goes with its job; where there is no such job any more, it goes as well."""
+    """An unshared payload is removed with its job, or after it."""
     name, gone = TRAIN.job_name(0, 1).value, TRAIN.job_name(0, 2).value
     for job in (name, gone):
         leave(client, "payload.pyz", f"{job}/input/args", payload=f"payload_ab_{job}")
     start(client, origin(payload=f"payload_ab_{name}"))
-    found = collect(client)
+    report = collect(client)
 
     assert [] == files(client)
-    assert {Kind.JOB, Kind.PAYLOAD, Kind.INPUT} == {item.kind for item in found.items}
+    assert {Kind.JOB, Kind.PAYLOAD, Kind.INPUT} == {item.kind for item in report.items}
 
 
 @pytest.mark.parametrize(("in_days", "expected"), [(6, 1), (8, 0)])
 def test_input_without_a_job(client, in_days, expected):
-    """What a submit that was killed has left goes by its age."""
+    """Files of a submit that was killed are removed by their age."""
     leave(client, "input/args", job=TRAIN.job_name(0, 1).value)
-    found = collect(client, in_days=in_days)
+    report = collect(client, in_days=in_days)
 
-    assert (1 - expected, expected) == (len(found.items), len(files(client)))
+    assert (1 - expected, expected) == (len(report.items), len(files(client)))
 
 
 @pytest.mark.parametrize("directory", ["MLJOB_BY_HAND", "job", "MLJOB_X_0123456789AB_0", "MLJOB_X_0123456789ab_0_1"])
 def test_files_of_jobs_that_are_not_a_tasks(client, directory):
-    """Those of jobs that a hook has submitted stay: only what a task's job is called may go."""
+    """Files of jobs that a hook submitted stay: their names are not those of tasks' jobs."""
     leave(client, "input/args", "output/mljob_result", job=directory)
     leave(client, "input/args", job=TRAIN.job_name(0, 1).value, payload="definition_ab")
     leave(client, "input/args", job=TRAIN.job_name(0, 1).value, payload="mine/payload_ab_5")
@@ -357,7 +357,7 @@ def test_files_of_jobs_that_are_not_a_tasks(client, directory):
 
 
 def test_files_of_a_job_in_another_schema(client):
-    """A job that is there keeps its files, wherever it is."""
+    """An existing job keeps its files in any schema."""
     job = start(client, origin(replace(TRAIN, airflow="staging")), schema=OTHER_SCHEMA)
     leave(client, "input/args", job=job.name.value)
     collect(client, schema=Namespace(DATABASE, SCHEMA))
@@ -367,28 +367,28 @@ def test_files_of_a_job_in_another_schema(client):
 
 @pytest.mark.parametrize(("retention", "expected"), [(0, 2), (9, 2), (7, 1)])
 def test_results_without_a_job(client, retention, expected):
-    """They go by the age that was chosen, or never; what lies beside them stays."""
+    """Results without a job are removed after the retention, or never; files beside them stay."""
     leave(client, "output/mljob_result", "output/model", job=TRAIN.job_name(0, 1).value)
-    found = collect(client, result_retention=timedelta(days=retention))
+    report = collect(client, result_retention=timedelta(days=retention))
 
-    assert (2 - expected, expected) == (len(found.items), len(files(client)))
+    assert (2 - expected, expected) == (len(report.items), len(files(client)))
 
 
 def test_payloads(client):
-    """Those that nobody needs go; of jobs only those that stay need theirs."""
+    """Shared payloads are removed once none of the remaining jobs needs them."""
     leave(client, "payload.pyz", "MLJOB_MINE/saved", payload=OLD_PAYLOAD)
     leave(client, "payload.pyz", payload="payload_cd_0")
     leave(client, "payload.pyz")
     start(client, origin(payload=OLD_PAYLOAD))
     start(client, origin(replace(TRAIN, airflow="staging", run_id="2"), payload="payload_cd_0"))
-    found = collect(client)
+    report = collect(client)
 
-    assert [(Kind.JOB, "dropped"), (Kind.PAYLOAD, "removed")] == [(item.kind, item.action) for item in found.items]
+    assert [(Kind.JOB, "dropped"), (Kind.PAYLOAD, "removed")] == [(item.kind, item.action) for item in report.items]
     assert [f"{OLD_PAYLOAD}/MLJOB_MINE/saved", f"{PAYLOAD}/payload.pyz", "payload_cd_0/payload.pyz"] == files(client)
 
 
 def test_without_grace(server, client):
-    """Who shares no payloads doesn't know for how long others do: shared ones stay."""
+    """A client without sharing leaves shared payloads alone, because their grace is unknown to it."""
     from snowflake import connector
 
     leave(client, "payload.pyz", payload=OLD_PAYLOAD)
@@ -399,13 +399,13 @@ def test_without_grace(server, client):
 
 
 def test_schema(client):
-    """Only the jobs of one schema are looked at."""
+    """Only the jobs of the given schema are collected."""
     here = start(client, origin())
     start(client, origin(), schema=OTHER_SCHEMA)
-    found = collect(client, schema=Namespace(DATABASE, OTHER_SCHEMA), stages=())
+    report = collect(client, schema=Namespace(DATABASE, OTHER_SCHEMA), stages=())
 
     assert [str(here)] == jobs(client)
-    assert (1, 0, 0) == (len(found.items), found.kept, found.not_ours)
+    assert (1, 0, 0) == (len(report.items), report.kept, report.not_ours)
 
 
 def litter(client):
@@ -417,7 +417,7 @@ def litter(client):
 
 
 def test_dry_run(server, client):
-    """It tells exactly what would be done, and does nothing."""
+    """A dry run reports exactly the later actions, and changes nothing."""
     litter(client)
     before = (jobs(client), files(client))
     server.statements.clear()
@@ -437,7 +437,7 @@ def test_dry_run(server, client):
 
 
 def test_a_second_run_finds_nothing(client):
-    """What has been collected is gone."""
+    """A second run finds nothing."""
     litter(client)
     collect(client, result_retention=WEEK)
 
@@ -445,7 +445,7 @@ def test_a_second_run_finds_nothing(client):
 
 
 def test_no_right_to_drop(server, client):
-    """It is told, and the rest is collected; a job that runs keeps its files then."""
+    """A job that can't be dropped is reported, the rest is collected, and a running job keeps its files."""
     forbidden = start(client, origin(replace(TRAIN, run_id="1")))
     start(client, origin(replace(TRAIN, run_id="2")))
     leave(client, "input/args", job=forbidden.name.value)
@@ -453,32 +453,32 @@ def test_no_right_to_drop(server, client):
     server.faults.add(
         Fault(matching=f"DROP SERVICE.*{forbidden.name}", effect="error", errno=3001, sqlstate="42501", message=message)
     )
-    found = collect(client)
+    report = collect(client)
 
     assert [str(forbidden)] == jobs(client)
-    assert [(str(forbidden), "left")] == [(item.name, item.action) for item in found.errors]
-    assert message in found.errors[0].error
+    assert [(str(forbidden), "left")] == [(item.name, item.action) for item in report.errors]
+    assert message in report.errors[0].error
     assert 1 == len(files(client))
 
 
 def test_snowflake_goes_away_in_the_middle(server, client):
-    """What is left isn't tried any more but told; the next run finishes it."""
+    """After an outage the rest is reported without further tries; the next run finishes it."""
     for run in range(3):
         start(client, origin(replace(TRAIN, run_id=str(run))))
     server.faults.add(Fault(matching="DROP SERVICE", effect="error", errno=390195, message="gone", nth=2, times=100))
-    first, left = collect(client), jobs(client)
+    first, remaining = collect(client), jobs(client)
     tried = len(server.statements.matching("DROP SERVICE"))
     server.faults.clear()
     second = collect(client)
 
     assert ["dropped", "left", "left"] == [item.action for item in first.items]
-    assert (2, 3) == (len(left), tried)
+    assert (2, 3) == (len(remaining), tried)
     assert ([], 2, ()) == (jobs(client), len(second.items), second.errors)
 
 
 @pytest.mark.parametrize("statement", ["SHOW JOB SERVICES", "LIST"])
 def test_what_can_not_be_listed(server, client, statement):
-    """Nothing is dropped then."""
+    """If jobs or files can't be listed, nothing is dropped."""
     litter(client)
     before = (jobs(client), files(client))
     server.faults.add(Fault(matching=statement, effect="error", message="not now", nth=1))
@@ -489,7 +489,7 @@ def test_what_can_not_be_listed(server, client, statement):
 
 
 def test_a_stage_that_is_not_there(client):
-    """It is named, and nothing is dropped."""
+    """A missing stage is an error that names it, and nothing is dropped."""
     start(client, origin())
     with pytest.raises(NotFoundOrNotAuthorizedError, match="NOWHERE"):
         collect(client, stages=(StagePath.parse("NOWHERE", "stage", Namespace(DATABASE, SCHEMA)),))
@@ -498,16 +498,16 @@ def test_a_stage_that_is_not_there(client):
 
 
 def test_payloads_that_can_not_be_listed(server, client):
-    """By then jobs have been dropped, which is told."""
+    """If payloads can't be listed, the report has the error beside the dropped jobs."""
     start(client, origin())
     server.faults.add(Fault(matching="LIST", effect="error", message="not now", nth=2))
-    found = collect(client)
+    report = collect(client)
 
-    assert [("dropped", ""), ("left", "not now")] == [(item.action, item.error) for item in found.items]
+    assert [("dropped", ""), ("left", "not now")] == [(item.action, item.error) for item in report.items]
 
 
 def test_airflow_can_not_be_asked(client):
-    """Nothing is dropped, and the error is Airflow's."""
+    """If Airflow is out of reach, nothing is dropped, and its error is passed on."""
     litter(client)
     before = (jobs(client), files(client))
 
@@ -534,60 +534,60 @@ def test_airflow_can_not_be_asked(client):
     ids=["older_than", "result_retention", "airflow"],
 )
 def test_bad_rules(rules, message):
-    """They are refused before anything is asked."""
+    """Bad rules are refused before any statement."""
     with pytest.raises(InvalidJobSpecError, match=message):
         Rules(**{"airflow": "prod", "older_than": WEEK} | rules)
 
 
 def test_for_ever(client):
-    """An age that nothing has is no error."""
+    """An age longer than all of history is no error."""
     start(client, origin())
 
     assert () == collect(client, older_than=timedelta.max).items
 
 
 def test_credits(server, client):
-    """What runs costs something; what is over doesn't, and a pool that can't be asked is unknown."""
+    """Running jobs have a price, finished ones have none, and the price is unknown if the pool can't be read."""
     start(client, origin(), target_instances=3)
     start(client, origin(replace(TRAIN, run_id="2")))
     start(client, origin(replace(TRAIN, task_id="done")))
-    known = collect(client, dry_run=True)
+    priced = collect(client, dry_run=True)
     asked = len(server.statements.matching("SHOW COMPUTE POOLS"))
     server.faults.add(Fault(matching="SHOW COMPUTE POOLS", effect="error", message="no"))
     unknown = collect(client)
 
-    assert (pytest.approx(0.44), 1) == (known.credits_per_hour, asked)
-    assert "their nodes cost 0.44 credits an hour (an estimate" in known.summary
+    assert (pytest.approx(0.44), 1) == (priced.credits_per_hour, asked)
+    assert "their nodes cost 0.44 credits an hour (an estimate" in priced.summary
     assert "their nodes cost 0.00 credits an hour, without 2 jobs whose rate is unknown" in unknown.summary
 
 
 def test_more_jobs_than_one_answer_has(client):
-    """They are asked for by longer names; also where two schemas have jobs of the same names."""
+    """Jobs that exceed one answer are listed by longer names, also across schemas with equal names."""
     tasks = [replace(TRAIN, run_id=str(run)) for run in range(4)]
     for task, schema in itertools.product(tasks, (SCHEMA, OTHER_SCHEMA)):
         start(client, origin(task), schema=schema)
-    found = collect(client, {tasks[0]: "running"}, most=3)
+    report = collect(client, {tasks[0]: "running"}, most=3)
 
-    assert (6, 2, True) == (len(found.items), found.kept, found.is_complete)
+    assert (6, 2, True) == (len(report.items), report.kept, report.is_complete)
     assert 2 == len(jobs(client))
 
 
 def test_jobs_that_can_not_all_be_listed(client):
-    """Jobs that are seen go; files without a job stay, since it may be there."""
+    """With an incomplete listing, listed jobs are collected, and files without a job stay."""
     for schema in (SCHEMA, OTHER_SCHEMA):
         start(client, origin(), name=Identifier("MLJOB_"), schema=schema)
     leave(client, "input/args", job=TRAIN.job_name(0, 1).value)
-    found = collect(client, most=2)
+    report = collect(client, most=2)
 
-    assert (False, (), 1) == (found.is_complete, found.items, len(files(client)))
-    assert "not all jobs can be listed" in found.summary
+    assert (False, (), 1) == (report.is_complete, report.items, len(files(client)))
+    assert "not all jobs can be listed" in report.summary
 
 
 def test_in_words(client):
-    """A line for each thing, and one for all."""
+    """Each item is one line, and the totals are another."""
     job = start(client, origin())
     start(client, origin(replace(TRAIN, run_id="2")))
-    found = collect(client, {replace(TRAIN, run_id="2"): "running"})
+    report = collect(client, {replace(TRAIN, run_id="2"): "running"})
 
-    assert f"dropped job {job} (RUNNING) of {TRAIN} (gone)" == str(found.items[0])
-    assert found.summary.startswith("dropped 1 job; 1 job kept; 0 jobs not of this Airflow; their nodes cost 0.11")
+    assert f"dropped job {job} (RUNNING) of {TRAIN} (gone)" == str(report.items[0])
+    assert report.summary.startswith("dropped 1 job; 1 job kept; 0 jobs not of this Airflow; their nodes cost 0.11")

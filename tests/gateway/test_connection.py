@@ -33,7 +33,7 @@ from airflow_provider_mljobs.gateway.connection import Connection, translate
         (DatabaseError("token expired", errno=390114), SnowflakeUnavailableError),
         (OperationalError("HTTP 503", errno=290503), SnowflakeUnavailableError),
         (OperationalError("can't connect", errno=250001), SnowflakeUnavailableError),
-        # What the connector raises when it has tried long enough.
+        # The connector raises this after its last retry.
         (ServiceUnavailableError(errno=290503), SnowflakeUnavailableError),
         (BadGatewayError(errno=290502), SnowflakeUnavailableError),
         (TooManyRequests(errno=290429), SnowflakeUnavailableError),
@@ -44,13 +44,13 @@ from airflow_provider_mljobs.gateway.connection import Connection, translate
     ids=str,
 )
 def test_the_connectors_errors_become_ours(error, expected):
-    """By their numbers: what may help to repeat, what a GRANT may help, and what nothing helps."""
+    """Errors are classified by number: worth a repetition, a missing GRANT, or final."""
     assert expected is type(translate(error))
 
 
 @pytest.mark.parametrize("errno", [390100, 390101, 390144, 390303, 394300])
-def test_a_refused_login_is_told_from_a_snowflake_out_of_reach(errno):
-    """Its number may be the error's own or, when a connection was being opened, in the text."""
+def test_a_refused_login_is_no_outage(errno):
+    """The number of a refused login is the error's own or, while a connection opens, part of the text."""
     text = f"250001 (08001): None: Failed to connect to DB: localhost:1. {errno} (08001): refused"
 
     assert LoginRefusedError is type(translate(DatabaseError("refused", errno=errno)))
@@ -62,8 +62,8 @@ def test_a_refused_login_is_told_from_a_snowflake_out_of_reach(errno):
 @pytest.mark.parametrize(
     "words", ["Number of services limit exceeded for the account", "NUMBER OF SERVICES LIMIT EXCEEDED"]
 )
-def test_the_limit_of_services_is_known_by_its_text(errno, words):
-    """Nobody knows its number."""
+def test_the_limit_of_services(errno, words):
+    """The limit of services is classified by its text, because its number is undocumented."""
     error = translate(ProgrammingError(f"SQL execution error: {words}.", errno=errno, sqlstate="54000"))
 
     assert ServicesLimitError is type(error)
@@ -72,7 +72,7 @@ def test_the_limit_of_services_is_known_by_its_text(errno, words):
 
 
 def test_so_many_services_as_the_account_may_have():
-    """A job that would be one more is refused with an error of its own."""
+    """One job more than the account's limit raises ServicesLimitError."""
     from snowflake import connector
 
     from airflow_provider_mljobs.emulator import serve
@@ -90,7 +90,7 @@ def test_so_many_services_as_the_account_may_have():
 
 
 def test_a_connection_counts_its_statements(snowflake):
-    """Also those that were refused; what comes back has names in lower case."""
+    """Refused statements count too, and columns have lower-case names."""
     from snowflake import connector
 
     connection = Connection(lambda: connector.connect(**snowflake.connection_kwargs))
@@ -106,7 +106,7 @@ def test_a_connection_counts_its_statements(snowflake):
 
 
 def test_a_wrong_password_is_a_refused_login(snowflake):
-    """Through the real connector."""
+    """A wrong password through the real connector is a refused login."""
     from snowflake import connector
 
     wrong = {**snowflake.connection_kwargs, "password": "wrong"}
@@ -115,7 +115,7 @@ def test_a_wrong_password_is_a_refused_login(snowflake):
 
 
 def test_what_snowflake_said_is_kept():
-    """Text, number, SQLSTATE and query id go along."""
+    """The converted error keeps text, number, SQLSTATE and query id."""
     error = translate(ProgrammingError("no such thing", errno=2003, sqlstate="02000", sfqid="01b-2"))
 
     assert (2003, "02000", "01b-2") == (error.errno, error.sqlstate, error.query_id)

@@ -1,4 +1,4 @@
-"""What jobs leave on a stage, read through the connector from an embedded Snowflake."""
+"""Results, artifacts and referenced values, read through the connector from an embedded Snowflake."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ PYTHON = "{}.{}".format(*sys.version_info)
 
 @pytest.fixture(scope="module")
 def connection(snowflake):
-    """A connection of ours, to an account with a stage."""
+    """A connection to an account with a stage."""
     from snowflake import connector
 
     connection = Connection(lambda: connector.connect(**snowflake.connection_kwargs))
@@ -50,14 +50,14 @@ def connection(snowflake):
 
 @pytest.fixture
 def directory():
-    """The directory of a job on the stage."""
+    """A job's directory on the stage."""
     stage = StagePath.parse("LEFT_BY_JOBS", "stage_name", Namespace(DATABASE, SCHEMA))
     return stage / f"payload_{uuid.uuid4().hex}_1/MLJOB A"
 
 
 @pytest.fixture
 def leave(connection, directory, tmp_path_factory):
-    """Put files into the job's directory, by their path in it."""
+    """Put files into the job's directory, by their relative path."""
 
     def leave(files):
         for path, content in files.items():
@@ -71,7 +71,7 @@ def leave(connection, directory, tmp_path_factory):
 
 @pytest.fixture
 def run(leave, tmp_path, monkeypatch):
-    """Write a result as the launcher does and bring all of the job's directory to the stage, like a stage volume."""
+    """Write a result as the launcher does, and upload the job's directory as a stage volume does."""
 
     def run(value, saved=(), **fields):
         monkeypatch.setenv("MLRS_STAGE_RESULT_PATH", str(tmp_path))
@@ -91,12 +91,12 @@ def result(value=None, **fields):
 
 
 def place(path):
-    """Return a path as references have it."""
+    """Return a path in the form of references."""
     return str(path)
 
 
 def test_a_result_takes_two_statements(connection, directory, run, snowflake):
-    """One lists, one downloads."""
+    """A result takes one LIST and one GET."""
     run({"auc": 0.9}, saved=["model.bin"])
     snowflake.statements.clear()
     read = read_result(connection, directory, patience=10)
@@ -106,21 +106,21 @@ def test_a_result_takes_two_statements(connection, directory, run, snowflake):
 
 
 def test_no_result(connection, directory, leave):
-    """The payload has killed its launcher; an empty file is one that is just being made."""
+    """A killed launcher leaves no result, and an empty file is still uploading."""
     assert read_result(connection, directory) is None
     leave({"output/mljob_result": ""})
     assert read_result(connection, directory) is None
 
 
 def test_a_stage_that_is_gone(connection):
-    """Snowflake's own error comes through."""
+    """A missing stage raises Snowflake's own error."""
     gone = StagePath.parse("NO_SUCH_STAGE/x", "stage_name", Namespace(DATABASE, SCHEMA))
     with pytest.raises(NotFoundOrNotAuthorizedError):
         read_result(connection, gone)
 
 
 def test_a_result_that_comes_late(connection, directory, leave):
-    """Stage volumes upload in the background: it is looked for once a second until it is there."""
+    """A late result is looked for once a second."""
     pauses = []
 
     def pause(seconds):
@@ -156,7 +156,7 @@ def test_a_result_that_is_denied_for_a_while(snowflake, connection, directory, l
 
 
 def test_patience_ends(connection, directory):
-    """After so many seconds there is no result."""
+    """Without a result after all the patience, there is none."""
     pauses = []
 
     assert read_result(connection, directory, patience=2.5, pause=pauses.append) is None
@@ -179,7 +179,7 @@ def test_the_files_of_a_value_are_waited_for(connection, directory, run, leave, 
 
 
 def test_a_large_value_is_not_downloaded(connection, directory, run, snowflake):
-    """The summary beside it says what it is."""
+    """A large value stays on the stage; the summary beside it has its type."""
     run(["x" * 600_000], saved=["model.bin"])
     snowflake.statements.clear()
     read = read_result(connection, directory, max_bytes=1_000, patience=10)
@@ -209,7 +209,7 @@ def test_a_large_value_is_not_downloaded(connection, directory, run, snowflake):
     ids=["summary", "record of an instance"],
 )
 def test_files_that_no_launcher_writes_are_not_fetched(connection, directory, leave, snowflake, path, read):
-    """A payload can write a gigabyte where the launcher writes a few kilobytes: its size in the list is enough."""
+    """A file far larger than the launcher writes is refused by its size in the listing."""
     leave({"output/mljob_result": result("x" * 2_000_000), path: " " * (MAX_SUMMARY_BYTES + 1)})
     snowflake.statements.clear()
     with pytest.raises(ResultError, match=re.escape(f"{directory}/{path} has 4000001 bytes, of which at most 4000000")):
@@ -219,7 +219,7 @@ def test_files_that_no_launcher_writes_are_not_fetched(connection, directory, le
 
 
 def test_a_large_value_of_snowflakes_launcher(connection, directory, leave):
-    """It writes no summary."""
+    """A large value of Snowflake's launcher, which writes no summary, becomes a reference."""
     leave({"output/mljob_result": result("x" * 600_000)})
     read = read_result(connection, directory, max_bytes=1_000, patience=1, pause=lambda _: None)
 
@@ -228,7 +228,7 @@ def test_a_large_value_of_snowflakes_launcher(connection, directory, leave):
 
 
 def test_a_value_that_is_just_too_large(connection, directory, run):
-    """Small enough to look at, too large for XCom."""
+    """A value may be small enough to download and too large for XCom."""
     run(["x" * 2_000])
 
     assert "json" == read_result(connection, directory, max_bytes=2_000).reference.protocol
@@ -236,7 +236,7 @@ def test_a_value_that_is_just_too_large(connection, directory, run):
 
 
 def test_the_result_of_an_older_launcher(connection, directory, leave):
-    """Its result is a pickle, with what of it is JSON beside it."""
+    """An older launcher's result is read from the JSON beside its pickle."""
     leave(
         {
             "output/mljob_result": b"\x80\x05}.",
@@ -248,14 +248,14 @@ def test_the_result_of_an_older_launcher(connection, directory, leave):
 
 
 def test_a_result_that_is_no_text(connection, directory, leave):
-    """The message names the place."""
+    """A binary result raises an error with its place."""
     leave({"output/mljob_result": b"\x80\x05}."})
     with pytest.raises(ResultError, match=re.escape(f"The result at {directory}/output/mljob_result is not UTF-8")):
         read_result(connection, directory)
 
 
 def test_records_of_instances(connection, directory, leave):
-    """One that was lost has none; one that comes late is waited for."""
+    """A lost instance has no record, and a late record is waited for."""
     leave({"output/instances/0.json": '{"exit_code": 0}', "output/instances/10.json": '{"exit_code": 9}'})
 
     def pause(_):
@@ -271,7 +271,7 @@ def test_records_of_instances(connection, directory, leave):
 
 
 def test_files_beside_the_records_are_no_records(connection, directory, leave):
-    """An instance's own files may have the names of records; of these only the job's are read."""
+    """An instance's own files that are named like records aren't read as records."""
     leave(
         {
             "output/instances/0.json": '{"exit_code": 0}',
@@ -287,12 +287,12 @@ def test_files_beside_the_records_are_no_records(connection, directory, leave):
 
 
 def test_no_instance_has_left_a_record(connection, directory):
-    """All were lost."""
+    """Without any record, all instances count as lost."""
     assert (InstanceResult(instance=0), InstanceResult(instance=1)) == read_instances(connection, directory, 2)
 
 
 def test_a_large_value_of_an_instance_stays_on_the_stage(snowflake, directory, leave, tmp_path):
-    """As the job's own: what max_bytes doesn't allow is a reference to the instance's file."""
+    """An instance's value above max_bytes becomes a reference to its file."""
     from snowflake import connector
 
     large, small = ["x" * 2_000], [5]
@@ -312,21 +312,21 @@ def test_a_large_value_of_an_instance_stays_on_the_stage(snowflake, directory, l
 
 
 def test_what_a_job_has_saved(connection, directory, run):
-    """Path, size and checksum; what the launcher keeps there is not the payload's."""
+    """Artifacts have path, size and checksum; the launcher's own files are left out."""
     run(np.arange(3), saved=["model.bin", "plots/a b.png", "input/x", "output/metrics.json", "output/instances/0.json"])
     content = b"content of plots/a b.png"
-    found = artifacts(connection, directory)
+    saved = artifacts(connection, directory)
 
-    assert ["model.bin", "output/metrics.json", "plots/a b.png"] == [each["path"] for each in found]
+    assert ["model.bin", "output/metrics.json", "plots/a b.png"] == [each["path"] for each in saved]
     assert {
         "path": "plots/a b.png",
         "bytes": len(content),
         "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
-    } == found[2]
+    } == saved[2]
 
 
 def test_what_a_job_has_saved_may_come_late(connection, directory, leave, caplog):
-    """The launcher has seen it: it is waited for until it is there in its full size."""
+    """A file that the launcher listed is waited for until it has its full size."""
     leave({"model.bin": ""})
     pauses = []
 
@@ -343,7 +343,7 @@ def test_what_a_job_has_saved_may_come_late(connection, directory, leave, caplog
 
 
 def test_many_files_are_cut(connection, directory, leave, caplog):
-    """XCom is no place for a list of everything; the log says how much more there is."""
+    """A long list of artifacts is cut, and the log has the total."""
     leave({"a": "", "b": "", "c": ""})
 
     assert ["a", "b"] == [each["path"] for each in artifacts(connection, directory, most=2)]
@@ -351,12 +351,12 @@ def test_many_files_are_cut(connection, directory, leave, caplog):
 
 
 def test_of_a_list_without_end_the_beginning_is_read(connection, directory, leave, caplog):
-    """A job may leave a million files: what isn't read is not waited for, and the log says that there are more."""
+    """Only the beginning of a huge listing is read; the rest isn't waited for, and the log says so."""
     leave({"a": "", "b": "", "c": "", "d": ""})
     pauses = []
-    found = artifacts(connection, directory, [("d", 0)], patience=9, pause=pauses.append, most=2, most_listed=3)
+    saved = artifacts(connection, directory, [("d", 0)], patience=9, pause=pauses.append, most=2, most_listed=3)
 
-    assert (["a", "b"], []) == ([each["path"] for each in found], pauses)
+    assert (["a", "b"], []) == ([each["path"] for each in saved], pauses)
     assert f"The job has saved more than 3 files in {directory}; XCom has the first 2." in caplog.text
 
 
@@ -382,7 +382,7 @@ FRAME = pd.DataFrame({"a": [1.5, None], "when": pd.to_datetime(["2026-01-01", No
     ids=["frame", "series", "series without a name", "table", "array"],
 )
 def test_values_come_back_as_they_were(connection, directory, run, value, same):
-    """A plain task opens what a job has returned."""
+    """A plain task opens a job's value unchanged."""
     run(value)
     reference = StageRef.from_xcom(json.loads(json.dumps(read_result(connection, directory).xcom)))
 
@@ -390,7 +390,7 @@ def test_values_come_back_as_they_were(connection, directory, run, value, same):
 
 
 def test_pickles_are_opened_where_that_is_allowed(connection, directory, run):
-    """Nowhere by default: the message says what it means and what else there is."""
+    """Pickles are refused by default, with the reason and the alternatives."""
     run({1, 2})
     reference = read_result(connection, directory).reference
     with pytest.raises(ResultError) as caught:
@@ -406,7 +406,7 @@ def test_pickles_are_opened_where_that_is_allowed(connection, directory, run):
 
 
 @pytest.mark.parametrize(
-    ("known", "message"),
+    ("fields", "message"),
     [
         (
             {"python": "3.1"},
@@ -416,9 +416,9 @@ def test_pickles_are_opened_where_that_is_allowed(connection, directory, run):
     ],
     ids=str,
 )
-def test_pickles_of_other_versions(connection, known, message):
-    """They are not even downloaded."""
-    reference = StageRef(stage_paths=("@a.b.c/d",), protocol="cloudpickle", **known)
+def test_pickles_of_other_versions(connection, fields, message):
+    """A pickle of another version is refused before the download."""
+    reference = StageRef(stage_paths=("@a.b.c/d",), protocol="cloudpickle", **fields)
     with pytest.raises(ResultError, match=re.escape(message)):
         open_reference(connection, reference, allow_pickle=True)
 
@@ -429,7 +429,7 @@ def reference_to(*paths, **fields):
 
 
 def test_files_are_their_bytes(connection, directory, leave):
-    """A longer name beside it is another file."""
+    """A file's value is its bytes; a file with a longer name beside it isn't read."""
     leave({"model.bin": "1", "model.bin.json": "2", "model-bin": "3"})
     one, two = directory / "model.bin", directory / "model.bin.json"
 
@@ -438,7 +438,7 @@ def test_files_are_their_bytes(connection, directory, leave):
 
 
 def test_files_can_be_kept(connection, directory, leave, tmp_path):
-    """Downloaded into a directory, under their names."""
+    """Files are downloaded into a directory under their names."""
     leave({"a (1)+é.bin": "1", "b.bin": "2"})
     reference = reference_to(directory / "a (1)+é.bin", directory / "b.bin")
     target = tmp_path / "it's 100 %"
@@ -450,7 +450,7 @@ def test_files_can_be_kept(connection, directory, leave, tmp_path):
 
 
 def test_a_value_in_several_files_of_snowflakes_launcher(connection, directory, leave):
-    """Its manifest allows for that."""
+    """The manifest of Snowflake's launcher may name several files."""
     leave({"1.parquet": parquet(pa.table({"a": [1]})), "2.parquet": parquet(pa.table({"a": [2]}))})
     parts = (directory / "1.parquet", directory / "2.parquet")
 
@@ -459,7 +459,7 @@ def test_a_value_in_several_files_of_snowflakes_launcher(connection, directory, 
 
 
 def test_containers_that_snowflakes_launcher_has_pickled(connection, directory, leave):
-    """It takes lists and tuples apart."""
+    """Lists and tuples, which Snowflake's launcher splits, come back whole."""
     leave({"output/mljob_extra.pkl": pickle.dumps({"type@": tuple, "#0": {1}, "#1": {"type@": list, "#0": 2}})})
     reference = reference_to(directory / "output/mljob_extra.pkl", protocol="cloudpickle", python=PYTHON)
 
@@ -467,7 +467,7 @@ def test_containers_that_snowflakes_launcher_has_pickled(connection, directory, 
 
 
 def test_large_files_are_not_downloaded(connection, directory, leave, tmp_path):
-    """If the caller says how large."""
+    """Files above max_bytes are refused before the download."""
     leave({"a": "12345", "b": "12345"})
     reference = reference_to(directory / "a", directory / "b")
 
@@ -483,7 +483,7 @@ def test_large_files_are_not_downloaded(connection, directory, leave, tmp_path):
 
 
 def test_values_that_grow_when_they_are_read(connection, directory, leave):
-    """A limit holds for the value, too: a compressed file may stand for any number of bytes."""
+    """The limit also holds for the value in memory, which compression can make far larger than its file."""
     leave(
         {
             "bomb.parquet": parquet(pa.table({"a": ["x" * 100_000] * 1_000})),
@@ -500,7 +500,7 @@ def test_values_that_grow_when_they_are_read(connection, directory, leave):
 
 @pytest.mark.parametrize("other", ["file", "link", "broken link"])
 def test_files_are_replaced_on_request(connection, directory, leave, tmp_path, other):
-    """What stands in the way stays, and what a link leads to is never written to."""
+    """Files and links stay unless overwrite is set, and the target of a link is never written to."""
     leave({"model.bin": "new"})
     reference, target, elsewhere = reference_to(directory / "model.bin"), tmp_path / "model.bin", tmp_path / "elsewhere"
     if other == "file":
@@ -519,7 +519,7 @@ def test_files_are_replaced_on_request(connection, directory, leave, tmp_path, o
 
 
 def test_directories_are_not_replaced(connection, directory, leave, tmp_path):
-    """A directory of the same name is an error, and nothing goes into it."""
+    """A directory of the same name is an error, and nothing is written into it."""
     leave({"model.bin": "new"})
     (tmp_path / "model.bin").mkdir()
     for overwrite in (False, True):
@@ -530,7 +530,7 @@ def test_directories_are_not_replaced(connection, directory, leave, tmp_path):
 
 
 def test_files_that_are_gone(connection, directory, leave):
-    """Also where a longer name is there."""
+    """A missing file is an error, even if a file with a longer name exists."""
     leave({"model.bin.json": "2"})
     with pytest.raises(
         ResultError,
@@ -549,14 +549,14 @@ def test_files_that_are_gone(connection, directory, leave):
     ],
 )
 def test_damaged_files(connection, directory, leave, protocol, message):
-    """Whatever the reader says, the message names the file."""
+    """An error of any reader becomes a ResultError with the file."""
     leave({"x": "damaged"})
     with pytest.raises(ResultError, match=re.escape(f"The value of type T at {directory}/x {message}")):
         open_reference(connection, reference_to(directory / "x", protocol=protocol, type="T"))
 
 
 def test_packages_that_the_worker_lacks(connection, directory, leave, monkeypatch):
-    """The message says what to install."""
+    """A missing package is an error with the package to install."""
     leave({"x": "1"})
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(
@@ -567,7 +567,7 @@ def test_packages_that_the_worker_lacks(connection, directory, leave, monkeypatc
 
 
 def test_references_are_copied_by_snowflake(connection, directory, leave, snowflake):
-    """From any directory into the next job's own, without the worker: there is neither GET nor PUT."""
+    """Snowflake copies referenced files into the next job's directory, without GET or PUT."""
     leave({"output/mljob_extra_0.parquet": "1", "output/mljob_extra_0.parquet.old": "2", "model.bin": "3"})
     references = [reference_to(directory / "output/mljob_extra_0.parquet"), reference_to(directory / "model.bin")]
     following = directory / "next"
@@ -581,7 +581,7 @@ def test_references_are_copied_by_snowflake(connection, directory, leave, snowfl
 
 
 def test_references_to_files_that_are_gone_are_not_copied(connection, directory, leave):
-    """The job that would miss them is not even submitted."""
+    """A job that refers to a missing file isn't submitted."""
     leave({"model.bin.json": "2"})
     with pytest.raises(MLJobError, match=re.escape("model.bin")):
         copy_references(connection, [reference_to(directory / "model.bin")], directory / "next")

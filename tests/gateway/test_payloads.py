@@ -1,4 +1,4 @@
-"""Payloads on a stage: uploaded once, shared, and never removed under somebody who has chosen one."""
+"""Payloads on a stage: uploaded once, shared, and never removed while a task may still use them."""
 
 import itertools
 import json
@@ -35,14 +35,14 @@ SPECIFICATION = SpecificationSource(text=json.dumps({"spec": {"containers": [CON
 
 @pytest.fixture(scope="module")
 def server():
-    """An embedded Snowflake whose jobs only pretend to run."""
+    """An embedded Snowflake with virtual jobs."""
     with served(virtual_jobs=(VirtualJob(name="MLJOB_%", seconds=1e6),)) as server:
         yield server
 
 
 @pytest.fixture
 def connect(server):
-    """Open connections; stage and jobs are empty at the start."""
+    """Open connections to a Snowflake with an empty stage and no jobs."""
     from snowflake import connector
 
     opened = []
@@ -62,7 +62,7 @@ def connect(server):
 
 
 def archives(connection):
-    """Return the directories with a payload."""
+    """Return the directories that have a payload."""
     return sorted(row["name"].split("/")[-2] for row in connection.rows(statements.list_files(STAGE)))
 
 
@@ -75,7 +75,7 @@ def start(connection, number, payload):
 
 
 def test_the_same_code_is_uploaded_once(server, connect):
-    """Whoever comes later finds it by its content: one LIST, no PUT."""
+    """A later task finds the same code by its digest, with one LIST and no PUT."""
     payloads = Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE)
     first = payloads.upload(STAGE, PAYLOAD, Identifier("A"))
     server.statements.clear()
@@ -86,7 +86,7 @@ def test_the_same_code_is_uploaded_once(server, connect):
 
 
 def test_other_code_lies_elsewhere(connect):
-    """Its digest is another one."""
+    """Other code has another digest, and so another directory."""
     connection = connect()
     payloads = Payloads(connection, grace=GRACE, clock=lambda: 5 * GRACE)
     payloads.upload(STAGE, PAYLOAD, Identifier("A"))
@@ -100,17 +100,17 @@ def test_other_code_lies_elsewhere(connect):
     [(5.0, "5"), (5.9, "5"), (6.0, "5"), (6.9, "5"), (7.0, "7"), (9.5, "9")],
 )
 def test_a_payload_is_used_in_its_period_and_the_next(connect, period, expected):
-    """Afterwards the same code is uploaded again, under another name: what may be removed is never renewed."""
+    """After two periods the same code is uploaded under another name, so that an old payload never becomes new."""
     connection = connect()
     Payloads(connection, grace=GRACE, clock=lambda: 5 * GRACE).upload(STAGE, PAYLOAD, Identifier("A"))
-    found = Payloads(connection, grace=GRACE, clock=lambda: period * GRACE).upload(STAGE, PAYLOAD, Identifier("B"))
+    place = Payloads(connection, grace=GRACE, clock=lambda: period * GRACE).upload(STAGE, PAYLOAD, Identifier("B"))
 
-    assert f"{STAGE}/payload_{PAYLOAD.digest}_{expected}" == str(found)
+    assert f"{STAGE}/payload_{PAYLOAD.digest}_{expected}" == str(place)
 
 
 @pytest.mark.parametrize(("period", "expected"), [(7.9, 1), (8.0, 0)])
 def test_sweep(connect, period, expected):
-    """A payload goes when it has been too old for a new job for a whole period."""
+    """A payload is removed one whole period after new jobs have stopped using it."""
     connection = connect()
     Payloads(connection, grace=GRACE, clock=lambda: 5 * GRACE).upload(STAGE, PAYLOAD, Identifier("A"))
     removed = Payloads(connection, grace=GRACE, clock=lambda: period * GRACE).sweep(STAGE)
@@ -119,7 +119,7 @@ def test_sweep(connect, period, expected):
 
 
 def test_a_job_keeps_its_payload(connect):
-    """However old it is: the job may wait for a node for days."""
+    """A job keeps its payload at any age, because it may wait for a node for days."""
     connection = connect()
     start(connection, 1, Payloads(connection, grace=GRACE, clock=lambda: 0).upload(STAGE, PAYLOAD, Identifier("A")))
     later = Payloads(connection, grace=GRACE, clock=lambda: 99 * GRACE)
@@ -132,7 +132,7 @@ def test_a_job_keeps_its_payload(connect):
 
 @pytest.mark.parametrize("comment", COMMENTS.values(), ids=COMMENTS)
 def test_a_strangers_comment_stops_no_sweep(connect, comment):
-    """Jobs of other people may have any COMMENT: one that names no payload keeps none."""
+    """Other people's COMMENTs, which name no payload, protect none."""
     connection = connect()
     job = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_OF_A_STRANGER"))
     spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), comment=comment)
@@ -144,7 +144,7 @@ def test_a_strangers_comment_stops_no_sweep(connect, comment):
 
 
 def test_a_sweep_describes_no_job_whose_comment_says_enough(server, connect):
-    """A task's job without a payload of ours says so in its COMMENT."""
+    """A task's job without a payload isn't described, because its COMMENT says so."""
     connection = connect()
     task = TaskKey(airflow="", dag_id="dag", run_id="run", task_id="job")
     job = QualifiedName(DATABASE, SCHEMA, task.job_name(0, 1))
@@ -159,18 +159,18 @@ def test_a_sweep_describes_no_job_whose_comment_says_enough(server, connect):
 
 
 def test_an_upload_sweeps(connect):
-    """So that nothing has to be scheduled for it; what else lies on the stage stays."""
+    """An upload removes old payloads; other files on the stage stay."""
     connection = connect()
     Payloads(connection, grace=GRACE, clock=lambda: 0).upload(STAGE, Payload(archive=b"old"), Identifier("A"))
     now = Payloads(connection, grace=GRACE, clock=lambda: 9 * GRACE)
-    kept = now.keep(STAGE, Payload(archive=b"old"))
+    definition = now.keep(STAGE, Payload(archive=b"old"))
     now.upload(STAGE, PAYLOAD, Identifier("B"))
 
-    assert sorted([kept.path.rpartition("/")[2], f"payload_{PAYLOAD.digest}_9"]) == archives(connection)
+    assert sorted([definition.path.rpartition("/")[2], f"payload_{PAYLOAD.digest}_9"]) == archives(connection)
 
 
 def test_no_grace_no_sharing(connect):
-    """Each job has a payload of its own, and removes it."""
+    """Without sharing, each job has its own payload, and its clean-up removes it."""
     connection = connect()
     payloads = Payloads(connection, grace=0)
     first = payloads.upload(STAGE, PAYLOAD, Identifier("MLJOB_A"))
@@ -183,7 +183,7 @@ def test_no_grace_no_sharing(connect):
 
 @pytest.mark.parametrize("name", ["payload_0a1b_5", "definition_0a1b", "payload_0a1b", "0a1b_MLJOB_A", "payloads"])
 def test_only_a_jobs_own_payload_goes_with_its_job(connect, name):
-    """Whatever else lies on the stage, a definition's payload above all, is not the job's to remove."""
+    """A job's clean-up removes no directory but its own payload, least of all a definition's payload."""
     connection = connect()
     put(connection, b"", STAGE / name / "payload.pyz")
     Payloads(connection, grace=0).remove_own(STAGE / name)
@@ -193,7 +193,7 @@ def test_only_a_jobs_own_payload_goes_with_its_job(connect, name):
 
 @pytest.fixture
 def client(server):
-    """A client whose jobs share no payload, and are refused; the stage is empty at the start."""
+    """A client without sharing whose jobs are refused; its stage is empty."""
     from snowflake import connector
 
     client = MLJobClient(lambda: connector.connect(**server.connection_kwargs), payload_grace=0)
@@ -205,19 +205,19 @@ def client(server):
 
 
 def test_a_job_of_a_definition_leaves_the_payload(client):
-    """Neither a submit that Snowflake refuses nor a clean-up removes what was uploaded to stay."""
+    """A definition's payload survives refused submits and clean-ups."""
     job = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_OF_A_DEFINITION"))
     spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=STAGE)
-    kept = client.keep(spec, PAYLOAD)
+    definition = client.keep(spec, PAYLOAD)
     with pytest.raises(GatewayError, match="no more jobs"):
-        client.submit(spec, kept, Arguments.of_script(()))
-    client.clean_up(job, result_directory(spec, kept))
+        client.submit(spec, definition, Arguments.of_script(()))
+    client.clean_up(job, result_directory(spec, definition))
 
     assert [f"definition_{PAYLOAD.digest}"] == archives(client.connection)
 
 
 def test_a_job_takes_its_own_payload_with_it(client):
-    """Where none is shared, nothing of a refused job stays."""
+    """A refused job leaves no unshared payload behind."""
     job = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_ALONE"))
     spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=STAGE)
     place = client.upload(spec, PAYLOAD)
@@ -228,7 +228,7 @@ def test_a_job_takes_its_own_payload_with_it(client):
 
 
 def test_tasks_that_start_together_upload_once(server, connect):
-    """On one machine they wait for each other."""
+    """Tasks that start together on one machine upload once."""
     clients = [Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE) for _ in range(16)]
     barrier = threading.Barrier(len(clients))
 
@@ -244,7 +244,7 @@ def test_tasks_that_start_together_upload_once(server, connect):
 
 
 def test_an_upload_waits_no_longer_than_its_limit(connect, tmp_path, monkeypatch, caplog):
-    """The task's log says what it waits for and how long at most; then it uploads as well, which does no harm."""
+    """After the limit a task uploads without the lock; the log has the reason and the limit."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     caplog.set_level(logging.INFO, logger=locks.__name__)
     payloads = Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE, lock_seconds=0.3)
@@ -261,11 +261,11 @@ def test_an_upload_waits_no_longer_than_its_limit(connect, tmp_path, monkeypatch
 
 
 class TestUnsafePlace:
-    """A directory for locks that anybody could have made is not used: no link in it is followed, nothing fails."""
+    """An unsafe directory for locks isn't used: no link is followed, and nothing fails."""
 
     @pytest.fixture
     def upload(self, connect, tmp_path, monkeypatch, caplog):
-        """Upload with the directory for locks below this path, and return what the log says."""
+        """Upload with the directory for locks below this path; returns the log."""
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
         def upload():
@@ -278,22 +278,22 @@ class TestUnsafePlace:
 
     @pytest.fixture
     def directory(self, tmp_path):
-        """The path of the directory for locks, which isn't there yet."""
+        """The path of the directory for locks, which doesn't exist yet."""
         return tmp_path / f"mljobs-{os.geteuid()}"
 
     def test_nothing_to_say_about_a_safe_one(self, upload, directory):
-        """It is made for this user alone."""
+        """A new directory belongs to this user alone, and the log is empty."""
         assert "" == upload()
         assert 0o700 == stat.S_IMODE(directory.stat().st_mode)
 
     def test_a_file_in_its_place(self, upload, directory):
-        """Locks only save uploads, so none is no reason to fail."""
+        """A file in place of the directory is no reason to fail, because locks only save uploads."""
         directory.write_text("in the way")
 
         assert f"Continuing without a lock for the upload to {STAGE}/" in upload()
 
     def test_a_link_in_its_place(self, upload, directory, tmp_path):
-        """What it leads to stays as it is."""
+        """A link in place of the directory isn't followed."""
         target = tmp_path / "target"
         target.mkdir(mode=0o700)
         directory.symlink_to(target)
@@ -302,7 +302,7 @@ class TestUnsafePlace:
         assert [] == list(target.iterdir())
 
     def test_a_directory_that_others_can_write_to(self, upload, directory):
-        """The message says whose it is, and what to do."""
+        """A directory that others can write to is refused with its owner and with advice."""
         directory.mkdir()
         directory.chmod(0o777)
 
@@ -311,7 +311,7 @@ class TestUnsafePlace:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another user's")
     def test_a_directory_of_another_user(self, upload, directory):
-        """Its mode doesn't matter then."""
+        """A directory of another user is refused with any mode."""
         directory.mkdir(mode=0o700)
         os.chown(directory, 12345, 12345)
 
@@ -319,7 +319,7 @@ class TestUnsafePlace:
         assert [] == list(directory.iterdir())
 
     def test_a_link_in_place_of_a_lock(self, upload, directory, tmp_path):
-        """Not even in a directory of our own."""
+        """A link in place of a lock isn't followed, even in a safe directory."""
         directory.mkdir(mode=0o700)
         for number in range(64):
             (directory / f"{number}.lock").symlink_to(tmp_path / "target")
@@ -328,7 +328,7 @@ class TestUnsafePlace:
         assert not (tmp_path / "target").exists()
 
     def test_a_pipe_in_place_of_a_lock(self, upload, directory):
-        """Nobody writes to it, and nobody waits for that."""
+        """A pipe without a writer in place of a lock doesn't block."""
         directory.mkdir(mode=0o700)
         for number in range(64):
             os.mkfifo(directory / f"{number}.lock")
@@ -337,7 +337,7 @@ class TestUnsafePlace:
 
 
 def test_patient_tasks_leave_the_upload_to_another_machine(server, connect):
-    """Where no lock reaches, the later of several mapped tasks wait a moment for the first one's upload."""
+    """On other machines, later mapped tasks wait a moment for the first one's upload."""
     first, other = (Payloads(connect(), grace=GRACE, clock=lambda: 5 * GRACE) for _ in range(2))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(other.upload, STAGE, PAYLOAD, Identifier("B"), patience=30)
@@ -348,7 +348,7 @@ def test_patient_tasks_leave_the_upload_to_another_machine(server, connect):
 
 
 class Stepped:
-    """A connection that runs each statement when the test says so."""
+    """A connection that runs each statement on the test's command."""
 
     def __init__(self, connection):
         self._connection = connection
@@ -356,11 +356,11 @@ class Stepped:
         self.role = "PUBLIC"
 
     def rows(self, statement, *, most=None):
-        """Wait for the turn, run the statement."""
+        """Wait for the command, then run the statement."""
         return self.fold(statement, lambda rows: list(itertools.islice(rows, most)))
 
     def fold(self, statement, take):
-        """Wait for the turn, run the statement."""
+        """Wait for the command, then run the statement."""
         self._turn.acquire()
         try:
             return self._connection.fold(statement, take)
@@ -368,7 +368,7 @@ class Stepped:
             self._done.release()
 
     def step(self, thread):
-        """Let one statement run, if the thread has one left."""
+        """Run one more statement of a thread, if it has any."""
         self._turn.release()
         while thread.is_alive() and not self._done.acquire(timeout=0.005):
             pass
@@ -381,9 +381,9 @@ TURNS = sorted(set(itertools.permutations("ccc" + "sssss")))
 @pytest.mark.parametrize("age", [1.9, 2.0, 2.9, 3.0, 7.5])
 @pytest.mark.parametrize("turns", TURNS[::7], ids="".join)
 def test_no_payload_is_removed_between_its_choice_and_its_job(connect, turns, age):
-    """Whatever the order of the statements of a task that cleans up and of one that submits.
+    """No order of the statements of a cleaning task and a submitting one removes the submitter's payload.
 
-    The submitter may take almost a period from its choice to its job: its clock is that much behind.
+    The submitter's clock may be almost a period behind.
     """
     setup, for_cleaner, for_submitter = connect(), Stepped(connect()), Stepped(connect())
     Payloads(setup, grace=GRACE, clock=lambda: 0.0).upload(STAGE, PAYLOAD, Identifier("OLD"))
@@ -408,7 +408,7 @@ def test_no_payload_is_removed_between_its_choice_and_its_job(connect, turns, ag
 
 
 def test_an_incomplete_listing(server, connect):
-    """A listing that lacks a running job names no payload to remove: the job may need it."""
+    """A listing that lacks a running job removes no payload, because that job may need it."""
     first, later = (Payloads(connect(), grace=GRACE, clock=lambda at=at: at * GRACE) for at in (5, 9))
     place = first.upload(STAGE, PAYLOAD, Identifier("A"))
     start(connect(), 1, place)
@@ -420,5 +420,5 @@ def test_an_incomplete_listing(server, connect):
 
 @pytest.mark.parametrize("comment", ["", "by hand", "[]", "{", '{"payload": 5}', '{"dag_id": "x"}'])
 def test_comments_without_a_payload(comment):
-    """Jobs of other people name none."""
+    """Other people's COMMENTs name no payload."""
     assert payload_of(comment) is None

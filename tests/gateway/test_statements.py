@@ -164,7 +164,7 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
     ],
 )
 def test_statements(statement, expected):
-    """Each statement is exactly this text."""
+    """Each function returns exactly this text."""
     assert expected == statement
 
 
@@ -186,7 +186,7 @@ def test_statements(statement, expected):
     ids=["get", "copy"],
 )
 def test_statements_about_chosen_files(statement, expected):
-    """By a pattern of their whole path, or by name."""
+    """Files are chosen by a pattern of their whole path, or by name."""
     assert expected == statement
 
 
@@ -204,7 +204,7 @@ def test_starting_a_job_with_what_is_needed():
 
 
 def test_starting_a_job_with_everything():
-    """Each name is quoted where it has to be, each text is a literal."""
+    """Names are quoted where necessary, and texts are literals."""
     spec = JobSpec(
         name=JOB,
         compute_pool=POOL,
@@ -246,7 +246,7 @@ def test_starting_a_job_with_everything():
     ids=["text", "dollars", "a dollar at the end", "file", "template", "template file"],
 )
 def test_sources_of_a_specification(source, expected):
-    """In the statement as it stands where that can be, else as a literal; or in a file."""
+    """A specification is in the statement between dollar signs, as a literal, or in a file."""
     statement = statements.execute_job_service(JobSpec(name=JOB, compute_pool=POOL), SpecificationSource(**source))
 
     assert expected == statement.partition("ASYNC = TRUE\n")[2]
@@ -254,7 +254,7 @@ def test_sources_of_a_specification(source, expected):
 
 @pytest.mark.parametrize("text", ["$$", "$", "a$$b", "$(X)", "\\$$", "$$; DROP DATABASE DB; --"])
 def test_no_specification_ends_its_own_quotes(text):
-    """Between the two $$ of the statement is no other, whatever a job is given."""
+    """No value of a job can end the dollar quotes around its specification."""
     stage = StagePath(QualifiedName(DB, ML, Identifier(text)))
     spec = JobSpec(name=JOB, compute_pool=POOL, stage=stage, env_vars={"A": text}, query_tag=text)
     runtime = Runtime(image="/a/b/c/d:1", resources=Resources(cpu=1, memory_gib=1))
@@ -269,7 +269,7 @@ def test_no_specification_ends_its_own_quotes(text):
 
 @pytest.mark.parametrize("text", ["it's", '"', "\\", "$$", "a\nb", "'); DROP DATABASE DB; --", "ü🚀"])
 def test_options_of_managed_jobs_are_literals(text):
-    """They read back as what was given, whatever that is."""
+    """Options of managed jobs read back unchanged."""
     spec = JobSpec(name=JOB, compute_pool=POOL, managed=True, env_vars={"A": text}, comment=text)
     options, job = ml_job_options(spec, StagePath(STAGE), Arguments.of_script([text]), None)
     statement = statements.execute_ml_job(str(JOB), POOL, render(options), render(job))

@@ -25,7 +25,7 @@ BOMBS = {
 
 
 def written(path, table):
-    """Write a table, and return its file."""
+    """Write a table; returns its file."""
     pa.parquet.write_table(table, path, compression="zstd")
     return path
 
@@ -33,7 +33,7 @@ def written(path, table):
 @pytest.mark.parametrize("kind", BOMBS)
 @pytest.mark.parametrize("protocol", ["pandas", "pyarrow"])
 def test_small_files_of_large_values(tmp_path, kind, protocol):
-    """Repetition and compression make small files, whose values are measured as they will be in memory."""
+    """Small files of repetitive, compressed values are measured by their size in memory."""
     file = written(tmp_path / "0.parquet", pa.table({"a": BOMBS[kind]()}))
 
     assert LIMIT > file.stat().st_size
@@ -41,7 +41,7 @@ def test_small_files_of_large_values(tmp_path, kind, protocol):
 
 
 def test_parts_count_together(tmp_path):
-    """A value in several files is as large as all of them."""
+    """The sizes of a value's files add up."""
     table = pa.table({"a": np.arange(100_000)})
     files = [written(tmp_path / f"{number}.parquet", table) for number in range(2)]
 
@@ -62,14 +62,14 @@ def test_parts_count_together(tmp_path):
     ids=["nothing", "no rows", "nulls", "categories", "maps", "times"],
 )
 def test_ordinary_tables(tmp_path, table):
-    """A table within the limit is measured close to what it takes."""
+    """The size of an ordinary table within the limit is measured closely."""
     size = unpacked_bytes("pyarrow", [written(tmp_path / "0.parquet", table)], LIMIT)
 
     assert table.nbytes / 10 <= size < LIMIT
 
 
 def test_archives_of_arrays(tmp_path):
-    """An npz says what its members hold, and none gives more; an npy is as large as its file."""
+    """The size of an npz comes from its directory, which numpy never exceeds; an npy is as large as its file."""
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1_000_000))
     np.save(tmp_path / "a.npy", np.zeros(1_000))
 

@@ -1,4 +1,4 @@
-"""What the containers of a job use, through the connector."""
+"""CPU, memory and GPU usage of a job's containers, through the connector."""
 
 import json
 import time
@@ -35,7 +35,7 @@ class Lab:
         self.client.connection.rows(GPU_POOL)
 
     def start(self, command="true", groups=GROUPS, replicas=1, prefix="V"):
-        """Start a job, a virtual one by default."""
+        """Start a job, by default a virtual one."""
         job = QualifiedName(
             Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier(f"{prefix}_{time.monotonic_ns()}")
         )
@@ -59,7 +59,7 @@ class Lab:
 
     @contextmanager
     def failing(self, matching, **effect):
-        """Let statements fail for a while."""
+        """Make statements fail for a while."""
         self.server.faults.add(Fault(matching=matching, **{"effect": "error", **effect}))
         try:
             yield
@@ -69,7 +69,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def server():
-    """An embedded Snowflake on which jobs whose names begin with V are virtual."""
+    """An embedded Snowflake whose jobs are virtual if their names begin with V."""
     with served(virtual_jobs=(VirtualJob(name="V%", seconds=0.1),), metric_interval=0.1) as server:
         yield server
 
@@ -82,18 +82,18 @@ def lab(server):
     lab.client.close()
 
 
-def shown(found):
-    """Return metrics with their units and values, of instance 0."""
+def values_of(usage):
+    """Return instance 0's metrics with units and values."""
     return {
         (series.metric, series.unit): {value for _, value in series.points}
-        for series in found.series
+        for series in usage.series
         if series.instance == 0
     }
 
 
 def test_series(lab):
-    """One of each metric, in units of ours; of several GPUs there is one."""
-    found = read_usage(lab.client, lab.run())
+    """Each metric is one series in standard units, also with several GPUs."""
+    usage = read_usage(lab.client, lab.run())
 
     assert {
         ("container.cpu.usage", "cores"): {1.0},
@@ -103,34 +103,34 @@ def test_series(lab):
         ("container.gpu.utilization", "ratio"): {0.5},
         ("container.gpu.memory.usage", "bytes"): {12.0 * 2**30},
         ("container.gpu.memory.capacity", "bytes"): {24.0 * 2**30},
-    } == shown(found)
-    assert "" == found.reason
-    assert all(abs(seconds - time.time()) < 60 for series in found.series for seconds, _ in series.points)
+    } == values_of(usage)
+    assert "" == usage.reason
+    assert all(abs(seconds - time.time()) < 60 for series in usage.series for seconds, _ in series.points)
 
 
 def test_of_processes(lab):
-    """What a real job uses while it runs."""
+    """A running process has a CPU and memory usage."""
     job = lab.start("sleep 60", prefix="REAL")
-    while not (found := read_usage(lab.client, job)).series:
+    while not (usage := read_usage(lab.client, job)).series:
         time.sleep(0.05)
     lab.client.drop(job)
 
-    (memory,) = shown(found)["container.memory.usage", "bytes"]
+    (memory,) = values_of(usage)["container.memory.usage", "bytes"]
     assert 0 < memory < 2**30
 
 
 def test_instances(lab):
-    """Each instance has its own, in their order."""
-    found = read_usage(lab.client, lab.run(replicas=2))
+    """Each instance has its own series, in the order of instances."""
+    usage = read_usage(lab.client, lab.run(replicas=2))
 
-    assert [0, 1] == list(dict.fromkeys(series.instance for series in found.series))
-    assert 14 == len(found.series)
+    assert [0, 1] == list(dict.fromkeys(series.instance for series in usage.series))
+    assert 14 == len(usage.series)
 
 
 def test_json(lab):
-    """What the UI gets."""
+    """The page gets series as JSON."""
     job = QualifiedName(Identifier("DB"), Identifier("S"), Identifier("J"))
-    found = Usage(job, (Series("container.cpu.usage", "cores", 1, "main", ((10.0, 0.5), (20.0, 0.75))),), "why")
+    usage = Usage(job, (Series("container.cpu.usage", "cores", 1, "main", ((10.0, 0.5), (20.0, 0.75))),), "why")
 
     assert {
         "job_id": "DB.S.J",
@@ -144,11 +144,11 @@ def test_json(lab):
             }
         ],
         "reason": "why",
-    } == json.loads(json.dumps(found.to_json()))
+    } == json.loads(json.dumps(usage.to_json()))
 
 
 def test_since(lab):
-    """Nothing that was measured long before; clocks may differ."""
+    """Samples from long before the submit are left out, with a margin for different clocks."""
     job = lab.run()
     now = datetime.now(UTC)
 
@@ -157,7 +157,7 @@ def test_since(lab):
 
 
 def test_points_are_thinned():
-    """Of a long job there are so many points, and each peak of its memory."""
+    """A long job has a bounded number of points, with each peak of its memory."""
     with served(metric_interval=3600) as server:
         lab = Lab(server)
         job = lab.run(groups=["system"])
@@ -178,37 +178,37 @@ def test_points_are_thinned():
 
 
 def test_rows_are_bounded(lab):
-    """A series that may have been cut is left away, and that is said."""
+    """A series that may be cut is left out, with a reason."""
     job = lab.run(replicas=2)
     whole = read_usage(lab.client, job).series
     most = sum(len(each.points) for each in whole)
-    found = read_usage(lab.client, job, max_rows=most)
+    usage = read_usage(lab.client, job, max_rows=most)
 
-    assert whole[:-1] == found.series
-    assert "There is too much to show; series are missing from instance 1 on." == found.reason
+    assert whole[:-1] == usage.series
+    assert "There is too much to show; series are missing from instance 1 on." == usage.reason
 
 
 class TestEventTable:
-    """Where the function doesn't answer."""
+    """The event table, for jobs whose function doesn't answer."""
 
     def test_not_enabled(self, lab):
-        """The table has the same."""
+        """The event table has the same measurements."""
         job = lab.run(replicas=2)
         expected = read_usage(lab.client, job)
         with lab.failing(FUNCTION, errno=2143):
-            found = read_usage(lab.client, job)
+            usage = read_usage(lab.client, job)
 
-        assert expected == found
+        assert expected == usage
 
     def test_dropped(self, lab):
-        """A job that has been dropped, where its functions go with it."""
+        """The event table still has the measurements of a dropped job."""
         job = lab.run()
         expected = read_usage(lab.client, job)
         lab.client.drop(job)
         with lab.failing(FUNCTION, errno=2003):
-            found = read_usage(lab.client, job)
+            usage = read_usage(lab.client, job)
 
-        assert expected == found
+        assert expected == usage
 
     @pytest.mark.parametrize(
         ("record", "value", "instance"),
@@ -220,7 +220,7 @@ class TestEventTable:
         ],
     )
     def test_shapes(self, lab, record, value, instance):
-        """Accounts differ in how a table has names, values and instances."""
+        """Accounts differ in the places of names, values and instances."""
         table = QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("OTHER_EVENTS"))
         job = QualifiedName(Identifier("DB"), Identifier("S"), Identifier("J"))
         attributes = {"database.name": "DB", "schema.name": "S", "service.name": "J", "service.container.name": "main"}
@@ -232,60 +232,60 @@ class TestEventTable:
             f"'METRIC' AS RECORD_TYPE, A AS RECORD, B AS RESOURCE_ATTRIBUTES, C AS VALUE "
             f"FROM (SELECT {variants}) AS V(A, B, C)"
         )
-        found = rows(statements.event_table_metrics(table, job, UNITS, start="2026-01-01T00:00:00Z", points=9, most=9))
+        usage = rows(statements.event_table_metrics(table, job, UNITS, start="2026-01-01T00:00:00Z", points=9, most=9))
 
         name = record.get("name", "container.cpu.usage")
         assert [(name, 11, "main", float(3 if "memory" in name else 1.5))] * (name in UNITS) == [
-            (row["metric"], row["instance"], row["container"], row["peak"]) for row in found
+            (row["metric"], row["instance"], row["container"], row["peak"]) for row in usage
         ]
 
     def test_no_table(self, lab):
-        """Without a table there are no metrics."""
+        """An account without an event table has no metrics."""
         job = lab.run()
         with served(event_table=False) as server:
             other = Lab(server)
-            found = read_usage(other.client, job)
+            usage = read_usage(other.client, job)
             other.client.close()
 
-        assert "The account has no event table, so Snowflake keeps no metrics of jobs." == found.reason
-        assert () == found.series
+        assert "The account has no event table, so Snowflake keeps no metrics of jobs." == usage.reason
+        assert () == usage.series
 
     def test_refused(self, lab):
-        """What Snowflake says of a table that the role may not read."""
+        """The reason for missing metrics has Snowflake's refusal."""
         job = lab.run()
         with lab.failing(f"{FUNCTION}|TELEMETRY", errno=3001, message="Insufficient privileges"):
-            found = read_usage(lab.client, job)
+            usage = read_usage(lab.client, job)
 
-        assert f"Snowflake refuses to show the usage of job {job}: Insufficient privileges" in found.reason
+        assert f"Snowflake refuses to show the usage of job {job}: Insufficient privileges" in usage.reason
 
     def test_unavailable(self, lab):
-        """Who asks again may get an answer, so that is an error."""
+        """An outage is an error, because a repetition may help."""
         job = lab.run()
         with lab.failing(FUNCTION, errno=390114), pytest.raises(SnowflakeUnavailableError):
             read_usage(lab.client, job)
 
 
 class TestReasons:
-    """Why there is nothing."""
+    """The reasons for missing metrics."""
 
     @pytest.mark.parametrize("groups", [[], ["network"]])
     def test_not_measured(self, lab, groups):
-        """The specification doesn't ask for it."""
-        found = read_usage(lab.client, lab.run(groups=groups))
+        """A specification without the metric group is the reason."""
+        usage = read_usage(lab.client, lab.run(groups=groups))
 
-        assert "enable_metrics = False" in found.reason
-        assert () == found.series
+        assert "enable_metrics = False" in usage.reason
+        assert () == usage.series
 
     def test_not_yet(self, lab):
-        """It was too short, or it is too early."""
-        found = read_usage(lab.client, lab.start("true", prefix="SHORT"))
+        """A short or young job has no metrics yet."""
+        usage = read_usage(lab.client, lab.start("true", prefix="SHORT"))
 
-        assert "some minutes later" in found.reason
+        assert "some minutes later" in usage.reason
 
     def test_unknown_job(self, lab):
-        """Nobody knows whether it was measured."""
-        found = read_usage(
+        """A job without a readable specification has the general reason."""
+        usage = read_usage(
             lab.client, QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("NOBODY"))
         )
 
-        assert "has no metrics of job MLJOBS_DB.PUBLIC.NOBODY" in found.reason
+        assert "has no metrics of job MLJOBS_DB.PUBLIC.NOBODY" in usage.reason

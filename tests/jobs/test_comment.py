@@ -1,4 +1,4 @@
-"""What the COMMENT of a job says about its task."""
+"""The COMMENT of a job, which identifies its task."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ ORIGIN = Origin(task=TASK, run_started="2026-01-01 00:00:00+00:00", epoch=1, try
 
 
 def test_there_and_back():
-    """A COMMENT holds all of it, beside the provider's version."""
+    """A COMMENT reads back as the same origin, and has the provider's version."""
     comment = ORIGIN.to_comment()
 
     assert ORIGIN == Origin.parse(comment)
@@ -21,29 +21,29 @@ def test_there_and_back():
     assert ("weekly", 1, 3) == tuple(json.loads(comment)[name] for name in ("dag_id", "epoch", "map_index"))
 
 
-def test_what_a_later_version_adds_is_passed_over():
-    """Two versions of the provider may work in one schema."""
+def test_fields_of_a_later_version():
+    """Fields of a later version are ignored, because two versions may share a schema."""
     assert ORIGIN == Origin.parse(json.dumps({**json.loads(ORIGIN.to_comment()), "colour": "blue"}))
 
 
 @pytest.mark.parametrize(
     "comment", [None, "", "nightly", "[]", "7", "[" * 100_000, '{"dag_id": "weekly"}', '{"provider": "1", "a": "b"}']
 )
-def test_what_is_not_ours(comment):
-    """Whatever else stands in a COMMENT is nobody's."""
+def test_other_comments(comment):
+    """Any other COMMENT names no task."""
     assert Origin.parse(comment) is None
 
 
 @pytest.mark.parametrize(
     "part", [{"epoch": "1"}, {"epoch": True}, {"map_index": 1.0}, {"waits": None}, {"task_id": ["train"]}], ids=str
 )
-def test_what_somebody_has_made_up(part):
-    """A part of another type isn't ours, either."""
+def test_forged_fields(part):
+    """A field of another type makes a COMMENT invalid."""
     assert Origin.parse(json.dumps({**json.loads(ORIGIN.to_comment()), **part})) is None
 
 
-def test_who_has_the_name():
-    """A later try takes over what an earlier one has submitted; a cleared task, or a repeated run, doesn't."""
+def test_same_attempt():
+    """A later try has the same attempt; a cleared task or a repeated run has another."""
     assert ORIGIN.is_same_attempt(replace(ORIGIN, try_number=2, payload=""))
     assert not ORIGIN.is_same_attempt(replace(ORIGIN, epoch=2))
     assert not ORIGIN.is_same_attempt(replace(ORIGIN, run_started="2026-01-02 00:00:00+00:00"))
@@ -52,6 +52,6 @@ def test_who_has_the_name():
 
 
 def test_in_words():
-    """People are told which task it is."""
+    """A task instance reads well in messages."""
     assert "weekly.train[3] of run r" == str(TASK)
     assert "weekly.train of run r" == str(replace(TASK, map_index=-1))

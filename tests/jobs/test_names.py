@@ -29,7 +29,7 @@ TASK = {
     ],
 )
 def test_names_are_read_as_snowflake_reads_them(written, stored, in_sql):
-    """A bare name is stored in upper case, a quoted one as it is; it is written with quotes only if it needs them."""
+    """Bare names are stored in upper case and quoted names as written; SQL has quotes only where necessary."""
     identifier = Identifier.parse(written, "compute_pool")
 
     assert stored == identifier.value
@@ -41,13 +41,13 @@ def test_names_are_read_as_snowflake_reads_them(written, stored, in_sql):
     ["", " ", "1st", "a b", "a.b", "a;b", "a'b", 'a"b', '""', '"a', 'a"', '"a"b', "a.", ".a", "ä", "a\0", "A" * 256],
 )
 def test_what_is_no_name_is_refused(text):
-    """Nothing that isn't one name gets into SQL."""
+    """Text that isn't exactly one name never gets into SQL."""
     with pytest.raises(InvalidJobSpecError):
         Identifier.parse(text, "compute_pool")
 
 
 def test_refused_names_are_shown_with_the_parameter():
-    """The message says which parameter is wrong, and how names are written."""
+    """The error has the parameter, and the syntax of names."""
     with pytest.raises(InvalidJobSpecError) as caught:
         Identifier.parse("my pool", "compute_pool")
 
@@ -57,7 +57,7 @@ def test_refused_names_are_shown_with_the_parameter():
 
 
 def test_every_name_survives_writing_and_reading():
-    """What is written into SQL reads back as the same name."""
+    """A name written into SQL reads back as the same name."""
     names = [Identifier(value) for value in ('"', '""', "a b", "A", "a", "'", "\\", "\n", "$$", "🚀", "A" * 255)]
 
     assert names == [Identifier.parse(str(name), "name") for name in names]
@@ -68,7 +68,7 @@ def test_every_name_survives_writing_and_reading():
     [("job", "DB.ML.JOB"), ("s.job", "DB.S.JOB"), ("d.s.job", "D.S.JOB"), ('"d.x". s ."j"', '"d.x".S."j"')],
 )
 def test_names_are_qualified(text, expected):
-    """What a name lacks comes from the connection."""
+    """Missing parts of a name come from the namespace."""
     assert expected == str(QualifiedName.parse(text, "job", Namespace(DB, ML)))
 
 
@@ -82,7 +82,7 @@ def test_names_are_qualified(text, expected):
     ],
 )
 def test_names_that_can_not_be_qualified_are_refused(text, database, schema, missing):
-    """Nothing depends on what a session's current schema is."""
+    """A name without a complete namespace is refused, so nothing depends on a session's current schema."""
     with pytest.raises(InvalidJobSpecError) as caught:
         QualifiedName.parse(text, "job", Namespace(database, schema))
 
@@ -106,7 +106,7 @@ def test_stage_paths_are_read_with_or_without_at_sign(text, expected):
 
 @pytest.mark.parametrize("path", ["a'b", "a\\b", "a\nb", "a\0b", "..", "a/../../b", "a/.."])
 def test_paths_that_leave_the_stage_or_the_literal_are_refused(path):
-    """A path can't end the SQL literal it is written in, nor point outside."""
+    """A path can't end its SQL literal or leave its stage."""
     with pytest.raises(InvalidJobSpecError) as caught:
         StagePath.parse(f"@payloads/{path}", "stage_name", Namespace(DB, ML))
 
@@ -114,7 +114,7 @@ def test_paths_that_leave_the_stage_or_the_literal_are_refused(path):
 
 
 def test_stage_paths_are_joined_like_paths():
-    """A slash leads on, and can't lead out."""
+    """A slash appends to a path, and can't leave it."""
     stage = StagePath.parse("@payloads", "stage_name", Namespace(DB, ML))
 
     assert "@DB.ML.PAYLOADS/job/output" == str(stage / "job" / "output")
@@ -133,7 +133,7 @@ def test_stage_paths_are_joined_like_paths():
     ids=["path", "one part", "with a slash", "stage"],
 )
 def test_the_parts_of_stage_paths(path, name, parent):
-    """As for paths on a disk."""
+    """Name and parent work as for local paths."""
     place = StagePath(QualifiedName(DB, ML, Identifier("S")), path)
 
     assert (name, parent) == (place.name, str(place.parent))
@@ -151,12 +151,12 @@ def test_the_parts_of_stage_paths(path, name, parent):
     ],
 )
 def test_literals_mean_exactly_the_text(value, expected):
-    """Quotes are doubled, backslashes and control characters escaped."""
+    """Quotes are doubled; backslashes and control characters are escaped."""
     assert expected == literal(value)
 
 
 def test_job_names_are_for_people_and_for_finding_again():
-    """A job is called after its task, and the same task instance gives the same name at any time."""
+    """A job's name has its task's name, and a task instance always gets the same one."""
     name = job_name(**TASK)
 
     assert "MLJOB_TRAIN_65CF9AF4D3DB_0_1" == str(name)
@@ -165,7 +165,7 @@ def test_job_names_are_for_people_and_for_finding_again():
 
 @pytest.mark.parametrize("field", ["airflow", "dag_id", "run_id", "task_id", "attempt"])
 def test_each_task_instance_has_its_own_job_name(field):
-    """Airflow, DAG, run, task, map index and attempt all tell jobs apart."""
+    """Airflow, DAG, run, task, map index and attempt all change a job's name."""
     assert job_name(**TASK) != job_name(**TASK | {field: "1_9"})
     assert job_name(**TASK) != job_name(**TASK | {"map_index": 0})
 
@@ -177,7 +177,7 @@ def test_any_task_id_makes_a_bare_name_that_fits_a_host_name(task_id):
 
     assert name.is_bare
     assert len(name.value) <= 63
-    # By that the jobs of a task instance are found.
+    # The jobs of a task instance are listed by this beginning.
     first = job_name(**TASK | {"task_id": task_id, "attempt": "0_1"})
     assert first.value.removesuffix("0_1") == name.value.removesuffix("10_11")
     assert "__" not in name.value

@@ -1,4 +1,4 @@
-"""JSON and YAML that others wrote: values of bounded size and depth, or one error."""
+"""Untrusted JSON and YAML: values of bounded size and depth, or one error."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 def refused(read, text, **bounds):
-    """Return the message of the error that reading a text raises."""
+    """Return the error message of reading a text."""
     with pytest.raises(UnreadableError) as caught:
         read(text, "The COMMENT", **bounds)
     return str(caught.value)
@@ -30,13 +30,13 @@ def refused(read, text, **bounds):
 
 @given(JSON)
 def test_json_is_read(value):
-    """A document within the bounds is the value that was written."""
+    """A document within the bounds reads back unchanged."""
     assert value == read_json(json.dumps(value), "The COMMENT", depth=1000)
 
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
-    """No text raises anything but the one error, which is one of the provider's."""
+    """No text raises anything but UnreadableError."""
     for read in (read_json, read_json_prefix, read_yaml):
         with contextlib.suppress(UnreadableError):
             read(text, "The COMMENT")
@@ -63,7 +63,7 @@ def test_any_text_is_read_or_refused(text):
     ids=lambda value: f"{str(value)[:20]} of {len(str(value))}",
 )
 def test_json_that_is_refused(text, message):
-    """The error names the document, and says why it can't be read."""
+    """The error has the document and the reason."""
     error = refused(read_json, text)
 
     assert error.startswith("The COMMENT can't be read: ")
@@ -71,7 +71,7 @@ def test_json_that_is_refused(text, message):
 
 
 def test_depth_is_counted_in_containers():
-    """A document of exactly so many levels is read; brackets within texts are no levels."""
+    """A document of exactly the maximum depth is read; brackets in strings don't count."""
     deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     many = json.dumps(["[{" * 100] * 100)
 
@@ -81,13 +81,13 @@ def test_depth_is_counted_in_containers():
 
 
 def test_bounds_can_be_narrower_or_wider():
-    """A result may be larger than a COMMENT."""
+    """Callers choose the bounds: a result may be larger than a COMMENT."""
     assert "more than 3" in refused(read_json, "[1, 2]", limit=3)
     assert [0] * 300_000 == read_json(json.dumps([0] * 300_000), "A result", limit=1_000_000)
 
 
 def test_numbers_that_are_none():
-    """NaN and infinities, which Python's json writes, stay what they are."""
+    """NaN and infinities, which Python's json writes, are read as floats."""
     numbers = read_json("[NaN, Infinity, -Infinity, 1e999]", "A result")
 
     assert math.isnan(numbers[0])
@@ -95,7 +95,7 @@ def test_numbers_that_are_none():
 
 
 def test_halves_of_surrogate_pairs_are_replaced():
-    """Text that no file and no terminal takes ends here; pairs are the characters that they stand for."""
+    """Halves of surrogate pairs are replaced, and whole pairs become their character."""
     document = read_json('{"\\ud800": ["a\\udfffb", "\\ud83d\\ude80", "\\\\ud800"]}', "A result")
 
     assert {"\ufffd": ["a\ufffdb", "🚀", "\\ud800"]} == document
@@ -103,12 +103,12 @@ def test_halves_of_surrogate_pairs_are_replaced():
 
 
 def test_of_a_key_that_occurs_twice_the_last_value_counts():
-    """As in Python's own reader."""
+    """The last value of a repeated key counts, as in Python's own reader."""
     assert {"a": 2} == read_json('{"a": 1, "a": 2}', "A result")
 
 
 def test_a_document_at_the_beginning_of_a_text():
-    """The end of the document is returned with it; the same bounds hold."""
+    """The end of the document is returned with it, within the same bounds."""
     assert ({"a": 1}, 9) == read_json_prefix(' {"a": 1} and more', "A line")
     assert "nested too deep" in refused(read_json_prefix, "[" * 5000)
 
@@ -133,12 +133,12 @@ def test_a_document_at_the_beginning_of_a_text():
     ids=lambda value: f"{str(value)[:20]} of {len(str(value))}",
 )
 def test_yaml_that_is_refused(text, message):
-    """Malformed, too large, too deep, self-referring or full of aliases: the same error."""
+    """Malformed, oversized, deep, recursive and alias-laden documents raise the same error."""
     assert message in refused(read_yaml, text)
 
 
 def test_yaml_holds_plain_values_only():
-    """A value that YAML could read in two ways stays text."""
+    """A value with two readings in YAML stays text."""
     text = yaml.safe_dump({"spec": {"containers": [{"name": "main", "env": {"A": "1.10", "B": "on"}}]}})
 
     assert yaml.safe_load(text) == read_yaml(text, "The specification")
@@ -160,7 +160,7 @@ def test_yaml_holds_plain_values_only():
     ids=["key", "index of text", "index", "attribute", "infinity", "number", "huge number", "mapping"],
 )
 def test_documents_of_another_shape(use):
-    """Whatever a document's shape makes Python raise, the error is the one that a malformed document raises."""
+    """A document of an unexpected shape raises the same error as a malformed one."""
     document = {"list": [], "infinite": math.inf, "text": "x", "huge": 10**400}
 
     with (
