@@ -84,7 +84,7 @@ def test_foreground(tmp_path, number):
 
     printed = "".join(lines)
     assert code == 0
-    assert "no sandbox" in printed
+    assert "Not a sandbox" in printed
     assert f"export SNOWFLAKE_PASSWORD={(root / 'password').read_text()}" in printed
     assert second.returncode == 1
     assert re.search(rf"process {process.pid}, port [0-9]+", second.stderr)

@@ -167,11 +167,11 @@ def test_instances_and_containers(lab):
     submit(sql, "MANY", replicas=2, others=("second",))
     expected = {(instance, container) for instance in (0, 1) for container in ("main", "second")}
     deadline = time.monotonic() + budget()
-    measured = set()
-    while measured != expected and time.monotonic() < deadline:
-        measured = {(row["INSTANCE_ID"], row["CONTAINER_NAME"]) for row in metrics(sql, "MANY")}
+    containers = set()
+    while containers != expected and time.monotonic() < deadline:
+        containers = {(row["INSTANCE_ID"], row["CONTAINER_NAME"]) for row in metrics(sql, "MANY")}
 
-    assert expected == measured
+    assert expected == containers
 
 
 def test_gpus(lab):
@@ -255,7 +255,7 @@ def test_no_event_table(lab):
 
 def test_restart(start, connect, tmp_path):
     """Metrics survive the server and the job."""
-    measured = []
+    results = []
     for _ in range(2):
         server = start(root=tmp_path, metric_interval=INTERVAL)
         with connect(server) as connection:
@@ -265,16 +265,16 @@ def test_restart(start, connect, tmp_path):
 
                 return connection.cursor(DictCursor).execute(text, binds or None).fetchall()
 
-            if not measured:
+            if not results:
                 sql("CREATE COMPUTE POOL CPUS MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S")
                 submit(sql, "KEPT")
                 measured(sql, "KEPT", len)
                 sql("DROP SERVICE KEPT")
-            measured.append(metrics(sql, "KEPT"))
+            results.append(metrics(sql, "KEPT"))
         server.stop()
 
-    assert measured[0]
-    assert measured[0] == measured[1]
+    assert results[0]
+    assert results[0] == results[1]
 
 
 def test_virtual(lab):
