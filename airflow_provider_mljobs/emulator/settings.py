@@ -104,7 +104,7 @@ class Fault:
 class Settings:
     """The settings of one server. By default jobs run at once and nothing fails.
 
-    :param root: directory of all state; made if missing. Tables, stages, pools, jobs and history survive a restart.
+    :param root: directory of all state; created if missing. Tables, stages, pools, jobs and history survive a restart.
     :param port: TCP port on 127.0.0.1; 0 takes a free one.
     :param database: database that exists from the start and that sessions get by default.
     :param schema: schema that exists from the start.

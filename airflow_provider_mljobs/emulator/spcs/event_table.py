@@ -102,7 +102,7 @@ class EventTable:
         )
 
     def _window(self, named: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the window of a function, which ends where the rows have not arrived yet."""
+        """Return the window of a function, up to the rows that have arrived."""
         begin, end = window(time.time(), named, ("START_TIME", "END_TIME"), 1)
         return begin, min(end, to_nanoseconds(time.time() - self._lag)) if self._lag else end
 

@@ -11,7 +11,7 @@ _STORAGE_GIB = 100
 class InstanceFamily:
     """A machine type: the resources of one node of a pool.
 
-    :param node_limit: the limit of such nodes in one account; 0 stands for none by default.
+    :param node_limit: the limit of such nodes in one account; 0 for machines on request, which isn't checked.
     :param gpu_memory_gib: memory of each GPU.
     """
 
