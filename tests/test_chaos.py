@@ -32,7 +32,7 @@ def struck(accident, phase, kind, nth=1, *, seconds=0.0):
 
 
 def then(accident, *, seconds=0.0):
-    """Plan another one, at the next statement that it can happen to."""
+    """Plan another accident, at the next statement that it can happen to."""
     return (Plan(accident, None, later=1, seconds=seconds),)
 
 
@@ -49,7 +49,7 @@ CHAOS = {
     "a clear of what has succeeded": Chaos("10", WAITING, clear=AT_THE_END),
     "a crash in the last try": Chaos("11", ONCE, 1.0, struck("kill after", "execute", SUBMIT)),
 }
-# What an account that isn't quite there answers, or does.
+# Odd answers and effects of an account under strain.
 ODD = {
     "a late submit": Chaos("20", WAITING, 1.0, struck("kill late", "execute", SUBMIT, seconds=3.0)),
     "a late submit and a clear": Chaos(
@@ -97,7 +97,7 @@ def lane(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CHAOS)
 def test_accident(lane, name):
-    """The task ends as it would have without, with one job for each attempt; the accident did happen."""
+    """After an accident the task ends as it does without, with one job for each attempt."""
     report = lane.run(CHAOS[name])
 
     assert [] == report.wrong
@@ -106,7 +106,7 @@ def test_accident(lane, name):
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_account(lane, name):
-    """The task ends as it would have without, with one job at a time; the odd answer or effect did come."""
+    """After an odd answer or effect the task ends as it does without, with one job at a time."""
     report = lane.run(ODD[name])
 
     assert [] == report.wrong
@@ -124,14 +124,14 @@ def test_what_is_wrong_is_seen(lane):
 
 def test_nothing_is_left(lane):
     """After the collection there is no service and no file of a job."""
-    left = lane.collect()
+    remains = lane.collect()
 
-    assert [] == left.orphans
-    assert [] == left.lost
+    assert [] == remains.orphans
+    assert [] == remains.lost
 
 
 def test_what_is_drawn():
-    """Every place is; so are all kinds of odd accounts, and clears after crashes; the same seed draws the same."""
+    """A draw covers every place, all kinds of odd accounts and clears after crashes; equal seeds draw equal runs."""
     kinds = ("login", "LIST", "GET", "SHOW JOB SERVICES", "DESCRIBE SERVICE", SUBMIT, FINISHED)
     places = [(WAITING, Boundary("execute", kind, 1)) for kind in kinds]
     runs = draw(places, 100, seed=3)
@@ -156,5 +156,5 @@ def test_what_is_drawn():
     ],
 )
 def test_kinds_of_statements(sql, kind):
-    """A statement is named by its first words, or by what it calls."""
+    """The kind of a statement is its first words, or the function that it calls."""
     assert kind == kind_of(sql)

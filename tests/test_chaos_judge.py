@@ -1,4 +1,4 @@
-"""What the chaos benchmark calls wrong: judged by what the jobs of a task did, and when."""
+"""The verdicts of the chaos benchmark, on jobs of a task and their times."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -86,7 +86,7 @@ THE_JOB = job("3_1", 18, 28)
     ],
 )
 def test_pairs_of_jobs(others, wrong):
-    """From the wait on a task has one job; what comes to be later is ended with the task, or later by a collection."""
+    """A waiting task has one job; later jobs end with the task, or in a collection."""
     jobs = sorted([THE_JOB, *others], key=lambda each: each.began)
 
     assert wrong == kinds(report(*jobs, clears={2: 9.0}))
@@ -102,7 +102,7 @@ def test_twins_before_the_wait():
 
 
 def test_job_ended_in_health():
-    """A job that nobody has cleared, and beside which there is no other, must not be ended."""
+    """Ending the only job of a task that was not cleared is wrong."""
     dropped = job("3_0", 5, 15, "DELETED")
 
     assert ["wrong state"] == kinds(report(dropped, THE_JOB))
@@ -111,7 +111,7 @@ def test_job_ended_in_health():
 
 
 def test_task_that_ends_wrong():
-    """A try must not fail as lost, a task not end otherwise than its job, nor return what a cleared one has left."""
+    """Wrong are a try that fails as lost, a task that ends differently than its job, and the value of a cleared job."""
     assert ["wrong state"] == kinds(report(THE_JOB, errors=["MLJobLostError: Job 3_1 is gone"]))
     assert ["wrong state"] == kinds(report(THE_JOB, state="failed"))
     assert ["lost result"] == kinds(report(THE_JOB), name="2_1")
@@ -156,7 +156,7 @@ def test_negative_answers():
 
 
 def test_hidden_job():
-    """No answer shows a job that is hidden; those about other jobs say what they would."""
+    """A hidden job is in no answer; answers about other jobs are unchanged."""
     listing = hidden("J_1", "SHOW JOB SERVICES", "SHOW", LISTING)
 
     assert [["J_2", "theirs"]] == listing["data"]["rowset"]

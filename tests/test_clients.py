@@ -31,7 +31,7 @@ needs_ml_client = pytest.mark.skipif(
 
 
 def run_ml_client(server, *job_ids):
-    """Run the client's script and return what it printed."""
+    """Run the client's script and return its output."""
     command = [ML_PYTHON, ROOT / "tests/ml_client/script.py", json.dumps(server.connection_kwargs), *job_ids]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -41,7 +41,7 @@ def run_ml_client(server, *job_ids):
 
 @pytest.fixture(scope="module")
 def seen():
-    """What Snowflake's client saw when it did all that its users do; its jobs run in its own environment."""
+    """The observations of Snowflake's client; its jobs run in its environment."""
     from snowflake import connector
 
     with served(python=ML_PYTHON) as server:
@@ -61,7 +61,7 @@ class TestMLClient:
     """snowflake.ml.jobs 2.6 from submit to delete."""
 
     def test_submit_file(self, seen):
-        """A file runs with its arguments; wait, status, result and logs tell of it."""
+        """A file runs with its arguments; wait, status, result and logs agree."""
         assert {
             "wait": "DONE",
             "result": {"args": ["--lr", "0.1"]},
@@ -80,11 +80,11 @@ class TestMLClient:
 
     def test_instances(self, seen):
         """A job of two instances is done when both are: with Ray together, without it the head alone."""
-        found = seen["instances"]
+        instances = seen["instances"]
 
-        assert ("DONE", 2) == (found["wait"], found["target"])
-        assert (2 if found["has_ray"] else 1) == found["nodes"]
-        assert ("Worker node started" if found["has_ray"] else "Ray is not available here") in found["worker"]
+        assert ("DONE", 2) == (instances["wait"], instances["target"])
+        assert (2 if instances["has_ray"] else 1) == instances["nodes"]
+        assert ("Worker node started" if instances["has_ray"] else "Ray is not available here") in instances["worker"]
 
     def test_remote(self, seen):
         """A decorated function runs with defaults and with keyword arguments; the second call of it, too."""
@@ -161,7 +161,7 @@ def test_ml_client_reads_our_frames_arrays_and_exceptions(airflow):
 
 @needs_ml_client
 def test_ml_client_reads_our_jobs(airflow):
-    """get_job(job_id).result() of Snowflake's client returns what our job returned, NaN and all."""
+    """get_job(job_id).result() of Snowflake's client returns the value of our job, NaN included."""
 
     def value():
         import numpy as np

@@ -1,4 +1,4 @@
-"""How ML jobs stand in DAGs: groups, mapping, setup and teardown, templates in whatever is nested."""
+"""ML jobs in DAGs: groups, mapping, setup and teardown, nested templates."""
 
 from datetime import datetime
 
@@ -92,7 +92,7 @@ def test_mapping_over_other_arguments(airflow):
 
 @pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
 def test_setup_and_teardown(airflow, fails):
-    """The teardown runs whatever becomes of the job."""
+    """The teardown runs however the job ends."""
     with lab() as dag:
 
         @setup
@@ -128,7 +128,7 @@ def test_multiple_outputs_of_a_script(airflow, tmp_path):
 
 
 def test_xcom_of_another_task_as_a_source(airflow, tmp_path):
-    """What an upstream task returns may be any templated argument."""
+    """Any templated argument accepts the value of an upstream task."""
     (tmp_path / "main.py").write_text("import sys\n__return__ = sys.argv[1:]\n")
     with lab() as dag:
 

@@ -1,4 +1,4 @@
-"""The example DAGs, run to their end: they are what people copy."""
+"""The example DAGs, run to their end, because people copy them."""
 
 import base64
 import importlib.util
@@ -102,7 +102,7 @@ def test_data_frames(example):
 
 
 def test_sql_and_jobs(example, airflow):
-    """Airflow's own SQL and Snowpark tasks and a job share one connection, and what is in its tables."""
+    """Airflow's SQL and Snowpark tasks and a job share one connection and its tables."""
     airflow.query("DROP TABLE IF EXISTS SALES_TRENDS")
     run = example("sql_and_jobs", days=50)
 
@@ -123,7 +123,7 @@ def test_definition(example, airflow):
 
 
 def test_own_image(example, airflow):
-    """An image with a specification of its own; what it writes to its volume is on the stage."""
+    """An image runs with its own specification; files of its volume are on the stage."""
     airflow.query("CREATE IMAGE REPOSITORY IF NOT EXISTS IMAGES")
     run = example("own_image")
 
@@ -206,9 +206,9 @@ def test_ray_cluster(example):
     """The instances are one cluster, and the work is spread over those that are there: two are enough to begin with."""
     run = example("ray_cluster")
 
-    found = run.xcom("search")
-    assert 0.3 == found["best"]
-    assert found["instances"] in {2, 3}
+    search = run.xcom("search")
+    assert 0.3 == search["best"]
+    assert search["instances"] in {2, 3}
 
 
 def latest_event(asset):
@@ -218,13 +218,13 @@ def latest_event(asset):
     from sqlalchemy import select
 
     with create_session() as session:
-        found = session.scalars(
+        events = session.scalars(
             select(AssetEvent)
             .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
             .where(AssetModel.name == asset)
             .order_by(AssetEvent.id.desc())
         )
-        return found.first()
+        return events.first()
 
 
 def test_weekly_retraining(example, airflow):
@@ -250,7 +250,7 @@ def test_weekly_retraining(example, airflow):
 
 @pytest.fixture
 def webhook(monkeypatch):
-    """Take what is posted to the address in the variable; returns the messages."""
+    """Serve the address in the variable; returns the posted messages."""
     messages = []
 
     class Webhook(BaseHTTPRequestHandler):
@@ -272,7 +272,7 @@ def webhook(monkeypatch):
 
 
 def test_notifications(example, webhook):
-    """A job that fails is told of, with the class of its failure and whose turn it is."""
+    """A failed job sends a message with the class of its failure and the person in charge."""
     run = example("notifications", rows=0)
 
     (message,) = webhook
@@ -282,12 +282,12 @@ def test_notifications(example, webhook):
 
 
 def test_notifications_of_success(example, webhook):
-    """A job that ends well is nobody's business."""
+    """A successful job sends no message."""
     assert ("success", []) == (example("notifications").state, webhook)
 
 
 def test_notifications_of_a_lost_worker():
-    """Airflow itself calls back then, and knows of no exception."""
+    """For a lost worker Airflow calls back without an exception, and the message says so."""
     describe = runpy.run_path(str(EXAMPLES / "notifications.py"))["describe"]
 
     message = describe({"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", log_url="http://log")})
@@ -296,7 +296,7 @@ def test_notifications_of_a_lost_worker():
 
 
 def test_notifications_without_a_webhook(example, capsys):
-    """The log has them."""
+    """Without a webhook the messages are in the log."""
     example("notifications", rows=0)
 
     assert "notifications.train has failed, user error: Job" in capsys.readouterr().out
