@@ -1,4 +1,4 @@
-"""Measure what docs/performance.md says, next to Airflow's own operator: ``make bench``.
+"""Measure the numbers of docs/performance.md, next to Airflow's own operator: ``make bench``.
 
 ``python -m tests.benchmarks watch logs`` measures only these parts.
 """
@@ -28,13 +28,13 @@ THEIRS = "import airflow.providers.snowflake.operators.snowpark_containers"
 
 
 def main(asked: Sequence[str]) -> None:
-    """Print what was measured.
+    """Print the measurements.
 
-    :param asked: which parts to measure; all of them if it is empty.
+    :param asked: the parts to measure; all of them if it is empty.
     """
     unknown = ", ".join(set(asked) - PARTS.keys())
     if unknown:
-        sys.exit(f"Unknown: {unknown}. There are: {', '.join(PARTS)}.")
+        sys.exit(f"Unknown part: {unknown}. Choose from: {', '.join(PARTS)}.")
     print(f"machine: {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
@@ -44,7 +44,7 @@ def main(asked: Sequence[str]) -> None:
 
 
 def measure_imports(runs: int = 7) -> None:
-    """Time fresh interpreters, in turn, so that a drift of the machine meets all of them."""
+    """Time fresh interpreters in turn, so that a drift of the machine affects all alike."""
     times: dict[str, list[float]] = {BASE: [], OURS: [], THEIRS: []}
     for _ in range(runs):
         for statement, seen in times.items():
@@ -59,12 +59,12 @@ def measure_imports(runs: int = 7) -> None:
 
 
 def measure_submits() -> None:
-    """Time what happens before there is a job, and the whole way of one function."""
+    """Time the steps up to a job, and the whole way of one function."""
     from airflow.utils.db import initdb
 
     from airflow_provider_mljobs.emulator.settings import VirtualJob
 
-    # Those of Snowflake's client are called after the file that they run.
+    # Snowflake's client names jobs after the file that they run.
     virtual_jobs = (VirtualJob(name="MLJOB_BENCH_%"), VirtualJob(name="MAIN_%"))
     with lab.served(virtual_jobs=virtual_jobs) as snowflake:
         os.environ |= snowflake.environment
@@ -84,16 +84,16 @@ def measure_watch() -> None:
 
 def measure_logs() -> None:
     """Follow a job that prints more than its nodes keep."""
-    found = logs.measure()
-    logs.show(found)
-    logs.save(found, BUILD)
+    measurements = logs.measure()
+    logs.show(measurements)
+    logs.save(measurements, BUILD)
 
 
 def measure_ui() -> None:
     """Look at many jobs in a browser."""
-    found = ui.measure()
-    ui.show(found)
-    ui.save(found, BUILD)
+    measurements = ui.measure()
+    ui.show(measurements)
+    ui.save(measurements, BUILD)
 
 
 def measure_job() -> None:

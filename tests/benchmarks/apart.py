@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SERVER_CORE, _LOOP_CORE = 1, 0
 _PROBE_SECONDS = 0.05
 _SAMPLE_SECONDS = 0.5
-# As ThreadPoolExecutor calls them.
+# The names that ThreadPoolExecutor gives its threads.
 _POOLED = re.compile(r".+_\d+")
 _MEGABYTE = 1024 * 1024
 
@@ -31,8 +31,8 @@ _MEGABYTE = 1024 * 1024
 class Aside:
     """Work in a fresh process on one core, and the pipe to it.
 
-    :param work: takes its end of the pipe and the arguments; what it is has to be found by name.
-    :param core: the number of the core, if there are so many.
+    :param work: a function of a module; gets its end of the pipe and the arguments.
+    :param core: the number of the core, where the machine has that many.
     """
 
     def __init__(self, work: Callable[..., None], *args: Any, core: int) -> None:
@@ -43,15 +43,15 @@ class Aside:
         other.close()
 
     def tell(self, *message: Any) -> None:
-        """Send something."""
+        """Send a message."""
         self._pipe.send(message)
 
     def hear(self) -> Any:
-        """Return what comes next; raises :class:`EOFError` if the process has ended."""
+        """Return the next message; raises :class:`EOFError` if the process has ended."""
         return self._pipe.recv()
 
     def end(self) -> None:
-        """Tell the process to end by closing the pipe, and wait for that."""
+        """End the process by closing the pipe, and wait for it."""
         self._pipe.close()
         self._process.join(20)
         self._process.kill()
@@ -118,7 +118,7 @@ def _serve(pipe: Connection, settings: dict[str, Any]) -> None:
 
 
 class _Answers:
-    """What a server is asked through its pipe: see :class:`Snowflake`."""
+    """The answers of a server to the messages of its pipe: see :class:`Snowflake`."""
 
     def __init__(self, server: Any, cursor: Any) -> None:
         self._server = server
@@ -149,7 +149,7 @@ class _Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What watching costs the process that does it, beyond an idle loop.
+    """The cost of watching for its process, beyond an idle loop.
 
     :param cpu_percent: of a core; the probe of the loop's lag is part of it.
     :param rss_mb: more memory than before.
@@ -196,14 +196,14 @@ class Meter:
             sockets=sockets - self._sockets,
         )
 
-    async def left(self, seconds: float = 10.0) -> list[str]:
-        """Return what is still there some seconds after the end: sockets, and threads but those of pools."""
+    async def remains(self, seconds: float = 10.0) -> list[str]:
+        """Return the sockets, and the threads outside pools, that remain some seconds after the end."""
         deadline = time.perf_counter() + seconds
         while True:
-            found = [thread.name for thread in self._new_threads() if not _POOLED.fullmatch(thread.name)]
-            found += ["a socket"] * (_sockets() - self._sockets)
-            if not found or time.perf_counter() > deadline:
-                return found
+            remains = [thread.name for thread in self._new_threads() if not _POOLED.fullmatch(thread.name)]
+            remains += ["a socket"] * (_sockets() - self._sockets)
+            if not remains or time.perf_counter() > deadline:
+                return remains
             await asyncio.sleep(0.1)
 
     def _new_threads(self) -> set[threading.Thread]:
@@ -211,13 +211,13 @@ class Meter:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value below which so many percent of all are; the largest one if there are few."""
+    """Return a percentile; the largest value if there are few."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else float("nan")
 
 
 def loop_aside(work: Callable[..., None], snowflake: Snowflake, *args: Any) -> Aside:
-    """Start a process with an event loop that knows how to reach a Snowflake."""
+    """Start a process with an event loop and the address of a Snowflake."""
     return Aside(_work_with, snowflake.environment, work, *args, core=_LOOP_CORE)
 
 
@@ -232,9 +232,9 @@ def _rss() -> int:
 
 
 def _sockets() -> int:
-    found = 0
+    count = 0
     for descriptor in Path("/proc/self/fd").iterdir():
-        # What was closed since it was listed is no link any more.
+        # A descriptor may be closed since it was listed.
         with suppress(OSError):
-            found += str(descriptor.readlink()).startswith("socket:")
-    return found
+            count += str(descriptor.readlink()).startswith("socket:")
+    return count

@@ -1,6 +1,6 @@
-"""Crash and disturb 500 runs of a short job at every statement, and count what is lost or left: ``make bench-chaos``.
+"""Crash and disturb 500 runs of a short job at every statement, and count losses and leftovers: ``make bench-chaos``.
 
-``python -m tests.benchmarks.chaos --runs 50 --seed 3`` takes less time, and other accidents.
+``python -m tests.benchmarks.chaos --runs 50 --seed 3`` takes less time, with other accidents.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from tests.benchmarks.chaos_tries import Outcome
 
 BUILD = Path(__file__).parents[2] / "build" / "bench"
-# Twice as many as there are cores: for half of the time they wait, for what is late and for jobs that sleep.
+# Twice as many as cores: half of the time lanes wait for late effects and sleeping jobs.
 LANES = 4
-_TOLD_AFTER = 50
+_PROGRESS_AFTER = 50
 _LAST_SECONDS = 30
 KINDS = {"duplicate": "duplicates", "lost result": "lost_results", "wrong state": "wrong_states"}
 
 
 def run_lane(pipe: Connection, environment: dict[str, str], log: Path) -> None:
-    """Do what is sent through a pipe, in a process with an Airflow and a Snowflake of its own; answer each.
+    """Run the lane of a process: each run from the pipe, on an Airflow and a Snowflake of this process.
 
-    :param pipe: brings runs, and ``None`` at the end.
+    :param pipe: brings runs, and ``None`` at the end; takes the reports.
     :param environment: for Airflow.
-    :param log: where the processes of tasks write to.
+    :param log: the log of the tasks' processes.
     """
     os.environ |= environment
-    # What Airflow and the interpreter have to say; a benchmark prints what it has found.
+    # Output of Airflow and the interpreter goes to the log; a benchmark prints only its findings.
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -81,10 +81,10 @@ class Lanes:
             self._processes.append(process)
 
     def run(self, runs: Iterable[Chaos]) -> Iterator[Report]:
-        """Give each lane the next run as soon as it is free; the reports come as they are made."""
-        left, busy = iter(runs), set()
+        """Give each free lane the next run; yields the reports as they come."""
+        remaining, busy = iter(runs), set()
         for pipe in self._pipes:
-            busy |= self._begin(pipe, left)
+            busy |= self._begin(pipe, remaining)
         while busy:
             for pipe in wait(busy):
                 try:
@@ -92,18 +92,18 @@ class Lanes:
                 except EOFError:
                     sys.exit(f"A lane has failed; see {BUILD}/chaos_lane_*.log")
                 busy.remove(pipe)
-                busy |= self._begin(pipe, left)
+                busy |= self._begin(pipe, remaining)
 
     @staticmethod
-    def _begin(pipe: Connection, left: Iterator[Chaos]) -> set[Connection]:
-        chaos = next(left, None)
+    def _begin(pipe: Connection, remaining: Iterator[Chaos]) -> set[Connection]:
+        chaos = next(remaining, None)
         if chaos is None:
             return set()
         pipe.send(chaos)
         return {pipe}
 
     def collect(self) -> list[Left]:
-        """Collect what is left in each lane, and end it."""
+        """Collect the leftovers of each lane, and end it."""
         for pipe in self._pipes:
             pipe.send(None)
         return [pipe.recv() for pipe in self._pipes]
@@ -129,41 +129,43 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 def measure(runs: int, seed: int, lanes: Lanes) -> tuple[list[Report], list[Left], int]:
-    """Run and disturb; returns the reports, what is left, and how many boundaries there are."""
+    """Run and disturb; returns the reports, the leftovers, and the number of boundaries."""
     from tests.benchmarks.chaos_judge import Chaos
     from tests.benchmarks.chaos_tries import Case
 
     outcomes: tuple[Outcome, ...] = ("value", "fails once", "fails")
     cases = [Case(outcome, deferrable) for outcome in outcomes for deferrable in (False, True)]
-    # Twice, because what depends on time may not be there in all runs.
+    # Twice, because boundaries that depend on time differ from run to run.
     undisturbed = [Chaos(f"dry{number}", case) for number, case in enumerate((*cases, *cases))]
     common: dict[Case, set[Boundary]] = {}
     for report in lanes.run(undisturbed):
         assert not report.wrong, report
-        case, found = report.chaos.case, boundaries_of(report.seen)
-        common[case] = common.get(case, found) & found
-    places = sorted(((case, place) for case, found in common.items() for place in found), key=str)
+        case, boundaries = report.chaos.case, boundaries_of(report.seen)
+        common[case] = common.get(case, boundaries) & boundaries
+    places = sorted(((case, place) for case, boundaries in common.items() for place in boundaries), key=str)
     print(f"{len(places)} boundaries in {len(cases)} kinds of tasks; {runs} runs, seed {seed}", flush=True)
     reports, began = [], time.monotonic()
     for report in lanes.run(draw(places, runs, seed)):
         reports.append(report)
         for kind, what in report.wrong:
-            print(f"run {report.chaos.run}: {kind}: {what}; {_told(report)}", flush=True)
+            print(f"run {report.chaos.run}: {kind}: {what}; {_describe(report)}", flush=True)
         if report.wrong:
-            (BUILD / f"chaos_{seed}_{report.chaos.run}.txt").write_text(f"{_told(report)}\n" + "\n".join(report.trace))
-        if len(reports) % _TOLD_AFTER == 0:
+            (BUILD / f"chaos_{seed}_{report.chaos.run}.txt").write_text(
+                f"{_describe(report)}\n" + "\n".join(report.trace)
+            )
+        if len(reports) % _PROGRESS_AFTER == 0:
             print(f"{len(reports)} runs in {time.monotonic() - began:.0f} s", flush=True)
     return reports, lanes.collect(), len(places)
 
 
-def _told(report: Report) -> str:
+def _describe(report: Report) -> str:
     hits = ", ".join(f"{hit.accident} {hit.boundary}" for hit in report.hits)
     jobs = ", ".join(f"{job.name} {job.status}" for job in report.jobs)
     return f"{report.chaos.case.dag_id} {report.chaos.clear} [{hits}] [{jobs}]"
 
 
-def show(reports: Sequence[Report], left: Sequence[Left], boundaries: int) -> None:
-    """Print what was hit by what, and what came of it."""
+def show(reports: Sequence[Report], leftovers: Sequence[Left], boundaries: int) -> None:
+    """Print the accidents at each boundary, and the outcomes."""
     hits = Counter((hit.boundary.phase, hit.boundary.kind, hit.accident) for report in reports for hit in report.hits)
     wrong = Counter(
         (hit.boundary.phase, hit.boundary.kind) for report in reports if report.wrong for hit in report.hits
@@ -193,9 +195,9 @@ def show(reports: Sequence[Report], left: Sequence[Left], boundaries: int) -> No
         f"{cleared} runs cleared by a person, {again} more than once, {once} without retries, "
         f"{unhurt} whose accident found nothing to hit; {met} boundaries hit; undisturbed tasks have {boundaries}"
     )
-    for each in left:
+    for each in leftovers:
         first, later = each.summaries
-        print(f"{each.before} services and files were left. The collection: {first} After the retention: {later}")
+        print(f"{each.before} services and files remained. The collection: {first} After the retention: {later}")
         for path in each.orphans + each.lost:
             print(f"  {path}")
 
@@ -206,43 +208,43 @@ def kinds_of(reports: Sequence[Report]) -> dict[Accident, int]:
     return {accident: hits[accident] for accident in ACCIDENTS}
 
 
-def totals(reports: Sequence[Report], left: Sequence[Left]) -> dict[str, int]:
-    """Count what must not be."""
-    found = {
+def totals(reports: Sequence[Report], leftovers: Sequence[Left]) -> dict[str, int]:
+    """Count the violations."""
+    counts = {
         "runs": len(reports),
         "faults": sum(len(report.hits) for report in reports),
-        "orphans_after_gc": sum(len(each.orphans) for each in left),
+        "orphans_after_gc": sum(len(each.orphans) for each in leftovers),
         **{name: sum(wrong == kind for report in reports for wrong, _ in report.wrong) for kind, name in KINDS.items()},
     }
-    found["lost_results"] += sum(len(each.lost) for each in left)
-    return found
+    counts["lost_results"] += sum(len(each.lost) for each in leftovers)
+    return counts
 
 
-def save(found: dict[str, int], reports: Sequence[Report], seed: int) -> None:
-    """Write the counts and what was hit for whoever compares runs."""
+def save(counts: dict[str, int], reports: Sequence[Report], seed: int) -> None:
+    """Write the counts and the accidents as JSON, to compare runs."""
     hits = Counter((str(hit.boundary), hit.accident, bool(report.wrong)) for report in reports for hit in report.hits)
     listed = [
         {"where": where, "accident": accident, "wrong": wrong, "times": times}
         for (where, accident, wrong), times in sorted(hits.items())
     ]
     (BUILD / "chaos.json").write_text(
-        json.dumps({**found, "seed": seed, "kinds": kinds_of(reports), "hit": listed}, indent=1) + "\n"
+        json.dumps({**counts, "seed": seed, "kinds": kinds_of(reports), "hit": listed}, indent=1) + "\n"
     )
 
 
 def main() -> None:
-    """Measure, print, save; ends with 1 if anything was lost or left."""
+    """Measure, print, save; exits with 1 after a loss or a leftover."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, closing(Lanes(Path(home))) as lanes:
-        reports, left, boundaries = measure(asked.runs, asked.seed, lanes)
-    show(reports, left, boundaries)
-    found = totals(reports, left)
-    save(found, reports, asked.seed)
-    print(", ".join(f"{name}: {count}" for name, count in found.items()))
-    sys.exit(any(found[name] for name in (*KINDS.values(), "orphans_after_gc")))
+        reports, leftovers, boundaries = measure(asked.runs, asked.seed, lanes)
+    show(reports, leftovers, boundaries)
+    counts = totals(reports, leftovers)
+    save(counts, reports, asked.seed)
+    print(", ".join(f"{name}: {count}" for name, count in counts.items()))
+    sys.exit(any(counts[name] for name in (*KINDS.values(), "orphans_after_gc")))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Odd answers, as of an account that isn't quite there: negative, empty, stale, in another order or words."""
+"""Odd answers of an account under strain: negative, empty, stale, in another order or wording."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
-# What an answer says instead of the truth. Both negative ones are 2003; of "negative all" even the history knows
-# nothing. "stale" is the answer to the same question before: two answers have changed places.
+# The lies of an answer. Both negative ones are 2003; with "negative all" the history is empty, too. "stale" is the
+# earlier answer to the same question: two answers have changed places.
 OddAnswer = Literal["negative", "negative all", "empty", "reversed", "stale", "comment null", "comment edited"]
 ODD_ANSWERS: tuple[OddAnswer, ...] = get_args(OddAnswer)
-# Of these those that hide jobs.
+# The odd answers that hide jobs.
 BLIND = frozenset({"negative", "negative all", "empty", "stale"})
 SUBMIT, CANCEL, HISTORY = "EXECUTE JOB SERVICE", "SPCS_CANCEL_JOB", "GET_JOB_HISTORY"
 _JOBS, _JOB = "SHOW JOB SERVICES", "DESCRIBE SERVICE"
-# What says whether a job is there; and what is on a stage. One of a family is never odd alone for long.
+# The statements about jobs, and about stages. One of a family is never odd alone for long.
 OF_JOBS = frozenset({_JOBS, _JOB, "SHOW SERVICE CONTAINERS", "SYSTEM$GET_SERVICE_LOGS", HISTORY})
 OF_STAGES = frozenset({"LIST", "GET"})
 _COUNTED = frozenset({_JOBS, "LIST", "SHOW SERVICE CONTAINERS", "SHOW COMPUTE POOL INSTANCE FAMILIES"})
@@ -35,12 +35,12 @@ _NAME = re.compile(r"\bNAME = (\S+)")
 
 
 def may_be(accident: str, kind: str) -> bool:
-    """Tell whether the answer to a kind of statement can be odd in this way."""
+    """Check whether the answer to a kind of statement can be odd in this way."""
     return any(accident == odd and kind in kinds for odd, kinds in _PLACES.items())
 
 
 def spreads(accident: str, struck: str, kind: str) -> bool:
-    """Tell whether the answer to a kind of statement is odd as well while another one is."""
+    """Check whether the answer to one kind of statement is odd while that to another is."""
     family = next((family for family in (OF_JOBS, OF_STAGES) if struck in family), frozenset({struck}))
     return kind in family and may_be(accident, kind)
 
@@ -71,12 +71,12 @@ def failure(errno: int, sqlstate: str, message: str) -> Document:
 
 
 def odd(accident: str, kind: str, sql: str, answer: Document, before: Document | None) -> Document | None:
-    """Return what is answered instead; ``None`` if that would be no other answer.
+    """Return the odd answer; ``None`` if it equals the true one.
 
-    :param before: the answer to the same question before.
+    :param before: the earlier answer to the same question.
     """
     if not answer.get("success"):
-        # Even an account that is behind the times says so then.
+        # A stale account gives its earlier answer even to a statement that fails now.
         return before if accident == "stale" and before is not None and before.get("success") else None
     change = _CHANGES[accident]
     changed = change(kind, sql, answer, before)
@@ -84,7 +84,7 @@ def odd(accident: str, kind: str, sql: str, answer: Document, before: Document |
 
 
 def hidden(name: str, kind: str, sql: str, answer: Document) -> Document | None:
-    """Return what is answered by a part of the account that doesn't know of a new job yet; likewise."""
+    """Return the answer of a part of the account that lacks a new job; ``None`` if it equals the true one."""
     if not answer.get("success") or kind not in OF_JOBS:
         return None
     if kind == _JOBS:

@@ -33,27 +33,26 @@ if TYPE_CHECKING:
     Place = tuple[Case, Boundary]
     Strike = tuple[Case, Boundary, Accident]
 
-# Shares of runs: with what only an account that isn't quite there answers, with retries and clears while a submit or
-# a job is still on its way.
+# Shares of runs: with odd answers of an account, and with retries and clears while a submit or a job is under way.
 _ODD, _UNDER_WAY = 0.3, 0.2
-# Of the latter: with clears, and with an odd answer to what is asked next, within so many statements.
+# Shares of the latter: with clears, and with an odd answer within so many next statements.
 _EPOCHS, _ASKED, _NEXT = 0.7, 0.6, 6
-# Of these: with a second accident, with a person who clears the task, without retries (of those that it is possible
-# for), with a value for the stage (likewise), with a slow job.
+# Shares of all: with a second accident, with a clear, without retries and with a value for the stage (where possible),
+# with a slow job.
 _AGAIN, _CLEARED, _ONCE, _LARGE, _SLOW = 0.3, 0.15, 0.4, 0.25, 0.3
 # A second accident comes within so many statements.
 _LATER = 25
 _SLOW_SECONDS = (1.5, 1.5, 4.0)
-# Within so many seconds behind an answer a process does what it does of it.
+# A process reacts to an answer within so many seconds.
 _BEHIND_SECONDS = 0.05
-# A statement may take effect so much later; an account is behind the times for so long.
+# The longest delay of an effect, and the longest time for which an account is odd.
 _LATE_SECONDS, _ODD_SECONDS = 6.0, 3.0
 _POLLED = frozenset({"SHOW JOB SERVICES", "SYSTEM$GET_SERVICE_LOGS", "DESCRIBE SERVICE", "login", "logout"})
 _MOST_POLLED = 2
 _CHANGES = frozenset({SUBMIT, "PUT", "REMOVE", "DROP SERVICE"})
-# Says nothing, as far as a crash is concerned.
+# A crash at these messages proves nothing.
 _PASSED_OVER = frozenset({f"{MESSAGE}MaskSecret"})
-# What happened to nobody before there were accounts that aren't quite there.
+# The accidents of an odd account.
 NEW: tuple[Accident, ...] = (
     *(accident for accident in ACCIDENTS if accident.endswith((" late", "unseen", " limit"))),
     "error after",
@@ -61,12 +60,12 @@ NEW: tuple[Accident, ...] = (
 )
 
 
-# What says something else of one job, too.
+# The odd answers that also apply to the answer about one job.
 _OF_ONE_JOB: tuple[Accident, ...] = tuple(accident for accident in ODD_ANSWERS if accident != "reversed")
 
 
 def boundaries_of(seen: Sequence[Boundary]) -> set[Boundary]:
-    """Return where a run like this one can be disturbed: not at each of what comes as often as time allows."""
+    """Return the boundaries for accidents of such a run; polls count only a few times."""
     return {
         boundary
         for boundary in seen
@@ -75,7 +74,7 @@ def boundaries_of(seen: Sequence[Boundary]) -> set[Boundary]:
 
 
 def draw(places: Sequence[Place], runs: int, seed: int) -> list[Chaos]:
-    """Draw the runs: each place once, each kind of kill at what changes something, and their shares of all else.
+    """Draw the runs: each place once, each kind of kill at each change, and shares of all else.
 
     :param places: the boundaries of each case.
     """
@@ -156,6 +155,6 @@ def _plan(dice: random.Random, accident: Accident, at: Boundary | None, later: i
 
 
 def _is_bearable(boundary: Boundary, accident: Accident) -> bool:
-    """Tell whether a task without retries has to bear an answer: it has a job, of which the answer doesn't say all."""
+    """Check whether a task without retries must survive an answer: it has a job, and the answer is incomplete."""
     is_of_job = boundary.kind in OF_JOBS | OF_STAGES | {HISTORY}
     return accident in ODD_ANSWERS and is_of_job and (boundary.phase != "execute" or boundary.kind != "LIST")

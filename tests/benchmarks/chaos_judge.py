@@ -1,4 +1,4 @@
-"""What must not have happened in a run: two jobs for one task, a result lost, a state that its jobs don't explain."""
+"""Violations in a run: two jobs for one task, a lost result, a state that its jobs do not explain."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from tests.benchmarks.chaos_script import Boundary, Hit, LateEffect, Plan
     from tests.benchmarks.chaos_tries import Case
 
-# A process that has just looked for a job, and one that comes to be in the same moment.
+# The tolerance for a job that appears while a process looks for it.
 _MOMENT_SECONDS = 1.0
 _ENDED_FROM_OUTSIDE = frozenset({"CANCELLING", "CANCELLED", "DELETED"})
-# Nobody drops a job here but the task itself and its successors.
+# Only a task and its successors drop its jobs here, so these errors are violations.
 _LOST = ("MLJobLostError", "JobNotFoundError")
 
 
 @dataclass(frozen=True)
 class Chaos:
-    """One run: a task, and what happens to it.
+    """One run: a task and its accidents.
 
-    :param run: what tells it from the others.
+    :param run: its unique name.
     :param seconds: for how long the job sleeps.
     :param plans: the accidents, in order.
-    :param clear: when somebody clears the task: ``after a crash``, ``after each crash``, or ``at the end``.
+    :param clear: the moment of a clear of the task: ``after a crash``, ``after each crash``, or ``at the end``.
     """
 
     run: str
@@ -42,7 +42,7 @@ class Job:
     """A job that a run has started.
 
     :param is_late: whether its submit took effect late.
-    :param seen_from: since when it was to be seen, in seconds since the epoch.
+    :param seen_from: the time since which answers show it, in seconds since the epoch.
     """
 
     name: str
@@ -59,17 +59,17 @@ class Job:
 
     @property
     def order(self) -> tuple[int, int]:
-        """What tells a newer one from an older one."""
+        """The sort key: a newer job has a larger one."""
         return self.epoch, int(self.name.rsplit("_", 1)[1])
 
     @property
     def began(self) -> float:
-        """When it was made, in seconds since the epoch."""
+        """The time of its creation, in seconds since the epoch."""
         return self.created.timestamp()
 
     @property
     def ended(self) -> float:
-        """When it ended, likewise; never if it lives."""
+        """The time of its end, in seconds since the epoch; infinity if it lives."""
         return float("inf") if self.completed is None else self.completed.timestamp()
 
     def __str__(self) -> str:
@@ -80,12 +80,12 @@ class Job:
 class Course:
     """How a run went, as Airflow sees it.
 
-    :param clears: when somebody has cleared the task, by the epoch that ended with it.
-    :param waits: from when until when processes waited for a job.
-    :param errors: what processes of the task ended with.
-    :param processes: how many it took.
-    :param buried: how many of these were killed since the last clear, and were no trigger's.
-    :param ended: when the last one had ended.
+    :param clears: the times at which the task was cleared, by the epoch that ended with it.
+    :param waits: begin and end of each wait for a job.
+    :param errors: the errors of the task's processes.
+    :param processes: the number of its processes.
+    :param buried: the number of those killed since the last clear, without triggers.
+    :param ended: the end of the last one.
     """
 
     clears: dict[int, float] = field(default_factory=dict)
@@ -98,19 +98,19 @@ class Course:
 
 @dataclass
 class Report:
-    """What came of a run.
+    """The outcome of a run.
 
     :param expected: the state that the task should have.
-    :param epoch: the task's last one.
-    :param jobs: those that were started.
-    :param hits: the accidents that have happened.
+    :param epoch: the last epoch of the task.
+    :param jobs: all started jobs.
+    :param hits: the accidents that happened.
     :param seen: the statements and messages, in order.
-    :param odd: how many answers were odd.
-    :param late: what was to take effect late.
-    :param blind: from when until when no answer knew of jobs.
-    :param trace: what was sent and what came of it, for people.
-    :param hung: where a process did not end.
-    :param wrong: what should not be: its kind, and what exactly.
+    :param odd: the number of odd answers.
+    :param late: the planned late effects.
+    :param blind: begin and end of each time without jobs in the answers.
+    :param trace: all statements and answers, for people.
+    :param hung: the phase in which a process hung.
+    :param wrong: the violations: kind and description.
     """
 
     chaos: Chaos
@@ -130,9 +130,9 @@ class Report:
 
 
 def judge(report: Report, value: Any, text: int) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong: its kind, and what exactly.
+    """Yield the violations: kind and description.
 
-    :param value: what the task has returned.
+    :param value: the return value of the task.
     :param text: how long the text was that its job was given.
     """
     for older, newer in combinations(report.jobs, 2):
@@ -154,16 +154,16 @@ def _of_pair(report: Report, earlier: Job, job: Job) -> Iterator[tuple[str, str]
     twins = list(_of_twins(report, *sorted((earlier, job), key=lambda each: each.order))) if is_beside else []
     yield from twins
     had_effect = earlier.status == "DONE" and (job.status == "DONE" or not is_beside)
-    # What takes effect late may do so when the task is long over; then it is the collector's.
+    # A late effect may come long after the end of the task; the collector handles it then.
     if not twins and earlier.epoch == job.epoch and had_effect and not job.is_late:
         yield "duplicate", f"{job} was started though {earlier} was {'alive' if is_beside else 'done'}"
         yield "lost result", f"that of {earlier}"
 
 
 def _of_twins(report: Report, older: Job, newer: Job) -> Iterator[tuple[str, str]]:
-    """Judge two jobs that lived at once: from the wait on there is one, unless another one comes to be later.
+    """Judge two jobs that lived at once: a waiting task has one, unless another one appears later.
 
-    What comes to be while the task waits is found at its end. It is the older one that has no business to be there.
+    A job that appears while the task waits is detected at its end. The older one is the violation.
     """
     first, last = max(older.began, newer.began), min(older.ended, newer.ended)
     since = older.seen_from
@@ -178,7 +178,7 @@ def _of_twins(report: Report, older: Job, newer: Job) -> Iterator[tuple[str, str
 
 
 def _is_ended_in_health(report: Report, job: Job) -> bool:
-    """Tell whether a job was ended though its task needed it: it wasn't cleared, and there was no other job."""
+    """Check whether a job was ended though its task needed it: without a clear, and without another job."""
     if job.status not in _ENDED_FROM_OUTSIDE or job.ended >= report.course.clears.get(job.epoch, float("inf")):
         return False
     others = (other for other in report.jobs if other is not job)

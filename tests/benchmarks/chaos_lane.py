@@ -1,4 +1,4 @@
-"""Runs of a short job on one embedded Snowflake, one after the other, and what Airflow's scheduler does for them."""
+"""Runs of a short job on one embedded Snowflake, one after the other, with the duties of Airflow's scheduler."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.chaos_tries import Case
 
-# Of a value; a larger one is a reference.
+# A larger value is a reference.
 _MAX_XCOM_BYTES = 20_000
-# More than any number of accidents of ours can make necessary.
+# More than the accidents of any run make necessary.
 _MOST_PROCESSES = 60
-# So often somebody clears a task whose worker crashes.
+# The most clears of a task whose worker crashes.
 _MOST_CLEARS = 3
 _HISTORY = (
     "SELECT NAME, STATUS, CREATED_TIME, COMPLETED_TIME FROM "
@@ -48,12 +48,12 @@ _HISTORY = (
 
 @dataclass(frozen=True)
 class Left:
-    """What accidents have left behind.
+    """The leftovers of accidents.
 
-    :param before: how many services and files there were before the collections.
-    :param summaries: what the collections say.
-    :param lost: files that XCom refers to, and that are gone.
-    :param orphans: services and files that are still there.
+    :param before: the number of services and files before the collections.
+    :param summaries: the summaries of the collections.
+    :param lost: deleted files to which an XCom refers.
+    :param orphans: services and files that remain.
     """
 
     before: int
@@ -63,7 +63,7 @@ class Left:
 
 
 def _store() -> dict[str, Any]:
-    """Store a DAG for each case, and return them as the scheduler knows them."""
+    """Store a DAG for each case, and return them as the scheduler reads them."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.serialization.serialized_objects import DagSerialization
@@ -83,9 +83,9 @@ def _store() -> dict[str, Any]:
 
 
 class TaskState:
-    """What Airflow knows of a run's task, and what its scheduler and triggerer do with it; no process of the task's.
+    """The task of a run in Airflow's database, and the actions of scheduler and triggerer on it.
 
-    :param dag: the task's, as the scheduler knows it.
+    :param dag: its DAG, as the scheduler reads it.
     """
 
     def __init__(self, dag: Any, chaos: Chaos) -> None:
@@ -113,7 +113,7 @@ class TaskState:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """Read the task instance, and write what is changed of it."""
+        """Read the task instance, and write its changes."""
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
 
@@ -133,31 +133,31 @@ class TaskState:
 
     @property
     def max_tries(self) -> int:
-        """How often the task may be tried: more with each clear."""
+        """The number of tries that the task may have: more with each clear."""
         with self._opened() as (ti, _):
             return int(ti.max_tries)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a worker is told of the task."""
+        """The task instance as a worker receives it."""
         with self._opened() as (ti, _):
             names = ("id", "task_id", "dag_id", "run_id", "try_number", "map_index", "dag_version_id")
             return {name: str(value) if isinstance(value := getattr(ti, name), UUID) else value for name in names}
 
     @property
     def trigger(self) -> tuple[str, dict[str, Any]]:
-        """What a triggerer is told of the task's trigger."""
+        """The trigger as a triggerer receives it."""
         with self._opened() as (ti, _):
             return ti.trigger.classpath, dict(ti.trigger.kwargs)
 
     @property
     def value(self) -> Any:
-        """What the task has returned."""
+        """The return value of the task."""
         with self._opened() as (ti, session):
             return ti.xcom_pull(task_ids=ti.task_id, session=session)
 
     def queue(self) -> bool:
-        """Queue the task for a worker, and tell whether it goes on after its trigger."""
+        """Queue the task for a worker, and return whether its trigger has fired."""
         with self._opened() as (ti, _):
             is_resumed = ti.next_method is not None
             ti.try_number += not is_resumed
@@ -194,9 +194,9 @@ class TaskState:
 
 
 class Lane:
-    """Runs tasks against a Snowflake of its own, with an Airflow of its own.
+    """Runs tasks, with a separate Snowflake and a separate Airflow.
 
-    :param snowflake: the embedded Snowflake, with what :func:`tests.lab.served` sets up.
+    :param snowflake: an embedded Snowflake of :func:`tests.lab.served`.
     :param log: the file that the processes write to.
     """
 
@@ -214,7 +214,7 @@ class Lane:
             "AIRFLOW__MLJOBS__MAX_XCOM_BYTES": str(_MAX_XCOM_BYTES),
             "AIRFLOW__MLJOBS__DEPLOYMENT": "chaos",
         }
-        self._known: set[tuple[str, datetime]] = set()
+        self._judged: set[tuple[str, datetime]] = set()
         self._references: list[str] = []
         self._dags = _store()
 
@@ -223,7 +223,7 @@ class Lane:
         self._wire.close()
 
     def run(self, chaos: Chaos) -> Report:
-        """Run a task to its end, as the scheduler and a triggerer would, and say what came of it."""
+        """Run a task to its end, as scheduler and triggerer do, and return the report."""
         with self._log.open("a") as log:
             log.write(f"\n=== {chaos}\n")
         script = Script(chaos.plans, self._execute)
@@ -252,12 +252,12 @@ class Lane:
         if chaos.case.outcome == "reference" and isinstance(value, dict) and report.state == "success":
             self._references += [path.partition("/")[2] for path in value.get("stage_paths", ())]
         if not report.wrong:
-            # It is long, and travels from process to process.
+            # The trace is long, and travels between processes.
             report.trace = []
         return report
 
     def _play(self, chaos: Chaos, airflow: TaskState, script: Script) -> Course:
-        """Run the task's processes, one after the other, until there is nothing more to do."""
+        """Run the task's processes, one after the other, until it is over."""
         course = Course()
         most = {AFTER_A_CRASH: 1, AFTER_EACH_CRASH: _MOST_CLEARS}.get(chaos.clear, 0)
         while course.processes < _MOST_PROCESSES and not script.hung:
@@ -287,7 +287,7 @@ class Lane:
         script.tell("--- the task is cleared")
 
     def _execute(self, statement: str) -> bool:
-        """Run what takes effect late; tells whether it was not refused."""
+        """Run a statement with a late effect; returns whether Snowflake accepted it."""
         from snowflake.connector.errors import Error
 
         try:
@@ -297,7 +297,7 @@ class Lane:
         return True
 
     def _phase(self, case: Case, airflow: TaskState, script: Script, course: Course) -> bool:
-        """Run the next process of a task, and tell whether it was killed."""
+        """Run the next process of a task, and return whether it was killed."""
         trigger = None
         if airflow.state == "deferred":
             script.phase, trigger = "trigger", airflow.trigger
@@ -320,7 +320,7 @@ class Lane:
 
     @staticmethod
     def _note(heard: dict[str, list[Any]], script: Script, course: Course) -> Counter[str]:
-        """Take down what a process has told; returns how many messages of each kind it has sent to Airflow."""
+        """Note the messages of a process; returns the number of each kind that it sent to Airflow."""
         counts: Counter[str] = Counter()
         for kind in heard["message"]:
             counts[kind] += 1
@@ -333,7 +333,7 @@ class Lane:
         return counts
 
     def _listen(self, order: Order) -> dict[str, list[Any]]:
-        """Run a process to its end, and return what it has told."""
+        """Run a process to its end, and return its messages by kind."""
         ours, theirs = self._context.Pipe()
         self._process = self._context.Process(target=chaos_tries.run, args=(theirs, order))
         self._process.start()
@@ -356,22 +356,22 @@ class Lane:
     def _kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        # Only looked at: how it ended is told once, to whoever joins.
+        # Waits for the sentinel only: the exit code goes to the first caller that joins.
         wait([self._process.sentinel])
 
     def collect(self) -> Left:
-        """Have what accidents have left behind collected, and look for what is left of it then."""
+        """Collect the leftovers of accidents, and return those that remain."""
         script = Script()
         for kind in ("SHOW JOB SERVICES", "LIST"):
             script.spell("reversed", kind)
         self._wire.play(script)
         before = [*self._services(), *self._files()]
-        # What is as old as nothing is older than nothing only in the next second.
+        # Ages are whole seconds, so a leftover becomes older than 0 s only in the next second.
         time.sleep(2)
         summary = self._collect()
         files = self._files()
         lost = [path for path in self._references if path not in files]
-        # Results are kept for as long as [mljobs] says, since XCom may refer to them. That time is over now.
+        # XComs may refer to results, so they stay for the retention of [mljobs]; this ends it.
         later = self._collect(AIRFLOW__MLJOBS__RESULT_RETENTION_DAYS="0.00001")
         return Left(
             before=len(before), summaries=(summary, later), lost=lost, orphans=[*self._services(), *self._files()]
@@ -400,12 +400,12 @@ class Lane:
 
     def _new_jobs(self, script: Script) -> list[Job]:
         jobs = [Job(*row) for row in self.query(_HISTORY)]
-        new = [job for job in jobs if (job.name, job.created) not in self._known]
-        self._known.update((job.name, job.created) for job in new)
+        new = [job for job in jobs if (job.name, job.created) not in self._judged]
+        self._judged.update((job.name, job.created) for job in new)
         return [self._with_script(job, script) for job in new]
 
     @staticmethod
     def _with_script(job: Job, script: Script) -> Job:
-        """Note what the accidents have to do with a job."""
+        """Note the accidents that concern a job."""
         is_late = any(effect.has_made(job.name, job.began) for effect in script.late)
         return replace(job, is_late=is_late, seen_from=max(job.began, script.seen_from.get(job.name, 0.0)))

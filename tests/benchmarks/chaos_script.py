@@ -1,4 +1,4 @@
-"""What happens in one run: which accidents, where, and what has come of them."""
+"""The script of one run: its accidents, their places, and their outcomes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.benchmarks.chaos_answers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What happens to a statement. A kill is SIGKILL of the process that has sent it. What is late takes effect some seconds
-# later, though its sender is dead or was told of an error; an unseen job is there, and no answer knows of it yet.
+# The accidents of a statement. A kill is SIGKILL of its sender. A late statement takes effect some seconds after its
+# sender has died or received an error; an unseen job exists, and no answer contains it yet.
 Disturbance = Literal[
     "kill before",
     "kill after",
@@ -52,22 +52,22 @@ DISTURBANCES: tuple[Disturbance, ...] = get_args(Disturbance)
 ACCIDENTS: tuple[Accident, ...] = (*DISTURBANCES, *ODD_ANSWERS)
 BEFORE, AFTER, BEHIND, LATE, UNSEEN = DISTURBANCES[:5]
 KILLS: tuple[Accident, ...] = DISTURBANCES[:5]
-# Of these what is said of a session that nobody has yet.
+# The accidents that need a session.
 _OF_SESSIONS = frozenset({"session expired", "session lost", "error"})
-# Only what makes or ends something can do so late, or though it says that it has failed.
+# Only statements that create or end something can take effect late, or in spite of an error.
 _LATE = frozenset({LATE, "error late", "error after"})
 _LATE_AT = frozenset({SUBMIT, CANCEL, "DROP SERVICE", "REMOVE"})
 _OF_SUBMITS = frozenset({UNSEEN, "unseen", "services limit"})
-# When a person clears the task.
+# The moments of a clear.
 AFTER_A_CRASH, AFTER_EACH_CRASH, AT_THE_END = "after a crash", "after each crash", "at the end"
-# How the kinds of messages to Airflow begin.
+# The prefix of the kinds of messages to Airflow.
 MESSAGE = "Airflow "
 FOR_GOOD = math.inf
 LOGIN, LOGOUT = "login", "logout"
 _METHOD = re.compile(r"CALL \S+!(\w+)")
 _FUNCTION = re.compile(r"SYSTEM\$\w+|GET_JOB_HISTORY|SPCS_GET_LOGS", re.IGNORECASE)
 _WORDS = re.compile(r"EXECUTE JOB SERVICE|SHOW(?: [A-Z]+)+?(?= LIKE| IN |$)|(?:DESCRIBE|DROP) SERVICE|[A-Z]+")
-# Who waits for a job asks for a page of them.
+# The poll of a wait asks for a page of jobs.
 _POLL = re.compile(r"SHOW JOB SERVICES .* LIMIT ")
 
 
@@ -75,9 +75,9 @@ _POLL = re.compile(r"SHOW JOB SERVICES .* LIMIT ")
 class Boundary:
     """A statement of a run, or a message to Airflow.
 
-    :param phase: what the process does that sends it.
-    :param kind: which statement.
-    :param nth: which one of its kind in all processes of the phase, from 1.
+    :param phase: the phase of the task in its sender.
+    :param kind: the kind of statement.
+    :param nth: its number among its kind in all processes of the phase, from 1.
     """
 
     phase: str
@@ -95,7 +95,7 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Plan:
-    """An accident that is to happen.
+    """A planned accident.
 
     :param at: where; ``None`` for the statement that comes ``later`` statements behind the accident before.
     :param delay: for a kill behind a statement: how many seconds behind its answer.
@@ -148,12 +148,12 @@ class LateEffect:
     done: float | None = None
 
     def has_made(self, job: str, created: float) -> bool:
-        """Tell whether it has made a job."""
+        """Check whether it created a job."""
         return job == self.job and self.begun is not None and self.begun <= created <= (self.done or 0.0)
 
 
 def accidents_at(boundary: Boundary) -> tuple[Accident, ...]:
-    """Return what can happen there: a message to Airflow meets kills only, and sessions don't expire at a login."""
+    """Return the possible accidents of a boundary: kills for a message to Airflow, no session errors for a login."""
     if boundary.is_message:
         return BEFORE, AFTER
     return tuple(accident for accident in ACCIDENTS if _can_happen(accident, boundary.kind))
@@ -183,10 +183,10 @@ def kind_of(sql: str) -> str:
 
 
 class Script:
-    """What is to happen in one run, and what has happened.
+    """The planned accidents of one run, and those that happened.
 
     :param plans: the accidents, in order; each comes once.
-    :param execute: runs a statement that takes effect late; returns whether it was not refused.
+    :param execute: runs a statement with a late effect; returns whether Snowflake accepted it.
     """
 
     def __init__(self, plans: tuple[Plan, ...] = (), execute: Callable[[str], bool] | None = None) -> None:
@@ -201,17 +201,17 @@ class Script:
         self.phase = "execute"
         self.seen: list[Boundary] = []
         self.hits: list[Hit] = []
-        # What was sent and what came of it, for people who look for a reason.
+        # All statements and answers, for people.
         self.trace: list[str] = []
-        # How many answers were odd, and what has taken effect late.
+        # The number of odd answers, and the late effects.
         self.odd = 0
         self.late: list[LateEffect] = []
-        # From when until when no answer knows of jobs, in seconds since the epoch.
+        # Begin and end of each time without jobs in the answers, in seconds since the epoch.
         self.blind: list[tuple[float, float]] = []
-        # Since when no new job is unseen, and since when the process waits for one, in seconds since the epoch.
+        # The times since which answers show each job and since which the process waits, in seconds since the epoch.
         self.seen_from: dict[str, float] = {}
         self.waits_since: float | None = None
-        # Where a process did not end.
+        # The phase in which a process hung.
         self.hung = ""
 
     def meet(self, kind: str, sql: str = "") -> tuple[Boundary, Plan | None]:
@@ -232,7 +232,7 @@ class Script:
             return boundary, None
 
     def answer(self, boundary: Boundary, sql: str, content: bytes) -> bytes:
-        """Return what is answered to a statement, which may be odd."""
+        """Return the answer to a statement, which may be odd."""
         kind = boundary.kind
         with self._lock:
             plan = self._next(boundary)
@@ -340,7 +340,7 @@ class Script:
             self._strike(plan, plan.at)
 
     def note(self, boundary: Boundary) -> None:
-        """Take down what went elsewhere than over the wire."""
+        """Note a message that did not go over the wire."""
         with self._lock:
             self.seen.append(boundary)
 

@@ -1,4 +1,4 @@
-"""What runs in the processes that are killed: one try of a task, or the watch of its trigger."""
+"""The work of the processes that are killed: one try of a task, or the watch of its trigger."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from airflow_provider_mljobs.operators import MLJobOperator
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-# How a payload ends: with a value, one that stays on the stage, an error in the first attempt only, or always.
+# The end of a payload: a value, a value on the stage, an error in the first attempt only, or always an error.
 Outcome = Literal["value", "reference", "fails once", "fails"]
 TASK = "t"
-# More than stands in a specification: the arguments are a file of the job.
+# Too long for a specification: the arguments become a file of the job.
 TEXT_LENGTH = 60_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a task is like.
+    """The kind of a task.
 
     :param deferrable: whether it waits in a trigger.
-    :param has_retries: whether it is tried again.
-    :param durable: whether a retry goes on with the job of the try before.
+    :param has_retries: whether it has retries.
+    :param durable: whether a retry attaches to the job of the try before.
     """
 
     outcome: Outcome
@@ -45,7 +45,7 @@ class Case:
 
     @property
     def dag_id(self) -> str:
-        """The DAG whose only task is like that."""
+        """The DAG with such a task."""
         mode = "deferred" if self.deferrable else "waiting"
         retries = "retries" if self.has_retries else "once"
         durable = "durable" if self.durable else "forgetful"
@@ -53,14 +53,14 @@ class Case:
 
     @property
     def retries(self) -> int:
-        """How many: more than there are accidents, or so many that it fails soon."""
+        """More retries than accidents; few for a task that fails."""
         if not self.has_retries:
             return 0
         return 10 if self.succeeds else 1
 
     @property
     def succeeds(self) -> bool:
-        """Whether the task does, in the end, if it may be tried again."""
+        """Whether the task succeeds with retries."""
         return self.outcome != "fails"
 
 
@@ -91,7 +91,7 @@ def make(case: Case) -> DAG:
 
 
 def payload(run, outcome, seconds, text):
-    """Be the job: short, and known by what it returns."""
+    """Run as the job: short, with a value that identifies the run."""
     import os
     import time
 
@@ -106,14 +106,14 @@ def payload(run, outcome, seconds, text):
 
 @dataclass(frozen=True)
 class Order:
-    """What a process has to do.
+    """The order for a process.
 
-    :param ti: the task instance, as a worker is told of it.
+    :param ti: the task instance, as a worker receives it.
     :param trigger: class path and arguments of a trigger to run instead of the task.
-    :param kill_at: the message to Airflow at which the process ends: its type, which one of it, whether after Airflow
-        has taken it.
-    :param environment: what is its own of the environment: above all the way to Snowflake.
-    :param log: where its log goes.
+    :param kill_at: the message to Airflow at which the process ends: its type, its number, and whether it dies after
+        Airflow has received it.
+    :param environment: its environment variables, above all the connection to Snowflake.
+    :param log: its log file.
     """
 
     case: Case
@@ -125,12 +125,12 @@ class Order:
 
 
 def run(pipe: Connection, order: Order) -> None:
-    """Do what is ordered; tells what was said to Airflow, and the event of a trigger."""
+    """Carry out an order; sends the messages to Airflow and the event of a trigger through the pipe."""
     log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ |= order.environment
-    # Nothing of the process before may be shared, an open database least of all.
+    # A forked process must not share the open database of its parent.
     settings.dispose_orm(do_log=False)
     settings.configure_orm()
     ti = TaskInstance(**{**order.ti, "id": UUID(order.ti["id"]), "dag_version_id": UUID(order.ti["dag_version_id"])})

@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         self.upstream.close()
-        # What could not be sent to a client that is dead can't be sent at the end, either.
+        # A dead client cannot receive the rest.
         with self.rfile, suppress(OSError):
             super().finish()
 

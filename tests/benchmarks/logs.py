@@ -1,4 +1,4 @@
-"""What of a log that is longer than its nodes keep arrives in a task's log: once, announced as missing, or neither."""
+"""The lines of a log longer than its nodes keep: logged once, announced as missing, or lost silently."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _LINE = re.compile(r"\[instance (\d)\] (?:epoch 7 step (\d{6}) loss=\d\.\d{6} lr
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What has become of the lines that a job has printed.
+    """The fate of the lines that a job printed.
 
-    :param shown: how many of them are in the task's log.
-    :param twice: how many of them are there once too often.
-    :param announced_missing: how many are not, where the log says so.
-    :param silently_missing: how many are not without a word.
+    :param logged: the number of those in the task's log.
+    :param twice: the number of those that are there a second time.
+    :param announced_missing: the number of missing lines that the log announces.
+    :param silently_missing: the number of other missing lines.
     """
 
     printed: int
-    shown: int
+    logged: int
     twice: int
     announced_missing: int
     silently_missing: int
@@ -56,11 +56,11 @@ class Row:
 class Measured:
     """A measurement.
 
-    :param case: what is special about it.
-    :param took: for how many seconds the job has printed.
-    :param statements: how many it took to watch the job, and to read the rest.
-    :param bytes_per_s: what the trigger has written into the log for each second.
-    :param late: how many lines only came when the task went on.
+    :param case: the condition of the measurement.
+    :param took: seconds for which the job printed.
+    :param statements: the number of statements to watch the job and to read the rest.
+    :param bytes_per_s: bytes that the trigger wrote to the log per second.
+    :param late: the number of lines that came only when the task resumed.
     """
 
     case: str
@@ -80,11 +80,11 @@ def measure() -> list[Measured]:
     ]
 
 
-def show(found: Sequence[Measured]) -> None:
+def show(measurements: Sequence[Measured]) -> None:
     """Print the measurements as a table."""
-    titles = ("printed", "shown", "twice", "announced", "silent", "late", "KB/s", "statements", "CPU %", "lag p99 ms")
+    titles = ("printed", "logged", "twice", "announced", "silent", "late", "KB/s", "statements", "CPU %", "lag p99 ms")
     print(f"{'logs of 3 instances':20} " + " ".join(f"{title:>10}" for title in titles) + "   took s")
-    for each in found:
+    for each in measurements:
         values = (
             *asdict(each.row).values(), each.late, round(each.bytes_per_s / 1000, 1), each.statements,
             each.load.cpu_percent, each.load.loop_lag_p99_ms,
@@ -92,14 +92,17 @@ def show(found: Sequence[Measured]) -> None:
         print(f"{each.case:20} " + " ".join(f"{value:>10}" for value in values) + f"   {each.took:6.1f}")
 
 
-def save(found: Sequence[Measured], directory: Path) -> None:
-    """Write the first measurement for whoever compares runs."""
+def save(measurements: Sequence[Measured], directory: Path) -> None:
+    """Write the first measurement as JSON, to compare runs."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "logs.json").write_text(json.dumps(asdict(found[0].row), indent=1) + "\n")
+    (directory / "logs.json").write_text(json.dumps(asdict(measurements[0].row), indent=1) + "\n")
 
 
 def count(texts: Iterable[str], lines: int) -> Row:
-    """Count what is in a task's log, of so many lines of each instance."""
+    """Count the lines in a task's log.
+
+    :param lines: the number of lines that each instance printed.
+    """
     seen: dict[int, list[int | None]] = {instance: [] for instance in range(INSTANCES)}
     for text in texts:
         for line in text.split("\n"):
@@ -107,29 +110,29 @@ def count(texts: Iterable[str], lines: int) -> Row:
             if match is not None:
                 instance, number, gap = match.groups()
                 seen[int(instance)].append(None if gap else int(number))
-    shown = twice = announced = 0
-    for found in seen.values():
-        times = Counter(number for number in found if number is not None)
-        shown += len(times)
+    logged = twice = announced = 0
+    for numbers in seen.values():
+        times = Counter(number for number in numbers if number is not None)
+        logged += len(times)
         twice += times.total() - len(times)
-        announced += len(_announced(found, lines) - times.keys())
+        announced += len(_announced(numbers, lines) - times.keys())
     printed = lines * INSTANCES
     return Row(
         printed=printed,
-        shown=shown,
+        logged=logged,
         twice=twice,
         announced_missing=announced,
-        silently_missing=printed - shown - announced,
+        silently_missing=printed - logged - announced,
     )
 
 
-def _announced(found: Sequence[int | None], lines: int) -> set[int]:
-    """Return the lines that were to be expected where the log says that some are missing."""
+def _announced(numbers: Sequence[int | None], lines: int) -> set[int]:
+    """Return the missing lines that the log announces."""
     missing: set[int] = set()
-    for index, number in enumerate(found):
+    for index, number in enumerate(numbers):
         if number is None:
-            before = next((other for other in reversed(found[:index]) if other is not None), -1)
-            behind = next((other for other in found[index:] if other is not None), lines)
+            before = next((other for other in reversed(numbers[:index]) if other is not None), -1)
+            behind = next((other for other in numbers[index:] if other is not None), lines)
             missing |= set(range(before + 1, behind))
     return missing
 
@@ -157,11 +160,11 @@ def _measure(case: str, lines: int, seconds: float, *, event_table: bool = True)
         took=took,
         statements=after - before,
         bytes_per_s=sum(len(text.encode()) for text in live) / took,
-        late=count(rest, lines).shown,
+        late=count(rest, lines).logged,
     )
 
 
-# What follows runs in the process of the loop.
+# The functions below run in the process of the loop.
 
 
 def _follow(pipe: Connection, seconds: float) -> None:
@@ -197,7 +200,7 @@ async def _observe(seconds: float) -> tuple[dict[str, Any], Load]:
 
 
 def _finish(event: dict[str, Any]) -> None:
-    """Write what is left of the log, as the task does when it goes on."""
+    """Write the rest of the log, as the resumed task does."""
     import structlog
 
     from airflow_provider_mljobs.gateway.joblogs import Printed

@@ -1,4 +1,4 @@
-"""Runs in the environment of Snowflake's ML client: submits what it is told on stdin, and says how long that took.
+"""Runs in the environment of Snowflake's ML client: submits on command, and prints the seconds of each submit.
 
 Gets the connection as JSON and the directory to submit as arguments; each line on stdin is one submit of ``directory``
 or ``file``, each line on stdout the seconds that it took.

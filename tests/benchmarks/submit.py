@@ -1,4 +1,4 @@
-"""What it costs to submit: first time, unchanged, and 500 mapped tasks of the same code, next to Snowflake's client."""
+"""The cost of a submit: first time, unchanged, and 500 mapped tasks of the same code, next to Snowflake's client."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def show(rows: list[Row]) -> None:
 
 
 def save(rows: list[Row], directory: Path) -> None:
-    """Write the rows for whoever compares runs."""
+    """Write the rows as JSON, to compare runs."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "submit.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
@@ -82,7 +82,7 @@ def _ours(snowflake: Any, source: Path) -> list[Row]:
 
 
 def _submit(hook: Any, names: Any, source: Path) -> None:
-    """Do what a task does: pack, upload unless it is there, start."""
+    """Submit as a task does: pack, upload unless the payload exists, start."""
     from airflow_provider_mljobs.jobs.names import Identifier
     from airflow_provider_mljobs.jobs.payload.archive import Payload
     from airflow_provider_mljobs.jobs.spec.job import JobSpec

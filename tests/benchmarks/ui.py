@@ -1,4 +1,4 @@
-"""What it costs to look at 10 000 jobs, next to Airflow's own list; what the plugin costs where there is no page."""
+"""The cost of a page with 10 000 jobs, next to Airflow's own list, and of the plugin in processes without pages."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 JOBS, SHOWN = 10_000, 50
 RUNS, STARTS, REFRESHES = 7, 15, 10
 OURS, THEIRS = "ML Jobs", "Airflow's task instances"
-# Where they are, and what a row of theirs is.
+# The path of each list, and the selector of its rows.
 PAGES = {OURS: ("plugin/mljobs", "[data-testid=job-row]"), THEIRS: ("task_instances", "table tbody tr")}
-# When the rows are there, and when our page began to load.
+# The moment at which the rows exist, and the start of our page.
 _ARE_THERE = "([row, count]) => document.querySelectorAll(row).length >= count && performance.now()"
 _FRAME = """
 bundle => performance.getEntriesByType("resource").find(({ name }) => name.includes(bundle))?.startTime ?? 0
@@ -38,7 +38,7 @@ bundle => performance.getEntriesByType("resource").find(({ name }) => name.inclu
 _BUNDLE = "/mljobs.js"
 _LIST = "/mljobs/api/jobs"
 _APIS = ("/mljobs/api/", "/api/v2/", "/ui/")
-# Both ways hide something from Airflow, so that the hiding costs both the same.
+# Both variants hide something from Airflow, so the hiding itself makes no difference.
 _HIDING = """
 import importlib.metadata, runpy, sys, time
 entry_points = importlib.metadata.Distribution.entry_points.fget
@@ -50,7 +50,7 @@ _VERSION = """
 sys.argv = ["airflow", "version"]
 runpy.run_module("airflow", run_name="__main__", alter_sys=True)
 """
-# What the process of a task does before it knows its task.
+# The start of a task's process.
 _TASK = """
 import airflow.sdk.execution_time.task_runner
 from airflow.sdk.listener import get_listener_manager
@@ -59,7 +59,7 @@ integrate_macros_plugins()
 get_listener_manager()
 """
 STARTED = {"airflow version": _VERSION, "a task": _TASK}
-# What is too small to be seen among all that a process does.
+# The import of the plugin alone, too short to stand out in the start of a process.
 _IMPORT = """
 import airflow.sdk.execution_time.task_runner
 started = time.perf_counter()
@@ -72,10 +72,10 @@ print(time.perf_counter() - started)
 class Page:
     """A list of jobs in the browser: medians of some visits.
 
-    :param first_s: seconds from the navigation until the first page's rows are there, in a browser that is new here.
-    :param again_s: the same when it comes again.
-    :param api_calls: questions to an API until then.
-    :param own_api_calls: those of them that aren't asked by the other page, too: the frame's are.
+    :param first_s: seconds from the navigation until the rows of the first page exist, with an empty cache.
+    :param again_s: the same with a warm cache.
+    :param api_calls: the number of API calls until then.
+    :param own_api_calls: those that the other page does not send; calls of the shared frame are left out.
     """
 
     who: str
@@ -87,7 +87,7 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """The answers of one route.
+    """The answers of a route.
 
     :param p50_ms: milliseconds of an answer.
     """
@@ -100,11 +100,11 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What starting a process costs the processor with and without the plugin, in turn.
+    """The processor time of a process's start with and without the plugin, in turn.
 
     :param with_ms: the median.
-    :param more_ms: how much longer it takes with the plugin, in the median of the pairs.
-    :param noise_ms: half of the pairs differ by no more than that from ``more_ms``.
+    :param more_ms: the extra time with the plugin, in the median of the pairs.
+    :param noise_ms: the difference to ``more_ms`` that half of the pairs stay within.
     """
 
     what: str
@@ -116,11 +116,11 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """All of it.
+    """All measurements of the page.
 
-    :param frame_s: seconds until Airflow's frame, which both pages share, begins to load our page, when it comes again.
+    :param frame_s: seconds until Airflow's frame, which both pages share, begins to load our page, with a warm cache.
     :param plugin_ms: milliseconds of the import of the plugin in a task's process.
-    :param refresh_statements: what Snowflake was asked while the list was refreshed so many times.
+    :param refresh_statements: the number of statements to Snowflake during the refreshes of the list.
     """
 
     jobs: int
@@ -148,7 +148,7 @@ def measure() -> Result:
             pages, frame_s = _pages(airflow, browser)
             statements = _refresh(airflow, browser)
             routes = [_route(airflow, path) for path in (f"{_LIST}?limit={SHOWN}", "/mljobs/api/filters")]
-            # What is compiled anew at each start would be measured instead.
+            # Without compiled files every start would measure the compiler.
             environment = {**airflow.environment, "PYTHONDONTWRITEBYTECODE": ""}
             starts = [_start(what, code, environment) for what, code in STARTED.items()]
             plugin_ms = _plugin_ms(environment)
@@ -167,7 +167,7 @@ def measure() -> Result:
 
 
 def show(result: Result) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     for page in result.pages:
         print(
             f"{result.jobs} jobs, {page.who}: {SHOWN} rows after {page.first_s} s, "
@@ -187,7 +187,7 @@ def show(result: Result) -> None:
 
 
 def save(result: Result, directory: Path) -> None:
-    """Write it for whoever compares runs."""
+    """Write the measurements as JSON, to compare runs."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "ui.json").write_text(json.dumps(asdict(result), indent=1) + "\n")
 
@@ -223,7 +223,7 @@ def _pages(airflow: ShownAirflow, browser: Any) -> tuple[list[Page], float]:
 
 @contextmanager
 def _window(airflow: ShownAirflow, browser: Any) -> Iterator[Any]:
-    """Open a window of somebody who is logged in and has not been here before."""
+    """Open a window with a logged-in user and an empty cache."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.add_cookies([{"name": "_token", "value": airflow.token(), "url": airflow.url}])
     try:
@@ -249,7 +249,7 @@ def _visit(airflow: ShownAirflow, page: Any, who: str) -> _Visit:
 
 
 def _refresh(airflow: ShownAirflow, browser: Any) -> int:
-    """Let the list be refreshed, and return how many statements that has cost."""
+    """Wait for refreshes of the list, and return the number of statements to Snowflake."""
     with _window(airflow, browser) as page:
         _visit(airflow, page, OURS)
         before = airflow.snowflake.statements.total
@@ -290,9 +290,9 @@ def _start(what: str, code: str, environment: Mapping[str, str]) -> Start:
 
 
 def _seconds(code: str, hidden: str, environment: Mapping[str, str]) -> float:
-    """Return the processor's seconds for a fresh interpreter: unlike others, they don't depend on who else works here.
+    """Return the processor seconds of a fresh interpreter, which do not depend on the load of the machine.
 
-    :param hidden: how the entry points begin that Airflow is not to see; nothing hides none.
+    :param hidden: the prefix of the entry points to hide from Airflow; empty to hide none.
     """
     command = [sys.executable, "-c", _HIDING.format(hidden=hidden or "-") + code]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""What it costs to watch many jobs, and how soon an end is noticed, next to Airflow's own trigger."""
+"""The cost of watching many jobs, and the delay until an end is noticed, next to Airflow's own trigger."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Row:
     :param jobs: how many are watched.
     :param interval_s: seconds between two looks at one.
     :param logins: those since the start.
-    :param detect_p50_s: seconds from the end of a job until its coroutine goes on.
+    :param detect_p50_s: seconds from the end of a job until its coroutine resumes.
     """
 
     who: str
@@ -65,12 +65,12 @@ class Row:
 class Plan:
     """How to measure.
 
-    :param who: whose trigger.
+    :param who: the owner of the trigger.
     :param jobs: how many to watch.
     :param ends: how many of them end while it is measured.
-    :param warmup: seconds until it begins.
-    :param window: seconds for which it goes on.
-    :param patience: seconds for which an end may go unnoticed behind that.
+    :param warmup: seconds before the measurement.
+    :param window: seconds of the measurement.
+    :param patience: seconds after the window in which an end may still be noticed.
     """
 
     who: str
@@ -98,7 +98,7 @@ class Plan:
 
 
 def measure(jobs: tuple[int, ...] = JOBS) -> list[Row]:
-    """Measure ours and the official trigger in turn, and print what there is to say of it."""
+    """Measure ours and the official trigger in turn, and print the progress."""
     with Snowflake() as snowflake:
         idle: Load = loop_aside(_idle, snowflake).hear()
     print(
@@ -133,10 +133,10 @@ def show(rows: list[Row]) -> None:
 
 
 def save(rows: list[Row], directory: Path) -> None:
-    """Write the rows for whoever compares runs."""
+    """Write the rows as JSON, to compare runs."""
     directory.mkdir(parents=True, exist_ok=True)
-    kept = [asdict(row) for row in rows if row.who in {"ours", "official"}]
-    (directory / "watch.json").write_text(json.dumps(kept, indent=1) + "\n")
+    ours_and_official = [asdict(row) for row in rows if row.who in {"ours", "official"}]
+    (directory / "watch.json").write_text(json.dumps(ours_and_official, indent=1) + "\n")
 
 
 def _ratio(theirs: float, ours: float) -> str:
@@ -168,11 +168,11 @@ def _measure(plan: Plan) -> Row:
         began = time.perf_counter()
         load = loop.hear()
         (after, last), seconds = snowflake.counts(), time.perf_counter() - began
-        noticed, ended, left = loop.hear()
+        noticed, ended, remains = loop.hear()
         loop.end()
         moments = {name: at.timestamp() for name, at in snowflake.rows(_HISTORY) if at is not None}
-    if plan.who != "official" and left:
-        sys.exit(f"Left behind by our triggers: {left}")
+    if plan.who != "official" and remains:
+        sys.exit(f"Left behind by our triggers: {remains}")
     over = {name: at for name, at in moments.items() if at < ended}
     delays = [noticed.get(name, ended) - at for name, at in over.items()]
     unnoticed = len(over.keys() - noticed.keys())
@@ -197,7 +197,7 @@ def _row(plan: Plan, load: Load, statements_per_s: float, logins: int, delays: l
     )
 
 
-# What follows runs in the process of the loop.
+# The functions below run in the process of the loop.
 
 
 def _watch(pipe: Connection, plan: Plan) -> None:
@@ -229,7 +229,7 @@ async def _observe(pipe: Connection, plan: Plan, make: Callable[[str], Any]) -> 
     pipe.recv()
 
     async def wait(name: str) -> None:
-        # Polls of many tasks are spread over the interval.
+        # Tasks start at different moments of the interval.
         await asyncio.sleep(random.random() * INTERVAL)  # noqa: S311 (no secret)
         event = await anext(aiter(make(name).run()))
         assert "DONE" in json.dumps(event.payload), event
@@ -246,7 +246,7 @@ async def _observe(pipe: Connection, plan: Plan, make: Callable[[str], Any]) -> 
     for result in await asyncio.gather(*waits, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
-    pipe.send((noticed, ended, await meter.left()))
+    pipe.send((noticed, ended, await meter.remains()))
 
 
 def _ours(log_interval: float = 0.0) -> Callable[[str], Any]:
