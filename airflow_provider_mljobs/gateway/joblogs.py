@@ -1,4 +1,4 @@
-"""What the containers of a job have printed: from their nodes, which keep 100 KB, or from the event table."""
+"""Logs of a job's containers: from their nodes, which keep the last 100 KB, or from the event table."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # The platform cuts at 100 KB; a text this long may have lost its beginning.
 _FULL_BYTES = 99_000
-# Those that a job's end can still ask for; Airflow stores them.
-_MOST_GAPS = 20
-# Of a line as much as a node has of one.
+# Gaps that the end of a job can still fill; Airflow stores them.
+_MAX_GAPS = 20
+# A node also cuts a line at this length.
 MOST = statements.Extent(lines=50_000, characters=20_000_000, line_characters=100_000)
 _EPOCH = "1970-01-01T00:00:00Z"
-# Which looks without anything new are followed by one at the whole log: soon, and then each so many.
+# After these numbers of looks in a row without news the whole log is read, and then after each multiple.
 _FIRST_SILENCES, _SILENCE = frozenset({1, 2}), 6
-# So that the lines around a gap are among those that are asked for.
+# The lines around a gap have to be among the answers.
 _MARGIN = timedelta(seconds=2)
 
 
@@ -51,7 +51,7 @@ _MARGIN = timedelta(seconds=2)
 class Source:
     """One container of one instance of a job.
 
-    :param label: what its lines begin with, if the job has others.
+    :param label: the prefix of its lines, if the job has other containers.
     """
 
     job: QualifiedName
@@ -61,12 +61,12 @@ class Source:
 
     @property
     def key(self) -> tuple[int, str]:
-        """What tells it from the job's others."""
+        """Instance and container name, unique in the job."""
         return self.instance, self.container
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredLog:
     """The end of a log in an event table.
 
     :param lines: times and lines.
@@ -78,10 +78,10 @@ class Kept:
 
 
 class LogStore:
-    """Reads logs over one connection, and remembers what the account gives.
+    """Reads logs over one connection, and remembers the form of log that the account offers.
 
     :param connection: the connection.
-    :param most: how much of a log to read from an event table: one of gigabytes must not fill a worker's memory.
+    :param most: how much of a log to read from an event table: a log of gigabytes must not fill a worker's memory.
     """
 
     def __init__(self, connection: Connection, most: statements.Extent = MOST) -> None:
@@ -90,13 +90,13 @@ class LogStore:
         self._is_stamped: bool | None = None
 
     def tail(self, source: Source, since: str = "") -> Tail | None:
-        """Return the end of a log, with a time before each line where the account gives that.
+        """Return the end of a log, with a time before each line if the account offers that.
 
-        The times come in a form of the function that Snowflake's own command line uses but doesn't document, so what
-        an account says of it is checked once.
+        The form of the function with times is undocumented, but Snowflake's own command line uses it; whether an
+        account accepts it is checked once.
 
-        :param since: leave away what is older.
-        :returns: ``None`` if there is nothing yet, or nothing any more.
+        :param since: leave out older lines.
+        :returns: ``None`` if the node has no log, yet or any more.
         """
         if self._is_stamped is not False:
             log = self._ask(statements.get_stamped_service_logs(source.job, source.instance, source.container, since))
@@ -107,14 +107,14 @@ class LogStore:
                 return None
         return self._unstamped(source)
 
-    def kept(self, source: Source, after: str = "", before: str | None = None, *, share: int = 1) -> Kept:
-        """Return times and lines that an event table has of a container; none if there is no such table.
+    def stored(self, source: Source, after: str = "", before: str | None = None, *, share: int = 1) -> StoredLog:
+        """Return times and lines of a container from the event table; none if the account has no such table.
 
-        At most 50 000 lines, or 20 million characters, the last ones.
+        At most the last 50 000 lines, or 20 million characters.
 
-        :param after: only lines from then on; all if empty.
-        :param before: only lines until then.
-        :param share: how many containers the lines and characters are for; each gets as many.
+        :param after: only lines since this time; all if empty.
+        :param before: only lines until this time.
+        :param share: how many containers share the limit, in equal parts.
         """
         place = source.job, source.instance, source.container
         start = after or _EPOCH
@@ -123,28 +123,28 @@ class LogStore:
         if rows is None:
             table = self._event_table()
             if table is None:
-                return Kept([])
+                return StoredLog([])
             rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=most))
         if not rows:
-            return Kept([])
+            return StoredLog([])
         lines = [(row["timestamp"].replace(tzinfo=UTC), str(row["line"])) for row in reversed(rows)]
-        return Kept(lines, is_cut=int(rows[0]["lines"]) > len(rows))
+        return StoredLog(lines, is_cut=int(rows[0]["lines"]) > len(rows))
 
     def _event_table(self) -> QualifiedName | None:
         """Return the account's event table, if it has one that the role may know of."""
         return event_table(self._rows(statements.show_event_table()) or [])
 
     def _rows(self, statement: str) -> list[dict[str, Any]] | None:
-        """Run a statement; ``None`` if there isn't what it asks for, or not for this role.
+        """Run a statement; ``None`` if its object doesn't exist, or not for this role.
 
-        Too early, the node gone, no event table: Snowflake documents no number that tells these apart.
+        Too early, the node gone, no event table: Snowflake documents no error number for each.
         """
         try:
             return self._connection.rows(statement)
         except SnowflakeUnavailableError:
             raise
         except GatewayError as error:
-            logger.debug("No log to be had: %s", error)
+            logger.debug("No log is available: %s", error)
             return None
 
     def _unstamped(self, source: Source) -> Tail | None:
@@ -174,15 +174,15 @@ def event_table(parameters: Sequence[Mapping[str, Any]]) -> QualifiedName | None
 
 @dataclass
 class Printed:
-    """What of a job's log is in the task's log already.
+    """The part of a job's log that the task's log already has.
 
-    :param cursors: how far the log of each container has been read, by instance and name.
-    :param gaps: what could not be had, with the container of each.
-    :param is_whole: whether everything has been read up to the end.
-    :param reported: what the job has reported up to there.
-    :param characters: how many have been read since this was made or copied.
-    :param mask: stars secrets in what the job says of itself, before any of it is cut.
-    :param silences: how many looks in a row have brought nothing new, by container.
+    :param cursors: the place up to which each container's log has been read, by instance and name.
+    :param gaps: missing parts, with the container of each.
+    :param is_whole: whether the log has been read up to its end.
+    :param reported: the job's own reports so far.
+    :param characters: how many have been read since this object was made or copied.
+    :param mask: stars secrets in the job's own reports, before they are cut.
+    :param silences: how many looks in a row have brought no news, by container.
     """
 
     cursors: dict[tuple[int, str], LogCursor] = field(default_factory=dict)
@@ -194,44 +194,44 @@ class Printed:
     silences: dict[tuple[int, str], int] = field(default_factory=dict, compare=False)
 
     def cursor(self, source: Source) -> LogCursor:
-        """Return how far a container's log has been read."""
+        """Return the place up to which a container's log has been read."""
         return self.cursors.get(source.key, LogCursor())
 
     def shown(self, source: Source, lines: Sequence[str]) -> list[str]:
-        """Return new lines of a container as people read them, and take note of what they report."""
+        """Return new lines of a container in readable form, and record the reports in them."""
         self.characters += sum(map(len, lines))
         texts, self.reported = take_reports(lines, self.reported, time.time(), self.mask)
         return [f"{source.label}{readable(text)}" for text in texts]
 
     def copy(self) -> Printed:
-        """Return another one to go on with."""
+        """Return a copy that can be changed."""
         copied = (dict(self.cursors), list(self.gaps), self.is_whole, self.reported)
         return Printed(*copied, mask=self.mask, silences=dict(self.silences))
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as JSON, for the task's event and for the next triggerer."""
+        """Write it as JSON, for the task's event."""
         return {**self.place_to_json(), **self.reported.to_json()}
 
     def place_to_json(self) -> dict[str, Any]:
-        """Write as JSON how far the log has been read."""
+        """Write the place in the log as JSON."""
         gaps = [[instance, container, *gap.to_json()] for instance, container, gap in self.gaps]
         return {"cursors": cursors_to_json(self.cursors), "gaps": gaps, "is_whole": self.is_whole}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], mask: Callable[[str], str] = str) -> Printed:
-        """Read it again; nothing of it is nothing printed.
+        """Read it from JSON; missing parts are empty.
 
-        :raises UnreadableError: if it is something else, e.g. another version's.
+        :raises UnreadableError: if the value has another form, e.g. that of another version.
         """
         with reading("The place in the log"):
             gaps = [(int(instance), str(name), Gap.from_json(gap)) for instance, name, *gap in value.get("gaps", ())]
             cursors = cursors_from_json(value.get("cursors", {}))
             is_whole, reported = value.get("is_whole") is True, Reported.from_json(value)
-            return cls(cursors, gaps[-_MOST_GAPS:], is_whole, reported, mask=mask)
+            return cls(cursors, gaps[-_MAX_GAPS:], is_whole, reported, mask=mask)
 
     @classmethod
     def restored(cls, value: Any, log: Any, mask: Callable[[str], str] = str) -> Printed:
-        """Read it again; if it can't be read, it counts as nothing printed, and a line in the log says so.
+        """Read it from JSON; if that fails, warn in the log and start from the beginning.
 
         :param log: the task's.
         """
@@ -243,7 +243,7 @@ class Printed:
 
 
 def sources(job: QualifiedName, containers: Sequence[tuple[int, str]]) -> list[Source]:
-    """Return the containers of a job with labels that tell them apart."""
+    """Return the containers of a job, each with its label."""
     instances = {instance for instance, _ in containers}
     names = {name for _, name in containers}
 
@@ -263,13 +263,13 @@ def read_news(
     is_final: bool = False,
     overlap: timedelta = timedelta(),
 ) -> list[str] | None:
-    """Return the new lines of a container, and take note of them in ``printed``; ``None`` if its log can't be had.
+    """Return the new lines of a container, and record them in ``printed``; ``None`` if its log is not available.
 
-    Only what is newer than the last line is asked for. Where a node's clock was set back that isn't all, so a log that
-    brings nothing new is now and then read as a whole, and one whose times go back always is.
+    Snowflake is asked for lines that are newer than the last one. After a node's clock was set back, these are not all:
+    so a log without news is sometimes read as a whole, and a log whose times go back always is.
 
-    :param is_final: whether the job is over, so that nothing more will come.
-    :param overlap: how much of the log to ask for again, at least: as much as lies between two looks.
+    :param is_final: whether the job is over, so that its log is complete.
+    :param overlap: how much of the log to read again, at least: the time between two looks.
     """
     cursor, silence = printed.cursor(source), printed.silences.get(source.key, 0)
     is_whole = is_final or silence in _FIRST_SILENCES or (silence and not silence % _SILENCE)
@@ -287,9 +287,9 @@ def read_news(
 class WholeLog:
     """A job's log at its end.
 
-    :param text: what is to be had of it now: of a long one the end.
-    :param unseen: the lines of it that aren't in the task's log yet.
-    :param reported: all that the job has reported.
+    :param text: its text, of a long log the end.
+    :param unseen: the lines that the task's log doesn't have yet.
+    :param reported: the job's own reports.
     """
 
     text: str
@@ -297,19 +297,19 @@ class WholeLog:
     reported: Reported
 
 
-def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> WholeLog:
-    """Return the log of a job that is over; what the nodes don't have comes from the event table, if there is one."""
+def read_rest(store: LogStore, containers: Sequence[Source], printed: Printed) -> WholeLog:
+    """Return the log of a job that is over; lines that are gone from the nodes come from the event table."""
     texts: list[str] = []
     unseen: list[str] = []
-    # Should the next one not be answered, all of it is read again.
+    # After an error, all of it is read again.
     printed = printed.copy()
-    for source in found:
+    for source in containers:
         earlier = [gap for *key, gap in printed.gaps if tuple(key) == source.key]
         tail = store.tail(source)
         if tail is None:
-            kept = store.kept(source, share=len(found))
-            text = "\n".join(line for _, line in kept.lines)
-            unseen += _from_table(source, kept, printed)
+            stored = store.stored(source, share=len(containers))
+            text = "\n".join(line for _, line in stored.lines)
+            unseen += _from_table(source, stored, printed)
         else:
             text = without_stamps(tail)
             unseen += _take(source, tail, printed, is_final=True, store=store)
@@ -319,7 +319,7 @@ def read_rest(store: LogStore, found: Sequence[Source], printed: Printed) -> Who
 
 
 def read_log(store: LogStore, source: Source, *, share: int = 1) -> str:
-    """Return the log of one container, as much as is to be had; a missing beginning is announced.
+    """Return the log of one container, as far as it is available; a line says so if its beginning is missing.
 
     :param share: how many containers are read.
     """
@@ -331,15 +331,16 @@ def _raw_log(store: LogStore, source: Source, share: int) -> str:
     text = "" if tail is None else without_stamps(tail)
     if tail is not None and not tail.is_cut:
         return text
-    kept = "\n".join(line for _, line in store.kept(source, share=share).lines)
-    if tail is None or (len(kept) > len(text) and kept.rstrip().endswith(text.rstrip().rpartition("\n")[2])):
-        return kept
+    stored = "\n".join(line for _, line in store.stored(source, share=share).lines)
+    if tail is None or (len(stored) > len(text) and stored.rstrip().endswith(text.rstrip().rpartition("\n")[2])):
+        return stored
     return f"[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]\n{text}"
 
 
-def read_logs(store: LogStore, found: Sequence[Source]) -> str:
-    """Return the logs of several containers as one text; each line says whose it is, if there are several."""
-    return "\n".join(_labelled(source, read_log(store, source, share=len(found))).rstrip("\n") for source in found)
+def read_logs(store: LogStore, containers: Sequence[Source]) -> str:
+    """Return the logs of several containers as one text, in which each line has its container's label."""
+    logs = (_labelled(source, read_log(store, source, share=len(containers))) for source in containers)
+    return "\n".join(log.rstrip("\n") for log in logs)
 
 
 def _labelled(source: Source, text: str) -> str:
@@ -353,18 +354,18 @@ def _tail(text: str, *, is_stamped: bool) -> Tail:
 
 
 def _take(source: Source, tail: Tail, printed: Printed, *, is_final: bool, store: LogStore | None = None) -> list[str]:
-    """Return the new lines of a log with what is missing before them: from ``store``, or announced."""
-    found = news(printed.cursor(source), tail, is_final=is_final)
-    if found.cursor != LogCursor():
-        printed.cursors[source.key] = found.cursor
-    lines = printed.shown(source, found.lines)
-    if found.gap is None or (*source.key, found.gap) in printed.gaps:
+    """Return the new lines of a log, after the missing ones from ``store``, or after a line that announces a gap."""
+    new = news(printed.cursor(source), tail, is_final=is_final)
+    if new.cursor != LogCursor():
+        printed.cursors[source.key] = new.cursor
+    lines = printed.shown(source, new.lines)
+    if new.gap is None or (*source.key, new.gap) in printed.gaps:
         return lines
-    filled = _missing(store, source, found.gap, printed) if store is not None else None
+    filled = _missing(store, source, new.gap, printed) if store is not None else None
     if filled is not None:
         return [*filled, *lines]
-    printed.gaps = [*printed.gaps, (*source.key, found.gap)][-_MOST_GAPS:]
-    return [f"{source.label}{_announcement(source, found.gap)}", *lines]
+    printed.gaps = [*printed.gaps, (*source.key, new.gap)][-_MAX_GAPS:]
+    return [f"{source.label}{_announcement(source, new.gap)}", *lines]
 
 
 def _announcement(source: Source, gap: Gap) -> str:
@@ -383,31 +384,31 @@ def _announcement(source: Source, gap: Gap) -> str:
     return f"[… {size}: the node keeps the last 100 KB only. An event table may have them: {query}]"
 
 
-def _from_table(source: Source, kept: Kept, printed: Printed) -> list[str]:
-    """Return what an event table has behind the place up to which a log was read; say so if it has nothing."""
+def _from_table(source: Source, stored: StoredLog, printed: Printed) -> list[str]:
+    """Return the lines of an event table after the last one that was read, or a line that says that there are none."""
     cursor = printed.cursor(source)
-    if kept.lines:
-        new = behind(cursor, kept.lines)
+    if stored.lines:
+        new = behind(cursor, stored.lines)
         lines = printed.shown(source, new)
-        if not kept.is_cut or len(new) < len(kept.lines):
+        if not stored.is_cut or len(new) < len(stored.lines):
             return lines
         first = statements.spcs_get_logs(source.job, source.instance, source.container, start=cursor.stamp or _EPOCH)
-        return [f"{source.label}[… only the last {len(new)} lines; this finds those before them: {first}]", *lines]
+        return [f"{source.label}[… only the last {len(new)} lines; this query finds the earlier ones: {first}]", *lines]
     if printed.is_whole:
         return []
-    since = f" What it printed after {cursor.stamp} can't be shown." if cursor.stamp else ""
+    since = f" Its output after {cursor.stamp} is missing." if cursor.stamp else ""
     gone = "is not on its node (any more), and no event table has it."
     return [f"{source.label}[The log of instance {source.instance}, container {source.container} {gone}{since}]"]
 
 
 def _filled(store: LogStore, source: Source, gaps: Sequence[Gap], printed: Printed) -> list[str]:
-    """Return what was missing when it was to be shown and an event table has by now."""
+    """Return lines that were missing before, and that the event table has by now."""
     lines: list[str] = []
     for gap in gaps:
-        found = _missing(store, source, gap, printed)
-        if found is not None:
+        missing = _missing(store, source, gap, printed)
+        if missing is not None:
             first = gap.after or "the beginning"
-            lines += [f"{source.label}[What was missing above, between {first} and {gap.before}:]", *found]
+            lines += [f"{source.label}[Missing above, between {first} and {gap.before}:]", *missing]
     return lines
 
 
@@ -415,6 +416,6 @@ def _missing(store: LogStore, source: Source, gap: Gap, printed: Printed) -> lis
     """Return the lines of a gap from an event table; ``None`` if it doesn't have all of them."""
     if not gap.before:
         return None
-    kept = store.kept(source, gap.after and shifted(gap.after, -_MARGIN), shifted(gap.before, _MARGIN))
-    lines = gap.filled(kept.lines)
+    stored = store.stored(source, gap.after and shifted(gap.after, -_MARGIN), shifted(gap.before, _MARGIN))
+    lines = gap.filled(stored.lines)
     return None if lines is None else printed.shown(source, lines)

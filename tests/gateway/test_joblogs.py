@@ -195,7 +195,7 @@ def test_before_a_container_starts_there_is_nothing_to_find_out(lab):
 
     assert lab.store.tail(nobody) is None
     assert read_news(lab.store, nobody, Printed()) is None
-    assert [] == lab.store.kept(nobody).lines
+    assert [] == lab.store.stored(nobody).lines
     assert lab.store.tail(source).is_stamped
 
 
@@ -205,7 +205,7 @@ def test_a_snowflake_out_of_reach_is_no_missing_log(lab, server, pattern):
     source = lab.run("echo hello")
     hasty = Lab(server, network_timeout=1)
     with lab.refused(pattern, effect="http_503"), pytest.raises(SnowflakeUnavailableError):
-        hasty.store.kept(source) if pattern == TABLE else hasty.store.tail(source)
+        hasty.store.stored(source) if pattern == TABLE else hasty.store.tail(source)
     hasty.close()
 
 
@@ -257,7 +257,7 @@ def test_a_gap_is_filled_at_the_end(lab):
     end = read_rest(lab.store, [source], again(printed))
 
     assert (
-        f"[What was missing above, between {gap.after} and {gap.before}:]",
+        f"[Missing above, between {gap.after} and {gap.before}:]",
         *MANY[: -len(lines)],
     ) == end.unseen
     assert end.text.startswith(lines[0])
@@ -357,7 +357,7 @@ def test_when_the_log_is_gone_everywhere_that_is_said():
 
     gone = "[The log of instance 0, container main is not on its node (any more), and no event table has it."
     cursor = printed.cursors[0, "main"]
-    assert (f"{gone} What it printed after {cursor.stamp} can't be shown.]",) == end.unseen
+    assert (f"{gone} Its output after {cursor.stamp} is missing.]",) == end.unseen
     assert (f"{gone}]",) == nothing.unseen
     assert () == whole.unseen
     assert ["", "", ""] == [rest.text for rest in (end, nothing, whole)]
@@ -455,12 +455,12 @@ def test_an_account_without_the_function():
     with served() as server, closing(Lab(server)) as lab:
         source = lab.run("echo one; echo; echo 42")
         lab.run("echo somebody else")
-        expected = lab.store.kept(source).lines
+        expected = lab.store.stored(source).lines
 
         with lab.refused(FUNCTION, errno=2143):
-            kept = lab.store.kept(source).lines
+            kept = lab.store.stored(source).lines
             _, *later = [at.isoformat().replace("+00:00", "Z") for at, _ in kept]
-            since = [lab.store.kept(source, moment).lines for moment in later]
+            since = [lab.store.stored(source, moment).lines for moment in later]
 
     assert expected == kept
     assert ["one", "", "42"] == [line for _, line in kept]
@@ -474,7 +474,7 @@ def test_a_log_without_end_is_cut_before_it_is_sent(refused):
         source = lab.run("echo first; echo 0123456789; echo 42; echo last")
         with lab.refused(refused, errno=2143) if refused else nullcontext():
             kept = [
-                LogStore(lab.connection, Extent(lines=lines, characters=characters, line_characters=4)).kept(source)
+                LogStore(lab.connection, Extent(lines=lines, characters=characters, line_characters=4)).stored(source)
                 for lines, characters in ((9, 99), (9, 7), (2, 99))
             ]
 
@@ -489,7 +489,7 @@ def test_an_account_without_an_event_table(lab):
     source = lab.run("echo gone")
 
     with lab.refused(FUNCTION, errno=2143), lab.refused("event_table"):
-        assert [] == lab.store.kept(source).lines
+        assert [] == lab.store.stored(source).lines
 
 
 class Node:

@@ -1,7 +1,7 @@
-"""How far a container's log has been read, and what of a new look at its end is new.
+"""The place up to which a container's log has been read, and the news in another look at its end.
 
-Snowflake gives the last 100 KB of a log. With a time before each line the place to go on from is exact; an account that
-gives none gets its lines compared.
+Snowflake returns the last 100 KB of a log. With a time before each line the place is exact; without times, the lines
+are compared.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _SECONDS = len("2026-01-01T00:00:00")
 _BANNERS = [(BANNER, title, BANNER) for title in TITLES]
 # Both streams of a container stamp their lines before they queue for the file.
 _OUT_OF_ORDER = timedelta(seconds=1)
-# Lines that come after a node's clock was set back are older than those before them: asking for this much again shows
-# that it was.
+# After a node's clock was set back, new lines have earlier times than the last one that was read. Asking again for this
+# much finds them.
 _OVERLAP = timedelta(seconds=60)
-# What lines are compared by if their number doesn't tell; fewer different ones may come again by chance.
+# How many lines are compared where their number is not enough, and how many of these have to differ from each other:
+# fewer may be repeated by chance.
 _COMPARED = 8
 _TELLING = 3
 
@@ -37,9 +38,9 @@ _TELLING = 3
 class LogCursor:
     """The place in one container's log up to which it has been read.
 
-    :param stamp: the time of the last line; empty if nothing has been read, or lines have no times.
-    :param count: how many lines of that very time have been read, without times how many at all; 0 if that isn't known.
-    :param digests: what the last ones of these were.
+    :param stamp: the time of the last line; empty if no line has been read, or lines have no times.
+    :param count: how many lines of that time have been read, without times how many in all; 0 if that is unknown.
+    :param digests: the digests of the last of these lines.
     """
 
     stamp: str = ""
@@ -47,9 +48,9 @@ class LogCursor:
     digests: tuple[str, ...] = ()
 
     def since(self, overlap: timedelta = _OVERLAP) -> str:
-        """Return from when on to ask for lines; empty for all.
+        """Return the time since which to ask for lines; empty for all.
 
-        :param overlap: how much to ask for again; at least as much as lies between two looks.
+        :param overlap: how much to read again; at least the time between two looks.
         """
         return shifted(self.stamp, -max(overlap, _OVERLAP)) if self.stamp else ""
 
@@ -59,9 +60,9 @@ class LogCursor:
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> LogCursor:
-        """Read a cursor again.
+        """Read a cursor.
 
-        :raises ValueError: if it is none; or TypeError.
+        :raises ValueError: if the value is no cursor; or TypeError.
         """
         stamp, count, *digests = value
         if type(count) is not int or count < 0 or len(digests) > _COMPARED:
@@ -72,11 +73,11 @@ class LogCursor:
 
 @dataclass(frozen=True)
 class Tail:
-    """The end of a container's log, as Snowflake gave it.
+    """The end of a container's log, as Snowflake returns it.
 
     :param text: its lines.
     :param is_stamped: whether there is a time before each.
-    :param is_cut: whether the text may have lost its beginning to Snowflake's limit.
+    :param is_cut: whether Snowflake's limit may have cut off its beginning.
     """
 
     text: str
@@ -86,12 +87,12 @@ class Tail:
 
 @dataclass(frozen=True)
 class Gap:
-    """Lines that can't be had from the container any more.
+    """Lines that the container's node no longer has.
 
     :param after: the time of the last line before them; empty if they are the first ones, or lines have no times.
-    :param last: what tells that line from others.
+    :param last: the digest of that line.
     :param before: the time of the first line after them; empty if they are the last ones, or lines have no times.
-    :param next: what tells that line from others.
+    :param next: the digest of that line.
     """
 
     after: str = ""
@@ -101,26 +102,26 @@ class Gap:
 
     @property
     def seconds(self) -> float | None:
-        """For how long their output went on; ``None`` if that isn't known."""
+        """The time between the lines around the gap; ``None`` if that is unknown."""
         if not self.after or not self.before or self.is_set_back:
             return None
         return (_moment(self.before) - _moment(self.after)).total_seconds()
 
     @property
     def is_set_back(self) -> bool:
-        """Whether the node's clock was set back in between."""
+        """Whether the node's clock was set back in the gap."""
         return bool(self.after and self.before) and _moment(self.before) < _moment(self.after)
 
-    def filled(self, kept: Sequence[tuple[datetime, str]]) -> list[str] | None:
-        """Return the missing lines from those that an event table has; ``None`` if it can't be told which these are.
+    def filled(self, stored: Sequence[tuple[datetime, str]]) -> list[str] | None:
+        """Return the missing lines from those of an event table; ``None`` if their place isn't certain.
 
-        :param kept: times, which may be less exact, and lines; some from before the gap to some behind it.
+        :param stored: times, which may be less exact, and lines, from before the gap until after it.
         """
-        start = _place(kept, self.after, self.last) if self.after else 0
-        end = _place(kept, self.before, self.next) if self.before else None
+        start = _place(stored, self.after, self.last) if self.after else 0
+        end = _place(stored, self.before, self.next) if self.before else None
         if start is None or end is None or end <= start:
             return None
-        return list(without_banner_lines([text for _, text in kept[start : end - 1]]))
+        return list(without_banner_lines([text for _, text in stored[start : end - 1]]))
 
     def to_json(self) -> list[str]:
         """Write the gap as JSON."""
@@ -128,9 +129,9 @@ class Gap:
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Gap:
-        """Read a gap again.
+        """Read a gap.
 
-        :raises ValueError: if it is none; or TypeError.
+        :raises ValueError: if the value is no gap; or TypeError.
         """
         after, last, before, following = value
         return cls(_stamp(after), _matching(_DIGEST, last), _stamp(before), _matching(_DIGEST, following))
@@ -138,11 +139,11 @@ class Gap:
 
 @dataclass(frozen=True)
 class News:
-    """What a look at a log has shown.
+    """The result of one look at a log.
 
     :param cursor: the place up to which the log has been read now.
     :param lines: the new lines, whole, without the launcher's banners.
-    :param gap: what is missing before them, if something may be.
+    :param gap: the gap before them, if lines may be missing.
     """
 
     cursor: LogCursor
@@ -157,11 +158,11 @@ class _Line:
 
 
 def news(cursor: LogCursor, tail: Tail, *, is_final: bool = False) -> News:
-    """Find what of a log's end is new.
+    """Find the new lines in a log's end.
 
-    :param tail: what Snowflake gave: the end of the log, or of what came since :attr:`LogCursor.since`.
-    :param is_final: whether nothing more will come; otherwise what may be the beginning of something is left alone: a
-        line without its end, and the launcher's banners.
+    :param tail: the end of the log, or its part since :attr:`LogCursor.since`.
+    :param is_final: whether the log is complete; otherwise an unfinished line, and the beginning of a banner of the
+        launcher, wait for the next look.
     """
     lines = _parse(tail, is_final=is_final)
     start, is_certain = _find(cursor, lines, is_cut=tail.is_cut)
@@ -173,7 +174,7 @@ def news(cursor: LogCursor, tail: Tail, *, is_final: bool = False) -> News:
         if start < len(lines):
             gap = replace(gap, before=lines[start].stamp, next=digest(lines[start].text))
     if not dealt:
-        # Later lines will tell what is missing before them; if there are none, nobody else would.
+        # Later lines will show the size of the gap; at the end of the log it is reported without one.
         return News(cursor, gap=gap if is_final else None)
     read = lines[: start + dealt]
     stamp = read[-1].stamp
@@ -182,40 +183,40 @@ def news(cursor: LogCursor, tail: Tail, *, is_final: bool = False) -> News:
     return News(LogCursor(stamp, count, tuple(digest(line.text) for line in same[-_COMPARED:])), tuple(texts), gap)
 
 
-def behind(cursor: LogCursor, kept: Sequence[tuple[datetime, str]]) -> list[str]:
-    """Return those of the lines that an event table has that come after the place of a cursor."""
+def behind(cursor: LogCursor, stored: Sequence[tuple[datetime, str]]) -> list[str]:
+    """Return the lines of an event table after the place of a cursor."""
     if cursor.stamp:
         moment = _moment(cursor.stamp)
-        lines = [_Line(at.isoformat(), text) for at, text in kept]
+        lines = [_Line(at.isoformat(), text) for at, text in stored]
         start, is_certain = _find(replace(cursor, stamp=moment.isoformat()), lines, is_cut=False)
         if not is_certain and not start:
-            start = next((index for index, (at, _) in enumerate(kept) if at > moment), len(kept))
+            start = next((index for index, (at, _) in enumerate(stored) if at > moment), len(stored))
     else:
-        start, _ = _find(cursor, [_Line("", text) for _, text in kept], is_cut=False)
-    return list(without_banner_lines([text for _, text in kept[start:]]))
+        start, _ = _find(cursor, [_Line("", text) for _, text in stored], is_cut=False)
+    return list(without_banner_lines([text for _, text in stored[start:]]))
 
 
 def goes_back(tail: Tail) -> bool:
-    """Tell whether the clock of a node was set back while it logged these lines: asking by time may hide others."""
+    """Return whether a node's clock was set back within these lines, so that asking by time may hide others."""
     stamps = [line.stamp for line in _parse(tail, is_final=False) if line.stamp]
     falls = (pair for pair in pairwise(stamps) if _key(pair[1]) < _key(pair[0]))
     return any(_moment(before) - _moment(after) > _OUT_OF_ORDER for before, after in falls)
 
 
 def shifted(stamp: str, by: timedelta) -> str:
-    """Return another time in the form of those before lines, to the second."""
+    """Return another time in the form of the times before lines, to the second."""
     return f"{(datetime.fromisoformat(stamp[:_SECONDS]) + by).isoformat()}.000000000Z"
 
 
 def without_stamps(tail: Tail) -> str:
     """Return a log as it was printed."""
     lines = _parse(tail, is_final=True)
-    # Of one line that is longer than the limit the end is all there is.
+    # One line that is longer than the limit has no beginning.
     return "".join(f"{line.text}\n" for line in lines) if lines else tail.text
 
 
 def without_banner_lines(lines: Sequence[str]) -> tuple[str, ...]:
-    """Leave the launcher's banners away: three lines each."""
+    """Remove the launcher's banners of three lines each."""
     return tuple(_without_banners(lines, is_final=True)[0])
 
 
@@ -225,7 +226,7 @@ def cursors_to_json(cursors: Mapping[tuple[int, str], LogCursor]) -> dict[str, l
 
 
 def cursors_from_json(value: Mapping[str, Sequence[Any]]) -> dict[tuple[int, str], LogCursor]:
-    """Read the cursors of a job again."""
+    """Read the cursors of a job."""
     cursors = {}
     for key, cursor in value.items():
         instance, _, container = key.partition("/")
@@ -234,7 +235,7 @@ def cursors_from_json(value: Mapping[str, Sequence[Any]]) -> dict[tuple[int, str
 
 
 def _stamp(text: object) -> str:
-    """Return the time of a line, or nothing; refuse anything else."""
+    """Return the time of a line, or an empty text; refuse all else."""
     if text == "":
         return ""
     stamp = _matching(_STAMP, text)
@@ -254,7 +255,7 @@ def _parse(tail: Tail, *, is_final: bool) -> list[_Line]:
     if rest and is_final:
         texts.append(rest)
     if tail.is_cut:
-        # The first line has lost its beginning, and maybe its time: what looks like that may be the user's own.
+        # The first line has no beginning, and perhaps no time: one in the line may be the payload's own.
         del texts[:1]
     lines: list[_Line] = []
     for text in texts:
@@ -267,39 +268,39 @@ def _parse(tail: Tail, *, is_final: bool) -> list[_Line]:
 
 
 def _find(cursor: LogCursor, lines: Sequence[_Line], *, is_cut: bool) -> tuple[int, bool]:
-    """Return the place behind the last line that was read, and whether nothing can be missing there.
+    """Return the index after the last line that was read, and whether the gap there is surely empty.
 
-    What comes behind that place has never been read, whether or not something is missing.
+    The lines from that index on are new, with or without a gap.
     """
     if cursor == LogCursor():
         return 0, not is_cut
     same = [index for index, line in enumerate(lines) if line.stamp == cursor.stamp]
-    known = [digest(lines[index].text) for index in same]
-    counts = [count for count in range(1, len(same) + 1) if _agree(known, count, cursor.digests)]
+    digests = [digest(lines[index].text) for index in same]
+    counts = [count for count in range(1, len(same) + 1) if _agree(digests, count, cursor.digests)]
     if cursor.count in counts and _are_all(cursor.stamp, lines, is_cut=is_cut):
         return same[cursor.count - 1] + 1, True
     if not counts:
-        # The place isn't in the text, so all of it comes behind.
+        # The place isn't in the text, so all of it is new.
         return 0, False
     (*others, count) = counts
     is_telling = not is_cut if cursor.stamp else len(set(cursor.digests[-count:])) >= _TELLING
     return same[count - 1] + 1, not others and is_telling
 
 
-def _agree(known: Sequence[str], count: int, digests: Sequence[str]) -> bool:
-    """Tell whether the first lines may be those that were read; some before them may have been cut away."""
-    compared = min(count, len(digests))
-    return list(known[count - compared : count]) == list(digests[-compared:])
+def _agree(digests: Sequence[str], count: int, earlier: Sequence[str]) -> bool:
+    """Return whether the first lines may be those that were read; lines before them may have been cut off."""
+    compared = min(count, len(earlier))
+    return list(digests[count - compared : count]) == list(earlier[-compared:])
 
 
 def _are_all(stamp: str, lines: Sequence[_Line], *, is_cut: bool) -> bool:
-    """Tell whether the text has all lines of a time, or without times all lines."""
+    """Return whether the text has all lines of a time, or without times all lines."""
     return not is_cut or lines[0].stamp != stamp
 
 
 def _without_banners(lines: Sequence[str], *, is_final: bool) -> tuple[list[str], int]:
-    """Return the lines without banners, and how many of them have been dealt with: not what may become a banner."""
-    kept: list[str] = []
+    """Return the lines without banners, and how many were processed: the beginning of a banner waits for its rest."""
+    texts: list[str] = []
     at = 0
     while at < len(lines):
         ahead = tuple(lines[at : at + 3])
@@ -308,20 +309,20 @@ def _without_banners(lines: Sequence[str], *, is_final: bool) -> tuple[list[str]
         elif not is_final and any(ahead == banner[: len(ahead)] for banner in _BANNERS):
             break
         else:
-            kept.append(lines[at])
+            texts.append(lines[at])
             at += 1
-    return kept, at
+    return texts, at
 
 
-def _place(kept: Sequence[tuple[datetime, str]], stamp: str, line: str) -> int | None:
-    """Return the place behind a line among those that an event table has; ``None`` unless it is there once."""
+def _place(stored: Sequence[tuple[datetime, str]], stamp: str, line: str) -> int | None:
+    """Return the index after a line of an event table; ``None`` unless the table has it exactly once."""
     moment = _moment(stamp)
-    places = [index for index, (at, text) in enumerate(kept, start=1) if at == moment and digest(text) == line]
+    places = [index for index, (at, text) in enumerate(stored, start=1) if at == moment and digest(text) == line]
     return places[0] if len(places) == 1 else None
 
 
 def _key(stamp: str) -> tuple[str, str]:
-    """Make stamps comparable: Go leaves zeros at the end of a fraction away."""
+    """Make stamps comparable: Go omits the zeros at the end of a fraction."""
     return stamp[:_SECONDS], stamp[_SECONDS + 1 : -1].ljust(9, "0")
 
 
@@ -331,5 +332,5 @@ def _moment(stamp: str) -> datetime:
 
 
 def digest(text: str) -> str:
-    """Return what tells a line from most others."""
+    """Return a short digest of a line."""
     return f"{zlib.crc32(text.encode(errors='replace')):08x}"

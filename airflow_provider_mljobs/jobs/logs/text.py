@@ -1,4 +1,4 @@
-"""A job's log as text: what of it the payload printed, its tail, and blocks that a task log takes."""
+"""A job's log as text: the payload's own output, its tail, and blocks for a task's log."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _TAIL_BYTES = 8 * 1024
 # Colours, cursor movements, titles of windows: ECMA-48's control sequences, strings and single escapes.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|[P^_X\]].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x80-\x9f]")
-# What a terminal obeys in place of showing it, also the order in which it shows letters; and halves of characters,
-# which it can't be sent. Line feeds and tabs may stay.
+# Commands to a terminal, also those that reorder letters; and halves of characters, which can't be encoded. Line feeds
+# and tabs may stay.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def readable(line: str) -> str:
-    """Return a line as a terminal would show it at last: without colours, and of a progress bar its last state."""
+    """Return a line as a terminal finally shows it: without colours, and of a progress bar its last state."""
     plain = _ESCAPES.sub("", line)
     drawn = [part for part in plain.split("\r") if part.strip()]
     return _CONTROLS.sub("", drawn[-1] if drawn else "").rstrip()
 
 
 def printable(text: str) -> str:
-    r"""Return a text for a terminal: what this would obey is written out as ``\u001b``, which JSON reads alike."""
+    r"""Return a text for a terminal, with commands to it written out as ``\u001b``, which is the same in JSON."""
     return _COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def between_banners(log: str) -> str:
-    """Return what the payload printed: the lines between the first start banner and the last end banner."""
+    """Return the payload's own output: the lines between the first start banner and the last end banner."""
     _, started, rest = log.partition(_STARTED)
     text = rest if started else log
     head, finished, _ = text.rpartition(_FINISHED)
@@ -44,7 +44,7 @@ def between_banners(log: str) -> str:
 
 
 def without_banners(log: str) -> str:
-    """Return a log as people read it: what was printed, without the lines that the launcher puts around it."""
+    """Return a log without the lines that the launcher puts around the output."""
     return f"{log}\n".replace(_STARTED, "").replace(f"{_FINISHED}\n", "").strip("\n")
 
 
@@ -57,7 +57,7 @@ def tail(log: str) -> str:
 
 
 def blocks(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines in blocks of at most 64 KB; a line that is longer by itself is cut into several."""
+    """Yield lines in blocks of at most 64 KB; a longer line is cut into several."""
     block: list[str] = []
     size = 0
     for line in lines:
