@@ -132,7 +132,7 @@ class MLJobHook(SnowflakeHook):
 
     @property
     def watcher(self) -> Watcher:
-        """What watches jobs for all hooks of this process that log in as this one does."""
+        """The watcher that all hooks of this process with the same login share."""
         return shared_watcher(self._identity(), self._make_watcher)
 
     def follow(self, plan: WaitPlan, report: Callable[[Report], None], **earlier: Any) -> Wait:

@@ -37,7 +37,7 @@ from airflow_provider_mljobs.launcher.contract import LARGE, OWN_FILES, RESULT_F
 from airflow_provider_mljobs.launcher.references import load, version_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.jobs.names import StagePath
@@ -232,8 +232,7 @@ def download_reference(
         raise _too_large(reference, f"{sum(sizes)} bytes to download, and the limit is {max_bytes}")
     paths = []
     for file in reference.paths:
-        with tempfile.TemporaryDirectory(prefix="mljob-") as local:
-            path = _download(connection, file, Path(local))
+        with _downloaded(connection, file) as path:
             paths.append(_put(path, directory / file.name, overwrite=overwrite))
     return paths
 
@@ -339,8 +338,10 @@ def _size(connection: Connection, file: StagePath) -> int:
     return size
 
 
-def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
-    # The connector confuses paths and URLs, so the download goes through a directory whose name reads alike as both.
+@contextlib.contextmanager
+def _downloaded(connection: Connection, file: StagePath) -> Iterator[Path]:
+    """Download one file to a temporary directory."""
+    # The connector confuses paths and URLs; a temporary directory's name reads alike as both.
     with tempfile.TemporaryDirectory(prefix="mljob-") as local:
         try:
             # GET takes the path as a prefix; the pattern excludes longer names, in any dialect of regular expressions.
@@ -349,7 +350,7 @@ def _download(connection: Connection, file: StagePath, directory: Path) -> Path:
             if error.errno != _FILE_NOT_FOUND:
                 raise
             raise _gone(file) from error
-        return Path(shutil.move(Path(local, file.name), directory / file.name))
+        yield Path(local, file.name)
 
 
 def _put(path: Path, target: Path, *, overwrite: bool) -> Path:
@@ -386,8 +387,8 @@ def _too_large(reference: StageRef, reason: str) -> ResultError:
 
 
 def _text(connection: Connection, file: StagePath, most: int) -> str:
-    with tempfile.TemporaryDirectory(prefix="mljob-") as local:
-        return _decoded(_download(connection, file, Path(local)), file, most)
+    with _downloaded(connection, file) as path:
+        return _decoded(path, file, most)
 
 
 def _refuse_large(file: StagePath, size: int, most: int) -> None:

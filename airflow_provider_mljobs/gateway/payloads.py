@@ -23,16 +23,14 @@ from airflow_provider_mljobs.exceptions import (
     NotFoundOrNotAuthorizedError,
     ResultError,
     SnowflakeUnavailableError,
-    UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import explained
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.locks import locked
-from airflow_provider_mljobs.jobs.comment import TASKS_JOB, Origin
+from airflow_provider_mljobs.jobs.comment import TASKS_JOB, payload_of
 from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
-from airflow_provider_mljobs.jobs.untrusted import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Set as AbstractSet
@@ -87,7 +85,7 @@ class Payloads:
         with self._explaining(stage):
             if not self._grace:
                 directory = stage / f"{PREFIX}{payload.digest}_{job.value}"
-                self._put(payload, directory)
+                put(self._connection, payload.archive, directory / ARCHIVE)
                 return directory
             give_up = time.monotonic() + patience
             while (newest := self._newest(stage, payload)) is None and time.monotonic() < give_up:
@@ -101,7 +99,7 @@ class Payloads:
             newest = self._newest(stage, payload)
             if newest is not None:
                 return newest
-            self._put(payload, directory)
+            put(self._connection, payload.archive, directory / ARCHIVE)
         self.sweep(stage)
         return directory
 
@@ -110,7 +108,7 @@ class Payloads:
         directory = stage / f"{KEPT_PREFIX}{payload.digest}"
         with self._explaining(stage):
             if not self._connection.rows(statements.list_files(directory, _ARCHIVES), most=1):
-                self._put(payload, directory)
+                put(self._connection, payload.archive, directory / ARCHIVE)
         return directory
 
     @contextlib.contextmanager
@@ -189,7 +187,7 @@ class Payloads:
         # All jobs are listed, because a hook's job can have any name.
         jobs = self._connection.fold(
             statements.show_job_services(ANYWHERE, ""),
-            lambda rows: [(_named_in(str(row["comment"] or "")), job_of(row)) for row in rows],
+            lambda rows: [(payload_of(row["comment"]), job_of(row)) for row in rows],
         )
         if len(jobs) >= statements.MAX_ROWS:
             logger.warning("Skipped the removal of old payloads: the account has too many jobs to list them all.")
@@ -209,9 +207,6 @@ class Payloads:
         except (NotFoundOrNotAuthorizedError, ResultError, InvalidJobSpecError) as error:
             logger.debug("Could not find the payload of job %s: %s", job, error)
             return None
-
-    def _put(self, payload: Payload, directory: StagePath) -> None:
-        put(self._connection, payload.archive, directory / ARCHIVE)
 
 
 def job_of(row: Mapping[str, Any]) -> QualifiedName:
@@ -240,21 +235,6 @@ def is_incomplete(connection: Connection, listed: AbstractSet[QualifiedName], be
             "Removed nothing from the stage: the listing lacks job %s, which the job history shows running.", job
         )
     return bool(unlisted)
-
-
-def payload_of(comment: str | None) -> str | None:
-    """Return the payload that a job's COMMENT names."""
-    try:
-        origin = read_json(comment, "The COMMENT")
-    except UnreadableError:
-        return None
-    name = origin.get("payload") if isinstance(origin, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _named_in(comment: str) -> str | None:
-    """Return the payload in a job's COMMENT, empty if its task has none; ``None`` if it doesn't say."""
-    return payload_of(comment) or (None if Origin.parse(comment) is None else "")
 
 
 def put(connection: Connection, content: bytes, file: StagePath) -> None:

@@ -10,8 +10,6 @@ from airflow_provider_mljobs.jobs.payload.pickles import python_version
 from airflow_provider_mljobs.jobs.spec.job import Resources, Runtime
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.jobs.names import Identifier
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
@@ -74,12 +72,9 @@ class Runtimes:
         node = next((each for each in families if each["name"] == family), None)
         if node is None:
             raise GatewayError(f"Snowflake does not list instance family {family}, which compute pool {pool} uses.")
-        return _resources(node), int(row["max_nodes"])
-
-
-def _resources(node: dict[str, Any]) -> Resources:
-    return Resources(
-        cpu=int(float(node["vcpu"])),
-        memory_gib=int(float(node["memory_gib"])),
-        gpu=int(float(node["gpu_count"] or 0)),
-    )
+        resources = Resources(
+            cpu=int(float(node["vcpu"])),
+            memory_gib=int(float(node["memory_gib"])),
+            gpu=int(float(node["gpu_count"] or 0)),
+        )
+        return resources, int(row["max_nodes"])

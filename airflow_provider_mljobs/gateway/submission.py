@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,14 +12,13 @@ from airflow_provider_mljobs.exceptions import (
     MLJobError,
     NotFoundOrNotAuthorizedError,
     SnowflakeUnavailableError,
-    UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import explained
 from airflow_provider_mljobs.gateway.descriptions import is_in
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
-from airflow_provider_mljobs.jobs.comment import Origin
+from airflow_provider_mljobs.jobs.comment import Origin, is_same_job, with_payload
 from airflow_provider_mljobs.jobs.spec.rendering import (
     SpecificationSource,
     ml_job_options,
@@ -28,7 +26,6 @@ from airflow_provider_mljobs.jobs.spec.rendering import (
     result_directory,
     specification,
 )
-from airflow_provider_mljobs.jobs.untrusted import read_json
 from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE, INPUT_FILES
 
 if TYPE_CHECKING:
@@ -91,7 +88,7 @@ class Submission:
 
     def _statement(self, payload: StagePath, arguments: Arguments) -> str:
         # The COMMENT names the payload, so that no other task removes it.
-        spec = replace(self.spec, comment=_with_payload(self.spec.comment, payload.name))
+        spec = replace(self.spec, comment=with_payload(self.spec.comment, payload.name))
         if spec.managed:
             options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec))
             return statements.execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(job))
@@ -107,13 +104,14 @@ class Submission:
                 raise
         except NotFoundOrNotAuthorizedError as error:
             role = self.connection.role
+            secrets = sorted({str(entry["snowflakeSecret"]) for entry in spec.secrets})
             raise explained(
                 error,
                 f"Could not submit job {spec.name}.",
                 f"GRANT CREATE SERVICE ON SCHEMA {spec.name.namespace} TO ROLE {role}",
                 *([f"GRANT USAGE ON WAREHOUSE {spec.query_warehouse} TO ROLE {role}"] if spec.query_warehouse else []),
                 *(f"GRANT USAGE ON INTEGRATION {name} TO ROLE {role}" for name in spec.external_access_integrations),
-                *(f"GRANT READ ON SECRET {name} TO ROLE {role}" for name in _secrets(spec)),
+                *(f"GRANT READ ON SECRET {name} TO ROLE {role}" for name in secrets),
             ) from error
         except SnowflakeUnavailableError as error:
             files = f"; its files are in {directory}" if directory else ""
@@ -141,7 +139,7 @@ class Submission:
         if row is None:
             return False
         comment = str(row["comment"] or "")
-        if not _is_same(self.spec.comment, comment) and not self._has_lost_comment(directory, row):
+        if not is_same_job(self.spec.comment, comment) and not self._has_lost_comment(directory, row):
             raise JobAlreadyExistsError(
                 f"Job {self.spec.name} exists and was not submitted by this task: it belongs to role {row['owner']}, "
                 f"with COMMENT {comment!r}. Rename the task, or have the owner drop that job."
@@ -167,26 +165,3 @@ class Submission:
                 "Could not remove the files of job %s, whose submit was refused, from %s: %s",
                 self.spec.name, payload, error,
             )  # fmt: skip
-
-
-def _secrets(spec: JobSpec) -> list[str]:
-    return sorted({str(entry["snowflakeSecret"]) for entry in spec.secrets})
-
-
-def _is_same(ours: str, theirs: str) -> bool:
-    """Check whether two COMMENTs belong to the same job, perhaps submitted by an earlier try."""
-    origin = Origin.parse(ours)
-    if origin is None:
-        return _with_payload(ours, "") == _with_payload(theirs, "")
-    return origin.is_same_attempt(Origin.parse(theirs))
-
-
-def _with_payload(comment: str, payload: str) -> str:
-    """Add the name of its payload to a job's COMMENT: to a JSON object, or to any other text."""
-    try:
-        document = read_json(comment, "The COMMENT")
-    except UnreadableError:
-        document = None
-    if not isinstance(document, dict):
-        document = {"comment": comment}
-    return json.dumps({**document, "payload": payload})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -61,16 +61,6 @@ class Series:
     container: str
     points: tuple[tuple[float, float], ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {
-            "metric": self.metric,
-            "unit": self.unit,
-            "instance": self.instance,
-            "container": self.container,
-            "points": [list(point) for point in self.points],
-        }
-
 
 @dataclass(frozen=True)
 class Usage:
@@ -85,12 +75,8 @@ class Usage:
     reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {
-            "job_id": str(self.job),
-            "usage": [series.to_json() for series in self.series],
-            "reason": self.reason,
-        }
+        """Return the usage as JSON."""
+        return {"job_id": str(self.job), "usage": [asdict(series) for series in self.series], "reason": self.reason}
 
 
 def read_usage(

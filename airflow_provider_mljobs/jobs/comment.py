@@ -106,8 +106,8 @@ class Origin:
     def parse(cls, comment: str | None) -> Self | None:
         """Read a COMMENT; ``None`` if it names no task."""
         try:
-            document = read_json(comment or "", "The COMMENT")
-            if not isinstance(document, dict) or "provider" not in document:
+            document = _document(comment)
+            if document is None or "provider" not in document:
                 return None
             with reading("The COMMENT"):
                 return cls(task=TaskKey(**_arguments(TaskKey, document)), **_arguments(cls, document))
@@ -141,6 +141,37 @@ class Origin:
             payload=payload,
         )
         return origin if origin.is_called(name) else None
+
+
+def payload_of(comment: str | None) -> str | None:
+    """Return the payload in a job's COMMENT, empty if its task has none; ``None`` if it doesn't say."""
+    payload = (_document(comment) or {}).get("payload")
+    if isinstance(payload, str) and payload:
+        return payload
+    return None if Origin.parse(comment) is None else ""
+
+
+def with_payload(comment: str, payload: str) -> str:
+    """Add the name of its payload to a job's COMMENT: to a JSON object, or to any other text."""
+    document = _document(comment)
+    return json.dumps({**({"comment": comment} if document is None else document), "payload": payload})
+
+
+def is_same_job(ours: str, theirs: str) -> bool:
+    """Check whether two COMMENTs belong to the same job, perhaps submitted by an earlier try."""
+    origin = Origin.parse(ours)
+    if origin is None:
+        return with_payload(ours, "") == with_payload(theirs, "")
+    return origin.is_same_attempt(Origin.parse(theirs))
+
+
+def _document(comment: str | None) -> dict[str, Any] | None:
+    """Read a COMMENT that is a JSON object; ``None`` for any other."""
+    try:
+        document = read_json(comment, "The COMMENT")
+    except UnreadableError:
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _arguments(kind: type, document: dict[str, Any]) -> dict[str, Any]:

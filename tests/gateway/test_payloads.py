@@ -15,8 +15,8 @@ from airflow_provider_mljobs.exceptions import GatewayError
 from airflow_provider_mljobs.gateway import locks, statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.connection import Connection
-from airflow_provider_mljobs.gateway.payloads import Payloads, payload_of, put
-from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
+from airflow_provider_mljobs.gateway.payloads import Payloads, put
+from airflow_provider_mljobs.jobs.comment import Origin, TaskKey, payload_of
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
