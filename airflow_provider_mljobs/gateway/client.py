@@ -242,7 +242,7 @@ class MLJobClient:
         after: str | None = None
         while True:
             statement = statements.show_job_services(schema, prefix, limit=most, after=after)
-            page = self.connection.columns(statement, "name", "status")
+            page = self.connection.fold(statement, lambda rows: [(row["name"], row["status"]) for row in rows])
             statuses.update((str(name), JobStatus(status)) for name, status in page)
             last = str(page[-1][0]) if page else after
             if len(page) < most or last == after:

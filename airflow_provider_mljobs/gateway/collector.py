@@ -195,8 +195,9 @@ class Collector:
         # The files of a schema's jobs may lie on stages of any other schema.
         scope = ANYWHERE if self._rules.stages else self._rules.schema
         statement = statements.show_jobs_called(scope, beginning, self._most)
-        answer = self._client.connection.columns(statement, *_COLUMNS)
-        page = [dict(zip(_COLUMNS, row, strict=True)) for row in answer]
+        page = self._client.connection.fold(
+            statement, lambda rows: [{column: row[column] for column in _COLUMNS} for row in rows]
+        )
         if len(page) < self._most:
             return page, True
         if all(row["name"] == beginning for row in page):

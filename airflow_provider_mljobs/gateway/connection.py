@@ -117,10 +117,6 @@ class Connection:
         """
         return self.fold(statement, lambda rows: list(islice(rows, most)))
 
-    def columns(self, statement: str, *columns: str) -> list[tuple[Any, ...]]:
-        """Run a statement and return some columns of its rows, to save memory with long answers."""
-        return self.fold(statement, lambda rows: [tuple(row[column] for column in columns) for row in rows])
-
     def fold(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Result]) -> Result:
         """Run a statement and reduce its rows, without holding all of them in memory.
 
