@@ -8,11 +8,11 @@ from airflow_provider_mljobs.emulator.server.queries import Queries, interrupt
 from airflow_provider_mljobs.emulator.server.session_statements import SessionStatements
 from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
 from airflow_provider_mljobs.emulator.spcs.event_table import EventTable
-from airflow_provider_mljobs.emulator.spcs.functions import JobFunctions
 from airflow_provider_mljobs.emulator.spcs.integrations import Integrations, NetworkRules
+from airflow_provider_mljobs.emulator.spcs.job_functions import JobFunctions
+from airflow_provider_mljobs.emulator.spcs.job_listings import JobListings
 from airflow_provider_mljobs.emulator.spcs.job_runs import JobFiles, Planner
 from airflow_provider_mljobs.emulator.spcs.job_statements import JobStatements
-from airflow_provider_mljobs.emulator.spcs.listings import JobListings
 from airflow_provider_mljobs.emulator.spcs.metrics import Metrics
 from airflow_provider_mljobs.emulator.spcs.ml_jobs import MLJobs
 from airflow_provider_mljobs.emulator.spcs.pool_statements import PoolStatements
@@ -30,7 +30,7 @@ from airflow_provider_mljobs.emulator.sql.no_ops import NoOps
 from airflow_provider_mljobs.emulator.sql.objects import ObjectStatements
 from airflow_provider_mljobs.emulator.sql.unloading import Unloading
 from airflow_provider_mljobs.emulator.sql.variables import Variables
-from airflow_provider_mljobs.emulator.stages.commands import StageStatements
+from airflow_provider_mljobs.emulator.stages.stage_statements import StageStatements
 from airflow_provider_mljobs.emulator.stages.store import Stages
 from airflow_provider_mljobs.emulator.stages.transfer import Transfers
 from airflow_provider_mljobs.emulator.tokens import Tokens

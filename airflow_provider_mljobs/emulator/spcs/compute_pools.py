@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
 from airflow_provider_mljobs.emulator.settings import Ready
 from airflow_provider_mljobs.emulator.spcs.errors import pool_in_use
-from airflow_provider_mljobs.emulator.spcs.pools import Pool, PoolOptions
+from airflow_provider_mljobs.emulator.spcs.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
-from airflow_provider_mljobs.emulator.spcs.functions import virtual_line, virtual_lines
+from airflow_provider_mljobs.emulator.spcs.job_functions import virtual_line, virtual_lines
 from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
 
 if TYPE_CHECKING:

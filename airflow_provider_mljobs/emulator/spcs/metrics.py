@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.spcs.job_runs import JobFiles
     from airflow_provider_mljobs.emulator.spcs.jobs import Job
-    from airflow_provider_mljobs.emulator.spcs.pools import Pool
+    from airflow_provider_mljobs.emulator.spcs.pool import Pool
     from airflow_provider_mljobs.emulator.spcs.specification import Container
 
 _GPU = "nvidia.com/gpu"

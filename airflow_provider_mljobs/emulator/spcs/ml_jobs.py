@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
     from airflow_provider_mljobs.emulator.spcs.instance_families import InstanceFamily
-    from airflow_provider_mljobs.emulator.spcs.pools import Pool
+    from airflow_provider_mljobs.emulator.spcs.pool import Pool
     from airflow_provider_mljobs.emulator.spcs.service import Services
     from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 

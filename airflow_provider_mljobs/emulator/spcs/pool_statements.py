@@ -14,7 +14,7 @@ from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.errors import invalid_pool, quoted_name, system_pool
 from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES
-from airflow_provider_mljobs.emulator.spcs.pools import DESCRIBE_COLUMNS, SHOW_COLUMNS, Pool, PoolOptions
+from airflow_provider_mljobs.emulator.spcs.pool import DESCRIBE_COLUMNS, SHOW_COLUMNS, Pool, PoolOptions
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.results import Column
 from airflow_provider_mljobs.emulator.spcs.account_objects import Kind, Objects
-from airflow_provider_mljobs.emulator.spcs.pools import moment
+from airflow_provider_mljobs.emulator.spcs.pool import moment
 from airflow_provider_mljobs.emulator.spcs.specification import REGISTRY
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.containers.joblog import JobLog
     from airflow_provider_mljobs.emulator.spcs.job_runs import Planner
     from airflow_provider_mljobs.emulator.spcs.jobs import ContainerRun, InstanceRun, Job
-    from airflow_provider_mljobs.emulator.spcs.pools import Pool
+    from airflow_provider_mljobs.emulator.spcs.pool import Pool
     from airflow_provider_mljobs.emulator.spcs.specification import Resources
     from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
     from airflow_provider_mljobs.emulator.tokens import Tokens

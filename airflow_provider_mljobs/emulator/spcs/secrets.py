@@ -8,7 +8,7 @@ from airflow_provider_mljobs.emulator.errors import invalid_spec, not_supported
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.results import Column
 from airflow_provider_mljobs.emulator.spcs.account_objects import Kind, Objects
-from airflow_provider_mljobs.emulator.spcs.pools import moment
+from airflow_provider_mljobs.emulator.spcs.pool import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.sql.bridge import Answer, Link
     from airflow_provider_mljobs.emulator.sql.catalog import Catalog
-    from airflow_provider_mljobs.emulator.sql.statements import Plan
+    from airflow_provider_mljobs.emulator.sql.plans import Plan
     from airflow_provider_mljobs.emulator.stages.store import Stages
 
 
@@ -55,7 +55,7 @@ class Engine:
         :param binds: values for ``?`` and ``:n``; optional for a description.
         :param describe_only: return the columns of its answer without running it.
         """
-        from airflow_provider_mljobs.emulator.sql.statements import plan
+        from airflow_provider_mljobs.emulator.sql.plans import plan
 
         prepared = prepare(context, sql, (binds or None) if describe_only else binds)
         context.session.engine.follow(context.session.database, context.session.schema)

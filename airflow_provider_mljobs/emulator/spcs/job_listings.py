@@ -13,8 +13,8 @@ from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listin
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.jobs import TERMINAL
+from airflow_provider_mljobs.emulator.spcs.pool import moment
 from airflow_provider_mljobs.emulator.spcs.pool_statements import pool_name
-from airflow_provider_mljobs.emulator.spcs.pools import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -21,9 +21,9 @@ from airflow_provider_mljobs.emulator.spcs.errors import (
     no_such_instance,
     wait_failed,
 )
+from airflow_provider_mljobs.emulator.spcs.job_listings import iso
 from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
-from airflow_provider_mljobs.emulator.spcs.listings import iso
-from airflow_provider_mljobs.emulator.spcs.pools import moment
+from airflow_provider_mljobs.emulator.spcs.pool import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
