@@ -157,7 +157,7 @@ def test_the_triggerer_remembers_no_secret():
         assert ["Log of job TRAIN:\na ***"] == records
 
     assert before == _secrets_masker().patterns
-    assert time.perf_counter() - began < 10
+    assert time.perf_counter() - began < budget(10)
 
 
 def test_one_job_learns_nothing_of_another():

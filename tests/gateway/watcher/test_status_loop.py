@@ -912,4 +912,4 @@ def test_a_timeout_by_clocks_that_differ(lab, ahead):
     event = Listener(lab.watcher(clock), job, timeout=300).event
 
     assert "timed_out" == event["verdict"]
-    assert 240 < clock.now() - began < 500
+    assert 240 < clock.now() - began < 650
