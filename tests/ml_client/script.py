@@ -1,6 +1,6 @@
-"""Runs in an environment with snowflake-ml-python: does with Snowflake's own client what its users do.
+"""Uses Snowflake's own client as its users do; runs in an environment with snowflake-ml-python.
 
-Gets the connection as JSON in the first argument and prints a JSON object of what it saw.
+Takes the connection as JSON in the first argument, and prints its observations as a JSON object.
 """
 
 import importlib.util
@@ -95,7 +95,7 @@ def check_remote():
     seen["ids"] = {"value": second.id, "frame": table.id, "error": failed.id}
     try:
         failed.result()
-    except Exception as error:  # noqa: BLE001 (which one it is, is the question)
+    except Exception as error:  # noqa: BLE001 (the test checks which one it is)
         seen["error"] = [str(error), failed.status]
 
 
@@ -109,11 +109,11 @@ def check_cancel(folder):
 
 
 def read_ours(job_id):
-    """Read the result of a job that was submitted by somebody else."""
+    """Read the result of a job of another client."""
     job = get_job(job_id, session=session)
     try:
         result = job.result()
-    except Exception as error:  # noqa: BLE001 (which one it is, is the question)
+    except Exception as error:  # noqa: BLE001 (the test checks which one it is)
         result = [type(error).__name__, str(error)]
     if isinstance(result, pd.DataFrame):
         result = result.to_dict("list")
