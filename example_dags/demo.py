@@ -1,6 +1,6 @@
-"""Run the weekly retraining DAG once and say in one line what came of it. ``make demo`` calls this.
+"""Run the weekly retraining DAG once and print a one-line summary. ``make demo`` calls this.
 
-Snowflake is whatever ``AIRFLOW_CONN_SNOWFLAKE_DEFAULT`` points to; Airflow is a throw-away one.
+It uses the Snowflake of ``AIRFLOW_CONN_SNOWFLAKE_DEFAULT`` and a temporary Airflow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def main() -> int:
-    """Set up Snowflake and Airflow, run the DAG with its deferrals, and count what is left behind."""
+    """Set up Snowflake and Airflow, run the DAG, and count leftover services and files."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mljobs-demo-") as home:
         # Before Airflow is imported: it reads its configuration then.
@@ -28,14 +28,14 @@ def main() -> int:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-            # Short enough for "http", of which Airflow says otherwise that it is too short to be a secret.
+            # The connection has "http" in it: without this Airflow warns that it is too short to mask.
             "AIRFLOW__LOGGING__MIN_LENGTH_MASKED_SECRET": "4",
-            # What the tasks say, without what Airflow and its libraries say about themselves.
+            # Log the tasks, not Airflow and its libraries.
             "AIRFLOW__LOGGING__NAMESPACE_LEVELS": (
                 "airflow.task.operators.airflow_provider_mljobs=INFO py.warnings=ERROR airflow.models.crypto=ERROR "
                 "airflow.sdk._shared.secrets_masker=ERROR"
             ),
-            # No other task will want these payloads, so each goes with its job instead of waiting for one.
+            # No other task shares these payloads: each is removed with its job.
             "AIRFLOW__MLJOBS__PAYLOAD_GRACE_SECONDS": "0",
             "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
         }

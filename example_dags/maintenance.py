@@ -1,4 +1,4 @@
-"""Once a week, drop the jobs and remove the files that accidents have left behind."""
+"""Drop orphaned jobs and remove their files once a week."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def maintenance():
 
         # Needs [mljobs] deployment: only jobs of this Airflow's tasks are dropped.
         with MLJobHook() as hook:
-            found = hook.collect(timedelta(days=params["days"]), stages=["@ML_PAYLOADS"], dry_run=params["dry_run"])
-        for item in found.items:
+            collection = hook.collect(
+                timedelta(days=params["days"]), stages=["@ML_PAYLOADS"], dry_run=params["dry_run"]
+            )
+        for item in collection.items:
             print(item)
-        if found.errors:
-            raise RuntimeError(found.summary)
-        return found.summary
+        if collection.errors:
+            raise RuntimeError(collection.summary)
+        return collection.summary
 
     collect()
 

@@ -1,8 +1,7 @@
-"""Tell those who can do something about it that a job has failed: by the class of its failure.
+"""Notify the team in charge of a failed job, by the class of its failure.
 
-Each message says what has happened, whose turn it is and what to do next. It is posted as JSON to the address in the
-Airflow variable ``mljobs_webhook`` (Slack, Teams and most pagers take one), and stands in the task's log where there is
-no such variable.
+A message has the failure, the team and the next step. It is posted as JSON to the address in the Airflow variable
+``mljobs_webhook`` (e.g. of Slack or Teams), or logged if the variable is not set.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from airflow_provider_mljobs.types import Failure
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# Whose turn it is; all else is for whoever wrote the code.
+# The team for each failure; the authors of the DAG handle all others.
 ON_CALL = {
     Failure.CAPACITY: "platform team",
     Failure.IMAGE_PULL: "platform team",
     Failure.PLATFORM: "platform team",
-    Failure.CANCELLED: "nobody: somebody has cancelled it",
+    Failure.CANCELLED: "nobody, the job was cancelled",
 }
 
 
-class TellOfJob(BaseNotifier):
-    """An ``on_failure_callback`` that knows why a job has failed.
+class JobFailureNotifier(BaseNotifier):
+    """An ``on_failure_callback`` that reports why a job failed.
 
-    :param webhook: where to post; the log if it is empty. (templated)
+    :param webhook: the address for the message; empty for the log. (templated)
     """
 
     template_fields = ("webhook",)
@@ -42,7 +41,7 @@ class TellOfJob(BaseNotifier):
         self.webhook = webhook
 
     def notify(self, context: Context) -> None:
-        """Tell of the failure; Airflow calls this after the last try, and on_retry_callback after the others."""
+        """Send the message. Airflow calls this after the last try, and on_retry_callback after the others."""
         message = describe(context)
         if not self.webhook:
             self.log.error("%s", message["text"])
@@ -54,20 +53,20 @@ class TellOfJob(BaseNotifier):
 
 
 def describe(context: Context) -> dict[str, Any]:
-    """Say what has failed, and whose turn it is."""
-    # There is no exception where a worker was lost, and Airflow itself calls.
+    """Return the message."""
+    # Without an exception Airflow itself failed the task, e.g. because its worker was lost.
     ti, error = context["ti"], context.get("exception")
     # A task that fail_on_exit_code has failed has the job's error as its cause.
     job_error = error if isinstance(error, MLJobFailedError) else getattr(error, "__cause__", None)
     if not isinstance(job_error, MLJobFailedError):
-        # Its job is not to blame: wrong arguments, missing rights, Snowflake or Airflow out of reach.
-        why = f": {error}" if error else ", and Airflow doesn't say why: its worker or triggerer may be lost."
-        return {"text": f"{ti.dag_id}.{ti.task_id} has failed{why}", "failure": None, "run_id": ti.run_id}
+        # Not a failure of the job: invalid arguments, missing grants, or Snowflake or Airflow unreachable.
+        why = f": {error}" if error else " without an exception: its worker or triggerer may be lost."
+        return {"text": f"{ti.dag_id}.{ti.task_id} failed{why}", "failure": None, "run_id": ti.run_id}
     failure = job_error.failure or Failure.UNKNOWN
-    advice = f" What to do: {job_error.advice}" if job_error.advice else ""
-    turn = ON_CALL.get(failure, "whoever wrote the code")
+    advice = f" Next step: {job_error.advice}" if job_error.advice else ""
+    team = ON_CALL.get(failure, "the authors of the DAG")
     return {
-        "text": f"{ti.dag_id}.{ti.task_id} has failed, {failure}: {job_error.message}{advice} Whose turn: {turn}.",
+        "text": f"{ti.dag_id}.{ti.task_id} failed ({failure}): {job_error.message}{advice} In charge: {team}.",
         "failure": failure,
         "job_id": job_error.job_id,
         "run_id": ti.run_id,
@@ -79,14 +78,14 @@ def describe(context: Context) -> dict[str, Any]:
     schedule=None,
     start_date=datetime(2026, 1, 1),
     params={"rows": 3},
-    default_args={"on_failure_callback": TellOfJob()},
+    default_args={"on_failure_callback": JobFailureNotifier()},
     render_template_as_native_obj=True,
     tags=["example", "mljobs"],
 )
 def notifications():
     @task.mljob(compute_pool="ML_POOL", stage_name="@ML_PAYLOADS", deferrable=True)
     def train(rows: int) -> float:
-        """Fail where there is nothing to learn from."""
+        """Fail without rows."""
         if not rows:
             raise ValueError("There are no rows this week.")
         return 1 / rows

@@ -1,4 +1,4 @@
-"""Run a service specification of your own, in an image of your own."""
+"""Run your own service specification in your own image."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def weekly_retraining():
 
     @task(outlets=[MODEL])
     def promote(model_directory: str, metrics: dict[str, Any], *, outlet_events) -> None:
-        """Copy the model to where it is served from; whoever waits for the asset gets its metrics."""
+        """Copy the model to its serving stage; the asset event has its metrics."""
         from airflow_provider_mljobs.hooks import MLJobHook
 
         MLJobHook().run(f"COPY FILES INTO @ML_PAYLOADS/models/current/ FROM {model_directory}/ FILES = ('model.json')")

@@ -16,8 +16,8 @@ FENCE = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 def blocks(page, language):
     """Return the code blocks of a page in one language."""
-    found = [inspect.cleandoc("\n" + text) for kind, text in FENCE.findall(page.read_text()) if kind == language]
-    return [text for text in found if "<" not in text or language == "python"]
+    texts = [inspect.cleandoc("\n" + text) for kind, text in FENCE.findall(page.read_text()) if kind == language]
+    return [text for text in texts if "<" not in text or language == "python"]
 
 
 def of(language):
@@ -46,7 +46,7 @@ def test_python_runs(airflow, page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", of("sql"))
 def test_sql_is_accepted(airflow, page):
-    """What a page tells people to type, the embedded Snowflake takes."""
+    """The embedded Snowflake accepts the SQL of a page."""
     from snowflake import connector
 
     with connector.connect(**airflow.snowflake.connection_kwargs) as connection:
@@ -77,7 +77,7 @@ def test_links_lead_somewhere():
 
 
 def test_operator_parameters_are_documented():
-    """The reference has a row for every parameter of the operator, and says rightly whether it is templated."""
+    """The reference has a row for every parameter of the operator, with the right "templated"."""
     from airflow_provider_mljobs.operators import MLJobOperator
 
     parameters = set(inspect.signature(MLJobOperator.__init__).parameters) - {"self", "kwargs"}

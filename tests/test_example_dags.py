@@ -278,7 +278,7 @@ def test_notifications(example, webhook):
     (message,) = webhook
     assert ("user error", run.xcom("train", "job_id")) == (message["failure"], message["job_id"])
     assert "There are no rows this week." in message["text"]
-    assert message["text"].endswith("Whose turn: whoever wrote the code.")
+    assert message["text"].endswith("In charge: the authors of the DAG.")
 
 
 def test_notifications_of_success(example, webhook):
@@ -292,14 +292,14 @@ def test_notifications_of_a_lost_worker():
 
     message = describe({"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", log_url="http://log")})
 
-    assert "d.t has failed, and Airflow doesn't say why" in message["text"]
+    assert "d.t failed without an exception" in message["text"]
 
 
 def test_notifications_without_a_webhook(example, capsys):
     """Without a webhook the messages are in the log."""
     example("notifications", rows=0)
 
-    assert "notifications.train has failed, user error: Job" in capsys.readouterr().out
+    assert "notifications.train failed (user error): Job" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("dry_run", "expected"), [(True, "would drop 1 job"), (False, "dropped 1 job")])

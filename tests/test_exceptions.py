@@ -13,14 +13,14 @@ CLASSES = [
 
 
 def make(kind):
-    """Make an error with another value in each parameter; those without a signature of their own take a message."""
+    """Create an error with a different value in each parameter, or with a message."""
     signed = any("__init__" in vars(base) for base in kind.__mro__ if base in CLASSES)
     return kind(*(f"the {name}" for name in (inspect.signature(kind).parameters if signed else ["message"])))
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_errors_survive_pickling(kind):
-    """Airflow sends errors from process to process: class, text and attributes arrive."""
+    """Errors can be pickled, as Airflow sends them between processes, with class, text and attributes."""
     error = make(kind)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
 
@@ -32,7 +32,7 @@ def test_errors_survive_pickling(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if issubclass(kind, MLJobFailedError)])
 def test_what_is_known_of_a_failure_survives_pickling(kind):
-    """The failure, the container's exit code and message, its instance and the advice."""
+    """An error has the failure, the container's exit code and message, its instance and the advice."""
     known = Diagnosis(failure=Failure.KILLED, exit_code=137, container_message="It ended.", instance=2, advice="Run!")
     copy = pickle.loads(pickle.dumps(known.put_into(make(kind))))  # noqa: S301 (our own)
 
@@ -70,7 +70,7 @@ def test_nothing_is_drawn_that_is_not_there():
 
 
 def test_what_snowflake_said_is_in_the_message():
-    """Support asks for the query id first."""
+    """A message of Snowflake has the query id, which support needs."""
     assert "No. [errno 2003, sqlstate 02000, query id 01b]" == str(GatewayError("No.", 2003, "02000", "01b"))
     assert "No." == str(GatewayError("No."))
 

@@ -22,7 +22,7 @@ SNOWSIGHT = "https://app.snowflake.com/_deeplink/#/compute/job/MLJOBS_DB/PUBLIC/
 
 @pytest.fixture(scope="module")
 def client():
-    """Airflow's API, asked by an admin."""
+    """Airflow's API as an admin."""
     from airflow.api_fastapi.app import create_app, get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from fastapi.testclient import TestClient
@@ -38,7 +38,7 @@ def client():
 
 @pytest.fixture
 def links(client):
-    """Return the links of a task instance, as its page gets them."""
+    """Return the links of a task instance from Airflow's API."""
 
     def ask(dag_id, run_id, task_id, map_index=-1):
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
@@ -59,7 +59,7 @@ def number(value):
 
 
 def sleep():
-    """Run for longer than anybody waits."""
+    """Run for a minute."""
     import time
 
     time.sleep(60)
@@ -72,45 +72,45 @@ def fail():
 
 @pytest.fixture
 def look(airflow, client, links):
-    """Run a task with a long job, drop the job when a link of it is there; returns the run and the links by then."""
+    """Run a task with a long job, and drop the job once it has a link; returns the run and the links."""
 
     def run(dag_id, wanted, **settings):
-        found = {}
+        addresses = {}
 
         def wait():
             give_up = time.monotonic() + budget()
-            while not found.get(wanted) and time.monotonic() < give_up:
+            while not addresses.get(wanted) and time.monotonic() < give_up:
                 for run in client.get(f"/api/v2/dags/{dag_id}/dagRuns").json().get("dag_runs", ()):
-                    found.update(links(dag_id, run["dag_run_id"], "job"))
+                    addresses.update(links(dag_id, run["dag_run_id"], "job"))
             airflow.query(f"DROP SERVICE {airflow.jobs[0]}")
 
         looking = threading.Thread(target=wait)
         looking.start()
         run = airflow.run_task(lambda: MLJobOperator(task_id="job", source=sleep, **{**SETTINGS, **settings}), dag_id)
         looking.join()
-        return run, found
+        return run, addresses
 
     return run
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
 def test_while_somebody_waits(look, links, deferrable):
-    """The links are there while the job runs, and when it has failed."""
-    run, found = look(f"waits_{deferrable}", "ML job", deferrable=deferrable)
+    """Links exist while the job runs and after it has failed."""
+    run, addresses = look(f"waits_{deferrable}", "ML job", deferrable=deferrable)
 
     name = run.xcom("job", "job_id").rpartition(".")[2]
-    assert {"ML job", "Ray dashboard", "Snowsight job"} == found.keys()
-    assert f"{SNOWSIGHT}{name}" == found["Snowsight job"]
-    assert ("failed", found) == (run.state, links_of(run, links))
+    assert {"ML job", "Ray dashboard", "Snowsight job"} == addresses.keys()
+    assert f"{SNOWSIGHT}{name}" == addresses["Snowsight job"]
+    assert ("failed", addresses) == (run.state, links_of(run, links))
 
 
 def test_ray_dashboard(look, links):
-    """It has a link while the job runs, if it has a public endpoint, and none afterwards."""
+    """A public Ray dashboard is linked while the job runs, and not afterwards."""
     endpoint = {"name": "ray-dashboard-endpoint", "port": 12003, "protocol": "HTTP", "public": True}
     settings = {"deferrable": False, "log_interval": 0.1, "target_instances": 2, "parallel": True}
-    run, found = look("dashboard", "Ray dashboard", endpoints=[endpoint], **settings)
+    run, addresses = look("dashboard", "Ray dashboard", endpoints=[endpoint], **settings)
 
-    assert found["Ray dashboard"].startswith("https://")
+    assert addresses["Ray dashboard"].startswith("https://")
     assert links_of(run, links)["Ray dashboard"] is None
     assert {} == run.xcom("job", "mljob_watched")["endpoints"]
 
@@ -121,14 +121,14 @@ def test_mapped_tasks(airflow, links):
         lambda: MLJobOperator.partial(task_id="job", source=number, **SETTINGS).expand(args=[[1], [2]])
     )
 
-    found = [links_of(run, links, map_index=index) for index in (0, 1)]
+    addresses = [links_of(run, links, map_index=index) for index in (0, 1)]
     names = [run.xcom("job", "job_id", index).rpartition(".")[2] for index in (0, 1)]
-    assert [f"{SNOWSIGHT}{name}" for name in names] == [each["Snowsight job"] for each in found]
-    assert ["0", "1"] == [each["ML job"].split("/mapped/")[1].removesuffix("/plugin/mljob") for each in found]
+    assert [f"{SNOWSIGHT}{name}" for name in names] == [each["Snowsight job"] for each in addresses]
+    assert ["0", "1"] == [each["ML job"].split("/mapped/")[1].removesuffix("/plugin/mljob") for each in addresses]
 
 
 def test_retries(airflow, links, tmp_path):
-    """The links are those of the last try's job, also if that has failed."""
+    """A retried task links to the job of its last try, even a failed one."""
     run = airflow.run_task(lambda: MLJobOperator(task_id="job", source=fail, retries=1, retry_delay=0.1, **SETTINGS))
 
     name = run.xcom("job", "job_id").rpartition(".")[2]
@@ -137,18 +137,18 @@ def test_retries(airflow, links, tmp_path):
 
 
 def test_task_without_a_job(airflow, links):
-    """A task that has failed before it had a job links to its tab only."""
+    """A task that failed before its submit links only to its tab."""
     run = airflow.run_task(
         lambda: MLJobOperator(task_id="job", source=number, args=[1], **{**SETTINGS, "compute_pool": "NO_POOL"})
     )
 
-    found = links_of(run, links)
-    assert {"ML job": found["ML job"], "Ray dashboard": None, "Snowsight job": None} == found
+    addresses = links_of(run, links)
+    assert {"ML job": addresses["ML job"], "Ray dashboard": None, "Snowsight job": None} == addresses
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
 def test_sensor(airflow, links, deferrable):
-    """A sensor links to the job that it waits for, in Snowsight only: on our page it is another task's."""
+    """A sensor links to its job in Snowsight only: in Airflow the job belongs to another task."""
     job_id = submit("NIGHTLY", lambda: None)
     wait = {"deferrable": deferrable, "poll_interval": 0.05}
     run = airflow.run_task(lambda: MLJobSensor(task_id="job", job_id=job_id, **wait), dag_id="sensor")
@@ -168,14 +168,14 @@ def test_sensor(airflow, links, deferrable):
     ],
 )
 def test_snowsight_address(account, place):
-    """The account is in the address where its name is known; elsewhere Snowsight asks for it."""
+    """The address has the account if its organization is known; otherwise Snowsight asks for it."""
     job = QualifiedName(Identifier("DB"), Identifier("a schema/#"), Identifier("JOB_1"))
 
     assert f"https://app.snowflake.com/{place}/#/compute/job/DB/a%20schema%2F%23/JOB_1" == snowsight_url(account, job)
 
 
 def test_snowsight_address_without_an_account():
-    """A connection that doesn't say its account has no link."""
+    """A connection without an account has no link."""
     assert not snowsight_url("", QualifiedName.parse("a.b.c", "job"))
 
 
@@ -183,7 +183,7 @@ def test_snowsight_address_without_an_account():
     ("base_url", "prefix"), [("http://host:8080", ""), ("https://host/team/airflow/", "/team/airflow"), ("", "")]
 )
 def test_tab_below_a_prefix(monkeypatch, base_url, prefix):
-    """The tab's address has the path that Airflow is served at, and no character that the browser would take apart."""
+    """The tab's address has the path of Airflow's base URL, with all ids quoted."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
     ti = SimpleNamespace(dag_id="d", run_id="manual__1+00:00", task_id="group.train", map_index=3)
 
@@ -193,14 +193,14 @@ def test_tab_below_a_prefix(monkeypatch, base_url, prefix):
 
 @pytest.mark.parametrize("link", [SnowsightLink(), RayDashboardLink()])
 def test_nobody_to_ask(link):
-    """Where Airflow doesn't answer there is no link, and no error."""
+    """If Airflow doesn't answer, a link is empty, without an error."""
     ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, state="deferred")
 
     assert not link.get_link(SimpleNamespace(target_instances=2), ti_key=ti)
 
 
 def test_links_of_decorated_tasks():
-    """@task.mljob has the links of the operator, under the names that people see."""
+    """@task.mljob has the links of the operator."""
     from airflow_provider_mljobs.decorators import mljob_task
 
     with DAG("decorated", schedule=None, start_date=datetime(2026, 1, 1)) as dag:

@@ -40,16 +40,16 @@ def requirements(project, python=None):
     if python is not None:
         version = ".".join(map(str, python))
         environment |= {"python_version": version, "python_full_version": f"{version}.0"}
-    found = [Requirement(line) for line in exported.splitlines()]
+    requirements = [Requirement(line) for line in exported.splitlines()]
     return {
         canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
-        for requirement in found
+        for requirement in requirements
         if requirement.marker is None or requirement.marker.evaluate(environment)
     }
 
 
 def test_the_environment_is_that_of_the_lock():
-    """An environment that make has set up holds the versions of the lock, and no other package."""
+    """An environment set up by make has exactly the packages of the lock."""
     installed = {canonicalize_name(each.name): each.version for each in importlib.metadata.distributions()}
     del installed["airflow-provider-mljobs"]
 
@@ -59,7 +59,7 @@ def test_the_environment_is_that_of_the_lock():
 @pytest.mark.parametrize("project", PROJECTS)
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda python: ".".join(map(str, python)))
 def test_every_python_finds_wheels(project, python):
-    """Everything in the lock has a wheel for every supported Python on Linux: nothing is built on the way."""
+    """Every package in the lock has a wheel for every supported Python on Linux: nothing is built."""
     tags = {*cpython_tags(python, platforms=PLATFORMS), *compatible_tags(python, platforms=PLATFORMS)}
     wheels = {
         (package["name"], package["version"]): [wheel["url"].rpartition("/")[2] for wheel in package.get("wheels", ())]
@@ -75,7 +75,7 @@ def test_every_python_finds_wheels(project, python):
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_the_lock_names_files_of_pypi(project):
-    """A lock that was renewed from a mirror doesn't send others there, and names the hash of each file."""
+    """A lock names PyPI and the hash of each file, even if it was updated from a mirror."""
     files = [
         file
         for package in packages(project)
@@ -88,11 +88,11 @@ def test_the_lock_names_files_of_pypi(project):
 
 
 class TestStaleLock:
-    """A checkout whose lock and pyproject.toml disagree is refused, with the command that helps."""
+    """If lock and pyproject.toml disagree, make fails and names the command that fixes it."""
 
     @pytest.fixture
     def checkout(self, tmp_path):
-        """A copy of what make reads, with this environment's uv."""
+        """A copy of the files that make reads, with this environment's uv."""
         for name in (
             "Makefile",
             "pyproject.toml",
@@ -114,7 +114,7 @@ class TestStaleLock:
         return subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True, check=False)
 
     def test_a_lock_that_matches_is_accepted(self, checkout):
-        """Whatever mirror the machine installs from."""
+        """A matching lock is accepted, from any mirror."""
         checked = self.check(checkout, UV_DEFAULT_INDEX="https://mirror.example/simple")
 
         assert (0, "", "") == (checked.returncode, checked.stdout, checked.stderr)
@@ -129,7 +129,7 @@ class TestStaleLock:
         ],
     )
     def test_a_lock_that_does_not_match_is_refused(self, checkout, project, before, after):
-        """So is one of another range, another extra, another Python, and that of Snowflake's own client."""
+        """A changed range, extra or Python is refused, also for Snowflake's own client."""
         file = checkout / project / "pyproject.toml"
         file.write_text(file.read_text().replace(before, after))
 

@@ -29,7 +29,7 @@ def modules(node):
 
 
 def test_airflow_accepts_the_description():
-    """It fits the schema that Airflow itself validates it against."""
+    """The description matches Airflow's schema."""
     schema = json.loads((Path(airflow.__file__).with_name("provider_info.schema.json")).read_text())
 
     jsonschema.validate(get_provider_info(), schema)
@@ -59,7 +59,7 @@ def test_named_decorators_exist(decorator):
     ],
 )
 def test_defaults_are_those_of_the_code(option, expected):
-    """Airflow and whoever uses the client without it do the same."""
+    """The defaults of the configuration are those of the code."""
     assert expected == float(get_provider_info()["config"]["mljobs"]["options"][option]["default"])
 
 

@@ -1,1 +1,1 @@
-"""The page "ML Jobs": what the API server answers to it. Imported at the first request, and nowhere else."""
+"""The server side of the page "ML Jobs", imported by the API server at the first request."""

@@ -26,10 +26,10 @@ print(f"training on {len(frame)} rows of {arguments.table}")
 
 
 class Report(xgboost.callback.TrainingCallback):
-    """Tells Airflow of each boosting round."""
+    """Reports each boosting round."""
 
     def after_iteration(self, model, epoch, evals_log):  # noqa: ARG002 (as XGBoost calls it)
-        """Report the round that is over, and go on."""
+        """Report the finished round, and continue."""
         done = epoch + 1
         report.progress(done / arguments.rounds, f"round {done}/{arguments.rounds}")
         report.metrics(step=done, train_auc=evals_log["validation_0"]["auc"][-1])
@@ -43,7 +43,7 @@ model.fit(frame[FEATURES], frame[TARGET], eval_set=[(frame[FEATURES], frame[TARG
 metrics = {"train_auc": roc_auc_score(frame[TARGET], model.predict_proba(frame[FEATURES])[:, 1]), "rows": len(frame)}
 print(f"metrics: {metrics}")
 
-# What is saved here is on the stage after the job: XCom "stage_path" names the place.
+# Files saved here stay on the stage: XCom "stage_path" names the place.
 output = Path(os.environ["MLRS_STAGE_RESULT_PATH"])
 model.save_model(output / "model.json")
 report.artifact(output / "model.json")

@@ -1,4 +1,4 @@
-"""Print a little report; the global ``__return__`` is what the task returns."""
+"""Print a short report; the global ``__return__`` is the task's return value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Airflow to look at, with jobs that do what a test says: ``python -m tests.ui.airflow``.
+"""A real Airflow with jobs under a test's control: ``python -m tests.ui.airflow``.
 
 As a program it serves until it is interrupted, and lets every job train for a minute.
 """
@@ -33,7 +33,7 @@ _SETTINGS = {
 
 
 class Job:
-    """One instance of a job, which does what it is told.
+    """One instance of a job, under the test's control.
 
     :param connection: its connection to us.
     """
@@ -45,34 +45,34 @@ class Job:
         self._connection.sendall(json.dumps([what, arguments, options]).encode() + b"\n")
 
     def progress(self, fraction, message=""):
-        """Let it report how far it has come."""
+        """Report progress."""
         self._tell("progress", fraction, message)
 
     def metrics(self, step=None, **values):
-        """Let it report metrics."""
+        """Report metrics."""
         self._tell("metrics", step=step, **values)
 
     def print(self, text):
-        """Let it print a line."""
+        """Print a line."""
         self._tell("print", text)
 
     def finish(self, value=None):
-        """Let it end well."""
+        """Return a result."""
         self._tell("end", value)
         self.close()
 
     def fail(self, message):
-        """Let it raise an error."""
+        """Raise an error."""
         self._tell("fail", message)
         self.close()
 
     def close(self):
-        """End what we have with it."""
+        """Close the connection."""
         self._connection.close()
 
 
 class Jobs:
-    """Where jobs come to ask what to do."""
+    """The server to which jobs connect for instructions."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -105,7 +105,7 @@ class Jobs:
             return self._arrived.pop(wanted)
 
     def close(self):
-        """Take no more."""
+        """Stop listening."""
         # Closed only, it would leave the thread that waits for it.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -141,7 +141,7 @@ class ShownAirflow(AirflowProcesses):
         self.api("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
 
     def task(self, dag_id, run_id, task_id="train", map_index=-1):
-        """What Airflow says of a task instance."""
+        """Return a task instance from Airflow's API."""
         mapped = "" if map_index < 0 else f"/{map_index}"
         return self.api("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}{mapped}")
 
@@ -150,7 +150,7 @@ class ShownAirflow(AirflowProcesses):
         wait_until(lambda: self.task(dag_id, run_id, task_id, map_index)["state"] == state, pause=0.5)
 
     def is_idle(self):
-        """Whether no task of our DAGs is on its way."""
+        """Whether no task of these DAGs is scheduled or running."""
         of_ours = f"dag_id IN {DAG_IDS}"
         return not self.query(f"SELECT FROM task_instance WHERE {of_ours} AND state NOT IN ('success', 'failed')")
 
@@ -188,7 +188,7 @@ def shown():
 
 
 def learn(job, epoch, epochs):
-    """Let a job do what a training does in one epoch."""
+    """Run one epoch of a training."""
     loss = math.exp(-epoch / 8) + 0.02 * math.sin(5 * epoch)
     job.print(f"epoch {epoch}/{epochs}: loss {loss:.4f}")
     job.metrics(step=epoch, loss=loss, auc=0.93 - loss / 3)
@@ -196,8 +196,8 @@ def learn(job, epoch, epochs):
 
 
 def _train(job, epochs=30):
-    """Let a job train for a minute."""
-    # Somebody may cancel it.
+    """Train for a minute."""
+    # The user may cancel it.
     with suppress(OSError):
         for epoch in range(1, epochs + 1):
             learn(job, epoch, epochs)
@@ -206,7 +206,7 @@ def _train(job, epochs=30):
 
 
 def main():
-    """Serve an Airflow with a run of each DAG until somebody interrupts."""
+    """Serve an Airflow with a run of each DAG until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--below", metavar="PATH", help="serve it below a path of the host, e.g. /team/airflow")
     parser.add_argument("--url-file", type=Path, help="where to write the URL")

@@ -1,4 +1,4 @@
-"""Airflow's own API app with the page in it, in this process, and users who may do this and that."""
+"""Airflow's own API app with the page, in this process, and users with different permissions."""
 
 from contextlib import contextmanager
 from functools import cache
@@ -13,10 +13,10 @@ _ROLES = {OF_ONE_DAG: "USER", WITHOUT_XCOMS: "USER"}
 
 
 class AuthManager(SimpleAuthManager):
-    """Airflow's simple auth manager, which has no rights to single DAGs, with two users for whom there are."""
+    """Airflow's simple auth manager, extended by two users with permissions on single DAGs."""
 
     def is_authorized_dag(self, *, method, user, access_entity=None, details=None):
-        """Tell whether a user may do something with a DAG, or with all."""
+        """Whether a user is allowed a method on one DAG or on all."""
         if user.username == OF_ONE_DAG and (details is None or details.id != ONE_DAG):
             return False
         if user.username == WITHOUT_XCOMS and access_entity is DagAccessEntity.XCOM:
@@ -25,9 +25,9 @@ class AuthManager(SimpleAuthManager):
 
 
 class Visitor:
-    """Somebody who uses the API.
+    """A user of the API.
 
-    :param name: a role of the simple auth manager, or one of the users above; ``None`` for nobody.
+    :param name: a role of the simple auth manager, or one of the users above; ``None`` for an anonymous user.
     """
 
     def __init__(self, name):
@@ -42,15 +42,15 @@ class Visitor:
             self._client.headers["Authorization"] = f"Bearer {token}"
 
     def get(self, path, **params):
-        """Ask the page's API."""
+        """Send a GET to the page's API."""
         return self._client.get(f"/mljobs/api/{path}", params=params)
 
     def post(self, path, **body):
-        """Send the page's API something to do."""
+        """Send a POST to the page's API."""
         return self._client.post(f"/mljobs/api/{path}", json=body)
 
     def request(self, method, path, **options):
-        """Send anything anywhere."""
+        """Send any request."""
         return self._client.request(method, path, **options)
 
 
@@ -63,7 +63,7 @@ def _app():
 
 @contextmanager
 def served(monkeypatch):
-    """Serve the API; gives what makes a :class:`Visitor` of a name."""
+    """Serve the API; yields a function that returns the :class:`Visitor` of a name."""
     from airflow.api_fastapi.app import purge_cached_app
 
     from tests.lab import _database
@@ -79,7 +79,7 @@ def served(monkeypatch):
 
 @contextmanager
 def seeded(monkeypatch, directory, jobs, **options):
-    """Have Airflow use a database of its own, full of jobs; gives what opens a session."""
+    """Fill a database of Airflow with jobs; yields a function that opens a session."""
     from airflow import settings
     from airflow.models import import_all_models
     from airflow.models.base import Base

@@ -1,4 +1,4 @@
-"""Chromium for the tests that need a browser: ``python -m tests.ui.chromium`` installs it where it may."""
+"""Chromium for the tests that need a browser: ``python -m tests.ui.chromium`` installs it if it can."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Nothing that would ask somebody else, or differ from run to run.
+# No requests to other hosts, and the same behaviour in each run.
 _ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -42,7 +42,7 @@ def main():
 
 
 def _save(picture, file):
-    """Save a picture in as few colours as the eye needs: a quarter of the bytes."""
+    """Save a picture with a palette: a quarter of the bytes."""
     Image.open(BytesIO(picture)).quantize(256, method=Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
     assert file.stat().st_size < MOST_BYTES, file
 

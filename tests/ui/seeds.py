@@ -41,8 +41,8 @@ def fill(session, jobs=100, *, points=40, now=None):
     session.execute(insert(DagModel.__table__), [_dag(dag_id) for dag_id in DAGS])
     runs = {(seed.dag_id, seed.run_id): seed for seed in seeds}
     session.execute(insert(DagRun.__table__), [seed.dag_run() for seed in runs.values()])
-    known = session.execute(select(DagRun.dag_id, DagRun.run_id, DagRun.id).where(DagRun.dag_id.in_(DAGS)))
-    numbers = {(dag_id, run_id): number for dag_id, run_id, number in known}
+    rows = session.execute(select(DagRun.dag_id, DagRun.run_id, DagRun.id).where(DagRun.dag_id.in_(DAGS)))
+    numbers = {(dag_id, run_id): number for dag_id, run_id, number in rows}
     for first in range(0, jobs, _ROWS):
         some = seeds[first : first + _ROWS]
         session.execute(insert(TaskInstance.__table__), [seed.task_instance() for seed in some])

@@ -1,4 +1,4 @@
-"""What Airflow reads about the page, and the page's files."""
+"""The page as a plugin, and its files."""
 
 import json
 import os
@@ -26,19 +26,19 @@ FOR_EVER = "public, max-age=31536000, immutable"
 
 @pytest.fixture(scope="module")
 def visitor():
-    """Serve the API; makes visitors by their names."""
+    """Serve the API; returns visitors by name."""
     with pytest.MonkeyPatch.context() as monkeypatch, served(monkeypatch) as visitors:
         yield visitors
 
 
 @pytest.fixture
 def anonymous(visitor):
-    """Somebody who hasn't logged in: the page's files are no secret."""
+    """An anonymous visitor: the page's files are public."""
     return visitor(None)
 
 
 def run(program, **environment):
-    """Run a program of Python's and return what it prints as JSON in its last line."""
+    """Run a Python program and return the JSON in its last line."""
     settings = {f"AIRFLOW__{name}": value for name, value in environment.items()}
     process = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, **settings}, capture_output=True, text=True, check=True
@@ -50,26 +50,26 @@ class TestPlugin:
     """Data for Airflow's plugin manager."""
 
     def test_entry_point(self):
-        """Airflow finds it."""
-        (found,) = entry_points(group="airflow.plugins", name="mljobs")
+        """The entry point leads to the plugin."""
+        (plugin,) = entry_points(group="airflow.plugins", name="mljobs")
 
-        assert MLJobsPlugin is found.load()
+        assert MLJobsPlugin is plugin.load()
 
     def test_airflow_shows_it(self, visitor):
-        """Airflow's API lists it for its UI, without complaints: the page, a tab of task instances and one of tasks."""
+        """Airflow's API lists the page, the tab of task instances and the tab of tasks, without import errors."""
         admin = visitor("admin")
         plugins = admin.request("GET", "/api/v2/plugins").json()["plugins"]
-        (found,) = (plugin for plugin in plugins if plugin["name"] == "mljobs")
+        (plugin,) = (plugin for plugin in plugins if plugin["name"] == "mljobs")
 
         assert [("nav", "mljobs"), ("task_instance", "mljob"), ("task", "mlmodel")] == [
-            (each["destination"], each["url_route"]) for each in found["react_apps"]
+            (each["destination"], each["url_route"]) for each in plugin["react_apps"]
         ]
-        assert ["ML Jobs", "ML Job", "ML Model"] == [each["name"] for each in found["react_apps"]]
-        assert {f"/mljobs/static/{version()}/mljobs.js"} == {each["bundle_url"] for each in found["react_apps"]}
+        assert ["ML Jobs", "ML Job", "ML Model"] == [each["name"] for each in plugin["react_apps"]]
+        assert {f"/mljobs/static/{version()}/mljobs.js"} == {each["bundle_url"] for each in plugin["react_apps"]}
         assert 0 == admin.request("GET", "/api/v2/plugins/importErrors").json()["total_entries"]
 
     def test_imports(self):
-        """Every process of Airflow's imports it: it imports nothing that they don't have already."""
+        """The plugin adds no imports to a process of Airflow."""
         imported = run(
             "import airflow.plugins_manager, airflow.sdk.plugins_manager, json, sys\n"
             "before = set(sys.modules)\n"
@@ -80,7 +80,7 @@ class TestPlugin:
         assert {"airflow_provider_mljobs.plugin"} == set(imported) - {"airflow_provider_mljobs"}
 
     def test_prefix(self):
-        """Below a path of its host, Airflow's pages find bundle and routes there."""
+        """Bundle and routes respect the path of Airflow's base URL."""
         urls, statuses = run(
             "import json\n"
             "from airflow.api_fastapi.app import create_app\n"
@@ -97,7 +97,7 @@ class TestPlugin:
         assert [200, 401] == statuses
 
     def test_nothing_else(self, visitor):
-        """What isn't there isn't there; anywhere else, Airflow's own page is."""
+        """Unknown routes of the page are 404; other paths are Airflow's."""
         paths = ("", "nothing", "api/nothing", "docs")
         answers = [visitor("admin").request("GET", f"/mljobs/{path}") for path in paths]
 
@@ -109,7 +109,7 @@ class TestFiles:
 
     @pytest.mark.parametrize(("version", "cached"), [(version(), FOR_EVER), ("another", "no-cache")])
     def test_bundle(self, anonymous, version, cached):
-        """A module, which browsers keep for ever; of another version they ask each time whether it has changed."""
+        """Modules of the current version are immutable; those of other versions are revalidated."""
         url = f"/mljobs/static/{version}/mljobs.js"
         first = anonymous.request("GET", url)
         tag = first.headers["ETag"]
@@ -126,17 +126,17 @@ class TestFiles:
 
     @pytest.mark.parametrize("path", OTHERS)
     def test_nothing_else(self, anonymous, path):
-        """No path leads out of them, or lists them."""
+        """No path leaves the folder or lists it."""
         answers = [anonymous.request("GET", f"/mljobs/static/{place}{path}") for place in ("", "a-version/")]
 
         assert {404} == {answer.status_code for answer in answers}
 
     def test_read_only(self, anonymous):
-        """They can be read."""
+        """All files can be read."""
         assert 405 == anonymous.request("POST", "/mljobs/static/a-version/mljobs.js").status_code
 
     def test_upgrade(self, tmp_path):
-        """Version and tag are of the content: installed files may all have one date, and one size."""
+        """Version and ETag depend on the content, not on dates and sizes."""
         file = tmp_path / "a.mjs"
         client = TestClient(Starlette(routes=[Mount("/{version}", PageFiles(tmp_path))]))
         versions, tags, cached = [], [], []
@@ -144,7 +144,7 @@ class TestFiles:
             file.write_text(text)
             os.utime(file, (1_580_601_600, 1_580_601_600))
             versions.append(version(tmp_path))
-            answers = [client.get(f"/{known}/a.mjs") for known in (versions[0], versions[-1])]
+            answers = [client.get(f"/{requested}/a.mjs") for requested in (versions[0], versions[-1])]
             tags.append({answer.headers["ETag"] for answer in answers})
             cached.append([answer.headers["Cache-Control"] for answer in answers])
 

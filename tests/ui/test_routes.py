@@ -1,4 +1,4 @@
-"""What the page is told of jobs: by Airflow's own app, out of a database with jobs of five DAGs."""
+"""The page's lists of jobs, by Airflow's own app, on a database with jobs of five DAGs."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ KEY = ("dag_id", "run_id", "task_id", "map_index")
 NOW = datetime.now(UTC)
 OF_TASK = "dags/recommender/runs/r/tasks/train"
 OLD = "2026-01-01T00:00:00"
-# What an XCom may be instead of what the task has pushed.
+# Forged values of an XCom.
 FORGED = [
     None, True, 7, 1e308, "s3://bucket/of/a/custom/backend", "\ud800", "", [], [1, [2]], {}, math.nan, math.inf,
     {"job_id": {}}, {"job_id": ["x"]}, {"job_id": "\ud800"}, {"job_id": 10**400, "compute_pool": 10**400},
@@ -33,28 +33,28 @@ BAD_STEPS = [None, 1, {}, {"phase": "running"}, {"phase": [], "at": []}, {"phase
 
 @pytest.fixture(scope="module")
 def monkeymodule():
-    """Patch something for the whole module."""
+    """A monkeypatch for the whole module."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield monkeypatch
 
 
 @pytest.fixture(scope="module")
 def database(monkeymodule, tmp_path_factory):
-    """Fill a database."""
+    """A database full of jobs."""
     with seeded(monkeymodule, tmp_path_factory.mktemp("database"), JOBS, now=NOW) as sessions:
         yield sessions
 
 
 @pytest.fixture(scope="module")
 def visitor(monkeymodule, database):
-    """Serve the API; makes visitors by their names."""
+    """Serve the API; returns visitors by name."""
     with served(monkeymodule) as visitors:
         yield visitors
 
 
 @pytest.fixture
 def viewer(visitor):
-    """Somebody who may see everything."""
+    """A user who may see everything."""
     return visitor("viewer")
 
 
@@ -83,18 +83,18 @@ def xcom(database):
 
 
 def one(viewer, **params):
-    """Return the newest job that fits."""
+    """Return the newest matching job."""
     return viewer.get("jobs", limit=1, **params).json()["jobs"][0]
 
 
 def same(viewer, job):
-    """Return a job as it is now."""
+    """Return the current row of a job."""
     jobs = viewer.get("jobs", limit=500, dag_id=job["dag_id"]).json()["jobs"]
     return next(each for each in jobs if all(each[name] == job[name] for name in KEY))
 
 
 def place(job):
-    """Return the way to a task instance."""
+    """Return the path of a task instance."""
     return f"dags/{job['dag_id']}/runs/{job['run_id']}/tasks/{job['task_id']}"
 
 
@@ -102,7 +102,7 @@ class TestList:
     """GET jobs."""
 
     def test_a_job(self, viewer):
-        """Everything that the page shows of a job that runs; no curves, and nothing of the next triggerer's."""
+        """A row has everything that the list shows of a running job, without curves and log positions."""
         job = one(viewer, dag_id="churn_weekly", text="tune")
 
         assert ("churn_weekly", "tune", 3, "depth 8", 1, "deferred") == tuple(
@@ -119,7 +119,7 @@ class TestList:
         assert {"series", "cursors", "timeline"}.isdisjoint(job)
 
     def test_times(self, viewer):
-        """A job that is over: how long it has waited and run."""
+        """An ended job has its queue and run time."""
         job = one(viewer, state="success")
         begin, started, ended = (
             datetime.fromisoformat(job[name]) for name in ("submitted_at", "started_at", "ended_at")
@@ -130,7 +130,7 @@ class TestList:
         assert round((ended - started).total_seconds(), 3) == job["run_seconds"]
 
     def test_running(self, viewer, xcom):
-        """A job that runs has run until now; one that waits has waited until now, and has not run."""
+        """The run time of a running job, and the queue time of a waiting one, last until now."""
         job = one(viewer)
         ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         steps = [{"phase": "queued", "at": ago, "message": ""}, {"phase": "running", "at": ago, "message": ""}]
@@ -147,7 +147,7 @@ class TestList:
 
     @pytest.mark.parametrize("state", ["failed", "up_for_retry", "queued", None])
     def test_lost(self, viewer, xcom, database, state):
-        """Of a job whose task is over nobody says any more how it goes on: it counts until the task's end."""
+        """The times of a job that its task no longer watches last until the task's end."""
         job = one(viewer)
         begin = datetime.fromisoformat(job["submitted_at"])
         steps = [{"phase": "running", "at": (begin + timedelta(seconds=10)).isoformat(), "message": ""}]
@@ -162,23 +162,23 @@ class TestList:
                 session.commit()
 
         end(state=state, end_date=begin + timedelta(seconds=70))
-        found = same(viewer, job)
+        current = same(viewer, job)
         end(state=job["state"], end_date=None)
 
-        assert (10.0, 60.0, None) == (found["queued_seconds"], found["run_seconds"], found["ray_dashboard"])
-        assert "RUNNING" == found["status"]
+        assert (10.0, 60.0, None) == (current["queued_seconds"], current["run_seconds"], current["ray_dashboard"])
+        assert "RUNNING" == current["status"]
 
     def test_unwatched(self, viewer, xcom):
-        """Of a job that its task hasn't waited for, nobody knows how long it was queued."""
+        """The queue time of a job that its task didn't wait for is unknown."""
         job = one(viewer, state="success")
         xcom(job, "mljob_watched", ...)
-        found = same(viewer, job)
+        current = same(viewer, job)
 
-        assert (None, None) == (found["queued_seconds"], found["run_seconds"])
+        assert (None, None) == (current["queued_seconds"], current["run_seconds"])
 
     @pytest.mark.parametrize(("status", "queued"), [("DONE", None), ("CANCELLED", 30.0)])
     def test_never_seen_running(self, viewer, xcom, status, queued):
-        """A job that is done has run, between two looks at it; one that was cancelled may have been queued only."""
+        """A DONE job has run, even if no look saw it; a cancelled one may only have been queued."""
         job = one(viewer, state="success")
         submitted = datetime.fromisoformat(job["submitted_at"])
         steps = [
@@ -186,23 +186,23 @@ class TestList:
             for phase, seconds in (("queued", 1), ("finishing", 30))
         ]
         xcom(job, "mljob_watched", {"job_id": job["job_id"], "status": status, "timeline": steps})
-        found = same(viewer, job)
+        current = same(viewer, job)
 
-        assert (queued, None) == (found["queued_seconds"], found["run_seconds"])
+        assert (queued, None) == (current["queued_seconds"], current["run_seconds"])
 
     def test_ray_dashboard(self, viewer, xcom):
-        """It is one endpoint of several, by its name."""
+        """The Ray dashboard is the endpoint of that name."""
         job = one(viewer)
         others = {"a": "https://a.example", "tensorboard": "https://b.example"}
-        found = []
+        current = []
         for endpoints in (others, {**others, "ray-dashboard-endpoint": "https://ray.example"}):
             xcom(job, "mljob_watched", {"job_id": job["job_id"], "endpoints": endpoints})
-            found.append(same(viewer, job)["ray_dashboard"])
+            current.append(same(viewer, job)["ray_dashboard"])
 
-        assert [None, "https://ray.example"] == found
+        assert [None, "https://ray.example"] == current
 
     def test_pages(self, viewer):
-        """The newest first; pages neither overlap nor leave anything out."""
+        """Pages are newest first, without overlaps and gaps."""
         pages = [viewer.get("jobs", limit=7, offset=offset).json() for offset in range(0, JOBS, 7)]
         jobs = [job for page in pages for job in page["jobs"]]
         times = [job["submitted_at"] for job in jobs]
@@ -234,7 +234,7 @@ class TestList:
         ids=str,
     )
     def test_filters(self, viewer, params, total):
-        """By DAG, state of the task, compute pool, and a text in the ids; together they all have to fit."""
+        """Filters by DAG, task state, compute pool and text in the ids are combined with AND."""
         assert total == viewer.get("jobs", **params).json()["total"]
 
     def test_no_state(self, viewer, database):
@@ -244,12 +244,12 @@ class TestList:
         with database() as session:
             session.execute(update(TaskInstance).where(*of_job).values(state=None))
             session.commit()
-        found = viewer.get("jobs", state="none").json()
+        current = viewer.get("jobs", state="none").json()
         with database() as session:
             session.execute(update(TaskInstance).where(*of_job).values(state=job["state"]))
             session.commit()
 
-        assert (1, None, job["job_id"]) == (found["total"], found["jobs"][0]["state"], found["jobs"][0]["job_id"])
+        assert (1, None, job["job_id"]) == (current["total"], current["jobs"][0]["state"], current["jobs"][0]["job_id"])
 
     @pytest.mark.parametrize(
         "params",
@@ -260,7 +260,7 @@ class TestList:
         ids=str,
     )  # fmt: skip
     def test_bad_requests(self, viewer, params):
-        """One sentence says what is wrong."""
+        """An invalid request is refused with one sentence."""
         answer = viewer.get("jobs", **params)
 
         assert 400 == answer.status_code
@@ -269,7 +269,7 @@ class TestList:
     @pytest.mark.parametrize("name", ["dag_id", "run_id", "task_id"])
     @pytest.mark.parametrize("what", ["specification", "usage", "cancel", "drop"])
     def test_long_names(self, visitor, name, what):
-        """Nothing in Airflow has a name of more than 1000 characters, so nothing is looked for."""
+        """Names of more than 1000 characters are refused: Airflow has none."""
         place = {"dag_id": "recommender", "run_id": "r", "task_id": "train", name: "x" * 1001}
         path = "dags/{dag_id}/runs/{run_id}/tasks/{task_id}/".format(**place) + what
         answer = visitor("admin").get(path) if what in {"specification", "usage"} else visitor("admin").post(path)
@@ -281,19 +281,19 @@ class TestList:
         "body", [{"job_id": "x" * 1001}, {"job_id": "a", "map_index": 2**31}], ids=["name", "index"]
     )
     def test_long_names_in_a_body(self, visitor, body):
-        """The same holds for the job that a button is pressed for."""
+        """Long names in a body are refused as well."""
         answer = visitor("admin").post("dags/recommender/runs/r/tasks/train/cancel", **body)
 
         assert 400 == answer.status_code
 
     def test_many_stages(self, visitor):
-        """Clean-up takes some stages at once, not any number."""
+        """Clean-up takes at most 100 stages."""
         answer = visitor("admin").post("clean-up", stages=["@a.b.c"] * 101)
 
         assert 400 == answer.status_code
 
     def test_filter_values(self, visitor):
-        """What there is to choose from."""
+        """The filters offer the DAGs and pools with jobs."""
         expected = {"dag_ids": list(DAGS), "pools": sorted(POOLS)}
 
         assert {**expected, "can_clean_up": False} == visitor("user").get("filters").json()
@@ -301,22 +301,22 @@ class TestList:
 
 
 class TestForgedXComs:
-    """Whoever may edit XComs of a task may write anything into them."""
+    """Users who may edit XComs can write anything into them."""
 
     @pytest.mark.parametrize("value", FORGED, ids=repr)
     def test_of_the_job(self, viewer, xcom, value):
-        """What can't be read is unknown; the others are shown, and all can be looked for."""
+        """A forged XCom makes its values unknown; the job is still listed and can be found."""
         job = one(viewer, dag_id="loan_default")
         xcom(job, "mljob", value)
-        found = same(viewer, job)
+        current = same(viewer, job)
         answers = [viewer.get(*way) for way in (("filters",), ("dags/loan_default/tasks/train/runs",))]
         answers += [viewer.get("jobs", **params) for params in ({"pool": "ML_POOL"}, {"text": "mljob_"}, {})]
 
         assert [200] * 5 == [answer.status_code for answer in answers]
         assert JOBS == answers[-1].json()["total"]
-        assert (None, None, {}) == (found["status"], found["snowsight"], found["metrics"])
-        assert found["job_id"] in {None, "A.B.C", "\ufffd"}
-        assert {None} == {found[name] for name in ("target_instances", "compute_pool", "submitted_at")}
+        assert (None, None, {}) == (current["status"], current["snowsight"], current["metrics"])
+        assert current["job_id"] in {None, "A.B.C", "\ufffd"}
+        assert {None} == {current[name] for name in ("target_instances", "compute_pool", "submitted_at")}
 
     @pytest.mark.parametrize(
         "watched",
@@ -331,17 +331,17 @@ class TestForgedXComs:
         ids=repr,
     )  # fmt: skip
     def test_of_the_watch(self, viewer, xcom, watched):
-        """What can't be read is unknown."""
+        """Forged parts of the progress are unknown."""
         job = one(viewer)
         xcom(job, "mljob_watched", {**watched, "job_id": job["job_id"]})
-        found = same(viewer, job)
+        current = same(viewer, job)
 
-        assert (None, {}, None) == (found["progress"], found["metrics"], found["phase"])
-        assert found["ray_dashboard"] is None
-        assert found["status"] in {None, "UNKNOWN"}
+        assert (None, {}, None) == (current["progress"], current["metrics"], current["phase"])
+        assert current["ray_dashboard"] is None
+        assert current["status"] in {None, "UNKNOWN"}
 
     def test_a_metric_that_is_no_number(self, viewer, xcom):
-        """It was reported as NaN: it has a name, and no value."""
+        """A metric reported as NaN has a name and no value."""
         job = one(viewer)
         metrics = {"auc": 0.9, "loss": None}
         xcom(job, "mljob_watched", {"job_id": job["job_id"], "metrics": metrics})
@@ -350,38 +350,38 @@ class TestForgedXComs:
 
     @pytest.mark.parametrize("value", [*FORGED, ...], ids=repr)
     def test_no_watch(self, viewer, xcom, value):
-        """An XCom that is none of ours, or isn't there."""
+        """A forged or missing XCom of the progress is ignored."""
         job = one(viewer)
         xcom(job, "mljob_watched", value)
-        found = same(viewer, job)
+        current = same(viewer, job)
 
-        assert (None, None, {}) == (found["status"], found["progress"], found["metrics"])
+        assert (None, None, {}) == (current["status"], current["progress"], current["metrics"])
 
     def test_of_another_job(self, viewer, xcom):
-        """What was seen of an earlier job isn't told of this one."""
+        """The progress of an earlier job is not shown for the current one."""
         job = one(viewer)
         xcom(job, "mljob_watched", {"job_id": "A.B.EARLIER", "status": "FAILED", "metrics": {"auc": 1}})
-        found = same(viewer, job)
+        current = same(viewer, job)
 
-        assert (None, {}) == (found["status"], found["metrics"])
+        assert (None, {}) == (current["status"], current["metrics"])
 
     def test_sizes(self, viewer, xcom):
-        """What is too long is cut; a progress beyond its end is at its end."""
+        """Long texts are cut, and a progress above 1 is 1."""
         job = one(viewer)
         metrics = {f"{number} {'m' * 5000}": number for number in range(500)}
         progress = {"fraction": 7, "message": "m" * 5000}
         xcom(job, "mljob_watched", {"job_id": job["job_id"], "metrics": metrics, "progress": progress})
-        found = same(viewer, job)
+        current = same(viewer, job)
 
-        assert (1.0, 1000) == (found["progress"]["fraction"], len(found["progress"]["message"]))
-        assert (100, {1000}) == (len(found["metrics"]), set(map(len, found["metrics"])))
+        assert (1.0, 1000) == (current["progress"]["fraction"], len(current["progress"]["message"]))
+        assert (100, {1000}) == (len(current["metrics"]), set(map(len, current["metrics"])))
 
 
 class TestRuns:
-    """GET runs: what the model view shows."""
+    """GET runs, for the model view."""
 
     def test_oldest_first(self, viewer):
-        """The newest runs, of which the oldest comes first; each mapped instance is one."""
+        """The newest runs are listed oldest first, with one row for each mapped instance."""
         runs = viewer.get("dags/recommender/tasks/train/runs").json()["runs"]
         newest = viewer.get("dags/recommender/tasks/tune/runs", limit=1).json()["runs"]
 
@@ -393,7 +393,7 @@ class TestRuns:
 
     @pytest.mark.parametrize(("limit", "jobs"), [(1, 4), (2, 8), (500, 4 * 3)])
     def test_limit(self, viewer, limit, jobs):
-        """So many runs, each with all its mapped instances, as far as there is room for them."""
+        """The limit counts runs; each has its mapped instances up to a maximum."""
         answer = viewer.get("dags/recommender/tasks/tune/runs", limit=limit).json()
         of_each = min(4, answer["map_indexes"])
 
@@ -406,13 +406,13 @@ class TestRuns:
 
 
 class TestRights:
-    """Who may see what."""
+    """Permissions to see jobs."""
 
     @pytest.mark.parametrize(
         "path", ["jobs", "filters", "dags/recommender/tasks/train/runs", "dags/recommender/rights"]
     )
     def test_anonymous(self, visitor, path):
-        """Nobody sees anything."""
+        """Anonymous users see nothing."""
         assert 401 == visitor(None).get(path).status_code
 
     def test_one_dag(self, visitor):
@@ -429,11 +429,11 @@ class TestRights:
 
     @pytest.mark.parametrize("path", ["dags/~/tasks/train/runs", "dags/churn_weekly/tasks/train/runs"])
     def test_another_dag_in_the_query(self, visitor, path):
-        """The DAG that counts is the one in the path."""
+        """The DAG in the path is authorized, not the one in the query."""
         assert 403 == visitor(OF_ONE_DAG).get(path, dag_id=ONE_DAG).status_code
 
     def test_without_xcoms(self, visitor):
-        """Jobs are told by XComs: who may not read these sees none."""
+        """A user without permission for XComs sees no jobs."""
         user = visitor(WITHOUT_XCOMS)
 
         assert {"total": 0, "jobs": []} == user.get("jobs").json()
@@ -443,13 +443,13 @@ class TestRights:
         ("name", "expected"), [("viewer", False), ("user", True), ("admin", True), (OF_ONE_DAG, True)]
     )
     def test_edit(self, visitor, name, expected):
-        """Who may edit the task instances of a DAG."""
+        """Permission to edit the task instances of a DAG."""
         assert {"can_edit": expected} == visitor(name).get("dags/recommender/rights").json()
 
     @pytest.mark.parametrize("action", ["cancel", "drop"])
     @pytest.mark.parametrize(("name", "expected"), [(None, 401), ("viewer", 403)])
     def test_no_edit(self, visitor, viewer, action, name, expected):
-        """Who may not edit them can't end their jobs."""
+        """Without permission to edit task instances, a user can't end their jobs."""
         job = one(viewer)
         answer = visitor(name).post(f"{place(job)}/{action}", map_index=job["map_index"], job_id=job["job_id"])
 
@@ -457,7 +457,7 @@ class TestRights:
 
     @pytest.mark.parametrize("action", ["cancel", "drop"])
     def test_edit_of_another_dag(self, visitor, viewer, action):
-        """Nor can those who may edit another DAG, whatever they write into query and body."""
+        """Permission to edit another DAG doesn't help, whatever is in query and body."""
         job = one(viewer, dag_id="churn_weekly")
         answer = visitor(OF_ONE_DAG).request(
             "POST",
@@ -470,7 +470,7 @@ class TestRights:
     @pytest.mark.parametrize("what", ["specification", "usage"])
     @pytest.mark.parametrize(("name", "expected"), [(None, 401), (OF_ONE_DAG, 403), (WITHOUT_XCOMS, 403)])
     def test_no_reading(self, visitor, viewer, what, name, expected):
-        """Snowflake is asked for nobody who may not read the job."""
+        """Users who may not read the job trigger no request to Snowflake."""
         job = one(viewer, dag_id="churn_weekly")
 
         assert expected == visitor(name).get(f"{place(job)}/{what}", map_index=job["map_index"]).status_code
@@ -479,14 +479,14 @@ class TestRights:
         ("name", "expected"), [(None, 401), ("viewer", 403), ("user", 403), (OF_ONE_DAG, 403), (WITHOUT_XCOMS, 403)]
     )
     def test_no_clean_up(self, visitor, name, expected):
-        """Only who may edit all DAGs and connections cleans up, whichever DAG the query names."""
+        """Clean-up needs permission for all DAGs and connections, whichever DAG the query names."""
         answer = visitor(name).request("POST", f"/mljobs/api/clean-up?dag_id={ONE_DAG}", json={})
 
         assert expected == answer.status_code
 
 
 class TestMutations:
-    """What may not come from elsewhere."""
+    """Requests that change something."""
 
     @pytest.mark.parametrize("path", [f"{OF_TASK}/cancel", f"{OF_TASK}/drop", "clean-up"])
     @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
@@ -498,14 +498,14 @@ class TestMutations:
 
     @pytest.mark.parametrize("path", [f"{OF_TASK}/cancel", "clean-up"])
     def test_methods(self, visitor, path):
-        """Nothing is done for a GET."""
+        """GET is not allowed."""
         assert 405 == visitor("admin").get(path).status_code
 
     @pytest.mark.parametrize(
         "body", [b"{", b"[]", b"null", b'{"job_id": 7}', b'{"job_id": "x", "map_index": -2}', b"\xff"]
     )
     def test_bad_bodies(self, visitor, body):
-        """One sentence says what is wrong."""
+        """An invalid request is refused with one sentence."""
         path = f"/mljobs/api/{OF_TASK}/cancel"
         answer = visitor("admin").request("POST", path, content=body, headers={"Content-Type": "application/json"})
 

@@ -1,4 +1,4 @@
-"""What the page asks Snowflake, and does there: by Airflow's own app, with jobs that tasks have submitted."""
+"""The page's requests to Snowflake, by Airflow's own app, with jobs of real tasks."""
 
 import json
 from datetime import datetime
@@ -31,7 +31,7 @@ SCRIPT = "import time\ntime.sleep(300)\n"
 
 
 def sleeper():
-    """Run for longer than any test."""
+    """Run longer than any test."""
     import time
 
     time.sleep(300)
@@ -39,14 +39,14 @@ def sleeper():
 
 @pytest.fixture(scope="module")
 def monkeymodule():
-    """Patch something for the whole module."""
+    """A monkeypatch for the whole module."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield monkeypatch
 
 
 @pytest.fixture(scope="module")
 def visitor(monkeymodule):
-    """Serve the API; makes visitors by their names."""
+    """Serve the API; returns visitors by name."""
     monkeymodule.setenv("AIRFLOW__MLJOBS__DEPLOYMENT", "tests of the page")
     with served(monkeymodule) as visitors:
         yield visitors
@@ -54,12 +54,12 @@ def visitor(monkeymodule):
 
 @pytest.fixture
 def user(visitor):
-    """Somebody who may edit DAGs."""
+    """A user who may edit DAGs."""
     return visitor("user")
 
 
 class Submitted:
-    """A task that is over, and its job, which isn't.
+    """An ended task whose job still runs.
 
     :param mapped: how many instances the task has, each with a job; without it, it isn't mapped.
     """
@@ -79,7 +79,7 @@ class Submitted:
         self.path = f"dags/{ONE_DAG}/runs/{self.run_id}/tasks/train"
 
     def job_id(self, index=-1):
-        """The id of a job, as the page is told it."""
+        """The id of the job in the XCom."""
         return self.xcom(index)["job_id"]
 
     def _of(self, model, index, **more):
@@ -91,7 +91,7 @@ class Submitted:
             return session.scalars(self._of(XComModel, index, key="mljob")).one().value
 
     def forge(self, **facts):
-        """Edit the XCom of the job, as its API lets those who may."""
+        """Edit the XCom of the job."""
         with create_session() as session:
             xcom = session.scalars(self._of(XComModel, -1, key="mljob")).one()
             xcom.value = {**xcom.value, **facts}
@@ -103,7 +103,7 @@ class Submitted:
             session.execute(update(TaskInstance).filter_by(**place).values(state=state))
 
     def statuses(self):
-        """Where the jobs stand."""
+        """The statuses of the jobs."""
         return {row["name"]: row["status"] for row in self.airflow.query("SHOW JOB SERVICES IN ACCOUNT")}
 
     def end(self, visitor, index=-1):
@@ -117,7 +117,7 @@ class Submitted:
 
 
 def forget_rendered_fields():
-    """Remove what Airflow keeps of the newest runs only."""
+    """Remove the rendered fields, which Airflow keeps for the newest runs only."""
     with create_session() as session:
         session.execute(delete(RenderedTaskInstanceFields))
 
@@ -129,7 +129,7 @@ def submitted(airflow, visitor):
 
 
 def detail(answer):
-    """Return the one sentence of an error."""
+    """Return the message of an error."""
     assert ["detail"] == list(answer.json())
     assert "\n" not in answer.json()["detail"]
     return answer.json()["detail"]
@@ -139,7 +139,7 @@ class TestCancel:
     """POST cancel."""
 
     def test_cancel(self, submitted, user):
-        """The job is stopped; one that is over stays as it is."""
+        """Cancel stops a running job, and leaves an ended one unchanged."""
         first = submitted.post(user, "cancel")
         submitted.end(user)
         second = submitted.post(user, "cancel")
@@ -149,7 +149,7 @@ class TestCancel:
         assert {"job_id": submitted.job_id(), "status": "CANCELLED"} == second.json()
 
     def test_event_log(self, submitted, user):
-        """Airflow's event log says who it was."""
+        """The user is recorded in Airflow's audit log."""
         submitted.post(user, "cancel")
         with create_session() as session:
             entry = session.scalars(select(Log).filter_by(event="mljobs.cancel").order_by(Log.id.desc())).first()
@@ -160,7 +160,7 @@ class TestCancel:
             assert submitted.job_id() == json.loads(entry.extra)["job_id"]
 
     def test_mapped(self, airflow, user):
-        """One of a mapped task's jobs."""
+        """Cancel stops only the job of one mapped instance."""
         submitted = Submitted(airflow, mapped=2)
         submitted.end(user, 1)
         names = [submitted.job_id(index).rpartition(".")[2] for index in (0, 1)]
@@ -169,7 +169,7 @@ class TestCancel:
         assert 404 == submitted.post(user, "cancel", 1, map_index=-1).status_code
 
     def test_another_job(self, submitted, user):
-        """The page may be older than the task's job."""
+        """A cancel from an outdated page is refused: the task has a newer job."""
         answer = submitted.post(user, "cancel", job_id="MLJOBS_DB.PUBLIC.MLJOB_TRAIN_0123456789AB_0_1")
 
         assert (409, {"RUNNING"}) == (answer.status_code, set(submitted.statuses().values()))
@@ -177,7 +177,7 @@ class TestCancel:
 
     @pytest.mark.parametrize("action", ["cancel", "drop"])
     def test_gone(self, submitted, user, action):
-        """A job that has been dropped."""
+        """Cancel and drop of a dropped job are 404."""
         submitted.airflow.query(f"DROP SERVICE {submitted.job_id()}")
         answer = submitted.post(user, action)
 
@@ -186,7 +186,7 @@ class TestCancel:
 
     @pytest.mark.parametrize("path", ["runs/nobodys/tasks/train", "runs/{}/tasks/nobodys"])
     def test_no_job(self, submitted, user, path):
-        """A task instance without a job."""
+        """A task instance without a job is 404."""
         path = f"dags/{ONE_DAG}/{path.format(submitted.run_id)}/cancel"
 
         assert 404 == user.post(path, job_id=submitted.job_id()).status_code
@@ -196,18 +196,18 @@ class TestDrop:
     """POST drop."""
 
     def test_drop(self, submitted, user):
-        """A job that runs has to be cancelled first."""
+        """A running job must be cancelled before it is dropped."""
         running = submitted.post(user, "drop")
-        left = submitted.airflow.jobs
+        remaining = submitted.airflow.jobs
         submitted.end(user)
         dropped = submitted.post(user, "drop")
 
-        assert (409, 1) == (running.status_code, len(left))
+        assert (409, 1) == (running.status_code, len(remaining))
         assert "is RUNNING. Cancel it before you drop it." in detail(running)
         assert (200, "DROPPED", []) == (dropped.status_code, dropped.json()["status"], submitted.airflow.jobs)
 
     def test_of_a_task_that_goes_on(self, submitted, user):
-        """A task that isn't over would miss the result of its job."""
+        """The job of an unfinished task can't be dropped: the task needs the result."""
         submitted.end(user)
         answers = []
         for state in ("deferred", "running", "up_for_retry", None):
@@ -219,10 +219,10 @@ class TestDrop:
 
 
 class TestForgedXComs:
-    """Whoever may edit a task's XComs may name any job and any connection in them."""
+    """Forged XComs name other jobs and connections."""
 
     def test_names(self, airflow, user, submitted):
-        """By its name a job isn't the task's: Snowflake isn't even asked."""
+        """A job with a foreign name is refused without a request to Snowflake."""
         other = submit("MLJOB_OTHER", sleeper)
         airflow.snowflake.statements.clear()
         answers = []
@@ -237,7 +237,7 @@ class TestForgedXComs:
 
     @pytest.mark.parametrize("comment", ["", "{}", "mine", "of another"])
     def test_comment(self, airflow, user, submitted, comment):
-        """A job of that name that another has made: it isn't shown, and nothing of it is touched."""
+        """A job with the right name and a foreign COMMENT is neither shown nor changed."""
         name = submitted.job_id().rpartition(".")[2]
         if comment == "of another":
             comment = airflow.query(f"DESCRIBE SERVICE {name}")[0]["comment"].replace('"train"', '"evaluate"')
@@ -252,7 +252,7 @@ class TestForgedXComs:
 
     @pytest.mark.parametrize("connection", ["elsewhere", "nobodys", "", 7, None])
     def test_connection(self, airflow, user, submitted, monkeypatch, connection):
-        """The API server logs in by the task's connection only, whatever other one the XCom names."""
+        """The API server uses only the task's connection, not one that the XCom names."""
         monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
         submitted.forge(snowflake_conn_id=connection)
         airflow.snowflake.statements.clear()
@@ -265,7 +265,7 @@ class TestForgedXComs:
 
     @pytest.mark.parametrize("is_mapped", [False, True], ids=["task", "mapped"])
     def test_an_old_run(self, airflow, user, is_mapped):
-        """Of runs whose rendered fields Airflow keeps no more, the DAG in its version names the connection."""
+        """Without rendered fields, the version of the DAG names the connection."""
         settings = {"mapped": 1, "snowflake_conn_id": "snowflake_default"} if is_mapped else {}
         submitted, index = Submitted(airflow, **settings), 0 if is_mapped else -1
         forget_rendered_fields()
@@ -274,7 +274,7 @@ class TestForgedXComs:
         assert 200 == answer.status_code
 
     def test_an_old_run_of_a_template(self, airflow, user):
-        """A connection that was a template is known no more then, and nobody logs in by a guess."""
+        """Without rendered fields, a templated connection is unknown, and the API server doesn't log in."""
         with create_session() as session:
             # Airflow writes a DAG that has changed again after half a minute.
             session.execute(delete(SerializedDagModel))
@@ -292,7 +292,7 @@ class TestForgedXComs:
         ids=["empty", "elsewhere", "wrong password"],
     )
     def test_broken_connection(self, airflow, user, submitted, monkeypatch, connection, expected):
-        """A connection that is none to Snowflake, or doesn't let us in, is said in a sentence without a password."""
+        """A connection of another type or with a refused login is reported without its password."""
         if isinstance(connection, dict):
             parts = json.loads(airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
             connection = json.dumps({**parts, **connection})
@@ -303,7 +303,7 @@ class TestForgedXComs:
         assert "hunter2" not in detail(answer)
 
     def test_another_airflow(self, user, submitted, monkeypatch):
-        """The job of a task of the same names in another Airflow."""
+        """The job of a task with the same ids in another Airflow is refused."""
         monkeypatch.setenv("AIRFLOW__MLJOBS__DEPLOYMENT", "another")
 
         assert 409 == submitted.post(user, "cancel").status_code
@@ -313,27 +313,27 @@ class TestSpecification:
     """GET specification."""
 
     def test_secrets(self, airflow, user, tmp_path):
-        """What is secret by its name isn't shown, nor arguments, which have no names; anything else is."""
+        """Values with a sensitive name and function arguments are masked; other values are shown."""
         from airflow.sdk._shared.secrets_masker import _secrets_masker
 
         script = tmp_path / "job.py"
         script.write_text(SCRIPT)
         environment = {"API_TOKEN": SECRET, "ODD_PASSWORD": PASSWORD, "EPOCHS": "12", "ODD": "\N{ROCKET}"}
         submitted = Submitted(airflow, source=str(script), args=["--key", SECRET], env_vars=environment)
-        # The task has run in this process, and told Airflow what is secret: that must not help here.
+        # The task ran in this process and registered its secrets with Airflow, which must not help here.
         _secrets_masker().reset_masker()
         answer = user.get(f"{submitted.path}/specification")
-        shown = yaml.safe_load(answer.json()["specification"])["spec"]["containers"][0]
+        container = yaml.safe_load(answer.json()["specification"])["spec"]["containers"][0]
 
         assert (200, submitted.job_id()) == (answer.status_code, answer.json()["job_id"])
-        assert {"API_TOKEN": "***", "ODD_PASSWORD": "***", "MLJOBS_ARGS": "***"}.items() <= shown["env"].items()
-        assert {"EPOCHS": "12", "ODD": "\N{ROCKET}"}.items() <= shown["env"].items()
+        assert {"API_TOKEN": "***", "ODD_PASSWORD": "***", "MLJOBS_ARGS": "***"}.items() <= container["env"].items()
+        assert {"EPOCHS": "12", "ODD": "\N{ROCKET}"}.items() <= container["env"].items()
         assert SECRET not in answer.text
         assert "a password" not in answer.text
-        assert ["python", "/mnt/job_stage/payload.pyz"] == shown["args"]
+        assert ["python", "/mnt/job_stage/payload.pyz"] == container["args"]
 
     def test_of_the_users_own(self, airflow, user):
-        """In a specification of the user's own, the values of options that are secret by their names are hidden."""
+        """In an author's own specification, the values of options with a sensitive name are masked."""
         args = ["--password", SECRET, f"--api-key={SECRET}", "--epochs", "12", f"TOKEN={SECRET}"]
         container = {
             "name": "main",
@@ -343,12 +343,12 @@ class TestSpecification:
         }
         submitted = Submitted(airflow, source=None, stage_name=None, spec={"spec": {"containers": [container]}})
         answer = user.get(f"{submitted.path}/specification")
-        shown = yaml.safe_load(answer.json()["specification"])["spec"]["containers"][0]
+        container = yaml.safe_load(answer.json()["specification"])["spec"]["containers"][0]
 
-        assert ["--password", "***", "--api-key=***", "--epochs", "12", "TOKEN=***"] == shown["args"]
+        assert ["--password", "***", "--api-key=***", "--epochs", "12", "TOKEN=***"] == container["args"]
 
     def test_of_a_job_that_is_gone(self, submitted, user):
-        """Tasks drop their jobs, unless told otherwise."""
+        """The specification of a dropped job is 404 with an explanation."""
         submitted.airflow.query(f"DROP SERVICE {submitted.job_id()}")
         answer = user.get(f"{submitted.path}/specification")
 
@@ -356,15 +356,15 @@ class TestSpecification:
         assert f"Job {submitted.job_id()} was dropped" in detail(answer)
 
     def test_query_tag(self, submitted, user):
-        """Snowflake's history tells that the page has asked."""
+        """The page's statements have their own QUERY_TAG."""
         user.get(f"{submitted.path}/specification")
-        told = "SELECT QUERY_TEXT, QUERY_TAG FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY(RESULT_LIMIT => 10000))"
-        tags = {row["query_tag"] for row in submitted.airflow.query(told) if "DESCRIBE" in row["query_text"]}
+        history = "SELECT QUERY_TEXT, QUERY_TAG FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY(RESULT_LIMIT => 10000))"
+        tags = {row["query_tag"] for row in submitted.airflow.query(history) if "DESCRIBE" in row["query_text"]}
 
         assert role_tag("ui") in tags
 
     def test_no_rights(self, submitted, user):
-        """A role that isn't shown the specification, as Snowflake has it for all but the owner's."""
+        """A specification that Snowflake hides from the role is 404: only the owner may see it."""
         submitted.airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", errno=3001))
         answer = user.get(f"{submitted.path}/specification")
         submitted.airflow.snowflake.faults.clear()
@@ -376,14 +376,14 @@ class TestUsage:
     """GET usage."""
 
     def test_usage(self, submitted, user):
-        """Series for charts, or why there are none."""
+        """Usage has series for charts, or the reason why there are none."""
         answer = user.get(f"{submitted.path}/usage")
 
         assert (200, submitted.job_id()) == (answer.status_code, answer.json()["job_id"])
         assert answer.json()["usage"] or answer.json()["reason"]
 
     def test_of_a_job_that_is_gone(self, submitted, user):
-        """Snowflake may know it still: its name is the task's."""
+        """Usage of a dropped job may still exist; its name belongs to the task."""
         submitted.airflow.query(f"DROP SERVICE {submitted.job_id()}")
 
         assert 200 == user.get(f"{submitted.path}/usage").status_code
@@ -394,18 +394,18 @@ class TestCleanUp:
 
     @pytest.fixture
     def admin(self, visitor):
-        """Somebody who may clean up."""
+        """A user who may clean up."""
         return visitor("admin")
 
     def test_clean_up(self, submitted, admin):
-        """First what would be done; then it is."""
+        """A dry run lists the jobs; the real run drops them."""
         submitted.end(admin)
         wanted = {"older_than_hours": 0, "stages": [STAGE]}
         dry = admin.post("clean-up", **wanted)
-        left = submitted.airflow.jobs
+        remaining = submitted.airflow.jobs
         wet = admin.post("clean-up", **wanted, dry_run=False)
 
-        assert ([200, 200], 1, []) == ([dry.status_code, wet.status_code], len(left), submitted.airflow.jobs)
+        assert ([200, 200], 1, []) == ([dry.status_code, wet.status_code], len(remaining), submitted.airflow.jobs)
         assert ["would drop", "dropped"] == [answer.json()["items"][0]["action"] for answer in (dry, wet)]
         item = wet.json()["items"][0]
         assert ("job", submitted.job_id(), "success", "CANCELLED", "") == tuple(
@@ -416,7 +416,7 @@ class TestCleanUp:
 
     @pytest.mark.parametrize("schema", [None, "account", "MLJOBS_DB.PUBLIC", "public"])
     def test_schemas(self, submitted, admin, schema):
-        """The connection's schema, one by its name, or the whole account; what is young is left alone."""
+        """Clean-up searches the connection's schema, a named one, or the account, and keeps new jobs."""
         submitted.end(admin)
         young = admin.post("clean-up", schema=schema)
         old = admin.post("clean-up", schema=schema, older_than_hours=0)
@@ -439,14 +439,14 @@ class TestCleanUp:
         ids=str,
     )
     def test_mistakes(self, airflow, admin, body, expected):
-        """One sentence says what is wrong."""
+        """An invalid clean-up is refused with one sentence."""
         answer = admin.post("clean-up", **body)
 
         assert expected == answer.status_code
         assert detail(answer)
 
     def test_connection_of_the_database(self, submitted, admin, monkeypatch):
-        """The API server finds connections in Airflow's database."""
+        """Connections in Airflow's database work."""
         from airflow.models.connection import Connection
 
         # Airflow sets it when the API server starts.
@@ -463,7 +463,7 @@ class TestCleanUp:
 
 
 class TestTrouble:
-    """When Snowflake can't be asked."""
+    """Requests while Snowflake fails."""
 
     @pytest.mark.parametrize(
         "fault",
@@ -475,7 +475,7 @@ class TestTrouble:
         ids=lambda fault: f"{fault.request}:{fault.effect}",
     )
     def test_refused(self, submitted, user, fault):
-        """One sentence says what Snowflake says."""
+        """The error of Snowflake is reported in one sentence."""
         submitted.airflow.snowflake.faults.add(fault)
         answer = submitted.post(user, "cancel")
         submitted.airflow.snowflake.faults.clear()

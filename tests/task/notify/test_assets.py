@@ -1,4 +1,4 @@
-"""Events of assets, as Airflow keeps them: what they say of the job that has updated the asset."""
+"""Asset events in Airflow, with facts about the job that updated the asset."""
 
 import pytest
 from airflow.sdk import Asset, AssetAlias
@@ -11,7 +11,7 @@ MODEL = Asset(name="model", uri="s3://models/loan_default")
 
 
 def train():
-    """Save a model and tell of it."""
+    """Save a model and report it."""
     import os
     from pathlib import Path
 
@@ -29,7 +29,7 @@ def train():
 
 @pytest.fixture
 def events(airflow):
-    """Run a task with some outlets; returns its run, and what the events of its assets say, by URI."""
+    """Run a task with some outlets; returns its run, and the extras of its asset events by URI."""
     from airflow.models.asset import AssetEvent, AssetModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -38,16 +38,16 @@ def events(airflow):
         run = airflow.run_task(lambda: MLJobOperator(**{**SETTINGS, "source": train, **settings}))
         rows = select(AssetModel.uri, AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
         with create_session() as session:
-            found = session.execute(rows.where(AssetEvent.source_run_id == run.instances[0].run_id)).all()
-        return run, dict(map(tuple, found))
+            extras = session.execute(rows.where(AssetEvent.source_run_id == run.instances[0].run_id)).all()
+        return run, dict(map(tuple, extras))
 
     return run
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
 def test_outlet(events, deferrable, capsys):
-    """The event has the job, its metrics, its model and what the job says of the asset; of others the log tells."""
-    run, found = events(outlets=[MODEL], deferrable=deferrable)
+    """The event has the job, its metrics, its model and its extra; an asset that is no outlet is logged."""
+    run, extras = events(outlets=[MODEL], deferrable=deferrable)
 
     place = run.xcom("job", "stage_path")
     assert {
@@ -56,13 +56,13 @@ def test_outlet(events, deferrable, capsys):
         "stage_path": place,
         "artifacts": [f"{place}/model"],
         "rows": 3,
-    } == found.pop(MODEL.uri)
-    assert {} == found
+    } == extras.pop(MODEL.uri)
+    assert {} == extras
     assert "reported asset s3://features/daily, but the asset is not an outlet of the task" in capsys.readouterr().out
 
 
 def test_artifacts_that_are_reported(events):
-    """They are marked, and come first."""
+    """Reported files are marked and come first in XCom."""
     run, _ = events()
 
     files = [(file["path"], file.get("reported")) for file in run.xcom("job", "artifacts")]
@@ -70,47 +70,47 @@ def test_artifacts_that_are_reported(events):
 
 
 def test_alias(events):
-    """An asset that only the job knows gets its event through an alias, and with it what is known of the job."""
-    run, found = events(outlets=[MODEL, AssetAlias("made by jobs")])
+    """An asset that only the job reports gets its event through an alias."""
+    run, extras = events(outlets=[MODEL, AssetAlias("made by jobs")])
 
-    assert {MODEL.uri, "s3://features/daily"} == found.keys()
-    assert run.xcom("job", "job_id") == found["s3://features/daily"]["job_id"]
+    assert {MODEL.uri, "s3://features/daily"} == extras.keys()
+    assert run.xcom("job", "job_id") == extras["s3://features/daily"]["job_id"]
 
 
 def test_what_the_author_says_stays(events):
-    """An extra that is there before the job's end is not overwritten."""
+    """Existing keys of an extra are kept."""
 
     def say(context):
         context["outlet_events"][MODEL].extra = {"job_id": "mine", "team": "risk"}
 
-    # Airflow calls it again when the task goes on after its deferral.
-    _, found = events(outlets=[MODEL], pre_execute=say)
+    # Airflow calls it again when the task resumes.
+    _, extras = events(outlets=[MODEL], pre_execute=say)
 
-    assert ("mine", "risk", 3) == tuple(found[MODEL.uri][key] for key in ("job_id", "team", "rows"))
+    assert ("mine", "risk", 3) == tuple(extras[MODEL.uri][key] for key in ("job_id", "team", "rows"))
 
 
 def test_without_a_report(events):
-    """A job that reports nothing is in the event all the same."""
-    run, found = events(source=lambda: 1, outlets=[MODEL])
+    """A job without reports is in the event as well."""
+    run, extras = events(source=lambda: 1, outlets=[MODEL])
 
-    assert {"job_id": run.xcom("job", "job_id"), "stage_path": run.xcom("job", "stage_path")} == found[MODEL.uri]
+    assert {"job_id": run.xcom("job", "job_id"), "stage_path": run.xcom("job", "stage_path")} == extras[MODEL.uri]
 
 
 def test_what_is_no_asset(events):
-    """A URI that Airflow refuses fails no task."""
+    """An invalid URI doesn't fail the task."""
 
     def make():
         from airflow_provider_mljobs import report
 
         report.asset("airflow://nothing")
 
-    run, found = events(source=make, outlets=[AssetAlias("made by jobs")])
+    run, extras = events(source=make, outlets=[AssetAlias("made by jobs")])
 
-    assert ("success", {}) == (run.state, found)
+    assert ("success", {}) == (run.state, extras)
 
 
 def test_an_outlet_that_airflow_does_not_know(events):
-    """Whatever Airflow says of an asset fails no task."""
-    run, found = events(outlets=[Asset.ref(name="nobody's")])
+    """An error of Airflow about an asset doesn't fail the task."""
+    run, extras = events(outlets=[Asset.ref(name="nobody's")])
 
-    assert ("success", {}) == (run.state, found)
+    assert ("success", {}) == (run.state, extras)

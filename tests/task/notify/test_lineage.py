@@ -1,4 +1,4 @@
-"""What OpenLineage is told of jobs, by Airflow's own provider, which writes it to a file."""
+"""OpenLineage events of jobs, which Airflow's own provider writes to a file."""
 
 import json
 import os
@@ -16,8 +16,8 @@ ACCOUNT = "snowflake://MLJOBS.us-west-1.aws"
 
 
 @pytest.fixture(scope="module")
-def told(jobs_snowflake, tmp_path_factory):
-    """Run the DAG in a process of its own; returns what was told at each task's end, and what is in its XComs."""
+def emitted(jobs_snowflake, tmp_path_factory):
+    """Run the DAG in another process; returns the events of each task's end and its XComs."""
     home = tmp_path_factory.mktemp("airflow")
     events, facts = home / "events.jsonl", home / "facts.json"
     environment = {
@@ -45,7 +45,7 @@ def told(jobs_snowflake, tmp_path_factory):
 
 
 def outputs(event):
-    """Return the datasets that a task has written."""
+    """Return the output datasets of a task."""
     return [(each["namespace"], each["name"]) for each in event["outputs"]]
 
 
@@ -58,9 +58,9 @@ def outputs(event):
         ("leave", "COMPLETE", None, None),
     ],
 )
-def test_facet_of_a_job(told, task_id, event_type, status, failure):
-    """The run says which job it was, what that ran, and how it ended."""
-    events, xcoms = told
+def test_facet_of_a_job(emitted, task_id, event_type, status, failure):
+    """The facet of a run names the job, its payload and its status."""
+    events, xcoms = emitted
     event, facts = events[task_id], xcoms[task_id]["mljob"]
     facet = event["run"]["facets"]["snowflake_mljob"]
 
@@ -70,11 +70,11 @@ def test_facet_of_a_job(told, task_id, event_type, status, failure):
     assert [facts["query_id"]] == facet["queryIds"]
 
 
-def test_query_of_the_submit(told, jobs_snowflake):
-    """The query that the run names is the one that has started the job."""
+def test_query_of_the_submit(emitted, jobs_snowflake):
+    """The run names the query that started the job."""
     from snowflake import connector
 
-    events, xcoms = told
+    events, xcoms = emitted
     query = events["train"]["run"]["facets"]["externalQuery"]
     with connector.connect(**jobs_snowflake.connection_kwargs) as connection, connection.cursor() as cursor:
         cursor.execute(
@@ -88,9 +88,9 @@ def test_query_of_the_submit(told, jobs_snowflake):
     assert xcoms["train"]["mljob"]["job_id"] in text
 
 
-def test_outputs(told):
-    """They are what the job has reported, and the task's outlets."""
-    events, xcoms = told
+def test_outputs(emitted):
+    """Outputs are the job's reported artifacts and assets, and the task's outlets."""
+    events, xcoms = emitted
     place = xcoms["train"]["mljob"]["stage_path"].removeprefix("@")
 
     assert {
@@ -101,35 +101,35 @@ def test_outputs(told):
     } == set(outputs(events["train"]))
 
 
-def test_value_that_stays_on_the_stage(told):
-    """The files of a task's value are its output."""
-    events, xcoms = told
+def test_value_that_stays_on_the_stage(emitted):
+    """The files of a value on the stage are an output."""
+    events, xcoms = emitted
     paths = [path.removeprefix("@") for path in xcoms["frame"]["return_value"]["stage_paths"]]
 
     assert [(ACCOUNT, path) for path in paths] == outputs(events["frame"])
 
 
-def test_task_without_a_job(told):
-    """A task that has failed before it had one says so, and nothing more."""
-    events, _ = told
+def test_task_without_a_job(emitted):
+    """A task that failed before its submit has no facet."""
+    events, _ = emitted
 
     assert ("FAIL", []) == (events["refused"]["eventType"], outputs(events["refused"]))
 
 
-def test_parent_of_the_job(told):
-    """What the job itself tells OpenLineage can name the task's run as its parent."""
-    events, xcoms = told
+def test_parent_of_the_job(emitted):
+    """The job can name the task's run as the parent of its own events."""
+    events, xcoms = emitted
 
     assert f"tests/lineage.train/{events['train']['run']['runId']}" == xcoms["train"]["return_value"]
 
 
 def test_without_a_transport():
-    """Where OpenLineage is told nothing, jobs have no parent."""
+    """Without OpenLineage, jobs have no parent."""
     assert {} == lineage.environment(None)
 
 
 def test_a_transport_that_cannot_be_read(monkeypatch, caplog):
-    """No job fails for that."""
+    """An error of OpenLineage doesn't fail the job."""
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", "[")
 
     assert {} == lineage.environment(None)

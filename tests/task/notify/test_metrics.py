@@ -85,7 +85,7 @@ def test_job_that_fails(airflow, metrics):
     ],
 )
 def test_durations(timeline, submitted_at, expected):
-    """A job queues from its submit until it runs, and runs until it is over, as far as a watcher saw it."""
+    """Queue time lasts from submit to start, run time from start to end; unseen parts are unknown."""
     outcome = outcome_of({"submitted_at": submitted_at}, timeline)
 
     assert expected == tuple(None if each is None else each.total_seconds() for each in job_stats.durations(outcome))

@@ -1,4 +1,4 @@
-"""A job that does what the test says: it reports, prints, and ends, each at its word."""
+"""A job under a test's control: it reports, prints and ends on command."""
 
 import json
 import os
