@@ -11,13 +11,14 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import JSON, Text, and_, case, cast, distinct, func, literal, or_, select
 from sqlalchemy.orm import aliased
 
+from airflow_provider_mljobs.task.xcoms import JOB_XCOM, PROGRESS_XCOM
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from sqlalchemy import ColumnElement, RowMapping, Select
     from sqlalchemy.orm import Session
 
-_KEY, _WATCHED_KEY = "mljob", "mljob_watched"
 # The keys of a task instance: in the primary key of XComs, and in that of task instances.
 _TASK = ("dag_run_id", "task_id", "map_index")
 _PLACE = ("dag_id", "task_id", "run_id", "map_index")
@@ -45,13 +46,13 @@ class Filter:
 
 def dags_with_jobs(session: Session) -> set[str]:
     """Return the ids of all DAGs whose tasks have jobs."""
-    return set(session.scalars(select(distinct(_Job.dag_id)).where(_Job.key == _KEY)))
+    return set(session.scalars(select(distinct(_Job.dag_id)).where(_Job.key == JOB_XCOM)))
 
 
 def pools(session: Session, dag_ids: Collection[str]) -> list[str]:
     """Return the compute pools of the jobs of some DAGs."""
     pool = _part(session, "compute_pool")
-    names = session.scalars(select(distinct(pool)).where(_Job.key == _KEY, _Job.dag_id.in_(dag_ids)))
+    names = session.scalars(select(distinct(pool)).where(_Job.key == JOB_XCOM, _Job.dag_id.in_(dag_ids)))
     return sorted(name for name in names if isinstance(name, str) and name)
 
 
@@ -92,7 +93,7 @@ def one(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int
 
 def _chosen(session: Session, chosen: Filter) -> Select[Any]:
     """Select the keys of XComs `mljob`."""
-    jobs = select(*(getattr(_Job, name) for name in _TASK)).where(_Job.key == _KEY, _Job.dag_id.in_(chosen.dag_ids))
+    jobs = select(*(getattr(_Job, name) for name in _TASK)).where(_Job.key == JOB_XCOM, _Job.dag_id.in_(chosen.dag_ids))
     if chosen.states:
         state = func.coalesce(TaskInstance.state, NO_STATE)
         jobs = jobs.join(TaskInstance, _is_of(TaskInstance, _PLACE)).where(state.in_(chosen.states))
@@ -124,10 +125,10 @@ def _described(session: Session, some: Select[Any]) -> Select[Any]:
     return (
         select(*columns)
         .select_from(keys)
-        .join(_Job, and_(_is_of(keys.c, _TASK), _Job.key == _KEY))
+        .join(_Job, and_(_is_of(keys.c, _TASK), _Job.key == JOB_XCOM))
         .join(DagRun, DagRun.id == _Job.dag_run_id)
         .join(TaskInstance, _is_of(TaskInstance, _PLACE))
-        .outerjoin(_Watched, and_(_is_of(_Watched, _TASK), _Watched.key == _WATCHED_KEY))
+        .outerjoin(_Watched, and_(_is_of(_Watched, _TASK), _Watched.key == PROGRESS_XCOM))
     )
 
 
