@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = "airflow_provider_mljobs"
 ROOT = Path(__file__).parents[1]
-# What the modules of each layer may import of the package. A layer is a folder; everything else is the shell.
+# The layers that each layer may import. A layer is a folder; everything else is the shell.
 MAY_IMPORT = {
     "launcher": {"launcher"},
     "shared": {"jobs", "shared"},
@@ -17,9 +17,9 @@ MAY_IMPORT = {
     "shell": {"shell", "gateway", "jobs", "launcher", "shared"},
     "emulator": {"emulator"},
 }
-# The files beside the folders that are no part of the shell.
+# The files beside the folders that don't belong to the shell.
 SHARED = {"__init__", "exceptions", "report"}
-# What each layer may not import of others.
+# The packages of others that each layer must not import.
 FOREIGN = {
     "launcher": {"airflow"},
     "shared": {"airflow", "snowflake"},
@@ -29,7 +29,7 @@ FOREIGN = {
     "emulator": {"airflow"},
 }
 LAUNCHER = f"{PACKAGE}.launcher"
-# The launcher runs without the package: what it does with these, it does only where the payload needs them.
+# The launcher imports these only if a payload needs them.
 LAUNCHER_MAY_USE = {"snowflake.snowpark", "cloudpickle", "pandas", "pyarrow", "numpy", "ray"}
 SQL = (
     "JOB SERVICE",
@@ -63,12 +63,12 @@ TREES = trees_of(ROOT)
 
 
 def is_type_checking(node):
-    """Tell whether a node is for type checkers only."""
+    """Whether a node is for type checkers only."""
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def executed(tree):
-    """Yield the nodes that count when a module is imported: no function bodies, nothing for type checkers."""
+    """Yield the nodes that an import executes: no function bodies, nothing for type checkers."""
     for node in ast.iter_child_nodes(tree):
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not is_type_checking(node):
             yield node
@@ -76,7 +76,7 @@ def executed(tree):
 
 
 def imports(tree, *, at_import_time=False):
-    """Yield what is imported, e.g. ``a.b`` and ``a.b.c`` for ``from a.b import c``."""
+    """Yield the imported names, e.g. ``a.b`` and ``a.b.c`` for ``from a.b import c``."""
     for node in executed(tree) if at_import_time else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -88,7 +88,7 @@ def imports(tree, *, at_import_time=False):
 
 
 def lies_in(module, packages):
-    """Tell whether a module is one of some packages or in one."""
+    """Whether a module is one of some packages or inside one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
@@ -105,7 +105,7 @@ def misplaced(module, tree, names):
 
 @pytest.mark.parametrize("module", TREES)
 def test_layers_import_downwards_only(module):
-    """jobs/ knows neither Airflow nor Snowflake, gateway/ no Airflow, no layer the emulator, and it no other layer."""
+    """jobs/ imports neither Airflow nor Snowflake, gateway/ no Airflow; the emulator and the layers don't meet."""
     assert set() == misplaced(module, TREES[module], TREES.keys())
 
 
@@ -138,14 +138,14 @@ def test_a_module_that_no_list_names_is_checked(tmp_path, file, line, expected):
 
 @pytest.mark.parametrize("line", ["import airflow", "from airflow.sdk import conf", "import snowflake.connector"])
 def test_a_planted_import_of_a_foreign_package_is_seen(line):
-    """Pure code stays pure in files that come later, too."""
+    """A new file in jobs/ must not import Airflow or Snowflake."""
     assert misplaced(f"{PACKAGE}.jobs.values.stray", ast.parse(line), TREES.keys())
 
 
 @pytest.mark.parametrize("module", TREES)
 def test_the_package_root_gives_its_version_only(module):
-    """Importing from the own root is how import cycles begin."""
-    taken = {
+    """Modules import nothing but the version from the package itself, which would lead to import circles."""
+    names = {
         alias.name
         for node in ast.walk(TREES[module])
         if isinstance(node, ast.ImportFrom) and node.module == PACKAGE
@@ -153,14 +153,14 @@ def test_the_package_root_gives_its_version_only(module):
         if f"{PACKAGE}.{alias.name}" not in TREES
     }
 
-    assert taken <= {"__version__"}
+    assert names <= {"__version__"}
     assert PACKAGE not in {
         alias.name for n in ast.walk(TREES[module]) if isinstance(n, ast.Import) for alias in n.names
     }
 
 
 def test_the_launcher_needs_the_standard_library_only():
-    """It runs in another Python, with other packages; what is more it imports where a payload needs it."""
+    """The launcher imports the standard library, and a few packages inside functions: it runs in any image."""
     modules = [tree for name, tree in TREES.items() if lies_in(name, {LAUNCHER})]
     at_import_time = {name for tree in modules for name in imports(tree, at_import_time=True)}
     at_import_time -= {name for name in at_import_time if lies_in(name, {LAUNCHER})}
@@ -244,7 +244,7 @@ def test_a_planted_import_circle_is_seen():
 
 
 def test_heavy_modules_are_loaded_where_they_are_used():
-    """A DAG file is parsed every few seconds: the connector alone would cost two."""
+    """Importing the operators imports no heavy package: a DAG file is parsed every few seconds."""
     code = """
 import json, sys
 import airflow_provider_mljobs.operators, airflow_provider_mljobs.decorators
@@ -271,7 +271,7 @@ def docstrings(tree):
 
 @pytest.mark.parametrize("module", OURS)
 def test_sql_is_written_in_one_module(module):
-    """gateway/statements.py is the one screen on which all SQL can be read."""
+    """All SQL is in gateway/statements.py."""
     tree = TREES[module]
     skipped = docstrings(tree)
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in skipped]
@@ -306,7 +306,7 @@ def names_used(tree):
     "module", [name for name in TREES if layer(name) != "emulator" and not lies_in(name, {LAUNCHER})]
 )
 def test_text_from_outside_is_parsed_in_one_module(module):
-    """Every other file of the provider asks jobs/untrusted.py, whose errors and bounds are the same for all."""
+    """Only jobs/untrusted.py parses text from outside, with one error and one set of bounds."""
     parsers = PARSERS & set(names_used(TREES[module])) - PARSED_ALREADY.get(module, set())
 
     assert module in READERS or set() == parsers

@@ -203,7 +203,7 @@ def test_private_packages(example, airflow, feed):
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray isn't installed: pip install '.[ray]'")
 def test_ray_cluster(example):
-    """The instances are one cluster, and the work is spread over those that are there: two are enough to begin with."""
+    """The instances form one Ray cluster, which starts with at least two of them."""
     run = example("ray_cluster")
 
     search = run.xcom("search")

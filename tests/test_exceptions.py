@@ -33,8 +33,10 @@ def test_errors_survive_pickling(kind):
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if issubclass(kind, MLJobFailedError)])
 def test_what_is_known_of_a_failure_survives_pickling(kind):
     """An error has the failure, the container's exit code and message, its instance and the advice."""
-    known = Diagnosis(failure=Failure.KILLED, exit_code=137, container_message="It ended.", instance=2, advice="Run!")
-    copy = pickle.loads(pickle.dumps(known.put_into(make(kind))))  # noqa: S301 (our own)
+    diagnosis = Diagnosis(
+        failure=Failure.KILLED, exit_code=137, container_message="It ended.", instance=2, advice="Run!"
+    )
+    copy = pickle.loads(pickle.dumps(diagnosis.put_into(make(kind))))  # noqa: S301 (our own)
 
     assert kind is type(copy)
     assert Failure.KILLED is copy.failure
@@ -76,7 +78,7 @@ def test_what_snowflake_said_is_in_the_message():
 
 
 def test_the_last_lines_and_the_remote_traceback_are_in_the_message():
-    """The task log shows what happened in the job."""
+    """The message has the last log lines and the remote traceback."""
     assert "It failed." == str(MLJobFailedError("It failed.", "JOB", "FAILED"))
     assert "It failed.\n--- last log lines ---\nboom" == str(MLJobFailedError("It failed.", "JOB", "FAILED", "boom"))
     assert "It failed.\n--- remote traceback ---\nline 1" == str(
