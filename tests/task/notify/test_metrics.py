@@ -52,7 +52,7 @@ def metrics(monkeypatch):
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
 def test_job_that_succeeds(airflow, metrics, deferrable):
-    """It counts as DONE, with the time that it waited and ran."""
+    """A successful job counts as DONE, with its queue and run time."""
     airflow.run_task(lambda: MLJobOperator(source=lambda: 1, deferrable=deferrable, **SETTINGS))
 
     counted, queued, ran = metrics()
@@ -62,7 +62,7 @@ def test_job_that_succeeds(airflow, metrics, deferrable):
 
 
 def test_job_that_fails(airflow, metrics):
-    """It counts by its last status."""
+    """A failed job counts by its last status."""
 
     def fail():
         raise ValueError
