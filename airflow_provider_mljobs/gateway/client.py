@@ -183,7 +183,7 @@ class MLJobClient:
         """
         rows = self.connection.rows(statements.describe_service(job))
         if not rows:
-            raise NotFoundOrNotAuthorizedError(f"DESCRIBE SERVICE returned nothing for job {job}.")
+            raise NotFoundOrNotAuthorizedError(f"Snowflake returned an empty description of job {job}.")
         return rows[0]
 
     def directory(self, job: QualifiedName) -> StagePath:

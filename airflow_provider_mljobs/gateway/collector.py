@@ -238,7 +238,9 @@ class Collector:
         except SnowflakeUnavailableError:
             raise
         except GatewayError as error:
-            logger.warning("Skipped job %s: its COMMENT names no task, and DESCRIBE SERVICE failed: %s", job, error)
+            logger.warning(
+                "Skipped job %s: its COMMENT names no task, and its description could not be read: %s", job, error
+            )
             return None
 
     def _files(self, stage: StagePath) -> list[_File]:

@@ -131,7 +131,7 @@ def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> 
         raise
     except GatewayError as error:
         # Not enabled (2143), the job is dropped, or the role may not: Snowflake doesn't document all the numbers.
-        logger.debug("Could not read metrics from SPCS_GET_METRICS: %s", error)
+        logger.debug("Could not read the metrics of the job: %s", error)
     table = event_table(connection.rows(statements.show_event_table()))
     if table is None:
         return None
