@@ -79,7 +79,7 @@ def mljob_task(
 ) -> TaskDecorator:
     """Turn a function into a task that runs it as a Snowflake ML Job: ``@task.mljob``.
 
-    The function runs inside the job: import what it needs in its body. An argument called ``session`` that the caller
+    The function runs inside the job: put its imports in its body. An argument called ``session`` that the caller
     leaves out is the job's Snowpark session. Example::
 
         @task.mljob(compute_pool="ML_POOL", stage_name="@ml.payloads")

@@ -29,7 +29,7 @@ _PER_TASK = {"task_id", "args", "spec", "using"}
 
 
 class MLJobDefinition:
-    """What several tasks, or Snowflake's own scheduler, run with different arguments.
+    """A payload that several tasks, or Snowflake's own scheduler, run with different arguments.
 
     In a DAG file, or in a module that several DAG files import::
 
@@ -43,8 +43,7 @@ class MLJobDefinition:
 
     All these tasks share one upload. :meth:`to_sql` gives the statement for a Snowflake TASK or a worksheet.
 
-    :param name: what the definition is called, and with it the jobs that :meth:`to_sql` starts: letters, digits,
-        ``_``.
+    :param name: the name of the definition, and of the jobs that :meth:`to_sql` starts: letters, digits, ``_``.
     :param source: as in :class:`~airflow_provider_mljobs.operators.MLJobOperator`; relative paths start at the folder
         of the DAG file that uses the definition.
     :param fields: arguments of :class:`~airflow_provider_mljobs.operators.MLJobOperator` but ``task_id``, ``args`` and
@@ -79,8 +78,8 @@ class MLJobDefinition:
         :raises InvalidJobSpecError: if another definition has the name.
         """
         definition = cls(name, **fields)
-        known = cls._registered.setdefault(name, definition)
-        if known._fields != definition._fields:
+        registered = cls._registered.setdefault(name, definition)
+        if registered._fields != definition._fields:
             raise InvalidJobSpecError(f"A definition {name!r} with other arguments is registered; choose another name.")
         return definition
 
@@ -91,14 +90,14 @@ class MLJobDefinition:
         :raises InvalidJobSpecError: if there is none; it names those that are.
         """
         if name not in cls._registered:
-            known = ", ".join(sorted(cls._registered)) or "none"
-            raise InvalidJobSpecError(f"No definition is registered as {name!r}. Registered: {known}.")
+            names = ", ".join(sorted(cls._registered)) or "none"
+            raise InvalidJobSpecError(f"No definition is registered as {name!r}. Registered: {names}.")
         return cls._registered[name]
 
     def task(self, task_id: str, args: Sequence[Any] = (), **overrides: Any) -> MLJobOperator:
         """Return a task that runs the definition.
 
-        :param args: what its payload is given.
+        :param args: the payload's arguments.
         :param overrides: arguments of the operator, also such as the definition has.
         """
         return MLJobOperator(task_id=task_id, args=args, **{**self._fields, **overrides})
@@ -118,12 +117,12 @@ class MLJobDefinition:
         """Upload the payload to stay, and return the statement that runs it: in a TASK, a worksheet, anywhere.
 
         Each run is a job of its own, ``<name>_<suffix>``, with its result in a directory of that name beside the
-        payload. Nobody removes payload, jobs and results but you. Example::
+        payload. Removing payload, jobs and results is up to you. Example::
 
             with MLJobHook() as hook:
                 print(train.to_sql(["--depth", "5"], hook=hook))
 
-        :param args: what the payload is given.
+        :param args: the payload's arguments.
         :param hook: the connection by which the payload is uploaded.
         :param folder: where relative paths start.
         :param asynchronous: whether the statement returns at once; otherwise it ends with the job, and fails with it.
@@ -153,10 +152,10 @@ class MLJobDefinition:
             namespace=namespace,
             warehouse=hook.default_warehouse,
         )
-        payload, given = build.payload_of(fields, namespace), fields.pack_arguments()
-        self._refuse_files(payload, given.files)
+        payload, arguments = build.payload_of(fields, namespace), fields.pack_arguments()
+        self._refuse_files(payload, arguments.files)
         place = hook.client.keep(spec, payload)
-        options, job = ml_job_options(spec, place, given, hook.client.runtimes.image(spec), generate_suffix=True)
+        options, job = ml_job_options(spec, place, arguments, hook.client.runtimes.image(spec), generate_suffix=True)
         text = render({**job, "ASYNC": asynchronous})
         return statements.execute_ml_job(f"{spec.name}_", spec.compute_pool, render(options), text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,10 +10,8 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_mljobs import links
-from airflow_provider_mljobs.jobs.payload.functions import called
-from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.imports import plain as plain_imports
-from airflow_provider_mljobs.task.fields import JobFields, is_known
+from airflow_provider_mljobs.task.fields import JobFields, is_known, templatable
 
 if TYPE_CHECKING:
     import os
@@ -26,21 +23,22 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.payload.functions import Serializer
+    from airflow_provider_mljobs.jobs.payload.git import GitSource
     from airflow_provider_mljobs.task.completion import ReturnValue
     from airflow_provider_mljobs.task.fields import OnFinish, OnKillAction
     from airflow_provider_mljobs.task.run import Try
 
 
 class MLJobOperator(BaseOperator):
-    """Run code as a Snowflake ML Job and return what it returns.
+    """Run code as a Snowflake ML Job and return its value.
 
-    The code, packed into one archive, is uploaded to a stage and run in the ML runtime image on a compute pool; code
-    that is on the stage already isn't uploaded again. While the job runs the task is deferred. At the end the log is in
-    the task log, and XCom has ``return_value`` (a function's return value, a script's global ``__return__``),
-    ``job_id``, ``status``, ``timeline`` (what the job was doing, and since when), ``logs`` (the tail), ``stage_path``
-    (where the job saved files: ``$MLRS_STAGE_RESULT_PATH`` inside the job), ``artifacts`` (these files: path, bytes,
-    md5), ``metrics`` (those that it has reported), for a git source ``git_commit``, and for several instances
-    ``instances`` (exit code and value of each). Example::
+    The code is packed into one archive, uploaded to a stage unless the stage has it, and run in the ML runtime image on
+    a compute pool. While the job runs the task is deferred. At the end the task log contains the job's log, and XCom
+    has ``return_value`` (a function's return value, a script's global ``__return__``), ``job_id``, ``status``,
+    ``timeline`` (the phases of the job with their times), ``logs`` (the tail), ``stage_path`` (the directory of saved
+    files: ``$MLRS_STAGE_RESULT_PATH`` inside the job), ``artifacts`` (path, bytes and md5 of these files), ``metrics``
+    (reported by the job), ``git_commit`` for a git source, and for several instances ``instances`` (exit code and value
+    of each). Example::
 
         train = MLJobOperator(
             task_id="train",
@@ -51,82 +49,80 @@ class MLJobOperator(BaseOperator):
             stage_name="@ml.payloads",
         )
 
-    A return value that is no JSON (a DataFrame, an array, an object), or larger than ``[mljobs] max_xcom_bytes``, stays
-    on the stage; XCom gets a reference, which another job takes as an argument and gets the value. A payload that
-    raises fails the task with :class:`~airflow_provider_mljobs.exceptions.RemoteError`.
+    A return value that is not JSON (a DataFrame, an array, an object), or larger than ``[mljobs] max_xcom_bytes``,
+    stays on the stage; XCom has a reference, and another job that takes it as an argument gets the value. A payload
+    that raises fails the task with :class:`~airflow_provider_mljobs.exceptions.RemoteError`.
 
     With ``spec`` instead of ``source`` the task runs a service specification of your own, in any image::
 
         MLJobOperator(task_id="own_image", spec="specs/job.yaml", compute_pool="ML_POOL")
 
-    :param source: what to run: a Python file, a directory, a callable, ``@stage/path`` or ``snow://…`` (copied by
-        Snowflake, never to the worker), or a :class:`~airflow_provider_mljobs.types.GitSource`. Relative paths
-        start at the folder of the DAG file. (templated)
+    :param source: the code: a Python file, a directory, a callable, ``@stage/path`` or ``snow://…`` (copied by
+        Snowflake, never to the worker), or a :class:`~airflow_provider_mljobs.types.GitSource`. Relative paths start in
+        the folder of the DAG file. (templated)
     :param spec: instead of a source: a service specification as a dict, as YAML, in a file ``*.yaml``, ``*.yml`` or
         ``*.json`` beside the DAG file (templated as well), or in ``@stage/file``. (templated)
     :param using: values of a specification template's variables, which Snowflake fills in. (templated)
-    :param entrypoint: what to start: a Python file of the source, or a command as a list, e.g.
-        ``["torchrun", "train.py"]``. A source that is a file needs none. (templated)
-    :param args: a script's or command's arguments, or a callable's positional ones. They arrive byte for byte; in a
-        script's, ``$MLRS_…`` and ``$SNOWFLAKE_…`` variables of the job are expanded. (templated)
+    :param entrypoint: a Python file of the source to start, or a command as a list, e.g. ``["torchrun", "train.py"]``.
+        A source that is a file needs none. (templated)
+    :param args: arguments of a script or command, or positional ones of a callable. They arrive byte for byte; in those
+        of a script, ``$MLRS_…`` and ``$SNOWFLAKE_…`` variables of the job are expanded. (templated)
     :param imports: more code for the job: ``"utils/"``, ``("src/utils/", "utils")`` with the name to import it by, a
         file, a zip, a module, or ``("@stage/path/", "utils")``. (templated)
-    :param serializer: how a callable travels: as ``source``, by ``cloudpickle``, or ``auto``: as source where it stands
-        alone.
+    :param serializer: how a callable travels: as ``source``, by ``cloudpickle``, or ``auto``: as source if possible.
     :param compute_pool: the pool that runs the job. (templated)
-    :param stage_name: stage for payload and result, ``[@][[db.]schema.]stage[/path]``. It has to exist, with
-        ``ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')``. Not needed with ``spec``. (templated)
+    :param stage_name: existing stage for payload and result, ``[@][[db.]schema.]stage[/path]``, with ``ENCRYPTION =
+        (TYPE = 'SNOWFLAKE_SSE')``. Not needed with ``spec``. (templated)
     :param env_vars: environment variables of the job, text to text. (templated)
-    :param secrets: Snowflake secrets for the job: by the name of an environment variable, ``{"WANDB_API_KEY":
-        "ml.secrets.wandb"}``, or by the directory in which its files lie, ``{"/secrets/feed": "ml.secrets.feed"}``; a
-        value ``{"snowflakeSecret": …, "secretKeyRef": "password"}`` names the part. (templated)
+    :param secrets: Snowflake secrets by the name of an environment variable, ``{"WANDB_API_KEY": "ml.secrets.wandb"}``,
+        or by the directory of their files, ``{"/secrets/feed": "ml.secrets.feed"}``; a value ``{"snowflakeSecret": …,
+        "secretKeyRef": "password"}`` names the part. (templated)
     :param pip_requirements: requirements that pip installs when the job starts, after those of a ``requirements.txt``
         in the source. Needs an external access integration to a package index. (templated)
     :param artifact_repositories: Snowflake artifact repositories for pip; such a job is managed. (templated)
-    :param runtime_environment: tag or image of the ML runtime; by default the one that Snowflake names for the pool and
-        for the Python that runs this task. (templated)
-    :param target_instances: number of instances, each on a node of its own.
-    :param min_instances: how many of them are enough to begin with; all by default.
-    :param parallel: whether every instance runs the entrypoint. Otherwise the first runs it, with the others in a Ray
-        cluster that the job has started.
-    :param volumes: more volumes, by mount path: ``"@stage/path"``, or a volume in the words of a service specification,
-        e.g. ``{"source": "memory", "size": "2Gi"}``. (templated)
-    :param endpoints: endpoints, in the words of a service specification. (templated)
-    :param spec_overrides: what is merged into the job's specification, lists by their ``name``; ``None`` removes.
-        (templated)
-    :param enable_metrics: whether the platform collects metrics of the job.
-    :param log_level: which streams an event table keeps: ``INFO`` both, ``ERROR`` stderr, ``NONE``.
-    :param managed: whether SYSTEM$EXECUTE_ML_JOB starts the job instead of EXECUTE JOB SERVICE; by default if the pool
-        is one of the system's, or artifact repositories are used.
+    :param runtime_environment: tag or image of the ML runtime; by default Snowflake's choice for the pool and the
+        Python version of this task. (templated)
+    :param target_instances: number of instances, each on its own node.
+    :param min_instances: number of instances that the job needs to begin; all by default.
+    :param parallel: run the entrypoint on every instance. Otherwise the first runs it, with the others in a Ray cluster
+        that the job has started.
+    :param volumes: more volumes, by mount path: ``"@stage/path"``, or a volume as in a service specification, e.g.
+        ``{"source": "memory", "size": "2Gi"}``. (templated)
+    :param endpoints: endpoints, as in a service specification. (templated)
+    :param spec_overrides: a document to merge into the job's specification, lists by their ``name``; ``None`` removes a
+        value. (templated)
+    :param enable_metrics: collect the platform's metrics of the job.
+    :param log_level: the streams that an event table stores: ``INFO`` both, ``ERROR`` stderr, ``NONE``.
+    :param managed: start the job with SYSTEM$EXECUTE_ML_JOB instead of EXECUTE JOB SERVICE; by default for a system
+        pool and with artifact repositories.
     :param comment: a text for people, in the job's COMMENT. (templated)
     :param query_tag: QUERY_TAG of queries inside the job; by default DAG, run, task, map index and try as JSON.
         (templated)
     :param database: database of the job, and for an unqualified stage; the connection's by default. (templated)
     :param schema: schema of the job, and for an unqualified stage; the connection's by default. (templated)
     :param query_warehouse: warehouse for queries inside the job; the connection's by default. (templated)
-    :param external_access_integrations: integrations by which the job reaches other hosts. (templated)
+    :param external_access_integrations: integrations through which the job reaches other hosts. (templated)
     :param snowflake_conn_id: the Airflow connection. (templated)
-    :param wait_for_completion: whether to wait; otherwise the task returns the job's id, and the job, its log and its
-        files are left to whoever waits for it.
-    :param deferrable: whether to wait in the triggerer instead of holding a worker.
-    :param poll_interval: most seconds between two looks at the job; a young job is looked at more often.
-    :param log_interval: seconds between two looks at what the job prints, while it runs; 0 shows its log at the end.
+    :param wait_for_completion: wait for the job; otherwise the task returns its id, and leaves job, log and files.
+    :param deferrable: wait in the triggerer instead of holding a worker.
+    :param poll_interval: maximum seconds between two looks at the job; a young job is looked at more often.
+    :param log_interval: seconds between two looks at the log of a running job; 0 shows the log at the end.
     :param queue_timeout: seconds, or a timedelta, after which a job that is still PENDING is cancelled, and the task
-        fails with :class:`~airflow_provider_mljobs.exceptions.MLJobQueueTimeoutError` and the reason; ``None`` waits
-        for any time. Where the account has as many services as it may have, the task waits in the worker for a place.
+        fails with :class:`~airflow_provider_mljobs.exceptions.MLJobQueueTimeoutError` and the reason; ``None`` for no
+        limit. While the account has its maximum of services, the task waits in the worker.
     :param timeout: seconds, or a timedelta, that the job may run, from its start; then it is cancelled. Airflow's own
-        ``execution_timeout`` bounds the whole task, and is kept while it is deferred, too.
-    :param on_finish: what to do with the job service and its input at the end, once the log is safe: ``drop``,
-        ``drop_on_success``, or ``keep``. What the job saved on the stage always stays.
-    :param skip_on_exit_code: an exit code of the job's container, or several, by which the task is skipped.
-    :param fail_on_exit_code: an exit code, or several, by which the task fails at once, whatever its ``retries``.
-    :param cancel_on_kill: whether the job is ended when a user ends the task: marks it, clears it, ends its DAG run.
-    :param on_kill_action: how: ``cancel`` stops the job, ``drop`` drops it and its input as well, ``none`` is
+        ``execution_timeout`` limits the whole task, also while it is deferred.
+    :param on_finish: the fate of the job service and its input at the end, once the log is safe: ``drop``,
+        ``drop_on_success``, or ``keep``. The job's saved files always stay on the stage.
+    :param skip_on_exit_code: an exit code of the job's container, or several, that skip the task.
+    :param fail_on_exit_code: an exit code, or several, that fail the task at once, regardless of ``retries``.
+    :param cancel_on_kill: end the job when a user ends the task: marks it, clears it, ends its DAG run.
+    :param on_kill_action: how: ``cancel`` stops the job, ``drop`` also drops it with its input, ``none`` is
         ``cancel_on_kill=False``. By default ``drop`` if ``on_finish`` is ``drop``, else ``cancel``.
-    :param durable: whether a retry goes on with the job of a try that was lost, instead of submitting another one: it
-        waits for a job that runs, and takes the result of one that is DONE. A cleared task gets a new job, after its
-        old one has ended. With ``False`` no try knows of another one's job.
-    :raises InvalidJobSpecError: when the arguments can't make a job: while the DAG is parsed where that can be known.
+    :param durable: let a retry attach to the job of a lost try instead of submitting another one: it waits for a job
+        that runs, and reads the result of one that is DONE. A cleared task gets a new job, after its old one has ended.
+        With ``False`` each try has a job of its own.
+    :raises InvalidJobSpecError: when the arguments can't make a job; while the DAG is parsed, where possible.
     """
 
     template_fields: Sequence[str] = (
@@ -221,7 +217,7 @@ class MLJobOperator(BaseOperator):
         super().__init__(**kwargs)
         # A callable must not stand in a template field: Airflow would call it as a template. Its name stands there.
         self.function = source if callable(source) else None
-        self.source = _templatable(source)
+        self.source = templatable(source)
         self.spec = spec
         self.using = using
         self.entrypoint = entrypoint
@@ -351,9 +347,3 @@ class MLJobOperator(BaseOperator):
             # Airflow would make one XCom of each key of a dict.
             self.multiple_outputs = False
         return value.value
-
-
-def _templatable(source: Any) -> Any:
-    if isinstance(source, GitSource):
-        return dataclasses.asdict(source)
-    return called(source) if callable(source) else source

@@ -1,4 +1,4 @@
-"""What the end of a job amounts to: its log, its result, and the error that the task fails with."""
+"""The outcome of a job: its log, its result, and the error of its task."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _SAVED = ("xcoms", "return_value", "is_reference", "is_taken")
 _MAX_SAVED_DEPTH = MAX_VALUE_DEPTH + 10
 _CANCELLED = frozenset({JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.DELETING, JobStatus.DELETED})
 _MESSAGES = {
-    Failure.LOST: "Job {job} is gone: somebody dropped it, or it never was there.",
+    Failure.LOST: "Job {job} is gone: it was dropped, or never existed.",
     Failure.CANCELLED: "Job {job} was cancelled.",
 }
 _UNSEEN = (
@@ -203,7 +203,7 @@ def complete(
 
 
 def _masked(error: MLJobError, mask: Callable[[str], str]) -> MLJobError:
-    """Star secrets in all that an error says, and write out what a terminal would obey: it has the payload's words.
+    """Star the secrets in an error, and escape control characters for terminals: its text comes from the payload.
 
     Its cause stands in the task's log, too.
     """
@@ -299,7 +299,7 @@ def _with_log(client: MLJobClient, outcome: Outcome) -> Outcome:
 
 
 def _error(client: MLJobClient, outcome: Outcome, tail: str) -> MLJobFailedError | None:
-    """Build what the task fails with; ``None`` if the job ended well."""
+    """Build the error of the task; ``None`` if the job succeeded."""
     status, result = outcome.status, outcome.result
     job, job_id = outcome.job, str(outcome.job)
     if outcome.verdict.is_out_of_time:
@@ -319,7 +319,7 @@ def _error(client: MLJobClient, outcome: Outcome, tail: str) -> MLJobFailedError
     kind = KINDS[diagnosis.failure].error
     what = what if outcome.is_over else outcome.message
     error = kind(message.format(job=job, status=status, what=what).strip(), job_id, outcome.status, tail)
-    # What the payload saw of it.
+    # The payload's own exception.
     error.__cause__ = remote
     return diagnosis.put_into(error)
 
@@ -342,7 +342,7 @@ def _timeout_error(outcome: Outcome, tail: str) -> MLJobFailedError:
 
 
 def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[ContainerEnd], str]:
-    """Return what the platform says of each container, for us and for people."""
+    """Return the end of each container as the platform reports it, and the same as text."""
     try:
         ends = inspection.ends(client, job)
     except GatewayError as error:

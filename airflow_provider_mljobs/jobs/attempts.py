@@ -1,4 +1,4 @@
-"""What a task remembers of its job from try to try, and what the next try makes of it."""
+"""The record of a task's job, which its tries share, and the first step of the next try."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from types import UnionType
 
 _VERSION = 1
-# A task that is cleared this often while none of its submits is seen to take effect forgets the oldest.
+# A task that is cleared more often, while none of its submits takes effect, forgets the oldest.
 _MAX_UNSEEN = 20
-# A job in one of these goes on to its end by itself.
-_GOES_ON = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
+# A job in one of these reaches its end by itself.
+_ACTIVE = frozenset({JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN})
 
-# The types of a record's fields, as JSON has them.
+# The JSON types of a record's fields.
 _TYPES: Mapping[str, type | UnionType] = {
     "job_id": str,
     "snowflake_conn_id": str,
@@ -34,7 +34,7 @@ _TYPES: Mapping[str, type | UnionType] = {
 
 
 class Progress(StrEnum):
-    """How far a task has come with its job."""
+    """The progress of a task with its job."""
 
     INTENDED = "intended"
     SUBMITTED = "submitted"
@@ -43,7 +43,7 @@ class Progress(StrEnum):
 
 
 class NextStep(StrEnum):
-    """What a try begins with."""
+    """The first step of a try."""
 
     SUBMIT = "submit"
     SUBMIT_ANOTHER = "submit another"
@@ -53,11 +53,11 @@ class NextStep(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What changes when somebody clears the task, and not when Airflow tries it again.
+    """The part of a task instance that changes when a user clears the task, and not when Airflow retries it.
 
     :param max_tries: the task instance's, which a clear sets to its tries so far and the task's ``retries``.
-    :param clear_number: how often something of the DAG run was cleared. It tells that a task that has succeeded was
-        cleared after its ``retries`` had been lowered; a job that isn't over shall not end because of another task.
+    :param clear_number: how often tasks of the DAG run were cleared. It reveals that a task that has succeeded was
+        cleared after its ``retries`` were lowered; a running job must not end because of another task.
     """
 
     max_tries: int
@@ -70,12 +70,12 @@ class Record:
 
     :param job_id: its fully qualified name, chosen before it was submitted.
     :param snowflake_conn_id: the Airflow connection by which it is submitted.
-    :param epoch: that in which it was.
-    :param run_started: when the DAG run had started by then, which its COMMENT says as well.
-    :param attempt: which of the task's jobs it is: not less than the number of the try that has chosen the name.
-    :param progress: how far the task has come.
+    :param epoch: the epoch of its submit.
+    :param run_started: the start of the DAG run, as in its COMMENT.
+    :param attempt: which of the task's jobs it is: at least the number of the try that chose the name.
+    :param progress: the progress of the task.
     :param stage_path: the job's own directory on the stage; ``None`` if it has none.
-    :param intended_at: when the task was about to submit it, in seconds since the epoch; 0 if that isn't recorded.
+    :param intended_at: the time just before its submit, in seconds since the epoch; 0 for unknown.
     :param unseen: jobs of earlier attempts that were not seen to end. Their submit may still take effect.
     """
 
@@ -97,12 +97,12 @@ class Record:
     def next_step(
         self, epoch: Epoch, status: JobStatus | None, *, waits: bool = True, takes_failures: bool = False
     ) -> NextStep:
-        """Decide what a try begins with.
+        """Decide the first step of a try.
 
         :param epoch: the try's.
-        :param status: where the job stands; ``None`` if there is no such job.
-        :param waits: whether the task waits for its jobs; otherwise it has done its part when there is one.
-        :param takes_failures: whether a job that ended badly may be the last one: its exit code may say so.
+        :param status: the job's status; ``None`` if there is no such job.
+        :param waits: whether the task waits for its job; otherwise the task is done once it has one.
+        :param takes_failures: whether the exit code of a failed job may end the task.
         """
         if self.epoch.max_tries != epoch.max_tries or self.progress is Progress.FAILED:
             return NextStep.SUBMIT_ANOTHER
@@ -111,7 +111,7 @@ class Record:
         if status is None:
             # One that is gone may have left something in its place.
             return NextStep.SUBMIT if self.progress is Progress.INTENDED else NextStep.SUBMIT_ANOTHER
-        is_worth_it = status in _GOES_ON or status is JobStatus.DONE or (takes_failures and status is JobStatus.FAILED)
+        is_worth_it = status in _ACTIVE or status is JobStatus.DONE or (takes_failures and status is JobStatus.FAILED)
         return NextStep.ATTACH if is_worth_it or not waits else NextStep.SUBMIT_ANOTHER
 
     def after(self, earlier: Record, *, has_ended: bool) -> Self:
@@ -123,15 +123,15 @@ class Record:
         return replace(self, unseen=(*earlier.unseen, *last)[-_MAX_UNSEEN:])
 
     def submitted(self) -> Self:
-        """Note that there is such a job."""
+        """Note that the job exists."""
         return replace(self, progress=Progress.SUBMITTED)
 
     def succeeded(self) -> Self:
-        """Note that the job has ended well, and that what it has left is remembered, too."""
+        """Note that the job has ended well, and that its result is saved."""
         return replace(self, progress=Progress.SUCCEEDED)
 
     def failed(self) -> Self:
-        """Note that the job has ended badly, and the task has said so."""
+        """Note that the job has failed, and its task with it."""
         return replace(self, progress=Progress.FAILED)
 
     def to_json(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Record:
     def from_json(cls, document: Any) -> Self:
         """Read it again.
 
-        :raises UnreadableError: if it is another version's, or nobody's.
+        :raises UnreadableError: if another version wrote it, or it is no record.
         """
         version = document.get("version") if isinstance(document, dict) else None
         if version != _VERSION:

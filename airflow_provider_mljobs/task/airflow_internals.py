@@ -31,12 +31,12 @@ def empty_masker() -> Any:
 
 
 def is_lazy_sequence(value: object) -> bool:
-    """Tell whether a value is a mapped task's output, which Airflow reads item by item."""
+    """Return whether a value is a mapped task's output, which Airflow reads item by item."""
     return isinstance(value, LazyXComSequence)
 
 
 def is_in_task() -> bool:
-    """Tell whether this process runs a task or triggers, which reach Airflow's API through their supervisor."""
+    """Return whether this process runs a task or triggers, which reach Airflow's API through their supervisor."""
     from airflow.sdk.execution_time import task_runner
 
     # Airflow sets the name when a supervisor is there.
@@ -44,7 +44,7 @@ def is_in_task() -> bool:
 
 
 def is_inline() -> bool:
-    """Tell whether a trigger runs in ``dag.test()``, which has no triggerer."""
+    """Return whether a trigger runs in ``dag.test()``, which has no triggerer."""
     from airflow.sdk.execution_time import supervisor, task_runner
 
     return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), supervisor.InProcessSupervisorComms)

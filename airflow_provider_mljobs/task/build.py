@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def payload_of(fields: JobFields, namespace: Namespace) -> Payload:
-    """Pack what a task runs.
+    """Pack the payload of a task.
 
     :raises PayloadError: if it can't be packed.
     """
@@ -48,7 +48,7 @@ def payload_of(fields: JobFields, namespace: Namespace) -> Payload:
     return Payload.of_source(fields.source, fields.entrypoint, **common)
 
 
-def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
+def job_spec(  # noqa: PLR0913 (the parts that no field has)
     fields: JobFields,
     name: Identifier,
     *,
@@ -58,14 +58,14 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
     warehouse: Identifier | None,
     environment: Mapping[str, str] | None = None,
 ) -> JobSpec:
-    """Say how and where a task's job runs.
+    """Build the spec of a task's job.
 
-    :param name: what the job is called, within the schema.
-    :param comment: who submits it.
-    :param query_tag: what the task's own tells from others if it has none.
-    :param warehouse: the default: a container's session has no warehouse of its own, not even its user's.
-    :param environment: what the job gets besides the task's own variables, which come first.
-    :raises InvalidJobSpecError: naming the argument that can't be.
+    :param name: the name of the job in its schema.
+    :param comment: its COMMENT, which names the submitter.
+    :param query_tag: the default QUERY_TAG.
+    :param warehouse: the default warehouse; a container's session has none, not even its user's.
+    :param environment: variables beside the task's own, which win.
+    :raises InvalidJobSpecError: naming the wrong field.
     """
     pool = identifier(fields.compute_pool, "compute_pool")
     volumes, mounts = parse_volumes(fields.volumes or {}, namespace)
@@ -96,7 +96,7 @@ def job_spec(  # noqa: PLR0913 (what a task doesn't say of its job)
 
 
 def origin_of(fields: JobFields, context: Context) -> Origin:
-    """Say which try of which task instance submits a job."""
+    """Return the try and the task instance that submit a job."""
     ti = context["ti"]
     return Origin(
         task=TaskKey(
@@ -115,13 +115,13 @@ def origin_of(fields: JobFields, context: Context) -> Origin:
 
 
 def environment_of(context: Context) -> dict[str, str]:
-    """Return the variables by which a job knows its task, and OpenLineage in the job its parent."""
+    """Return the variables that name the task to the job, and the parent run to OpenLineage in the job."""
     ti = context["ti"]
     return {**query_tags.environment(ti), **lineage.environment(ti)}
 
 
 def specification_source(fields: JobFields, namespace: Namespace) -> SpecificationSource:
-    """Read a task's own specification, and refuse what can be known to be wrong with it.
+    """Read a task's own specification, and refuse known errors in it.
 
     :raises InvalidJobSpecError: with the path in the specification.
     """
@@ -151,13 +151,13 @@ def preview(fields: JobFields, namespace: Namespace) -> str:
         return statements.execute_job_service(spec, specification_source(fields, namespace))
     payload = payload_of(fields, namespace)
     place = StagePath.parse(f"{fields.stage_name}/{PREFIX}{payload.digest}_<period>", "stage_name", namespace)
-    given = fields.pack_arguments()
+    arguments = fields.pack_arguments()
     image = spec.runtime_environment or "<the image that Snowflake names>"
     if spec.managed:
-        options, job = ml_job_options(spec, place, given, image)
+        options, job = ml_job_options(spec, place, arguments, image)
         return statements.execute_ml_job(str(spec.name), spec.compute_pool, _indented(options), _indented(job))
     node = Runtime(image="/snowflake/images/snowflake_images/runtime", resources=Resources(cpu=1, memory_gib=1))
-    document = specification(spec, place, given, node)
+    document = specification(spec, place, arguments, node)
     (container,) = (each for each in document["spec"]["containers"] if each["name"] == CONTAINER)
     container["image"] = image
     container["resources"] = f"<the whole node of {spec.compute_pool}>"
@@ -176,7 +176,7 @@ def _yaml(document: Mapping[str, Any]) -> str:
 
 
 def using_values(using: Mapping[str, Any]) -> dict[str, str]:
-    """Write what a template's variables become: text as it is, all else as JSON."""
+    """Write the values of a template's variables: text as it is, other values as JSON."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in using.items()}
 
 
@@ -186,7 +186,7 @@ def _template(spec: Any, using: Mapping[str, Any]) -> SpecificationSource:
     if not is_template(spec):
         raise InvalidJobSpecError(
             "using has values, but spec has no variables left. Airflow renders {{ … }} first: put {% raw %} … "
-            "{% endraw %} around what Snowflake is to render, or put the template on a stage."
+            "{% endraw %} around the parts that Snowflake renders, or put the template on a stage."
         )
     validate_using(using, template=spec)
     return SpecificationSource(text=spec, using=using_values(using))
@@ -199,5 +199,5 @@ def _secrets(fields: JobFields, namespace: Namespace) -> list[dict[str, Any]]:
     entries = parse_secrets(secrets, namespace)
     twice = sorted({str(entry.get("envVarName")) for entry in entries} & set(fields.env_vars or {}))
     if twice:
-        raise InvalidJobSpecError(f"{', '.join(twice)} stands in env_vars and in secrets; leave one of them.")
+        raise InvalidJobSpecError(f"{', '.join(twice)} is in both env_vars and secrets; remove one of them.")
     return entries

@@ -1,4 +1,4 @@
-"""The fields of a task: what its operator asks for, and the checks that run while the DAG is parsed."""
+"""The fields of a task: the operator's attributes, and the checks that run while the DAG is parsed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow.sdk import XComArg
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Identifier, StagePath
-from airflow_provider_mljobs.jobs.payload.functions import pack, refuse_empty, validate_serializer
+from airflow_provider_mljobs.jobs.payload.functions import called, pack, refuse_empty, validate_serializer
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.imports import plain, validate_imports
 from airflow_provider_mljobs.jobs.payload.requirements import validate_requirements
@@ -159,7 +159,7 @@ class JobFields:
         return tuple(name or PurePath(path).stem for path, name in plain(self.imports))
 
     def drops(self, *, is_success: bool, is_killed: bool = False) -> bool:
-        """Tell whether the task drops a job that is over."""
+        """Return whether the task drops a job that is over."""
         if is_killed:
             return self.kill_action == "drop"
         return self.on_finish == "drop" or (self.on_finish == "drop_on_success" and is_success)
@@ -261,7 +261,7 @@ class JobFields:
 
 
 def is_known(value: Any) -> bool:
-    """Tell whether a templated field already holds its final value."""
+    """Return whether a templated field already holds its final value."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     if isinstance(value, Mapping):
@@ -324,13 +324,20 @@ def exit_codes(value: Any, field: str) -> tuple[int, ...]:
     return codes
 
 
+def templatable(source: Any) -> Any:
+    """Return a source as a template field can hold it; Airflow would call a callable as a template."""
+    if isinstance(source, GitSource):
+        return dataclasses.asdict(source)
+    return called(source) if callable(source) else source
+
+
 def seconds(limit: float | timedelta | None) -> float | None:
     """Return a limit in seconds."""
     return limit.total_seconds() if isinstance(limit, timedelta) else limit
 
 
 def is_specification_file(spec: object) -> bool:
-    """Tell whether a task's spec names a local file."""
+    """Return whether a task's spec names a local file."""
     return isinstance(spec, str) and spec.endswith(_SPECIFICATION_FILES) and "\n" not in spec and spec[:1] != "@"
 
 
@@ -388,7 +395,7 @@ def _validate_spec(value: Any) -> None:
 
 
 def _if_given(value: Any, *, module: str, check: str) -> None:
-    """Check what few tasks have, by a module that only their DAG files have to load."""
+    """Check a rare field with a module that only its DAG files load."""
     if value is not None and value != ():
         getattr(import_module(f"airflow_provider_mljobs.jobs.{module}"), check)(value)
 

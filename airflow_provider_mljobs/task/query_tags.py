@@ -1,4 +1,4 @@
-"""Which task a statement in Snowflake is of, by its QUERY_TAG, and which one a job is of, by its environment."""
+"""The QUERY_TAG that names a statement's task, and the variables that name a job's task."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from airflow_provider_mljobs.exceptions import UnreadableError
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
 # Snowflake's limit.
-_MOST_CHARACTERS = 2000
-_ENOUGH = (200, 100, 50, 20)
+_MAX_CHARACTERS = 2000
+_TEXT_LIMITS = (200, 100, 50, 20)
 _PROVIDER = "airflow-provider-mljobs"
 
 
 def query_tag(ti: Any) -> str:
-    """Return the QUERY_TAG of all that a try of a task does in Snowflake, inside of its job and outside.
+    """Return the QUERY_TAG of a try's statements in Snowflake, inside and outside of its job.
 
     :param ti: the task instance, as a task or a trigger has it.
     """
@@ -24,32 +24,32 @@ def query_tag(ti: Any) -> str:
 
 
 def role_tag(role: str) -> str:
-    """Return the QUERY_TAG of what is done for no task, or for many.
+    """Return the QUERY_TAG of statements for no task, or for many.
 
-    :param role: what it is done by, e.g. ``watcher``.
+    :param role: the part of the provider, e.g. ``watcher``.
     """
     return json.dumps({"provider": _PROVIDER, "role": role})
 
 
 def shortened(tag: str) -> str:
-    """Return a QUERY_TAG that Snowflake takes; of JSON the texts are cut, so that it stays JSON."""
-    if len(tag) <= _MOST_CHARACTERS:
+    """Shorten a QUERY_TAG to Snowflake's limit; in JSON the texts are cut, so that it stays JSON."""
+    if len(tag) <= _MAX_CHARACTERS:
         return tag
     try:
         document = read_json(tag, "The QUERY_TAG")
     except UnreadableError:
         document = None
     if isinstance(document, dict):
-        for most in _ENOUGH:
+        for most in _TEXT_LIMITS:
             texts = {key: _cut(value, most) if isinstance(value, str) else value for key, value in document.items()}
             text = json.dumps(texts, ensure_ascii=False)
-            if len(text) <= _MOST_CHARACTERS:
+            if len(text) <= _MAX_CHARACTERS:
                 return text
-    return _cut(tag, _MOST_CHARACTERS)
+    return _cut(tag, _MAX_CHARACTERS)
 
 
 def environment(ti: Any) -> dict[str, str]:
-    """Return the variables by which a job knows its task, called as Airflow calls them in its own operators.
+    """Return the variables that name the task to its job, under the names of Airflow's own operators.
 
     :param ti: the task instance.
     """

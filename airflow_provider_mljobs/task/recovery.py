@@ -156,11 +156,11 @@ class JobRecovery:
         try:
             return self.memory.load()
         except UnreadableError as error:
-            self._log.warning("The task state store has %s. Looking for the job by its name.", error)
+            self._log.warning("The task state store has %s. Looking up the job by its name instead.", error)
             return self._look_up()
 
     def is_for_next_try(self) -> bool:
-        """Tell whether the job is for the next try: this process is killed, but no user has ended the task.
+        """Return whether the job is for the next try: this process is killed, but no user has ended the task.
 
         Airflow kills a worker that shuts down, and one that it could not reach for too long.
         """
@@ -236,7 +236,7 @@ class JobRecovery:
         max_tries, attempt = (int(part) for part in parts)
         run_started, payload = "", ""
         if origin is None:
-            # The name says whose job it is, but not whether it is of an earlier life of the DAG run: it is ended.
+            # The name identifies the task, but not the life of the DAG run: such a job is ended.
             max_tries = -1
         elif origin.task != self.origin.task or not origin.is_called(name):
             return None
@@ -256,7 +256,7 @@ class JobRecovery:
         )
 
     def _place(self, payload: str, name: str) -> str | None:
-        """Return a job's own directory, by what its COMMENT says of its payload."""
+        """Return a job's own directory, from the payload that its COMMENT names."""
         if not payload or self._fields.stage_name is None:
             return None
         return str(self._hook.stage(self._fields.stage_name) / payload / name)
@@ -277,7 +277,7 @@ class JobRecovery:
             self._others.popitem()[1].close()
 
     def _look_for(self, record: Record) -> Sighting | None:
-        """Look at a job until it is seen, for as long as it may take to be seen; as :meth:`_look`."""
+        """Look at a job until it is seen, for as long as it may take to appear; see :meth:`_look`."""
         sighting = self._look(record)
         if sighting is None or sighting.row is not None:
             return sighting
@@ -290,7 +290,7 @@ class JobRecovery:
         return self._look(record, patience=patience, needs_row=needs_row)
 
     def _patience(self, record: Record) -> float:
-        """Return for how many seconds a job that isn't seen may still appear."""
+        """Return how many seconds an unseen job may take to appear."""
         if record.progress is Progress.SUBMITTED:
             return max_unseen_seconds()
         new = self._new(record.attempt)
@@ -311,16 +311,16 @@ class JobRecovery:
                 raise
             # That connection may have been removed for good.
             self._log.warning(
-                "Job %s may still run; connection %s can't be asked: %s", record.job_id, record.snowflake_conn_id, error
+                "Job %s may still run; connection %s failed: %s", record.job_id, record.snowflake_conn_id, error
             )
             return Sighting(why=str(error))
         return sighting if sighting.row is None or self._is_ours(record, job, sighting.row) else None
 
     def _is_ours(self, record: Record, job: QualifiedName, row: Mapping[str, Any]) -> bool:
-        """Check whether a job of a record's name is the one that the record means.
+        """Return whether a job with the name of a record is the job of the record.
 
-        Once it was submitted, name and record are enough: anybody with the right to do so can change a COMMENT. Before
-        that, the name may be an earlier life's of the DAG run, or another task's.
+        Once it was submitted, name and record are enough: every role with the privilege can change a COMMENT.
+        Before, the name may belong to an earlier life of the DAG run, or to another task.
         """
         if record.progress is not Progress.INTENDED:
             return True
@@ -346,7 +346,7 @@ class JobRecovery:
 
 
 def _status_of_job(record: Record, sighting: Sighting) -> JobStatus | None:
-    """Return where a try finds the job of a record; ``None`` if there is none to go on with."""
+    """Return the status of a record's job; ``None`` if there is no job to attach to."""
     if sighting.row is None and (sighting.has_ended or record.progress is Progress.INTENDED):
         # A job that was dropped, or a job of that name in an earlier life of the DAG run.
         return None

@@ -351,7 +351,7 @@ class Try:
         JobEnding(client=hook.client, job=job, log=self._log).cancel()
 
     def _is_ended(self) -> bool:
-        """Tell whether a user has ended the task; a kill left that question open."""
+        """Return whether a user has ended the task, after a kill that may have another cause."""
         self._is_killed = self._is_killed and not self._recovery.is_for_next_try()
         return self._is_killed
 

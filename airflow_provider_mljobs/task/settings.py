@@ -12,36 +12,36 @@ from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
 
 
 def max_unreachable_seconds() -> float:
-    """Return for how many seconds Snowflake may be out of reach before a wait is given up."""
+    """Return the seconds that Snowflake may be unreachable before a wait ends."""
     return float(conf.getfloat("mljobs", "max_unreachable_seconds", fallback=600.0))
 
 
 def max_unseen_seconds() -> float:
-    """Return for how many seconds nothing may show a job before it counts as lost."""
+    """Return the seconds after which a job that nothing shows counts as lost."""
     return float(conf.getfloat("mljobs", "max_unseen_seconds", fallback=MAX_UNSEEN_SECONDS))
 
 
 def max_finish_seconds() -> float:
-    """Return for how many seconds a task may read what its job has left, once the job is over."""
+    """Return the seconds that a task may spend on reading log and result of a job that is over."""
     return float(conf.getfloat("mljobs", "max_finish_seconds", fallback=900.0))
 
 
 def max_xcom_bytes() -> int:
-    """Return how many bytes of a value XCom may get; a larger one is a reference."""
+    """Return the maximum bytes of a value in XCom; XCom has a reference to a larger one."""
     return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))
 
 
 def deployment() -> str:
-    """Return what this Airflow is called in the COMMENT of its jobs, to tell them from those of another one."""
+    """Return the name of this Airflow, which its jobs have in their COMMENT."""
     name = conf.get("mljobs", "deployment", fallback="") or conf.get("api", "base_url", fallback="")
     return str(name or "")
 
 
 def base_path() -> str:
-    """Return below which path of its host Airflow's UI lives; empty if below none."""
+    """Return the path of Airflow's UI on its host; empty for the root."""
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
 
 
 def result_retention() -> timedelta:
-    """Return how old the result of a job that is gone has to be for the collector; 0 keeps it for ever."""
+    """Return the age at which the collector removes the result of a job that is gone; 0 for never."""
     return timedelta(days=conf.getfloat("mljobs", "result_retention_days", fallback=0.0))

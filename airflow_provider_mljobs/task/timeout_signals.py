@@ -1,4 +1,4 @@
-"""Timeouts that strike by a signal, in the middle of anything: Airflow's kept from where it would do harm, and ours."""
+"""Timeouts by signal, which may interrupt any line: Airflow's, held back where it would do harm, and the provider's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SOON, _STRIKE_AGAIN_SECONDS = 0.001, 1.0
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let the timeout strike behind a question to Airflow, not in it.
+    """Delay Airflow's timeout until a request to Airflow is complete.
 
-    Airflow's answers to a task are known by their order only (Airflow 3.3.2): one that nobody has waited for would be
-    taken for that to the next question.
+    Airflow's responses to a task are identified by their order only (Airflow 3.3.2): an interrupted request would leave
+    its response to the next one.
     """
     if current_thread() is not main_thread():
         # Signals strike the main thread.
@@ -36,16 +36,16 @@ def held_back() -> Iterator[None]:
 
 
 class _OutOfTimeError(BaseException):
-    """Ends a block that is out of time; what catches errors lets it through."""
+    """Ends a block that is out of time; a BaseException, so that handlers of errors let it through."""
 
 
 @contextmanager
 def limited(seconds: float, error: Callable[[], Exception]) -> Iterator[None]:
-    """Raise an error in a block that takes too long, whatever it waits for or computes.
+    """Raise an error in a block that takes too long, whether it waits or computes.
 
-    In other threads than the main one nothing is limited. An alarm that is set already strikes behind the block.
+    Only the main thread is limited. An alarm that is already set strikes after the block.
 
-    :param seconds: how long the block may take.
+    :param seconds: the limit.
     :param error: makes the error.
     """
     if current_thread() is not main_thread():
@@ -57,7 +57,7 @@ def limited(seconds: float, error: Callable[[], Exception]) -> Iterator[None]:
 
     handler = signal.signal(signal.SIGALRM, strike) or signal.SIG_DFL
     began = time.monotonic()
-    # It strikes again, in case that a library catches everything.
+    # Repeated, in case a library catches everything.
     other, _ = signal.setitimer(signal.ITIMER_REAL, max(seconds, _SOON), _STRIKE_AGAIN_SECONDS)
     try:
         yield
@@ -71,6 +71,6 @@ def limited(seconds: float, error: Callable[[], Exception]) -> Iterator[None]:
 
 
 def disarm() -> None:
-    """Let the timeout strike no more."""
+    """Cancel the timeout."""
     if current_thread() is main_thread():
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -393,7 +393,7 @@ class TestAChangedTask:
         task.make = lambda: MLJobOperator(source=seven, **SETTINGS)
 
         assert 7 == task.run()
-        assert "may still run; connection old can't be asked" in capsys.readouterr().out
+        assert "may still run; connection old failed" in capsys.readouterr().out
 
     def test_a_specification(self, airflow):
         """A job with a specification of the user's own has no place on the stage, whatever there was before."""
