@@ -57,7 +57,7 @@ def spec():
 @pytest.fixture
 def runtime():
     """Describe a small node."""
-    return Runtime(image="/snowflake/images/snowbooks:1.2", resources=Resources(cpu=3, memory_gib=13))
+    return Runtime(image="/snowflake/images/snowflake_images/snowbooks:1.2", resources=Resources(cpu=3, memory_gib=13))
 
 
 @pytest.fixture

@@ -565,7 +565,7 @@ class TestRefusedWhileParsing:
             ({"compute_pool": ""}, "compute_pool is missing"),
             ({"compute_pool": "my pool"}, "compute_pool 'my pool' is not a name"),
             ({"stage_name": None}, "stage_name is missing"),
-            ({"target_instances": 0}, "target_instances must be a whole number from 1 on, got 0"),
+            ({"target_instances": 0}, "target_instances must be a whole number of at least 1, got 0"),
             ({"target_instances": True}, "target_instances must be a whole number"),
             ({"poll_interval": 0}, "poll_interval must be more than 0 seconds, got 0"),
             ({"on_finish": "delete"}, "on_finish must be one of drop, drop_on_success, keep; got 'delete'"),
@@ -670,7 +670,7 @@ class TestRefusedBeforeSubmit:
             ),
             ({"stage_name": "@NO_DB.X.S"}, ["Stage NO_DB.X.S does not exist"]),
             ({"schema": "no_schema"}, ["NO_SCHEMA"]),
-            ({"schema": '"low"'}, ["takes no quoted names"]),
+            ({"schema": '"low"'}, ["accepts no quoted names"]),
         ],
     )
     def test_missing_object(self, airflow, change, messages):

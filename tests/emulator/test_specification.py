@@ -38,7 +38,7 @@ def test_everything_that_the_reference_names_is_accepted():
     spec = document(
         container(
             command=["python"],
-            args=["-m", "train", 3],
+            args=["-m", "train", "3"],
             env={"EPOCHS": 5, "DEBUG": True},
             readinessProbe={"port": 8080, "path": "/healthz"},
             livenessProbe={"port": 8080, "path": "/live", "periodSeconds": 10, "failureThreshold": 3},

@@ -99,7 +99,9 @@ def job(**fields):
 
 def submitted(spec, arguments):
     """Return a job's COMMENT and its container's environment, as Snowflake reads them in our statement."""
-    runtime = Runtime(image="/snowflake/images/snowbooks:1.2", resources=Resources(cpu=3, memory_gib=13))
+    runtime = Runtime(
+        image="/snowflake/images/snowflake_images/snowbooks:1.2", resources=Resources(cpu=3, memory_gib=13)
+    )
     if spec.managed:
         options, more = ml_job_options(spec, spec.stage / "payload_1", arguments, None)
         statement = execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(more))

@@ -1,4 +1,4 @@
-"""A job's specification as DESCRIBE SERVICE shows it. The submitter has written it, who need not be this provider."""
+"""A job's specification as DESCRIBE SERVICE shows it, which another client than this provider may have written."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Description:
 
     :param containers: the names of its containers.
     :param environment: the variables of all of them.
-    :param volumes: where the volumes are, by their names: a path on a stage, or a kind such as ``block``.
-    :param metric_groups: which metrics the platform measures.
+    :param volumes: a path on a stage or a kind such as ``block``, by the name of the volume.
+    :param metric_groups: the groups of platform metrics.
     """
 
     containers: tuple[str, ...]

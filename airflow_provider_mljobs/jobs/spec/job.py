@@ -1,4 +1,4 @@
-"""How and where a job runs: everything that is known before Snowflake is asked."""
+"""How and where a job runs, as far as it is decided before the first request to Snowflake."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOG_LEVELS = ("INFO", "ERROR", "NONE")
 # The specification is a part of one SQL statement, which Snowflake takes up to 1 MB.
 _MAX_ENV_BYTES = 500_000
 _MAX_QUERY_TAG = 2000
-# JSON writes what is beyond these as two halves, which YAML doesn't join again.
+# JSON writes other characters as two surrogates, and YAML doesn't join them again.
 _SPECIFIABLE = re.compile("[\x00-\ud7ff\ue000-\uffff]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _RESERVED_ENV = re.compile(
-    # How long instances wait for each other is the user's to say.
+    # Except for the time that instances wait for each other: authors may set it.
     r"MLRS_(?!INSTANCES_(TIMEOUT|MIN_WAIT|CHECK_INTERVAL)$).*|MLJOBS_.*|SNOWFLAKE_(HOST|ACCOUNT|DATABASE|SCHEMA|SERVICE_NAME|JOBS_COUNT|JOB_INDEX)"
 )
 _RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
@@ -34,7 +34,7 @@ _RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a node of an instance family gives to containers.
+    """The resources of a node that containers can use.
 
     :param cpu: cores.
     :param memory_gib: memory, in GiB.
@@ -48,10 +48,10 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What Snowflake resolves for a pool before a job can be described.
+    """The runtime that Snowflake resolves for a pool.
 
-    :param image: the image of the ML runtime; a reference ``cre@…`` can only be run by a managed job.
-    :param resources: the node's resources: an ML job takes the whole node.
+    :param image: the image of the ML runtime; a reference ``cre@…`` only runs as a managed job.
+    :param resources: of the node, because an ML job takes the whole node.
     """
 
     image: str
@@ -60,29 +60,29 @@ class Runtime:
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """How and where to run a payload, or a service specification of the user's own.
+    """How and where to run a payload or the author's own service specification.
 
     :param name: fully qualified name of the job.
     :param compute_pool: the pool that runs it.
-    :param stage: where payloads and results go; ``None`` for a specification of the user's own.
+    :param stage: for payloads and results; ``None`` for the author's own specification.
     :param query_warehouse: warehouse of the session inside the job, if the payload runs queries.
-    :param external_access_integrations: what the job may reach outside Snowflake.
+    :param external_access_integrations: the hosts outside Snowflake that the job may reach.
     :param env_vars: environment of the payload; any text but NUL.
     :param target_instances: number of instances.
-    :param min_instances: how many of them are enough to begin with; all by default.
-    :param parallel: whether each instance runs the entrypoint, instead of the first with the others for Ray.
+    :param min_instances: the number of instances to start with; all by default.
+    :param parallel: whether each instance runs the entrypoint; otherwise the first does, and the others serve Ray.
     :param runtime_environment: tag or image of the runtime; Snowflake's choice by default.
     :param secrets: entries of the container's ``secrets``.
-    :param volumes: volumes beside the job's own, in the words of a service specification.
-    :param volume_mounts: where they are mounted.
-    :param endpoints: endpoints, in the words of a service specification.
-    :param spec_overrides: what is merged into the specification, by names of containers and volumes.
+    :param volumes: further volumes, as in a service specification.
+    :param volume_mounts: their mounts, as in a service specification.
+    :param endpoints: endpoints, as in a service specification.
+    :param spec_overrides: changes to the specification, merged by names of containers and volumes.
     :param enable_metrics: whether the platform collects metrics.
     :param log_level: which streams an event table keeps: one of ``LOG_LEVELS``; the account's default if ``None``.
-    :param artifact_repositories: from where pip installs without leaving Snowflake; managed jobs only.
+    :param artifact_repositories: repositories that pip installs from within Snowflake; managed jobs only.
     :param managed: whether SYSTEM$EXECUTE_ML_JOB starts it instead of EXECUTE JOB SERVICE.
     :param query_tag: QUERY_TAG of the sessions inside the job.
-    :param comment: who submitted the job, for people and for finding it again.
+    :param comment: the task that submitted the job, so that a later try finds it.
     """
 
     name: QualifiedName
@@ -108,16 +108,16 @@ class JobSpec:
     comment: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what Snowflake would refuse later, or would run wrongly."""
+        """Refuse jobs that Snowflake would refuse later, or would run wrongly."""
         if not all(part.is_bare for part in (self.name.database, self.name.schema, self.name.name)):
             raise InvalidJobSpecError(
-                f"A job can't be called {self.name}: Snowflake takes no quoted names, neither for a job "
-                "nor for its database and schema. Choose a database and schema with upper-case names."
+                f"A job can't have the name {self.name}: Snowflake accepts no quoted names for a job or for its "
+                "database and schema. Choose a database and schema with upper-case names."
             )
         if not self.compute_pool.is_bare:
-            raise InvalidJobSpecError(f"compute_pool {self.compute_pool} can't be a pool: pools have no quoted names.")
+            raise InvalidJobSpecError(f"compute_pool {self.compute_pool} isn't valid: names of pools can't be quoted.")
         if self.stage is not None and not _SPECIFIABLE.fullmatch(str(self.stage)):
-            raise InvalidJobSpecError(f"{self.stage} can't be written into a specification: no emoji in stage paths.")
+            raise InvalidJobSpecError(f"{self.stage} can't be written into a specification; use a path without emoji.")
         validate_instances(self.target_instances, self.min_instances)
         validate_env_vars(self.env_vars)
         validate_text(self.comment, "comment")
@@ -128,11 +128,13 @@ class JobSpec:
         is_system_pool = self.compute_pool.value.startswith(SYSTEM_POOL_PREFIX)
         if is_system_pool and not self.managed:
             raise InvalidJobSpecError(
-                f"compute_pool {self.compute_pool} is a pool of the system's, which runs managed ML jobs only: "
-                "leave managed out, or choose another pool; a specification of your own needs another pool, too."
+                f"compute_pool {self.compute_pool} is a system pool, which runs only managed ML jobs: leave managed "
+                "out, or choose another pool. A task with spec needs another pool, too."
             )
         if self.artifact_repositories and not self.managed:
-            raise InvalidJobSpecError("artifact_repositories need a managed job: leave managed out, or set it to True.")
+            raise InvalidJobSpecError(
+                "artifact_repositories needs a managed job: leave managed out, or set it to True."
+            )
         if self.managed:
             given = {"volumes": self.volumes, "endpoints": self.endpoints, "log_level": self.log_level}
             if refused := [name for name, value in given.items() if value]:
@@ -143,7 +145,7 @@ class JobSpec:
 
 
 def is_managed(compute_pool: Identifier, *, managed: bool | None, artifact_repositories: Sequence[str]) -> bool:
-    """Choose the way to submit: the caller's choice, else what pool and features need."""
+    """Decide whether to submit a managed job: as the caller chooses, or as pool and features require."""
     if managed is not None:
         return managed
     return compute_pool.value.startswith(SYSTEM_POOL_PREFIX) or bool(artifact_repositories)
@@ -157,18 +159,18 @@ def validate_instances(target_instances: object, min_instances: object = None) -
     _whole_number(min_instances, "min_instances")
     if isinstance(target_instances, int) and isinstance(min_instances, int) and min_instances > target_instances:
         raise InvalidJobSpecError(
-            f"min_instances={min_instances} is more than target_instances={target_instances}; it says how many of "
-            "these are enough to begin with."
+            f"min_instances={min_instances} is more than target_instances={target_instances}: the job starts when "
+            "min_instances of the target_instances are there."
         )
 
 
 def _whole_number(value: object, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidJobSpecError(f"{what} must be a whole number from 1 on, got {value!r}.")
+        raise InvalidJobSpecError(f"{what} must be a whole number of at least 1, got {value!r}.")
 
 
 def validate_runtime_environment(value: object) -> None:
-    """Refuse what is neither a tag nor an image."""
+    """Refuse a runtime environment that is neither a tag nor an image."""
     if value is not None and (not isinstance(value, str) or not _RUNTIME.fullmatch(value)):
         raise InvalidJobSpecError(
             f"runtime_environment {value!r} is neither a tag, e.g. '2.9-py3.11', nor an image, "
@@ -177,22 +179,22 @@ def validate_runtime_environment(value: object) -> None:
 
 
 def validate_query_tag(value: str) -> None:
-    """Refuse what no session takes as its QUERY_TAG."""
+    """Refuse a text that can't be the QUERY_TAG of a session."""
     validate_text(value, "query_tag")
     if len(value) > _MAX_QUERY_TAG:
         raise InvalidJobSpecError(
-            f"query_tag has {len(value)} characters; Snowflake takes {_MAX_QUERY_TAG}. Shorten it."
+            f"query_tag has {len(value)} characters; Snowflake accepts {_MAX_QUERY_TAG}. Shorten it."
         )
 
 
 def validate_log_level(value: object) -> None:
-    """Refuse what an event table doesn't know."""
+    """Refuse anything but a log level of an event table."""
     if value is not None and value not in LOG_LEVELS:
         raise InvalidJobSpecError(f"log_level must be one of {', '.join(LOG_LEVELS)}; got {value!r}.")
 
 
 def validate_artifact_repositories(value: object) -> None:
-    """Refuse what is no list of names."""
+    """Refuse anything but a list of names."""
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
         raise InvalidJobSpecError(
             f"artifact_repositories must be a list of names, e.g. ['snowflake.snowpark.pypi_shared_repository']; "
@@ -201,9 +203,9 @@ def validate_artifact_repositories(value: object) -> None:
 
 
 def validate_env_vars(env_vars: object) -> None:
-    """Refuse variables that no process can have, and those by which the job finds its payload and its result."""
+    """Refuse variables that no process can have, and those that the job needs to find its payload and its result."""
     if not isinstance(env_vars, Mapping):
-        # Without the value: whatever it is, it may hold secrets.
+        # Without the value, which may hold secrets.
         raise InvalidJobSpecError(f"env_vars must map names to text, got a value of type {type(env_vars).__name__}.")
     for name, value in env_vars.items():
         validate_env_name(name, "env_vars")
@@ -222,11 +224,11 @@ def validate_env_vars(env_vars: object) -> None:
 
 
 def validate_env_name(name: object, what: str) -> None:
-    """Refuse a name that no variable can have, or that the job's own variables have."""
+    """Refuse a name that no variable can have, or that the job needs itself."""
     if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
         raise InvalidJobSpecError(f"{name!r} in {what} can't be the name of an environment variable.")
     if _RESERVED_ENV.fullmatch(name):
-        raise InvalidJobSpecError(f"{name!r} in {what} is set by the platform or by this provider; take it out.")
+        raise InvalidJobSpecError(f"{name!r} in {what} is set by Snowflake or by the provider; remove it.")
 
 
 def encoded(env_vars: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""A job spec in the two forms that Snowflake takes: a service specification, and the options of a managed job.
+"""A job spec in the two forms that Snowflake accepts: a service specification, and the options of a managed job.
 
-Both start the same archive with the same environment, so that the launcher and the result are the same, too. The
-container is what ``snowflake.ml.jobs`` builds, so that Snowflake's own client and Snowsight understand it.
+Both start the same archive with the same environment, and so the same launcher with the same result. The container is
+like that of ``snowflake.ml.jobs``, so that Snowflake's client and Snowsight understand it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY = "stage-volume", "result-volume", "dshm"
-# Whoever could point these elsewhere could have foreign files removed with the rights of this task.
+# An override that points these elsewhere could make the task delete other files with its own rights.
 PROTECTED_VOLUMES = (STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY)
 STAGE_MOUNT, RESULT_MOUNT = "/mnt/job_stage", "/mnt/job_result"
 # The ML runtime image sets up its Python environment in here and then runs the arguments.
@@ -45,7 +45,7 @@ IMAGE_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
 _COMMAND = ("python", f"{STAGE_MOUNT}/{ARCHIVE}")
 _SHARED_MEMORY_SHARE = 0.3
 _METRICS = ("system", "status", "network", "storage")
-# Instances reach each other on declared ports only. The endpoints' names are those of the ML runtime.
+# Instances reach each other only on declared ports. The names are those of the ML runtime.
 _RAY_ENDPOINTS = {
     "ray-client-server": "HEAD_CLIENT_SERVER_PORT",
     "ray-gcs": "HEAD_GCS_PORT",
@@ -64,11 +64,11 @@ _RAY_ENVIRONMENT = {**{variable: str(port) for variable, port in PORTS.items()},
 
 @dataclass(frozen=True, kw_only=True)
 class SpecificationSource:
-    """Where EXECUTE JOB SERVICE reads a specification: in the statement, or in a file on a stage.
+    """The place of a specification for EXECUTE JOB SERVICE: in the statement, or in a file on a stage.
 
     :param text: the specification itself.
     :param file: the file that holds it.
-    :param using: what a template's variables become; ``None`` if it is no template.
+    :param using: the values of a template's variables; ``None`` if it is no template.
     """
 
     text: str | None = None
@@ -80,12 +80,12 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
     """Build the service specification: one container of the ML runtime that starts the payload's archive.
 
     :param payload: the payload's directory on the stage.
-    :raises InvalidJobSpecError: if the overrides make it invalid, or the image is none.
+    :raises InvalidJobSpecError: if the overrides make it invalid, or the runtime has no image.
     """
     if runtime.image.lower().startswith("cre@"):
         raise InvalidJobSpecError(
-            f"Snowflake runs ML jobs of compute pool {spec.compute_pool} in {runtime.image!r}, which is no image: set "
-            "managed=True, or name an image with runtime_environment."
+            f"Compute pool {spec.compute_pool} has no image for jobs that aren't managed, only {runtime.image!r}: set "
+            "managed=True, or choose an image with runtime_environment."
         )
     document: dict[str, Any] = {
         "containers": [_container(spec, arguments, runtime)],
@@ -105,17 +105,17 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
     merged = merge(
         {"spec": document}, spec.spec_overrides or {}, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,)
     )
-    validate(merged, "The specification, with what the task has added,")
+    validate(merged, "The specification, with the additions of the task,")
     return merged
 
 
 def ml_job_options(
     spec: JobSpec, payload: StagePath, arguments: Arguments, image: str | None, *, generate_suffix: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Build the two options of SYSTEM$EXECUTE_ML_JOB, of which Snowflake makes the same specification.
+    """Build the two options of SYSTEM$EXECUTE_ML_JOB; Snowflake builds the same specification from them.
 
     :param payload: the payload's directory on the stage.
-    :param image: the runtime's image, or the reference that stands for it; ``None`` for Snowflake's choice.
+    :param image: the runtime's image, or a reference to it; ``None`` for Snowflake's choice.
     :param generate_suffix: whether Snowflake completes the job's name, so that the statement can be repeated.
     """
     overrides: Mapping[str, Any] = spec.spec_overrides or {}
@@ -158,9 +158,9 @@ def validate_overrides(overrides: Mapping[str, Any] | None) -> None:
 
 
 def result_directory(spec: JobSpec, payload: StagePath) -> StagePath:
-    """Return the job's own directory, below its payload's: result, arguments and what the payload saves.
+    """Return the job's directory for its result, its arguments and the files of the payload.
 
-    Snowflake puts the results of managed jobs there, so ours are there, too.
+    It lies below the payload's directory, where Snowflake writes the results of managed jobs.
     """
     return payload / spec.name.name.value
 
@@ -202,13 +202,13 @@ def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
     }
     if spec.target_instances > 1:
         least = spec.min_instances or spec.target_instances
-        if taken := sorted(_RAY_ENVIRONMENT.keys() & spec.env_vars.keys()):
+        if ports := sorted(_RAY_ENVIRONMENT.keys() & spec.env_vars.keys()):
             raise InvalidJobSpecError(
-                f"{', '.join(taken)} in env_vars is how the instances of a job reach each other; take it out."
+                f"{', '.join(ports)} in env_vars sets the ports of the instances of a job; remove it."
             )
         contract |= _RAY_ENVIRONMENT | {MLRS_MIN_INSTANCES: str(least)}
     if spec.parallel:
-        # By the first two Snowflake's client knows that each instance has a result of its own.
+        # The first two tell Snowflake's client that each instance has its own result.
         contract |= {
             "MLRS_LAUNCH_BACKEND": "passthrough",
             "MLRS_SUBMITTED_TARGET_INSTANCES": str(spec.target_instances),
@@ -243,13 +243,13 @@ def _ray_endpoints(spec: JobSpec) -> list[dict[str, Any]]:
 
 
 def given_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return a container's variables as its code sees them, also those that could not be sent as they are."""
-    found = dict(environment)
+    """Return a container's variables as its code sees them, including those that travel encoded."""
+    variables = dict(environment)
     try:
-        hidden = read_json(found.pop(MLJOBS_ENV, "{}"), MLJOBS_ENV)
+        hidden = read_json(variables.pop(MLJOBS_ENV, "{}"), MLJOBS_ENV)
     except UnreadableError:
-        # Somebody else's variable of that name.
+        # Another program has a variable of that name.
         return dict(environment)
     if not isinstance(hidden, dict):
         return dict(environment)
-    return {**found, **{name: str(value) for name, value in hidden.items()}}
+    return {**variables, **{name: str(value) for name, value in hidden.items()}}

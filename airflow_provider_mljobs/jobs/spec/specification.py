@@ -1,8 +1,4 @@
-"""Service specifications of the user's own, and what the user changes in ours: read, checked, merged.
-
-The checks are Snowflake's own, before anything is sent, and they name each place. What a specification may say stands
-in ``specification_schema.py``.
-"""
+"""The author's service specifications, and overrides of the provider's own: read, checked and merged."""
 
 from __future__ import annotations
 
@@ -12,14 +8,12 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
-from airflow_provider_mljobs.jobs.spec.documents import load_yaml, plain
-from airflow_provider_mljobs.jobs.spec.laws import select
-from airflow_provider_mljobs.jobs.spec.rules import below, refuse, shown
-from airflow_provider_mljobs.jobs.spec.schema import DOCUMENT
-from airflow_provider_mljobs.jobs.untrusted import read_json
+from airflow_provider_mljobs.jobs.spec.documents import below, excerpt, plain, select
+from airflow_provider_mljobs.jobs.untrusted import read_json, read_yaml
 from airflow_provider_mljobs.jobs.values.escaping import validate_text
 
 _OVERRIDES = "spec_overrides"
+_TOP = ("spec", "capabilities", "serviceRoles")
 _TAG = re.compile(r"\{\{(?P<expression>.*?)\}\}|\{%(?P<statement>.*?)%\}", re.DOTALL)
 _VARIABLE = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(?:\|(.*))?", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -27,11 +21,11 @@ _BOUND = re.compile(r"-?\s*(?:set|for)\s+([A-Za-z_][A-Za-z0-9_]*)")
 _DEFAULT = re.compile(r"(?:^|\|)\s*default\b")
 
 
-def parse(source: object, what: str = "spec") -> dict[str, Any]:
+def parse(source: object, argument: str = "spec") -> dict[str, Any]:
     """Read a service specification.
 
-    :param source: a mapping, or the text of one in YAML or JSON.
-    :param what: names the argument in the message.
+    :param source: a mapping, or text in YAML or JSON.
+    :param argument: the name of the argument, for the message.
     :return: a copy, of dicts, lists and scalars only.
     :raises InvalidJobSpecError: with line and column of a text, or the path in a mapping.
 
@@ -40,29 +34,29 @@ def parse(source: object, what: str = "spec") -> dict[str, Any]:
         parse("spec: {containers: [{name: main, image: /db/schema/repository/image:1.0}]}")
     """
     if isinstance(source, str):
-        document = load_yaml(source, what)
+        try:
+            document = read_yaml(source, argument)
+        except UnreadableError as error:
+            raise InvalidJobSpecError(str(error)) from error
     elif isinstance(source, Mapping):
         document = plain(source, "")
     else:
-        raise InvalidJobSpecError(f"{what} must be a dict or a text in YAML, got {shown(source)}.")
+        raise InvalidJobSpecError(f"{argument} must be a dict or a text in YAML, got {excerpt(source)}.")
     if not isinstance(document, dict):
-        raise InvalidJobSpecError(f"{what} must be a mapping with the key 'spec', got {shown(document)}.")
+        raise InvalidJobSpecError(f"{argument} must be a mapping with the key 'spec', got {excerpt(document)}.")
     return document
 
 
-def validate(document: Mapping[str, Any], what: str = "spec") -> None:
-    """Hold a specification against Snowflake's reference.
+def validate(document: Mapping[str, Any], argument: str = "spec") -> None:
+    """Check a specification against Snowflake's reference.
 
-    :param what: names the argument in the message.
-    :raises InvalidJobSpecError: with all that is wrong, up to 20 problems, each with its path, e.g.
+    :param argument: the name of the argument, for the message.
+    :raises InvalidJobSpecError: with up to 20 problems, each with its path, e.g.
         ``spec.containers[0].resources.limits.memory``.
     """
-    refuse(DOCUMENT.problems(document, ""), what)
+    from airflow_provider_mljobs.jobs.spec.refusals import check
 
-
-def containers(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of a valid specification's containers, in order."""
-    return tuple(name for _, name in select(document, "spec.containers[].name"))
+    check(document, argument)
 
 
 def merge(
@@ -72,16 +66,16 @@ def merge(
     protected: Collection[str] = (),
     required_containers: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Change a specification: as RFC 7386 merges JSON, but lists of what has names are merged by these names.
+    """Merge overrides into a specification: as RFC 7386 merges JSON, except that lists of named items merge by name.
 
-    ``None`` removes a key. What is called several times by one name, as a volume mounted twice, is merged in order.
-    Other lists are replaced.
+    ``None`` removes a key. Items that share a name, as a volume mounted twice, are merged in order. Other lists are
+    replaced.
 
-    :param document: the specification; it is left as it is.
-    :param overrides: what to change, in the shape of a specification.
+    :param document: the specification; it isn't changed.
+    :param overrides: the changes, in the shape of a specification.
     :param protected: volumes that can't be changed, removed, or mounted elsewhere.
     :param required_containers: containers that can't be removed.
-    :return: the changed specification, which is still to be validated.
+    :return: the merged specification, not validated yet.
     :raises InvalidJobSpecError: with the path in the overrides, e.g. ``spec_overrides.spec.volumes[0]``.
 
     Example::
@@ -90,13 +84,12 @@ def merge(
     """
     patch = plain(overrides, _OVERRIDES)
     if not isinstance(patch, dict):
-        raise InvalidJobSpecError(f"{_OVERRIDES} must be a dict in the shape of a specification, got {shown(patch)}.")
-    for key in patch:
-        if key not in {**DOCUMENT.required, **DOCUMENT.optional}:
-            raise InvalidJobSpecError(
-                f"{below(_OVERRIDES, key)} is unknown: {_OVERRIDES} has the shape of a specification, e.g. "
-                "{'spec': {'containers': [{'name': 'main', …}]}}."
-            )
+        raise InvalidJobSpecError(f"{_OVERRIDES} must be a dict in the shape of a specification, got {excerpt(patch)}.")
+    if unknown := [key for key in patch if key not in _TOP]:
+        raise InvalidJobSpecError(
+            f"{below(_OVERRIDES, unknown[0])} is unknown: {_OVERRIDES} has the shape of a specification, e.g. "
+            "{'spec': {'containers': [{'name': 'main', …}]}}."
+        )
     _refuse_removals(patch, protected, required_containers)
     _refuse_protected(patch, protected)
     merged: dict[str, Any] = _merged(plain(document, "spec"), patch, _OVERRIDES)
@@ -104,41 +97,41 @@ def merge(
 
 
 def is_template(text: str) -> bool:
-    """Tell whether a text has something for Snowflake to fill in."""
+    """Whether a text is a template for Snowflake to fill in."""
     return _TAG.search(text) is not None
 
 
 def template_variables(text: str) -> tuple[str, ...]:
-    """Return the variables that a template needs values for: those without a default, in order."""
+    """Return the variables without a default, in order."""
     bound = {match[1] for tag in _TAG.finditer(text) if (match := _BOUND.match(tag["statement"] or ""))}
     expressions = (_VARIABLE.fullmatch((tag["expression"] or "").strip("-+")) for tag in _TAG.finditer(text))
     needed = (match[1] for match in expressions if match and not _DEFAULT.search(match[2] or ""))
     return tuple(dict.fromkeys(name for name in needed if name not in bound))
 
 
-def validate_using(using: object, what: str = "using", *, template: str | None = None) -> None:
-    """Refuse values that Snowflake's templates don't take.
+def validate_using(using: object, argument: str = "using", *, template: str | None = None) -> None:
+    """Refuse values that Snowflake's templates can't use.
 
-    :param using: the values of variables: numbers, true and false, lists and dicts; a text must be alphanumeric or
-        itself JSON.
-    :param what: names the argument in the message.
+    :param using: the values of variables: numbers, booleans, lists and dicts; a string must be alphanumeric or JSON.
+    :param argument: the name of the argument, for the message.
     :param template: the template, to find variables without a value, and values without a variable.
-    :raises InvalidJobSpecError: naming the variable.
+    :raises InvalidJobSpecError: with the name of the variable.
 
     Example::
 
         validate_using({"tag": "latest", "image": '"/db/schema/repository/image:1.0"', "args": ["--depth", 3]})
     """
     if not isinstance(using, Mapping):
-        raise InvalidJobSpecError(f"{what} must map names of variables to values, got {shown(using)}.")
+        raise InvalidJobSpecError(f"{argument} must map names of variables to values, got {excerpt(using)}.")
     for name, value in using.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidJobSpecError(
-                f"{shown(name)} in {what} can't be the name of a variable: letters, digits and '_' from a letter on."
+                f"{excerpt(name)} in {argument} can't be the name of a variable: use letters, digits and '_', a letter "
+                "first."
             )
-        _validate_value(plain(value, f"{what}[{name!r}]"), f"{what}[{name!r}]")
+        _validate_value(plain(value, f"{argument}[{name!r}]"), f"{argument}[{name!r}]")
     if template is not None:
-        _compare(using, template, what)
+        _compare(using, template, argument)
 
 
 def _validate_value(value: Any, path: str) -> None:
@@ -146,8 +139,8 @@ def _validate_value(value: Any, path: str) -> None:
     validate_text(text, path)
     if not re.fullmatch(r"[A-Za-z0-9]+", text) and not _is_json(text):
         raise InvalidJobSpecError(
-            f"{path} {shown(value)} is neither alphanumeric nor JSON, as Snowflake's templates need it; write a text "
-            "as JSON, e.g. '\"/db/schema/repository/image:1.0\"'."
+            f"{path} {excerpt(value)} is neither alphanumeric nor JSON, as Snowflake's templates require; write it as "
+            "a JSON string, e.g. '\"/db/schema/repository/image:1.0\"'."
         )
 
 
@@ -159,14 +152,15 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _compare(using: Mapping[str, Any], template: str, what: str) -> None:
+def _compare(using: Mapping[str, Any], template: str, argument: str) -> None:
     needed = template_variables(template)
     if missing := [name for name in needed if name not in using]:
-        raise InvalidJobSpecError(f"{what} has no value for {', '.join(missing)}, which the template needs.")
-    known = {name for tag in _TAG.finditer(template) for name in _NAME.findall(tag[0])}
-    if unknown := [name for name in using if name not in known]:
+        raise InvalidJobSpecError(f"{argument} has no value for {', '.join(missing)}, which the template needs.")
+    names = {name for tag in _TAG.finditer(template) for name in _NAME.findall(tag[0])}
+    if unknown := [name for name in using if name not in names]:
         raise InvalidJobSpecError(
-            f"{what} has a value for {', '.join(unknown)}, which the template doesn't have; names are case-sensitive."
+            f"{argument} has a value for {', '.join(unknown)}, which the template doesn't have; names are "
+            "case-sensitive."
         )
 
 
@@ -187,14 +181,14 @@ def _refuse_protected(patch: Mapping[str, Any], protected: Collection[str]) -> N
         for path, item in select(patch, pattern, _OVERRIDES):
             if isinstance(item, dict) and item.get("name") in protected:
                 raise InvalidJobSpecError(
-                    f"{path}: volume {item['name']} is the job's own and can't be {change}; choose another name."
+                    f"{path}: volume {item['name']} belongs to the provider and can't be {change}; choose another name."
                 )
 
 
 def _merged(base: Any, patch: Any, path: str) -> Any:
     if isinstance(base, dict | list) and not isinstance(patch, type(base)):
         kind = "mapping" if isinstance(base, dict) else "list"
-        raise InvalidJobSpecError(f"{path} must be a {kind}, as it is in the specification; got {shown(patch)}.")
+        raise InvalidJobSpecError(f"{path} must be a {kind}, as it is in the specification; got {excerpt(patch)}.")
     if isinstance(patch, dict):
         merged = dict(base) if isinstance(base, dict) else {}
         for key, value in patch.items():
@@ -212,8 +206,8 @@ def _merged_by_name(base: list[Any], patch: list[Any], path: str) -> list[Any]:
     for index, item in enumerate(patch):
         if not _is_named(item):
             raise InvalidJobSpecError(
-                f"{path}[{index}] has no name, by which it would be merged; there is "
-                f"{', '.join(known['name'] for known in base)}."
+                f"{path}[{index}] needs a name to be merged by; the specification has "
+                f"{', '.join(each['name'] for each in base)}."
             )
     merged = dict(_numbered(base))
     for index, (key, item) in enumerate(_numbered(patch)):

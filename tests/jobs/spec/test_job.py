@@ -37,7 +37,7 @@ def test_specification(spec, runtime):
             "containers": [
                 {
                     "name": "main",
-                    "image": "/snowflake/images/snowbooks:1.2",
+                    "image": "/snowflake/images/snowflake_images/snowbooks:1.2",
                     "command": ["/usr/local/bin/_entrypoint.sh"],
                     "args": ["python", "/mnt/job_stage/payload.pyz"],
                     "env": {
@@ -112,20 +112,20 @@ def test_specs_are_frozen(spec):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": QualifiedName(DB, Identifier("ml"), JOB)}, 'A job can\'t be called DB."ml".JOB'),
-        ({"compute_pool": Identifier("my pool")}, 'compute_pool "my pool" can\'t be a pool'),
-        ({"stage": StagePath(QualifiedName(DB, ML, JOB), "🚀")}, "no emoji in stage paths"),
-        ({"target_instances": 0}, "target_instances must be a whole number from 1 on, got 0."),
-        ({"target_instances": True}, "target_instances must be a whole number from 1 on, got True."),
-        ({"target_instances": 1.0}, "target_instances must be a whole number from 1 on, got 1.0."),
-        ({"min_instances": 0}, "min_instances must be a whole number from 1 on, got 0."),
+        ({"name": QualifiedName(DB, Identifier("ml"), JOB)}, 'A job can\'t have the name DB."ml".JOB'),
+        ({"compute_pool": Identifier("my pool")}, 'compute_pool "my pool" isn\'t valid'),
+        ({"stage": StagePath(QualifiedName(DB, ML, JOB), "🚀")}, "use a path without emoji"),
+        ({"target_instances": 0}, "target_instances must be a whole number of at least 1, got 0."),
+        ({"target_instances": True}, "target_instances must be a whole number of at least 1, got True."),
+        ({"target_instances": 1.0}, "target_instances must be a whole number of at least 1, got 1.0."),
+        ({"min_instances": 0}, "min_instances must be a whole number of at least 1, got 0."),
         ({"target_instances": 2, "min_instances": 3}, "min_instances=3 is more than target_instances=2"),
-        ({"compute_pool": Identifier("SYSTEM_COMPUTE_POOL_CPU")}, "which runs managed ML jobs only"),
-        ({"artifact_repositories": ["r"]}, "artifact_repositories need a managed job"),
+        ({"compute_pool": Identifier("SYSTEM_COMPUTE_POOL_CPU")}, "which runs only managed ML jobs"),
+        ({"artifact_repositories": ["r"]}, "artifact_repositories needs a managed job"),
         ({"managed": True, "volumes": [{}], "log_level": "INFO"}, "volumes and log_level can't be given to a managed"),
         ({"comment": "\0"}, "comment holds a NUL character"),
         ({"query_tag": "\ud800"}, "query_tag holds half a surrogate pair"),
-        ({"query_tag": "x" * 2001}, "query_tag has 2001 characters; Snowflake takes 2000."),
+        ({"query_tag": "x" * 2001}, "query_tag has 2001 characters; Snowflake accepts 2000."),
         ({"env_vars": {"A": "\0"}}, "env_vars['A'] holds a NUL character"),
     ],
 )
@@ -145,7 +145,7 @@ def test_what_can_not_run_is_refused(spec, fields, message):
         ({"1A": "1"}, "'1A' in env_vars can't be the name of an environment variable."),
         ({"A=": "1"}, "'A=' in env_vars can't be the name of an environment variable."),
         ({1: "1"}, "1 in env_vars can't be the name of an environment variable."),
-        ({"MLRS_RESULT_PATH": "x"}, "'MLRS_RESULT_PATH' in env_vars is set by the platform or by this provider"),
+        ({"MLRS_RESULT_PATH": "x"}, "'MLRS_RESULT_PATH' in env_vars is set by Snowflake or by the provider"),
         ({"MLJOBS_ENV": "x"}, "'MLJOBS_ENV' in env_vars is set by"),
         ({"SNOWFLAKE_HOST": "x"}, "'SNOWFLAKE_HOST' in env_vars is set by"),
         ({"A": 1}, "env_vars['A'] is of type int; write it as a string."),
@@ -175,7 +175,7 @@ def test_other_variables_of_snowflake_are_allowed():
         (validate_log_level, "DEBUG", "log_level must be one of INFO, ERROR, NONE; got 'DEBUG'."),
         (validate_artifact_repositories, "r", "artifact_repositories must be a list of names"),
         (validate_artifact_repositories, [1], "artifact_repositories must be a list of names"),
-        (validate_instances, "2", "target_instances must be a whole number from 1 on, got '2'."),
+        (validate_instances, "2", "target_instances must be a whole number of at least 1, got '2'."),
         (validate_overrides, [], "spec_overrides must be a dict in the shape of a specification, got []."),
         (
             validate_overrides,
@@ -198,7 +198,7 @@ def test_opaque_runtimes_are_for_managed_jobs(spec):
     """What only Snowflake can resolve is refused before a statement is sent."""
     runtime = Runtime(image="cre@abc", resources=Resources(cpu=1, memory_gib=6))
 
-    with pytest.raises(InvalidJobSpecError, match="'cre@abc', which is no image: set managed=True"):
+    with pytest.raises(InvalidJobSpecError, match="only 'cre@abc': set managed=True"):
         document(spec(), runtime)
 
 
@@ -257,7 +257,7 @@ def test_instances_reach_each_other(spec, runtime):
 
 def test_the_ports_of_instances_are_not_the_users(spec, runtime):
     """A variable of theirs would be overwritten without a word."""
-    with pytest.raises(InvalidJobSpecError, match="HEAD_GCS_PORT in env_vars is how the instances"):
+    with pytest.raises(InvalidJobSpecError, match="HEAD_GCS_PORT in env_vars sets the ports of the instances"):
         document(spec(target_instances=2, env_vars={"HEAD_GCS_PORT": "1"}), runtime)
 
 

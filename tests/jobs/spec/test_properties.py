@@ -2,7 +2,7 @@ import yaml
 from hypothesis import given, strategies as st
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.spec.laws import select
+from airflow_provider_mljobs.jobs.spec.documents import select
 from airflow_provider_mljobs.jobs.spec.mounts import parse_endpoints, validate_volumes
 from airflow_provider_mljobs.jobs.spec.secrets import validate_secrets
 from airflow_provider_mljobs.jobs.spec.specification import merge, parse, validate, validate_using
@@ -42,7 +42,7 @@ DOCUMENTS = st.recursive(
     lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.sampled_from(KEYS), parts, max_size=5),
     max_leaves=25,
 )
-MAIN = {"name": "main", "image": "i"}
+MAIN = {"name": "main", "image": "/db/schema/repository/image:1.0"}
 NAMES = st.sampled_from(["main", "own", "other"])
 
 

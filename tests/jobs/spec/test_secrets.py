@@ -41,7 +41,9 @@ def test_secrets(place, given, expected):
     entries = parse_secrets({place: given}, Namespace(DB, ML))
 
     assert [expected] == entries
-    validate({"spec": {"containers": [{"name": "main", "image": "i", "secrets": entries}]}})
+    validate(
+        {"spec": {"containers": [{"name": "main", "image": "/db/schema/repository/image:1.0", "secrets": entries}]}}
+    )
 
 
 def test_order():
@@ -76,7 +78,10 @@ def test_what_is_known_of_secrets_while_parsing():
             {"A": None},
             "secrets['A'] must be the name of a secret, or a dict with snowflakeSecret and secretKeyRef; got nothing",
         ),
-        ({"A": ""}, "secrets is not valid: secrets['A'].snowflakeSecret must be the name of a secret, got ''."),
+        (
+            {"A": ""},
+            "secrets is not valid: secrets['A'].snowflakeSecret.objectName must be the name of a secret, got ''.",
+        ),
         ({"A": "my secret"}, "secrets['A'] 'my secret' is not a name of at most 3 parts."),
         ({"A": "a.b.c.d"}, "secrets['A'] 'a.b.c.d' is not a name of at most 3 parts."),
         ({"A": {}}, "secrets is not valid: secrets['A'].snowflakeSecret is missing."),
@@ -86,28 +91,28 @@ def test_what_is_known_of_secrets_while_parsing():
         ),
         (
             {"A": {"snowflakeSecret": "a", "secretKeyRef": "token"}},
-            "secrets['A'].secretKeyRef must be one of username, password, secret_string, access_token; got 'token'.",
+            "secrets['A'].secretKeyRef must be 'username', 'password', 'secret_string' or 'access_token'; got 'token'.",
         ),
         (
             {"A": {"snowflakeSecret": "a", "key": 1}},
-            "secrets['A'].key is unknown; what can stand here: snowflakeSecret, s",
+            "secrets['A'].key is unknown; use snowflakeSecret, secretKeyRef.",
         ),
         (
             {"A": {"snowflakeSecret": "a", "envVarName": "B"}},
-            "secrets['A'].envVarName can't stand here: it is what the secret stands under.",
+            "secrets['A'].envVarName can't stand here: the key of the secret is its place.",
         ),
         (
             {"A": {"snowflakeSecret": {1}}},
-            "secrets['A'].snowflakeSecret is {1}, of type set, which no specification can",
+            "secrets['A'].snowflakeSecret is {1}, of type set, and a specification can't hold that",
         ),
         ({"A B": "a"}, "'A B' in secrets can't be the name of an environment variable."),
         ({"secrets/feed": "a"}, "'secrets/feed' in secrets can't be the name of an environment variable."),
         ({1: "a"}, "1 in secrets can't be the name of an environment variable."),
         (
             {"SNOWFLAKE_HOST": "a"},
-            "'SNOWFLAKE_HOST' in secrets is set by the platform or by this provider; take it out.",
+            "'SNOWFLAKE_HOST' in secrets is set by Snowflake or by the provider; remove it.",
         ),
-        ({"MLJOBS_ARGS": "a"}, "'MLJOBS_ARGS' in secrets is set by the platform or by this provider; take it out."),
+        ({"MLJOBS_ARGS": "a"}, "'MLJOBS_ARGS' in secrets is set by Snowflake or by the provider; remove it."),
         (
             {"/a": {"snowflakeSecret": "a", "secretKeyRef": "password"}},
             "secrets['/a'] can't have secretKeyRef: the directory gets a file for each key.",
@@ -118,10 +123,10 @@ def test_what_is_known_of_secrets_while_parsing():
         ),
         (
             {"/snowflake/session": "a"},
-            "'/snowflake/session' in secrets can't be mounted: /snowflake is the platform's.",
+            "'/snowflake/session' in secrets can't be mounted: the platform uses /snowflake.",
         ),
-        ({"/a": "a", "/a/": "b"}, "'/a/' stands twice in secrets; one secret can be there."),
-        ({f"A{n}": "a" for n in range(51)}, "secrets has 51 entries, more than the 50 that Snowflake takes."),
+        ({"/a": "a", "/a/": "b"}, "'/a/' is in secrets twice; put one secret there."),
+        ({f"A{n}": "a" for n in range(51)}, "secrets has 51 entries; Snowflake takes 50."),
     ],
 )
 def test_secrets_that_no_job_can_have(secrets, message):

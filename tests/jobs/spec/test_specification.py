@@ -104,7 +104,7 @@ def test_other_parts_of_a_specification():
     assert BASE | {"capabilities": capabilities} == merge(BASE, {"capabilities": capabilities})
 
 
-ITS_OWN = "volume stage-volume is the job's own and can't be"
+ITS_OWN = "volume stage-volume belongs to the provider and can't be"
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ ITS_OWN = "volume stage-volume is the job's own and can't be"
                 "{'spec': {'containers': [{'name': 'main', …}]}}."
             ),
         ),
-        ({"spec": {1: 2}}, "spec_overrides.spec has the key 1; keys are texts."),
-        (main_with(env={"A": {"b"}}), "spec_overrides.spec.containers[0].env.A is {'b'}, of type set, which no"),
+        ({"spec": {1: 2}}, "spec_overrides.spec has the key 1; keys must be strings."),
+        (main_with(env={"A": {"b"}}), "spec_overrides.spec.containers[0].env.A is {'b'}, of type set, and"),
         ({"spec": None}, "spec_overrides.spec can't be removed: the job needs main, stage-volume."),
         ({"spec": {"containers": None}}, "spec_overrides.spec.containers can't be removed: the job needs main."),
         ({"spec": {"containers": []}}, "spec_overrides.spec.containers can't be removed: the job needs main."),
@@ -143,7 +143,7 @@ ITS_OWN = "volume stage-volume is the job's own and can't be"
         ),
         (
             {"spec": {"containers": [{"image": "x"}]}},
-            "spec_overrides.spec.containers[0] has no name, by which it would be merged; there is main.",
+            "spec_overrides.spec.containers[0] needs a name to be merged by; the specification has main.",
         ),
         (
             {"spec": {"containers": {"main": {"image": "x"}}}},
@@ -201,13 +201,13 @@ def test_values_for_templates():
     ("using", "message"),
     [
         ("tag=latest", "using must map names of variables to values, got 'tag=latest'."),
-        ({1: "a"}, "1 in using can't be the name of a variable: letters, digits and '_' from a letter on."),
-        ({"a-b": "a"}, "'a-b' in using can't be the name of a variable: letters, digits and '_' from a letter on."),
+        ({1: "a"}, "1 in using can't be the name of a variable: use letters, digits and '_', a letter first."),
+        ({"a-b": "a"}, "'a-b' in using can't be the name of a variable: use letters, digits and '_', a letter first."),
         (
             {"image": "/db/s/r/i:1"},
             (
-                "using['image'] '/db/s/r/i:1' is neither alphanumeric nor JSON, as Snowflake's templates need it; "
-                "write a text as JSON, e.g. '\"/db/schema/repository/image:1.0\"'."
+                "using['image'] '/db/s/r/i:1' is neither alphanumeric nor JSON, as Snowflake's templates require; "
+                "write it as a JSON string, e.g. '\"/db/schema/repository/image:1.0\"'."
             ),
         ),
         ({"a": ""}, "using['a'] '' is neither alphanumeric nor JSON"),
