@@ -62,13 +62,13 @@ class Collection:
     """The result of one run of the collector.
 
     :param items: the leftovers, in the order of their removal.
-    :param kept: the number of this Airflow's jobs that stay: they are too young, or their task isn't finished.
+    :param kept_jobs: the number of this Airflow's jobs that stay: they are too young, or their task isn't finished.
     :param not_ours: the number of jobs of other Airflows, or of no task.
     :param is_complete: whether the listing had all jobs; if not, files without a job stay.
     """
 
     items: tuple[Item, ...]
-    kept: int
+    kept_jobs: int
     not_ours: int
     is_complete: bool = True
 
@@ -90,7 +90,7 @@ class Collection:
         unknown = sum(item.credits_per_hour is None for item in self.items if not item.error)
         parts = [
             ", ".join(counts) or "nothing to collect",
-            f"{_counted(self.kept, 'job')} kept",
+            f"{_counted(self.kept_jobs, 'job')} kept",
             f"{_counted(self.not_ours, 'job')} not of this Airflow",
         ]
         if self.credits_per_hour or unknown:

@@ -181,7 +181,7 @@ class Collector:
         payloads = [item for stage in self._rules.stages for item in self._payloads(stage, gone)]
         return Collection(
             items=(*ended, *orphans, *payloads),
-            kept=len(jobs) - len(over),
+            kept_jobs=len(jobs) - len(over),
             not_ours=len(looked_at) - len(jobs),
             is_complete=is_complete,
         )

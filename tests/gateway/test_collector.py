@@ -111,7 +111,7 @@ def test_a_task_that_is_over(client, state):
     assert (Kind.JOB, str(job), "dropped", str(TRAIN), state) == (
         item.kind, item.name, item.action, item.task, item.task_state,
     )  # fmt: skip
-    assert (0, 0, ()) == (report.kept, report.not_ours, report.errors)
+    assert (0, 0, ()) == (report.kept_jobs, report.not_ours, report.errors)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_task_that_is_not_over(client, state):
     start(client, origin())
     report = collect(client, {TRAIN: state})
 
-    assert ((), 1, 1) == (report.items, report.kept, len(jobs(client)))
+    assert ((), 1, 1) == (report.items, report.kept_jobs, len(jobs(client)))
 
 
 def test_mapped_tasks(client):
@@ -268,7 +268,7 @@ def test_young_jobs(client):
     start(client, origin())
     report = collect(client, in_days=6)
 
-    assert ((), 1) == (report.items, report.kept)
+    assert ((), 1) == (report.items, report.kept_jobs)
 
 
 @pytest.mark.parametrize(("task_id", "expected"), [("train", 1), ("done", 0)])
@@ -277,7 +277,7 @@ def test_a_job_that_nobody_waits_for(client, task_id, expected):
     task = replace(TRAIN, task_id=task_id)
     start(client, origin(task, waits=False))
 
-    assert expected == collect(client, {task: "success"}).kept == len(jobs(client))
+    assert expected == collect(client, {task: "success"}).kept_jobs == len(jobs(client))
 
 
 @pytest.mark.parametrize("task_id", ["train", "done"], ids=["running", "over"])
@@ -405,7 +405,7 @@ def test_schema(client):
     report = collect(client, schema=Namespace(DATABASE, OTHER_SCHEMA), stages=())
 
     assert [str(here)] == jobs(client)
-    assert (1, 0, 0) == (len(report.items), report.kept, report.not_ours)
+    assert (1, 0, 0) == (len(report.items), report.kept_jobs, report.not_ours)
 
 
 def litter(client):
@@ -568,7 +568,7 @@ def test_more_jobs_than_one_answer_has(client):
         start(client, origin(task), schema=schema)
     report = collect(client, {tasks[0]: "running"}, most=3)
 
-    assert (6, 2, True) == (len(report.items), report.kept, report.is_complete)
+    assert (6, 2, True) == (len(report.items), report.kept_jobs, report.is_complete)
     assert 2 == len(jobs(client))
 
 

@@ -110,7 +110,7 @@ def test_series(lab):
 
 def test_of_processes(lab):
     """A running process has a CPU and memory usage."""
-    job = lab.start("sleep 60", prefix="REAL")
+    job = lab.start("sleep 3600", prefix="REAL")
     while not (usage := read_usage(lab.client, job)).series:
         time.sleep(0.05)
     lab.client.drop(job)
