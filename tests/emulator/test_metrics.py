@@ -274,7 +274,8 @@ def test_restart(start, connect, tmp_path):
         server.stop()
 
     assert results[0]
-    assert results[0] == results[1]
+    # The last samples may come after the DROP, which does not wait for the end of the processes.
+    assert results[0] == results[1][: len(results[0])]
 
 
 def test_virtual(lab):

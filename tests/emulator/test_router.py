@@ -36,7 +36,7 @@ def test_use_of_what_is_missing(cursor, statement):
 
 
 def test_alter_session(cursor):
-    """A parameter can be set, rows and unset; the client stores those that concern it."""
+    """A parameter can be set, shown and unset; the client stores those that concern it."""
     cursor.execute("ALTER SESSION SET TIMEZONE = 'Europe/Berlin' QUERY_TAG = 'it''s', AUTOCOMMIT = FALSE")
     rows = cursor.execute("SHOW PARAMETERS LIKE 'query_tag' IN SESSION").fetchall()
     autocommit = cursor.connection._session_parameters["AUTOCOMMIT"]

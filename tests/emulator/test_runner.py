@@ -172,7 +172,7 @@ def test_arguments_arrive_byte_for_byte(run):
 
 
 def test_mounts(run, volume):
-    """Mounted directories are pids and written at the paths of the specification."""
+    """Mounted directories are readable and writable at the paths of the specification."""
     (volume / "in.txt").write_text("hello")
     script = 'cat /mnt/job_stage/in.txt; echo -n "$WHERE" > /mnt/job_stage/out.txt; ls "$WHERE"'
     code, text = run(
@@ -364,7 +364,7 @@ def test_exit_codes(run, script, code):
 @pytest.mark.parametrize(
     ("command", "detail"),
     [
-        ("no-such-program", 'exec: "no-such-program": executable file not pids in $PATH'),
+        ("no-such-program", 'exec: "no-such-program": executable file not found in $PATH'),
         ("/no/such/program", 'exec: "/no/such/program": no such file or directory'),
         ("nul\0byte", 'exec: "nul\\u0000byte": execve: embedded null character in path'),
     ],
@@ -573,7 +573,7 @@ def test_entrypoint_file_of_the_ml_runtime(run, isolation):
 @pytest.mark.parametrize(
     ("image", "args", "detail"),
     [
-        ("/db/sc/r/mine:1", ("x",), "not supported by the embedded Snowflake: image /db/sc/r/mine:1 has no command"),
+        ("/db/sc/r/mine:1", ("x",), "add a command for image /db/sc/r/mine:1 to the specification"),
         (ML_IMAGE, (), "has neither command nor arguments"),
     ],
 )

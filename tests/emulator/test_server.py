@@ -470,7 +470,9 @@ def test_missing_extra():
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-S", "-c", program], cwd=root, capture_output=True, text=True, check=False)
 
-    assert done.stderr.endswith("'local' extra: pip install 'airflow-provider-mljobs[local]'\n")
+    assert done.stderr.endswith(
+        "'local' extra, which installs its SQL engine: pip install 'airflow-provider-mljobs[local]'\n"
+    )
 
 
 def test_many_rows(cursor):
