@@ -112,7 +112,7 @@ def test_the_specification_of_a_job_that_was_dropped(visit, finished):
     """For the specification of a dropped job the page explains that it is gone with the job."""
     page = visit(pages.job(finished.weeks[0]), forgiven="status of 404")
     page.get_by_text("Specification").click()
-    expect(page.get_by_test_id("specification")).to_contain_text("is no longer in Snowflake")
+    expect(page.get_by_test_id("specification")).to_contain_text("was dropped")
     expect(page.get_by_role("button", name="Try again")).to_have_count(0)
 
 

@@ -76,7 +76,7 @@ def test_clean_up(visit, finished):
 def test_clean_up_is_for_admins(visit, airflow):
     """Users other than admins see a message, and the server refuses their requests."""
     page = visit(pages.CLEAN_UP, user="user")
-    expect(page.get_by_test_id("clean-up-view")).to_contain_text("Only administrators")
+    expect(page.get_by_test_id("clean-up-view")).to_contain_text("Administrators only")
     asked = {"snowflake_conn_id": "snowflake_default", "older_than_hours": 24, "stages": [], "dry_run": True}
     assert 403 == page.request.post(f"{airflow.url}/mljobs/api/clean-up", data=asked).status
 
