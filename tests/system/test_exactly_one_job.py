@@ -442,7 +442,7 @@ def test_triggerer_stalled(airflow):
         airflow.triggerer()
         await_watch(run)
         stalled.send(signal.SIGCONT)
-        run.await_log("has taken job", kind=".trigger")
+        run.await_log("has taken over job", kind=".trigger")
         assert_continued(run, job)
         assert stalled.is_alive
 
