@@ -16,6 +16,7 @@ from airflow_provider_mljobs import triggers
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.jobs.outcome.reports import Reported
 from airflow_provider_mljobs.triggers import MLJobTrigger
+from tests.budget import budget
 from tests.lab import POOL
 
 SPEC = """
@@ -195,9 +196,9 @@ def test_cancelled(airflow, job, seconds):
         asyncio.run(cancelled())
         # When all threads meet, none of them is still beginning a wait.
         meeting = threading.Barrier(triggers._THREADS._max_workers)
-        list(triggers._THREADS.map(lambda _: meeting.wait(30), range(meeting.parties)))
+        list(triggers._THREADS.map(lambda _: meeting.wait(budget()), range(meeting.parties)))
         for thread in watchers():
-            thread.join(10)
+            thread.join(budget())
     finally:
         airflow.snowflake.faults.clear()
 
@@ -214,7 +215,7 @@ def test_several_loops(job):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(budget())
 
     assert sorted(jobs) == sorted(event["job_id"] for event in events)
     assert {"DONE"} == {event["status"] for event in events}

@@ -119,7 +119,7 @@ def test_closed_workers():
     workers = Workers()
     accepted = workers.run(lambda: None)
     workers.close()
-    workers.join(5)
+    workers.join(budget())
 
     assert (True, False) == (accepted, workers.run(lambda: None))
     assert not any(thread.is_alive() for thread in workers._threads)

@@ -15,7 +15,7 @@ from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.usage import MAX_POINTS, UNITS, Series, Usage, read_usage
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
-from tests.budget import budget
+from tests.budget import budget, slowness
 from tests.lab import served
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
@@ -31,7 +31,9 @@ class Lab:
         from snowflake import connector
 
         self.server = server
-        self.client = MLJobClient(lambda: connector.connect(**server.connection_kwargs, network_timeout=5))
+        self.client = MLJobClient(
+            lambda: connector.connect(**server.connection_kwargs, network_timeout=round(5 * slowness()))
+        )
         self.client.connection.rows(GPU_POOL)
 
     def start(self, command="true", groups=GROUPS, replicas=1, prefix="V"):

@@ -15,6 +15,8 @@ from snowflake.ml.jobs import delete_job, get_job, list_jobs, remote, submit_dir
 from snowflake.snowpark import Session
 
 POOL, STAGE = "ML_POOL", "ML_CLIENT"
+# Seconds after which a wait hangs, on any machine.
+PATIENCE = 600
 seen = {}
 
 
@@ -24,7 +26,7 @@ def check_file(folder):
     path.write_text("import sys\nprint('training with', sys.argv[1:])\n__return__ = {'args': sys.argv[1:]}\n")
     job = submit_file(str(path), POOL, stage_name=STAGE, args=["--lr", "0.1"], session=session)
     seen["file"] = {
-        "wait": job.wait(timeout=60),
+        "wait": job.wait(timeout=PATIENCE),
         "result": job.result(),
         "logs": job.get_logs(),
         "status": get_job(job.id, session=session).status,
@@ -65,7 +67,7 @@ def check_instances(folder):
     )
     job = submit_file(str(path), POOL, stage_name=STAGE, target_instances=2, session=session)
     seen["instances"] = {
-        "wait": job.wait(timeout=300),
+        "wait": job.wait(timeout=PATIENCE),
         "nodes": job.result(),
         "target": job.target_instances,
         "worker": job.get_logs(instance_id=1, verbose=True),
@@ -105,7 +107,7 @@ def check_cancel(folder):
     path.write_text("import time\ntime.sleep(60)\n")
     job = submit_file(str(path), POOL, stage_name=STAGE, session=session)
     job.cancel()
-    seen["cancelled"] = job.wait(timeout=60)
+    seen["cancelled"] = job.wait(timeout=PATIENCE)
 
 
 def read_ours(job_id):

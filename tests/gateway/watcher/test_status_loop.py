@@ -107,7 +107,11 @@ class Lab:
         """Make a watcher of its own."""
         from snowflake import connector
 
-        kwargs = {"login_timeout": 2, "network_timeout": 2, **self.server.connection_kwargs}
+        kwargs = {
+            "login_timeout": round(2 * slowness()),
+            "network_timeout": round(2 * slowness()),
+            **self.server.connection_kwargs,
+        }
 
         def connect():
             self.logins += 1
@@ -445,7 +449,7 @@ def test_another_ones_bad_password_hurts_nobody(lab, server):
     event = refused.event
     assert ("unreachable", "UNKNOWN") == (event["verdict"], event["status"])
     assert "Incorrect username or password" in event["message"]
-    assert bad.join(10)
+    assert bad.join(budget())
 
 
 def test_logins_that_fail(lab, server):
