@@ -1,10 +1,10 @@
-"""What nodes of compute pools cost: credits an hour by instance family, from Snowflake's price list."""
+"""The price of compute pool nodes: credits per hour by instance family, from Snowflake's price list."""
 
 from __future__ import annotations
 
-# Snowflake Service Consumption Table, effective May 12, 2026, tables 1(f) and 1(g), "SPCS Compute", as public
-# transcripts of that PDF have them (https://www.snowflake.com/legal-files/CreditConsumptionTable.pdf). Where the
-# clouds differ, this is the dearest: it is an estimate, and should not promise too little.
+# Snowflake Service Consumption Table, effective May 12, 2026, tables 1(f) and 1(g), "SPCS Compute", from public
+# transcripts of that PDF (https://www.snowflake.com/legal-files/CreditConsumptionTable.pdf). If the clouds differ, the
+# highest price counts, so that the estimate isn't too low.
 _CREDITS = {
     "CPU_X64_XS": 0.06,
     "CPU_X64_S": 0.11,
@@ -57,6 +57,6 @@ _CREDITS = {
 
 
 def credits_per_hour(instance_family: str, nodes: int) -> float | None:
-    """Return what nodes of an instance family cost an hour; ``None`` for a family that isn't in the list."""
+    """Return the credits per hour of an instance family's nodes; ``None`` for an unlisted family."""
     rate = _CREDITS.get(instance_family.upper())
     return None if rate is None else rate * nodes

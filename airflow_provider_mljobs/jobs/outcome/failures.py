@@ -1,7 +1,4 @@
-"""Why a job failed, as data: from what Snowflake says of its containers, and what the launcher has left, to an error.
-
-Pure: who asks Snowflake hands in what it said.
-"""
+"""The diagnosis of a failed job, from the states of its containers and the launcher's result."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Failure(StrEnum):
-    """The classes of failures."""
+    """The kinds of failures."""
 
     USER_ERROR = "user error"
     OUT_OF_MEMORY = "out of memory"
@@ -50,7 +47,7 @@ class Failure(StrEnum):
 
 
 class Retry(StrEnum):
-    """Whether to try again."""
+    """The rule for retries."""
 
     LATER = "later"
     NEVER = "never"
@@ -59,11 +56,11 @@ class Retry(StrEnum):
 
 @dataclass(frozen=True)
 class Kind:
-    """What a class of failures means.
+    """The consequences of a failure.
 
-    :param error: what the task fails with.
-    :param retry: whether the same job may go well another time.
-    :param advice: what to do next.
+    :param error: the error of the task.
+    :param retry: whether the same job may succeed in another try.
+    :param advice: the next step for the user.
     """
 
     error: type[MLJobFailedError]
@@ -83,14 +80,14 @@ KINDS: Mapping[Failure, Kind] = {
     Failure.EXIT_CODE: Kind(
         MLJobExitCodeError,
         Retry.NEVER,
-        "The program's last lines say why. An exit code that is meant can skip the task or end its retries: "
-        "skip_on_exit_code, fail_on_exit_code.",
+        "See the program's last lines. For an intended exit code, skip_on_exit_code skips the task, and "
+        "fail_on_exit_code ends its retries.",
     ),
     Failure.KILLED: Kind(
         MLJobKilledError,
         Retry.AS_THE_TASK_SAYS,
-        "137 is most often a lack of memory: choose a larger instance family. 143 is a stop from outside, as in the "
-        "weekly maintenance or when a pool shrinks: run it again.",
+        "Exit code 137 is most often a lack of memory: choose a larger instance family. 143 is a stop from outside, as "
+        "in the weekly maintenance or when a pool shrinks: run the task again.",
     ),
     Failure.IMAGE_PULL: Kind(
         MLJobImagePullError,
@@ -107,17 +104,17 @@ KINDS: Mapping[Failure, Kind] = {
     Failure.PLATFORM: Kind(
         MLJobPlatformError,
         Retry.LATER,
-        "Run it again later. If that doesn't help, Snowflake's support needs the job's name and the time.",
+        "Run the task again later. If it fails again, give Snowflake's support the job's name and the time.",
     ),
     Failure.CANCELLED: Kind(
         MLJobCancelledError,
         Retry.NEVER,
-        "Ask who ended it, in Airflow, in Snowsight or by STOP ALL on the compute pool: the query history tells.",
+        "Look in the query history for the user who cancelled it in Airflow or Snowsight, or by STOP ALL on its pool.",
     ),
     Failure.LOST: Kind(
         MLJobLostError,
         Retry.AS_THE_TASK_SAYS,
-        "Look in the query history for who dropped it, or said STOP ALL on the compute pool; then run it again.",
+        "Look in the query history for the DROP, or for STOP ALL on the compute pool; then run the task again.",
     ),
     Failure.TIMEOUT: Kind(
         MLJobTimeoutError,
@@ -128,11 +125,11 @@ KINDS: Mapping[Failure, Kind] = {
     Failure.UNKNOWN: Kind(
         MLJobFailedError,
         Retry.AS_THE_TASK_SAYS,
-        "The container's message and the job's log say more; run it with on_finish='keep' to look around.",
+        "See the container's message and the job's log; run it with on_finish='keep' to inspect it afterwards.",
     ),
 }
 
-# What Snowflake says of containers ("monitoring services"), in any case. Other messages say no more than the exit code.
+# Parts of containers' messages ("monitoring services"), in lower case. Other messages add nothing to the exit code.
 _WORDS: Mapping[str, Failure] = {
     "oomkilled": Failure.OUT_OF_MEMORY,
     "failed to pull image": Failure.IMAGE_PULL,
@@ -147,22 +144,24 @@ _STATUSES: Mapping[JobStatus, Failure] = {
     JobStatus.DELETED: Failure.LOST,
     JobStatus.INTERNAL_ERROR: Failure.PLATFORM,
 }
-# Whatever has happened in a job before, that is its end.
+# These statuses decide, no matter which containers failed before.
 ENDED_FROM_OUTSIDE = {JobStatus.CANCELLED, JobStatus.DELETED}
 _SIGNALS = {137, STOPPED}
-# By the name of the exception's class, wherever it is from.
-_NO_NETWORK = "The job reaches only what external_access_integrations allow: pass one for the host."
+# By the name of the exception's class, from any module.
+_NO_NETWORK = "A job reaches only hosts that its external_access_integrations allow: pass one for the host."
+_NO_PRIVILEGE = "The job's session has the role of the connection: grant it the privileges that the statement needs."
+_NO_MEMORY = "Choose a compute pool of a larger instance family, or load less at once."
 _USER_ERRORS: Mapping[str, str] = {
-    "ModuleNotFoundError": "Name the package in pip_requirements, or pass the module with imports.",
-    "ImportError": "Name the package, with a version that fits, in pip_requirements.",
-    "FileNotFoundError": "Relative paths start at the source's directory in the job; other files come by a stage path "
-    "in volumes, or as an argument.",
+    "ModuleNotFoundError": "Add the package to pip_requirements, or pass the module in imports.",
+    "ImportError": "Add the package to pip_requirements, in a version that fits.",
+    "FileNotFoundError": "Relative paths start at the source's directory in the job. Pass other files as an argument, "
+    "or mount their stage with volumes.",
     "PermissionError": "Write to the working directory, /tmp or $MLRS_STAGE_RESULT_PATH; for a stage in volumes grant "
     "the role WRITE.",
-    "SnowparkSQLException": "The job's session has the role of the connection: grant it what the statement needs.",
-    "ProgrammingError": "The job's session has the role of the connection: grant it what the statement needs.",
-    "MemoryError": "Choose a compute pool of a larger instance family, or load less at once.",
-    "OutOfMemoryError": "Choose a compute pool of a larger instance family, or load less at once.",
+    "SnowparkSQLException": _NO_PRIVILEGE,
+    "ProgrammingError": _NO_PRIVILEGE,
+    "MemoryError": _NO_MEMORY,
+    "OutOfMemoryError": _NO_MEMORY,
     "ConnectionError": _NO_NETWORK,
     "ConnectTimeout": _NO_NETWORK,
     "ConnectTimeoutError": _NO_NETWORK,
@@ -174,12 +173,12 @@ _USER_ERRORS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerEnd:
-    """What Snowflake says of a container.
+    """The state of a container in Snowflake.
 
-    :param instance: the number of the instance that it belongs to.
+    :param instance: the number of its instance.
     :param name: its name in the specification.
     :param status: PENDING, READY, DONE, FAILED, TERMINATING or UNKNOWN.
-    :param message: why.
+    :param message: the reason for the status.
     :param exit_code: ``None`` if it didn't end by itself.
     """
 
@@ -195,15 +194,15 @@ class ContainerEnd:
 
     @property
     def is_failed(self) -> bool:
-        """Whether a job can have failed by it: not if it waits, works, or ended well."""
+        """Whether it can be the reason of a failure: not if it is waiting, running, or succeeded."""
         return self.status in {"FAILED", "UNKNOWN"} or self.exit_code not in {None, 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Why a job failed, and by which of its containers.
+    """The reason of a job's failure, and its container.
 
-    :param advice: what to do next.
+    :param advice: the next step for the user; by default that of the failure.
     """
 
     failure: Failure
@@ -213,7 +212,7 @@ class Diagnosis:
     advice: str = ""
 
     def put_into(self, error: MLJobFailedError) -> MLJobFailedError:
-        """Let an error tell of the failure."""
+        """Add the diagnosis to an error."""
         error.failure = self.failure
         error.exit_code = self.exit_code
         error.container_message = self.container_message
@@ -228,17 +227,17 @@ def diagnose(
     result: JobResult | None = None,
     stopped: Collection[int] = (),
 ) -> Diagnosis:
-    """Say why a job failed.
+    """Return why a job failed.
 
-    Somebody's cancel or drop ends any job. Else what Snowflake says outright of a container goes before what the
-    payload saw of it, since a head whose worker ran out of memory fails with an exception of its own.
+    A cancel or a drop decides. Then comes a container's message with a known reason, then the payload's exception: a
+    head whose worker ran out of memory fails with another exception.
 
     Example: ``diagnose(JobStatus.FAILED, [ContainerEnd(instance=0, name="main", status="FAILED", exit_code=3)])``
 
     :param status: the job's last status.
     :param containers: its containers.
-    :param result: what the launcher has left.
-    :param stopped: the instances that were stopped because another one had failed.
+    :param result: the launcher's result.
+    :param stopped: the instances that were stopped because another failed.
     """
     if status in ENDED_FROM_OUTSIDE:
         return Diagnosis(failure=_STATUSES[status])
@@ -252,7 +251,7 @@ def diagnose(
     failure = outright or _STATUSES.get(status) or _failure_by_code(culprit.exit_code)
     return Diagnosis(
         failure=failure,
-        # With what containers end when the platform fails says nothing of them.
+        # When the platform fails, the exit codes of containers are arbitrary.
         exit_code=None if failure is Failure.PLATFORM else culprit.exit_code,
         container_message=culprit.message,
         instance=culprit.instance,
@@ -260,16 +259,16 @@ def diagnose(
 
 
 def past_containers(statuses: str | None) -> list[ContainerEnd]:
-    """Return the containers of a job that the job history tells of.
+    """Return the containers of a job in the job history.
 
     :param statuses: its INSTANCE_STATUSES, a JSON object; ``None`` if it has none.
-    :raises UnreadableError: if these aren't in the shape that Snowflake documents.
+    :raises UnreadableError: if their shape is not the documented one.
     """
     if statuses is None:
         return []
-    what = f"INSTANCE_STATUSES {statuses!r:.500}"
-    document = read_json(statuses, what)
-    with reading(what):
+    subject = f"INSTANCE_STATUSES {statuses!r:.500}"
+    document = read_json(statuses, subject)
+    with reading(subject):
         return [
             _past_container(instance, container)
             for instance in document["instances"]
@@ -289,15 +288,15 @@ def _past_container(instance: Mapping[str, Any], container: Mapping[str, Any]) -
 
 
 def diagnose_wait(reason: str) -> Diagnosis:
-    """Say why a job did not begin.
+    """Return why a job did not start.
 
-    :param reason: what its containers say.
+    :param reason: the message of its containers.
     """
     return Diagnosis(failure=failure_of(reason) or Failure.CAPACITY, container_message=reason)
 
 
 def failure_of(message: str) -> Failure | None:
-    """Return the failure that a container's message names; ``None`` if it names none."""
+    """Return the failure in a container's message; ``None`` if it has none."""
     return next((failure for words, failure in _WORDS.items() if words in message.lower()), None)
 
 
@@ -308,7 +307,7 @@ def _failure_by_code(code: int | None) -> Failure:
 
 
 def _innocence(container: ContainerEnd, stopped: Collection[int]) -> tuple[bool, bool, bool, bool, bool, int]:
-    """Order containers: first those that a job fails by, last those that were stopped because of them."""
+    """Order containers: the likely reason of the failure first, those that were stopped because of it last."""
     code = container.exit_code
     return (
         failure_of(container.message) is None,

@@ -1,4 +1,4 @@
-"""What a job reports while it runs: found in its log, and kept in a state that doesn't grow.
+"""Reports of a running job: read from its log, and folded into a state of bounded size.
 
 A report is a line with a mark and a JSON object; ``airflow_provider_mljobs.report`` prints it in the job. Any line of
 the log may look like one, so nothing in a line is trusted to be short, flat, finite or of the right type.
@@ -22,32 +22,31 @@ from airflow_provider_mljobs.launcher.contract import MARK
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# The time, the step and the value of a metric; no value if it was no number (NaN), infinite, or of more than
-# 64 bits.
+# The time, the step and the value of a metric; ``None`` for NaN, infinities and numbers of more than 64 bits.
 Point = tuple[float, float | None, float | None]
 
-# A pipe takes less than this at once, so the job prints no longer ones.
-_MOST_CHARACTERS = 4096
-_MOST_POINTS = 500
-_MOST_METRICS = 100
-_MOST_ARTIFACTS = 100
-_MOST_ASSETS = 20
-_MESSAGE_CHARACTERS, _NAME_CHARACTERS, _PLACE_CHARACTERS = 200, 100, 1000
-_DEEPEST = 8
-# A job that reports a hundred times a second has one line in this time.
+# A pipe takes this much as one piece, so the job prints no longer reports.
+_MAX_CHARACTERS = 4096
+_MAX_POINTS = 500
+_MAX_METRICS = 100
+_MAX_ARTIFACTS = 100
+_MAX_ASSETS = 20
+_MAX_MESSAGE, _MAX_NAME, _MAX_PLACE = 200, 100, 1000
+_MAX_DEPTH = 8
+# The log shows one line of progress in this time.
 _SECONDS_BETWEEN_LINES = 10
 _EXACT = 2**53
-# What Ray puts before each line of a worker. Its pattern takes the square of a text's length.
-_RAY_PREFIX, _PREFIX_CHARACTERS = re.compile(r"\([^()]*\bpid=\d+[^()]*\)"), 300
+# Ray's prefix of each line of a worker. Matching takes the square of the text's length.
+_RAY_PREFIX, _MAX_PREFIX = re.compile(r"\([^()]*\bpid=\d+[^()]*\)"), 300
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is.
+    """The progress of a job.
 
     :param fraction: from 0 to 1.
-    :param message: what it says about that.
-    :param at: when it said so, in seconds since the epoch.
+    :param message: the job's words on it.
+    :param at: the time of the report, in seconds since the epoch.
     """
 
     fraction: float
@@ -60,7 +59,7 @@ class Progress:
         return f"{percent}: {self.message}" if self.message else percent
 
     def is_worth_a_line(self, last: Progress | None) -> bool:
-        """Tell whether people want to read it in the log, after the one before."""
+        """Return whether it is shown in the log, after the last progress."""
         if last is None:
             return True
         if self.at < last.at or str(self) == str(last):
@@ -69,18 +68,18 @@ class Progress:
         return is_new_time or (self.fraction == 1 and last.fraction < 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as JSON; the time as ISO 8601 in UTC."""
+        """Return the progress as JSON, with the time as ISO 8601 in UTC."""
         at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
         return {"fraction": self.fraction, "message": self.message, "at": at}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Numbers that a job reports.
+    """Metrics of a job.
 
-    :param values: by name; ``None`` for what is no number (NaN), infinite, or larger than 64 bits.
-    :param at: when it did, in seconds since the epoch.
-    :param step: of what they are.
+    :param values: by name; ``None`` for NaN, infinities and numbers of more than 64 bits.
+    :param at: the time of the report, in seconds since the epoch.
+    :param step: the epoch, round or batch of the values.
     """
 
     values: Mapping[str, float | None]
@@ -90,7 +89,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or directory that a job has saved.
+    """A file or directory that a job saved.
 
     :param path: its path below ``$MLRS_STAGE_RESULT_PATH``.
     """
@@ -100,10 +99,10 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Asset:
-    """What a job has made or changed elsewhere.
+    """An asset that a job creates or changes elsewhere.
 
-    :param uri: what it is called.
-    :param extra: what there is to say about it; JSON.
+    :param uri: its URI.
+    :param extra: facts about it; JSON.
     """
 
     uri: str
@@ -115,15 +114,15 @@ Report = Progress | Metrics | Artifact | Asset
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """All that a job has reported so far, cut down to what Airflow can keep.
+    """All reports of a job so far, cut to a size that Airflow can store.
 
-    The same report twice is the same as once, so a log may be read again. Whichever process or instance of the job
-    reports a metric: it is one metric, its value is the last one by time, and its series has the points of all.
+    A report counts once even if the log is read twice. All processes and instances share the names of metrics: the
+    value of one is the last by time, and its series has the points of all.
 
-    :param progress: how far it is, by the last report.
+    :param progress: the last progress.
     :param metrics: the last value of each metric; the first 100 names.
-    :param series: the points of each, by time: 500 in all, the first and the last one of each among them.
-    :param artifacts: the paths that it has saved; the first 100.
+    :param series: the points of each metric, by time: 500 in all, among them the first and the last of each.
+    :param artifacts: the paths of artifacts; the first 100.
     :param assets: ``uri`` and ``extra`` of each asset; the first 20. The last report on an asset counts.
     """
 
@@ -134,30 +133,30 @@ class Reported:
     assets: tuple[Mapping[str, Any], ...] = ()
 
     def folded(self, reports: Sequence[Report]) -> Reported:
-        """Take note of reports."""
+        """Return the state after more reports."""
         if not reports:
             return self
         progress = [each for each in reports if isinstance(each, Progress)]
-        known = [] if self.progress is None else [self.progress]
+        earlier = [] if self.progress is None else [self.progress]
         paths = dict.fromkeys((*self.artifacts, *(each.path for each in reports if isinstance(each, Artifact))))
         assets = {str(asset["uri"]): dict(asset["extra"]) for asset in self.assets}
         assets |= {each.uri: dict(each.extra) for each in reports if isinstance(each, Asset)}
-        found = replace(
+        reported = replace(
             self,
-            # Of several at one time the last one.
-            progress=max((*reversed(progress), *known), key=lambda each: each.at, default=None),
-            artifacts=tuple(paths)[:_MOST_ARTIFACTS],
-            assets=tuple({"uri": uri, "extra": extra} for uri, extra in assets.items())[:_MOST_ASSETS],
+            # Of several at one time the last counts.
+            progress=max((*reversed(progress), *earlier), key=lambda each: each.at, default=None),
+            artifacts=tuple(paths)[:_MAX_ARTIFACTS],
+            assets=tuple({"uri": uri, "extra": extra} for uri, extra in assets.items())[:_MAX_ASSETS],
         )
         measured = [each for each in reports if isinstance(each, Metrics)]
-        return found._measured(measured) if measured else found  # noqa: SLF001 (a copy of this very object)
+        return reported._measured(measured) if measured else reported  # noqa: SLF001 (a copy of this object)
 
     def _measured(self, reports: Iterable[Metrics]) -> Reported:
         metrics = dict(self.metrics)
         series = {name: list(points) for name, points in self.series.items()}
         for report in reports:
             for name, value in report.values.items():
-                if name not in metrics and len(metrics) >= _MOST_METRICS:
+                if name not in metrics and len(metrics) >= _MAX_METRICS:
                     continue
                 points = series.setdefault(name, [])
                 if not points or report.at >= points[-1][0]:
@@ -167,7 +166,7 @@ class Reported:
         return replace(self, metrics=metrics, series=_thinned(ordered))
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
+        """Return the state as JSON."""
         return {
             "progress": None if self.progress is None else self.progress.to_json(),
             "metrics": dict(self.metrics),
@@ -178,7 +177,7 @@ class Reported:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Reported:
-        """Read it again; what isn't there, or is something else, counts as not reported."""
+        """Read the state from JSON; parts that are missing or invalid count as not reported."""
         return cls(
             progress=_or_none(_progress_of, value.get("progress")),
             metrics=_or_none(_values_of, value.get("metrics")) or {},
@@ -191,69 +190,69 @@ class Reported:
 def take_reports(
     lines: Iterable[str], reported: Reported, now: float, mask: Callable[[str], str] = str
 ) -> tuple[list[str], Reported]:
-    """Take the reports out of lines of a log.
+    """Separate the reports from the other lines of a log.
 
-    :param lines: whole lines, as the container has printed them.
-    :param reported: what is known already.
-    :param now: the time of reports that have none.
+    :param lines: whole lines, as the container printed them.
+    :param reported: the reports so far.
+    :param now: the time of reports without one.
     :param mask: stars secrets in texts, before these are cut.
-    :returns: the lines as people read them, with a line for progress now and then; and what is known then.
+    :returns: the lines for people, some of them for progress, and all reports so far.
     """
-    shown: list[str] = []
+    readable_lines: list[str] = []
     reports: list[Report] = []
     last, is_after_blank = reported.progress, False
     for line in lines:
         before, report, after = _split(line, now, mask)
         if report is None:
-            shown.append(line)
+            readable_lines.append(line)
             is_after_blank = not line.strip()
             continue
         if is_after_blank and not before:
-            # The line feed that a report begins with, in case that somebody else's line is unfinished.
-            shown.pop()
+            # A report begins with a line feed, because another process may have written half a line.
+            readable_lines.pop()
         is_after_blank = False
-        shown += filter(None, (before, after))
+        readable_lines += filter(None, (before, after))
         reports.append(report)
         if isinstance(report, Progress):
             if report.is_worth_a_line(last):
-                shown.append(str(report))
+                readable_lines.append(str(report))
             last = report
-    return shown, reported.folded(reports)
+    return readable_lines, reported.folded(reports)
 
 
 def without_reports(text: str) -> str:
-    """Return a log as people read it, with a line for progress now and then instead of the reports."""
+    """Return a log for people: without reports, but with some lines of progress."""
     if MARK not in text:
         return text
     return "\n".join(take_reports(text.split("\n"), Reported(), 0.0)[0])
 
 
 def _split(line: str, now: float, mask: Callable[[str], str]) -> tuple[str, Report | None, str]:
-    """Return what stands before a report in a line, the report, and what stands behind it."""
+    """Return the text before a report in a line, the report, and the text behind it."""
     # A report has no mark in it.
     before, mark, rest = line.rpartition(MARK)
     if not mark:
         return line, None, ""
     try:
-        document, end = read_json_prefix(rest[:_MOST_CHARACTERS], "The report")
+        document, end = read_json_prefix(rest[:_MAX_CHARACTERS], "The report")
         with reading("The report"):
             report = _report_of(jsonb_safe(document), now, mask)
     except UnreadableError:
-        # Somebody has printed what looks like one; people may read it.
+        # A line that only looks like a report stays in the log.
         return line, None, ""
     return "" if _is_prefix(before) else before, report, rest[end:].strip()
 
 
 def _is_prefix(text: str) -> bool:
-    """Tell whether nobody needs to read what stands before a report."""
+    """Return whether the text before a report is empty or Ray's prefix."""
     text = readable(text)
-    return not text or (len(text) <= _PREFIX_CHARACTERS and _RAY_PREFIX.fullmatch(text) is not None)
+    return not text or (len(text) <= _MAX_PREFIX and _RAY_PREFIX.fullmatch(text) is not None)
 
 
 def _report_of(document: Mapping[str, Any], now: float, mask: Callable[[str], str]) -> Report:
     at = _moment(now if document.get("at") is None else document["at"])
     if "progress" in document:
-        return _progress(document["progress"], _text(document.get("message") or "", _MESSAGE_CHARACTERS, mask), at)
+        return _progress(document["progress"], _text(document.get("message") or "", _MAX_MESSAGE, mask), at)
     if "metrics" in document:
         step = document.get("step")
         return Metrics(_values_of(document["metrics"], mask), at, None if step is None else _number(step))
@@ -263,7 +262,7 @@ def _report_of(document: Mapping[str, Any], now: float, mask: Callable[[str], st
 
 
 def _progress(fraction: Any, message: Any, at: float) -> Progress:
-    return Progress(min(max(_number(fraction), 0.0), 1.0), _text(message, _MESSAGE_CHARACTERS), at)
+    return Progress(min(max(_number(fraction), 0.0), 1.0), _text(message, _MAX_MESSAGE), at)
 
 
 def _progress_of(value: Mapping[str, Any]) -> Progress:
@@ -272,7 +271,7 @@ def _progress_of(value: Mapping[str, Any]) -> Progress:
 
 
 def _values_of(values: Mapping[str, Any], mask: Callable[[str], str] = str) -> dict[str, float | None]:
-    named = list(values.items())[:_MOST_METRICS]
+    named = list(values.items())[:_MAX_METRICS]
     return {_name(name, mask): _measure(value) for name, value in named}
 
 
@@ -286,12 +285,12 @@ def _point(value: Sequence[Any]) -> Point:
 
 
 def _paths_of(value: Iterable[Any]) -> list[str]:
-    return [_path(path) for path in value][:_MOST_ARTIFACTS]
+    return [_path(path) for path in value][:_MAX_ARTIFACTS]
 
 
 def _assets_of(value: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found = [_asset(asset["uri"], asset["extra"]) for asset in value]
-    return [{"uri": asset.uri, "extra": dict(asset.extra)} for asset in found][:_MOST_ASSETS]
+    assets = [_asset(asset["uri"], asset["extra"]) for asset in value]
+    return [{"uri": asset.uri, "extra": dict(asset.extra)} for asset in assets][:_MAX_ASSETS]
 
 
 def _or_none(read: Any, value: Any) -> Any:
@@ -310,7 +309,7 @@ def _number(value: Any) -> float:
 
 
 def _measure(value: Any) -> float | None:
-    """Read a metric. To Airflow's database a number of more than 64 bits is no more than an infinity is."""
+    """Read a metric; ``None`` for numbers that Airflow's database doesn't take."""
     number = None if value is None else _finite(value)
     return None if number is None or not fits(number) else number
 
@@ -318,7 +317,7 @@ def _measure(value: Any) -> float | None:
 def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
-    # What isn't exact in JavaScript isn't kept as if it were.
+    # JavaScript reads a larger integer as a float as well.
     number = value if abs(value) <= _EXACT else float(value)
     if not math.isfinite(number):
         raise ValueError
@@ -326,22 +325,22 @@ def _finite(value: Any) -> float:
 
 
 def _moment(value: Any) -> float:
-    # So exactly it is written, too.
+    # The precision of the written time.
     at = round(_number(value), 3)
-    # Refuses what no calendar has.
+    # Raises an error for a time that no calendar has.
     datetime.fromtimestamp(at, UTC)
     return at
 
 
-def _text(value: Any, most: int, mask: Callable[[str], str] = str) -> str:
+def _text(value: Any, limit: int, mask: Callable[[str], str] = str) -> str:
     if not isinstance(value, str):
         raise TypeError
-    return mask(readable(value))[:most]
+    return mask(readable(value))[:limit]
 
 
 def _name(value: Any, mask: Callable[[str], str] = str) -> str:
-    name = _text(value, _NAME_CHARACTERS, mask)
-    # Airflow gives keys of its own a meaning that begin so.
+    name = _text(value, _MAX_NAME, mask)
+    # Airflow's serialization reserves keys that begin with two underscores.
     if not name or name.startswith("__"):
         raise ValueError
     return name
@@ -355,21 +354,21 @@ def _path(value: Any) -> str:
 
 
 def _place(value: Any) -> str:
-    place = _text(value, _PLACE_CHARACTERS)
-    # One that was cut is another one.
+    place = _text(value, _MAX_PLACE)
+    # A path or URI that was cut is another one.
     if not place or place != value:
         raise ValueError
     return place
 
 
 def _asset(uri: Any, extra: Any) -> Asset:
-    if not isinstance(extra, dict) or not _is_plain(extra, _DEEPEST):
+    if not isinstance(extra, dict) or not _is_plain(extra, _MAX_DEPTH):
         raise TypeError
     return Asset(_place(uri), extra)
 
 
 def _is_plain(value: Any, levels: int) -> bool:
-    """Tell whether JSON is not too deep, and has no keys that mean something to Airflow."""
+    """Return whether JSON is not too deep, and has no keys or numbers that Airflow reads otherwise."""
     if not isinstance(value, dict | list):
         return not isinstance(value, int | float) or fits(value)
     inner = value.values() if isinstance(value, dict) else value
@@ -382,20 +381,20 @@ def _time(point: Point) -> float:
 
 
 def _thinned(series: Mapping[str, Sequence[Point]]) -> Mapping[str, Sequence[Point]]:
-    """Leave points away until there are few enough in all; metrics that have few keep theirs."""
-    left = _MOST_POINTS
-    kept: dict[str, Sequence[Point]] = {}
+    """Drop points of the longest series until the limit for all is met."""
+    remaining = _MAX_POINTS
+    thinned: dict[str, Sequence[Point]] = {}
     for count, (name, points) in enumerate(sorted(series.items(), key=lambda each: len(each[1]))):
-        most = left // (len(series) - count)
-        kept[name] = points if len(points) <= most else _spread(points, most)
-        left -= len(kept[name])
-    return {name: kept[name] for name in series}
+        share = remaining // (len(series) - count)
+        thinned[name] = points if len(points) <= share else _spread(points, share)
+        remaining -= len(thinned[name])
+    return {name: thinned[name] for name in series}
 
 
-def _spread(points: Sequence[Point], most: int) -> Sequence[Point]:
-    """Return at most so many points, evenly in time: the first one of each part of it, and the last one of all."""
+def _spread(points: Sequence[Point], limit: int) -> Sequence[Point]:
+    """Return at most ``limit`` points, evenly in time: the first of each part of it, and the last of all."""
     start, end = points[0][0], points[-1][0]
-    width = (end - start) / (most - 1) or 1.0
-    # What comes last wins, so the first one of a part comes last.
+    width = (end - start) / (limit - 1) or 1.0
+    # Reversed, so that the first point of a part replaces the others.
     parts = {int((point[0] - start) / width): point for point in reversed(points[:-1])}
-    return [*sorted((point for part, point in parts.items() if part < most - 1), key=_time), points[-1]]
+    return [*sorted((point for part, point in parts.items() if part < limit - 1), key=_time), points[-1]]

@@ -1,7 +1,7 @@
-"""What came back: reads the wire format that the launcher and ``snowflake.ml.jobs`` write.
+"""Results of jobs: reads the wire format of the launcher and of ``snowflake.ml.jobs``.
 
-"The run failed" and "the result can't be read" are different answers. Nothing is unpickled here: a value that is no
-JSON stays on the stage, and its place is the answer.
+A run that failed and a result that can't be read are different errors. Nothing is unpickled here: a value that is no
+JSON stays on the stage, and the result has a reference to it.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.jobs.names import StagePath
 
-# Airflow keeps XComs in its database: a megabyte is written in 0.2 s, a hundred take a minute.
+# Airflow stores XComs in its database: writing a megabyte takes 0.2 s, writing a hundred a minute.
 DEFAULT_MAX_XCOM_BYTES = 1_000_000
-# What a result says beside its value: a repr, a traceback, the paths of a thousand files.
+# The parts of a result beside its value: a repr, a traceback, the paths of a thousand files.
 MAX_SUMMARY_BYTES = 4_000_000
 # Snowflake's launcher writes one file for each part of a value.
 MAX_FILES = 1_000
-# As deep as Python's JSON is; XCom takes less, and gets a reference.
+# The depth of Python's JSON. XCom takes less, and gets a reference.
 MAX_VALUE_DEPTH = 1_000
-# Older launchers write what of the result is JSON beside it, with a suffix.
+# Older launchers write the JSON of a result to a file with a suffix.
 _RESULT = PurePosixPath(RESULT_FILE).name
 _MAX_EXIT_CODE = 2**31 - 1
-# How Snowflake's older launchers write what is no JSON into their JSON.
+# Snowflake's older launchers write this in place of a value that is no JSON.
 _LOST_VALUE = "Unserializable object: "
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """The result of a job's run.
+    """The result of a job.
 
     :param success: whether the payload ended without an exception.
     :param value: its return value if that is JSON.
-    :param reference: where the return value is and what it is, if it is no JSON, or none that XCom takes.
-    :param misfit: why XCom doesn't take a value that is JSON.
-    :param remote_type: class of the exception that ended the payload.
+    :param reference: a reference to the return value if it is no JSON, or JSON that XCom doesn't take.
+    :param misfit: why XCom doesn't take the JSON.
+    :param remote_type: the class of the exception that ended the payload.
     :param message: its text.
-    :param traceback: the formatted exception with what caused it, as it stands in the log.
-    :param exit_code: what the container ended with; ``None`` if that isn't known.
-    :param instance: which instance this is about; ``None`` for a job of one.
+    :param traceback: the formatted exception with its causes, as in the log.
+    :param exit_code: the container's exit code; ``None`` if it is unknown.
+    :param instance: the instance of the result; ``None`` for a job of one.
     :param git_commit: the commit that ran, if the source is a git repository.
-    :param artifacts: path, in the job's directory, and size of what the payload has saved; not all of very many.
+    :param artifacts: path, in the job's directory, and size of the payload's first 1000 files.
     """
 
     success: bool
@@ -79,12 +79,12 @@ class JobResult:
     def parse(cls, text: str, directory: StagePath, *, max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES) -> JobResult:
         """Read the content of ``mljob_result``, or of the ``mljob_result.json`` that older launchers write.
 
-        A value that Airflow would not give back as it is stays where it is: the result has a reference to it.
+        A value that Airflow would not give back unchanged stays on the stage, and the result has a reference to it.
         Example: ``JobResult.parse(path.read_text(), stage / "output").value``
 
-        :param directory: the stage directory in which the file lies, for the values that lie beside it.
-        :param max_xcom_bytes: of a larger value the result has a reference.
-        :raises ResultError: if the text isn't a result, or the value could not be saved.
+        :param directory: the stage directory of the file, for the values beside it.
+        :param max_xcom_bytes: the result has a reference to a larger value.
+        :raises ResultError: if the text is no result, or the value could not be saved.
         """
         limit = max(max_xcom_bytes, MAX_SUMMARY_BYTES) + LARGE
         try:
@@ -98,10 +98,10 @@ class JobResult:
                 if not reason or not result.success or result.reference is not None:
                     return result
                 protocol = {"name": "json", "manifest": {"path": name}}
-                itself = _reference(protocol, jsonb_safe(record.get("metadata") or {}), directory)
-                return replace(result, value=None, reference=itself, misfit=reason)
+                reference = _reference(protocol, jsonb_safe(record.get("metadata") or {}), directory)
+                return replace(result, value=None, reference=reference, misfit=reason)
         except UnreadableError as error:
-            # Whatever the payload has written there: it runs with its submitter's rights, not with ours.
+            # The payload may write any text there.
             raise ResultError(f"The result at {directory} is damaged: {error}") from error
 
     @classmethod
@@ -118,8 +118,8 @@ class JobResult:
             return replace(_failure(metadata), **circumstances)
         if protocol is None and record.get("serialize_error"):
             raise ResultError(
-                f"The job is DONE, but its return value of type {metadata.get('type')} could not be saved: "
-                f"{record['serialize_error']}. Return JSON, a DataFrame or an array, or save it in the job."
+                f"The job succeeded, but its return value of type {metadata.get('type')} could not be saved: "
+                f"{record['serialize_error']}. Return JSON, a DataFrame or an array, or save the value in the job."
             )
         if protocol is None:
             return cls(success=True, value=record.get("value"), **circumstances)
@@ -131,8 +131,8 @@ class JobResult:
             value = record.get("result")
             if isinstance(value, str) and value.startswith(_LOST_VALUE):
                 raise ResultError(
-                    f"The job is DONE, but its return value of type {record.get('result_type')} is in a pickle of an "
-                    "older launcher, which can't be read here. Return JSON, or run the job with a newer "
+                    f"The job succeeded, but its return value of type {record.get('result_type')} is in a pickle of an "
+                    "older launcher, which this provider doesn't read. Return JSON, or run the job with a newer "
                     "runtime_environment."
                 )
             return cls(success=True, value=value)
@@ -142,11 +142,11 @@ class JobResult:
 
     @property
     def xcom(self) -> Any:
-        """The value as XCom takes it, or the reference to it."""
+        """The value for XCom, or the reference to it."""
         return jsonb_safe(self.value if self.reference is None else self.reference.to_xcom())
 
     def remote_error(self, job_id: str, status: str, log_tail: str) -> RemoteError:
-        """Build the error that stands for the payload's own."""
+        """Build the error for the payload's exception."""
         where = "" if self.instance is None else f" on instance {self.instance}"
         code = "" if self.exit_code in {None, 1} else f" (exit code {self.exit_code})"
         message = f"Job {job_id} failed{where} with {self.remote_type.removeprefix('builtins.')}: {self.message}{code}"
@@ -155,13 +155,13 @@ class JobResult:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceResult:
-    """How one instance of a job of several ended.
+    """The end of one instance of a job of several.
 
     :param instance: its number.
-    :param exit_code: ``None`` if it was killed before it could say.
-    :param ended_at: when it ended, in seconds since the epoch by its own clock.
-    :param failure: the exception that ended it, if there was one.
-    :param result: what it returned, if it ended well and says so.
+    :param exit_code: ``None`` if it was killed before it wrote a record.
+    :param ended_at: the time of its end by its clock, in seconds since the epoch.
+    :param failure: the exception that ended it, if any.
+    :param result: its result, if it succeeded and has recorded one.
     """
 
     instance: int
@@ -179,12 +179,12 @@ class InstanceResult:
         *,
         max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
     ) -> InstanceResult:
-        """Read the content of ``instances/<i>.json``; ``None`` for one that has none.
+        """Read the content of ``instances/<i>.json``; ``None`` if there is no such file.
 
         Example: ``InstanceResult.parse(1, path.read_text()).exit_code``
 
-        :param directory: the stage directory of this instance's own files, for values that lie there.
-        :param max_xcom_bytes: a larger value is a reference.
+        :param directory: the stage directory of this instance's files, for values beside its result.
+        :param max_xcom_bytes: the result has a reference to a larger value.
         :raises ResultError: if the text is no such record.
         """
         if text is None:
@@ -197,7 +197,7 @@ class InstanceResult:
                 exception = jsonb_safe(record.get("exc"))
                 failure = exception and replace(_failure(exception), exit_code=exit_code, instance=instance)
                 result = None
-                # Records of Snowflake's own launcher hold no values.
+                # Records of Snowflake's launcher hold no values.
                 if exit_code == 0 and directory is not None and "success" in record:
                     result = JobResult.parse(text, directory, max_xcom_bytes=max_xcom_bytes)
                 return cls(
@@ -212,15 +212,15 @@ class InstanceResult:
 
     @property
     def xcom(self) -> dict[str, Any]:
-        """The record as XCom takes it."""
+        """The record for XCom."""
         value = None if self.result is None else self.result.xcom
         return {"instance": self.instance, "exit_code": self.exit_code, "value": value}
 
 
 def earliest_failure(instances: Iterable[InstanceResult]) -> InstanceResult | None:
-    """Return the instance that a job failed by: the first that failed by itself, else one that was lost.
+    """Return the instance that failed first by itself, else one that was lost.
 
-    Those that were stopped because another had failed come last, whatever their clocks say.
+    Instances that were stopped because another failed come last, even if their clocks are early.
     """
 
     def order(each: InstanceResult) -> tuple[bool, bool, float, int]:
@@ -235,7 +235,7 @@ def _failure(metadata: dict[str, Any]) -> JobResult:
     message = _text(metadata.get("message") or metadata.get("repr", "")) or ""
     formatted = metadata.get("formatted")
     if formatted is None and metadata.get("traceback"):
-        # Written by Snowflake's launcher, a result has the frames only.
+        # A result of Snowflake's launcher has the frames only.
         last = f"{kind.removeprefix('builtins.')}: {message}"
         formatted = f"Traceback (most recent call last):\n{metadata['traceback']}{last}"
     traceback = str(formatted or "")
@@ -246,18 +246,17 @@ def _failure(metadata: dict[str, Any]) -> JobResult:
 
 
 def _excess(text: str, value: Any, max_xcom_bytes: int) -> str:
-    """Say that a value is too large for XCom; empty if it isn't."""
+    """Return that a value is too large for XCom, as part of a sentence; empty if it isn't."""
     size = len(text) if len(text) <= max_xcom_bytes else len(json.dumps(value))
     return f"it has {size} bytes, more than {max_xcom_bytes}" if size > max_xcom_bytes else ""
 
 
 def _reference(protocol: dict[str, Any], metadata: dict[str, Any], directory: StagePath) -> StageRef:
     manifest, of_protocol = protocol.get("manifest") or {}, protocol.get("metadata") or {}
-    # The manifest holds paths of the container; only the names are taken from it, never a place of its choice.
+    # The manifest has paths of the container. Only their names count, so that it can't refer to other places.
     paths = manifest.get("paths") or [manifest.get("path", "")]
     if len(paths) > MAX_FILES:
-        msg = f"it names {len(paths)} files, more than {MAX_FILES}."
-        raise ValueError(msg)
+        raise ValueError(f"it names {len(paths)} files, more than {MAX_FILES}.")
     names = [PurePosixPath(str(path)).name for path in paths]
     return StageRef(
         stage_paths=tuple(str(directory / name) for name in names if name),
@@ -276,8 +275,7 @@ def _text(value: Any) -> str | None:
 def _number(value: Any) -> int | None:
     """Read an exit code, or the number of an instance."""
     if value is not None and (not isinstance(value, int) or abs(value) > _MAX_EXIT_CODE):
-        msg = f"{value!a:.100} is no exit code, and no number of an instance"
-        raise ValueError(msg)
+        raise ValueError(f"{value!a:.100} is no exit code, and no number of an instance")
     return value
 
 

@@ -24,7 +24,7 @@ RAISED = JobResult(success=False, remote_type="builtins.ValueError", message="no
 
 
 def failed(exit_code=None, message=FATAL, instance=0, status="FAILED"):
-    """Build a container that failed."""
+    """Return a container that failed."""
     return ContainerEnd(instance=instance, name="main", status=status, message=message, exit_code=exit_code)
 
 
@@ -54,10 +54,10 @@ def failed(exit_code=None, message=FATAL, instance=0, status="FAILED"):
     ],
 )
 def test_what_snowflake_says_of_a_container(status, container, expected):
-    """Each of its messages, with and without an exit code."""
-    found = diagnose(status, [container])
+    """Each message of Snowflake for a container has a failure, with and without an exit code."""
+    diagnosis = diagnose(status, [container])
 
-    assert expected == (found.failure, found.exit_code)
+    assert expected == (diagnosis.failure, diagnosis.exit_code)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_snowflake_says_of_a_container(status, container, expected):
     ],
 )
 def test_containers_that_nobody_can_ask_for(status, expected):
-    """Then the status is all that is known."""
+    """Without containers, the status alone decides."""
     assert Diagnosis(failure=expected) == diagnose(status)
 
 
@@ -90,38 +90,38 @@ def test_containers_that_nobody_can_ask_for(status, expected):
     ],
 )
 def test_the_container_that_a_job_failed_by(containers, stopped, expected):
-    """Whose message says why, then who failed by itself; in any order, and not who waits or ended well."""
+    """A container with a known message is the reason, then one that failed by itself, in any order."""
     for order in itertools.permutations(containers):
         assert expected == diagnose(JobStatus.FAILED, order, stopped=stopped).instance
 
 
 def test_what_the_payload_raised():
-    """With the exit code that the launcher has written, or else its container's."""
-    known, unknown = RAISED, JobResult(success=False, remote_type="ValueError", instance=2)
+    """The exit code of an exception is the launcher's, or else its container's."""
+    raised, other = RAISED, JobResult(success=False, remote_type="ValueError", instance=2)
     containers = [failed(143, USER), failed(4, instance=2)]
 
     assert Diagnosis(failure=Failure.USER_ERROR, exit_code=1, container_message=USER, instance=0) == diagnose(
-        JobStatus.FAILED, containers, known
+        JobStatus.FAILED, containers, raised
     )
     assert Diagnosis(failure=Failure.USER_ERROR, exit_code=4, container_message=FATAL, instance=2) == diagnose(
-        JobStatus.FAILED, containers, unknown
+        JobStatus.FAILED, containers, other
     )
-    assert Failure.USER_ERROR is diagnose(JobStatus.INTERNAL_ERROR, [failed(1)], known).failure
-    assert Failure.USER_ERROR is diagnose(JobStatus.DONE, [], known).failure
+    assert Failure.USER_ERROR is diagnose(JobStatus.INTERNAL_ERROR, [failed(1)], raised).failure
+    assert Failure.USER_ERROR is diagnose(JobStatus.DONE, [], raised).failure
 
 
 def test_what_snowflake_says_outright_goes_before_what_the_payload_saw_of_it():
-    """The head of a cluster fails because a worker was out of memory."""
-    found = diagnose(JobStatus.FAILED, [failed(1, USER), failed(137, OOM, instance=1)], RAISED)
+    """A worker that ran out of memory is the reason, not the exception of its head."""
+    diagnosis = diagnose(JobStatus.FAILED, [failed(1, USER), failed(137, OOM, instance=1)], RAISED)
 
-    assert (Failure.OUT_OF_MEMORY, 1, 137) == (found.failure, found.instance, found.exit_code)
+    assert (Failure.OUT_OF_MEMORY, 1, 137) == (diagnosis.failure, diagnosis.instance, diagnosis.exit_code)
 
 
 def test_a_result_that_is_well_says_nothing_of_another_container():
-    """A sidecar, or another instance, may have failed."""
-    found = diagnose(JobStatus.FAILED, [failed(3, instance=1)], JobResult(success=True))
+    """A successful result doesn't hide the failure of a sidecar or another instance."""
+    diagnosis = diagnose(JobStatus.FAILED, [failed(3, instance=1)], JobResult(success=True))
 
-    assert (Failure.EXIT_CODE, 3) == (found.failure, found.exit_code)
+    assert (Failure.EXIT_CODE, 3) == (diagnosis.failure, diagnosis.exit_code)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_result_that_is_well_says_nothing_of_another_container():
     ],
 )
 def test_advice_for_common_exceptions(remote_type, words):
-    """By the exception's class, wherever it is from."""
+    """Advice for an exception depends on the name of its class, from any module."""
     assert words in diagnose(JobStatus.FAILED, [], JobResult(success=False, remote_type=remote_type)).advice
 
 
@@ -153,12 +153,12 @@ def test_advice_for_common_exceptions(remote_type, words):
     ],
 )
 def test_why_a_job_did_not_begin(reason, expected):
-    """An image that can't be pulled will not be there later; nodes may be."""
+    """A job that can't pull its image fails for good; one that waits for nodes may start later."""
     assert Diagnosis(failure=expected, container_message=reason) == diagnose_wait(reason)
 
 
 def test_every_failure_has_a_meaning():
-    """An error of its own, and advice; the payload's own exception has that of its class."""
+    """Every failure has an error class and advice; that of exceptions depends on their class."""
     errors = [kind.error for kind in KINDS.values()]
 
     assert set(Failure) == set(KINDS)
@@ -168,7 +168,7 @@ def test_every_failure_has_a_meaning():
 
 
 def test_an_error_tells_what_is_known():
-    """Its attributes, and the advice of its class, or one of its own."""
+    """An error has the attributes of the diagnosis and its advice, or that of the failure."""
     error = Diagnosis(failure=Failure.LOST, instance=1).put_into(exceptions.MLJobLostError("Gone.", "J", "DELETED"))
 
     assert (Failure.LOST, 1, None, "") == (error.failure, error.instance, error.exit_code, error.container_message)
@@ -183,5 +183,5 @@ def test_an_error_tells_what_is_known():
     ],
 )
 def test_a_container_in_words(container, expected):
-    """As it stands in the error's message."""
+    """The text of a container in an error's message has instance, name, message and exit code."""
     assert expected == str(container)

@@ -1,4 +1,4 @@
-"""What jobs report: how it gets into their logs from any process, and how little is believed of what stands there."""
+"""Reports of jobs: written to the log from any process, and read from lines that are not trusted."""
 
 import io
 import json
@@ -35,19 +35,19 @@ NOW = 1_800_000_000.0
 ROOT = Path(__file__).parents[3]
 
 
-def read(*lines, known=None, now=NOW):
-    """Read lines of a log; returns what people see of them, and what is known then."""
-    return take_reports(lines, known or Reported(), now)
+def read(*lines, before=None, now=NOW):
+    """Read lines of a log; return the lines for people, and all reports so far."""
+    return take_reports(lines, before or Reported(), now)
 
 
 def line(**document):
-    """Write a report as an image of somebody's own may."""
+    """Return the line of a report, as an own image may print it."""
     return MARK + json.dumps(document)
 
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
-    """Be a process of a job; returns what reads its log so far: the lines that people see, and what is reported."""
+    """Make this process one of a job; return a function that reads its log so far."""
     log, results = tmp_path / "log", tmp_path / "results"
     log.touch()
     results.mkdir()
@@ -61,7 +61,7 @@ def job(tmp_path, monkeypatch):
 
 
 def test_all_of_it(job):
-    """What a job reports is what is read, each with its time."""
+    """Each kind of report arrives, with its time."""
     Path("model.json").write_text("{}")
 
     report.progress(0.4, "epoch 4/10")
@@ -69,8 +69,8 @@ def test_all_of_it(job):
     report.artifact("model.json")
     report.asset("s3://models/churn", {"auc": 0.91, "features": ["age"]})
 
-    shown, reported = job()
-    assert ["progress 40 %: epoch 4/10"] == shown
+    printed, reported = job()
+    assert ["progress 40 %: epoch 4/10"] == printed
     assert (0.4, "epoch 4/10") == (reported.progress.fraction, reported.progress.message)
     assert {"auc": 0.91, "rows": 1000} == reported.metrics
     ((at, step, value),) = reported.series["auc"]
@@ -113,17 +113,17 @@ NAMES = ["main", "captured", "silenced", "fork", "spawn", "thread", "redirected"
 
 
 def test_from_any_process(run, script):
-    """Whatever its stdout is, and however it came to be."""
+    """Any process of a job reports, with any stdout and any start method."""
     ended = run(Payload.of_source(script(PROCESSES), None))
 
-    shown, reported = read(*ended.output.splitlines())
+    printed, reported = read(*ended.output.splitlines())
     assert 0 == ended.code, ended.errors
     assert dict.fromkeys(NAMES, 1) == reported.metrics
-    assert ["unfinished", "finished"] == [text for text in shown if "ML job" not in text and text.strip("-")]
+    assert ["unfinished", "finished"] == [text for text in printed if "ML job" not in text and text.strip("-")]
 
 
 def test_from_a_command(run, script):
-    """Programs that a command starts import it, too."""
+    """Programs that a command starts can report."""
     source = script("from airflow_provider_mljobs import report; report.progress(1)").parent
 
     ended = run(Payload.of_source(source, ["python", "-m", "job"]))
@@ -132,7 +132,7 @@ def test_from_a_command(run, script):
 
 
 def test_many_at_once(run, script):
-    """Each report is one piece, also while others print."""
+    """Reports of several processes that print meanwhile stay whole lines."""
     text = """
 import multiprocessing
 from airflow_provider_mljobs import report
@@ -167,17 +167,17 @@ print("behind")
 
 
 def test_a_file_as_stdout(tmp_path, run, script):
-    """Nobody writes over what others have written."""
+    """Processes that share a file as stdout don't overwrite each other's lines."""
     with (tmp_path / "log").open("w") as log:
         run(Payload.of_source(script(REPORTS_TWICE), None), stdout=log)
 
-    shown, reported = read(*(tmp_path / "log").read_text().splitlines())
+    printed, reported = read(*(tmp_path / "log").read_text().splitlines())
     assert {"a": 1, "b": 1} == reported.metrics
-    assert ["before", "between", "behind"] == [text for text in shown if text.startswith("be")]
+    assert ["before", "between", "behind"] == [text for text in printed if text.startswith("be")]
 
 
 def test_a_socket_as_stdout(run, script):
-    """It can't be opened again: the report goes to the process's own stdout."""
+    """A socket can't be opened again, so the report goes to the process's own stdout."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         run(Payload.of_source(script(REPORTS_TWICE), None), stdout=theirs)
@@ -188,7 +188,7 @@ def test_a_socket_as_stdout(run, script):
 
 
 def test_nobody_reads_any_more(job, monkeypatch, tmp_path):
-    """A pipe without a reader, or one that isn't there: the report is lost, and the job goes on."""
+    """A report to a pipe without a reader, or to none, is lost; the job continues."""
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", tmp_path / "nowhere"):
         monkeypatch.setenv("MLJOBS_STDOUT", str(place))
@@ -198,7 +198,7 @@ def test_nobody_reads_any_more(job, monkeypatch, tmp_path):
 
 
 def test_very_many_metrics(job):
-    """They take several lines, each of them shorter than what a pipe takes at once."""
+    """Very many metrics take several lines, each short enough for one write to a pipe."""
     values = {f"{'ä' * 90} {number}": float(number) for number in range(99)}
 
     report.metrics(step=1, **values)
@@ -208,7 +208,7 @@ def test_very_many_metrics(job):
 
 
 def test_numbers_of_libraries(job):
-    """Scalars of numpy and torch count; what is no number is reported as no value."""
+    """Scalars of numpy and torch are numbers; NaN and infinities are reported as no value."""
     report.metrics(
         single=np.float32(0.5),
         whole=np.int64(7),
@@ -227,38 +227,34 @@ def test_numbers_of_libraries(job):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: report.progress(40), ValueError, "The fraction is from 0 to 1, e.g. 0.4 for 40 %; got 40."),
-        (lambda: report.progress(-0.1), ValueError, "The fraction is from 0 to 1, e.g. 0.4 for 40 %; got -0.1."),
-        (lambda: report.progress(math.nan), ValueError, "The fraction is from 0 to 1, e.g. 0.4 for 40 %; got nan."),
-        (lambda: report.progress("0.4"), TypeError, "The fraction is a number, got '0.4'."),
-        (lambda: report.progress(0.4, 4), TypeError, "The message is a text, got 4."),
-        (lambda: report.metrics(), ValueError, "There is no metric; name one"),  # noqa: PLW0108 (as the others)
-        (lambda: report.metrics(auc="0.9"), TypeError, "Metric 'auc' is a number, got '0.9'."),
-        (lambda: report.metrics(auc=None), TypeError, "Metric 'auc' is a number, got None."),
-        (lambda: report.metrics(done=True), TypeError, "Metric 'done' is a number, got True."),
-        (lambda: report.metrics(n=10**400), TypeError, "Metric 'n' is a number"),
-        (lambda: report.metrics(loss=np.array([1, 2])), TypeError, "Metric 'loss' is a number"),
-        (lambda: report.metrics({"auc": 0.9}, a=1), TypeError, "The step is a number, got {'auc': 0.9}."),
-        (lambda: report.metrics(**{"x" * 101: 1}), ValueError, "A metric has a name of 1 to 100 characters"),
-        (
-            lambda: report.metrics(__classname__=1),
-            ValueError,
-            "A metric has a name of 1 to 100 characters that doesn't",
-        ),
-        (lambda: report.artifact("nowhere"), ValueError, "There is no file or directory 'nowhere'"),
+        (lambda: report.progress(40), ValueError, "fraction must be from 0 to 1, e.g. 0.4 for 40 %; got 40."),
+        (lambda: report.progress(-0.1), ValueError, "fraction must be from 0 to 1, e.g. 0.4 for 40 %; got -0.1."),
+        (lambda: report.progress(math.nan), ValueError, "fraction must be from 0 to 1, e.g. 0.4 for 40 %; got nan."),
+        (lambda: report.progress("0.4"), TypeError, "fraction must be a number, got '0.4'."),
+        (lambda: report.progress(0.4, 4), TypeError, "message must be a text, got 4."),
+        (lambda: report.metrics(), ValueError, "metrics() needs at least one value"),  # noqa: PLW0108 (as the others)
+        (lambda: report.metrics(auc="0.9"), TypeError, "Metric 'auc' must be a number, got '0.9'."),
+        (lambda: report.metrics(auc=None), TypeError, "Metric 'auc' must be a number, got None."),
+        (lambda: report.metrics(done=True), TypeError, "Metric 'done' must be a number, got True."),
+        (lambda: report.metrics(n=10**400), TypeError, "Metric 'n' must be a number"),
+        (lambda: report.metrics(loss=np.array([1, 2])), TypeError, "Metric 'loss' must be a number"),
+        (lambda: report.metrics({"auc": 0.9}, a=1), TypeError, "step must be a number, got {'auc': 0.9}."),
+        (lambda: report.metrics(**{"x" * 101: 1}), ValueError, "The name of a metric must have 1 to 100 printable"),
+        (lambda: report.metrics(__classname__=1), ValueError, "not begin with '__'; got '__classname__'"),
+        (lambda: report.artifact("nowhere"), ValueError, "No file or directory 'nowhere'"),
         (lambda: report.artifact(None), TypeError, "NoneType"),
-        (lambda: report.artifact("."), ValueError, "the job's own directory"),
-        (lambda: report.asset(4), TypeError, "The URI is a text"),
-        (lambda: report.asset(""), ValueError, "The URI has 1 to 1000 characters"),
-        (lambda: report.asset("s3://a\nb"), ValueError, "that can be printed"),
-        (lambda: report.asset("s3://a", {"model": object()}), TypeError, "What is said about an asset is JSON"),
+        (lambda: report.artifact("."), ValueError, "it contains the job's directory"),
+        (lambda: report.asset(4), TypeError, "uri must be a text"),
+        (lambda: report.asset(""), ValueError, "uri must have 1 to 1000 printable characters"),
+        (lambda: report.asset("s3://a\nb"), ValueError, "printable characters, got 's3://a"),
+        (lambda: report.asset("s3://a", {"model": object()}), TypeError, "extra must be JSON"),
         (lambda: report.asset("s3://a", {"text": "x" * 5000}), ValueError, "The asset takes 5"),
-        (lambda: report.asset("s3://a", {"a": [[[[[[[[1]]]]]]]]}), ValueError, "nested deeper than 8 levels"),
-        (lambda: report.asset("s3://a", {"__var": 1}), ValueError, "doesn't begin with '__'"),
+        (lambda: report.asset("s3://a", {"a": [[[[[[[[1]]]]]]]]}), ValueError, "extra must have at most 8 levels"),
+        (lambda: report.asset("s3://a", {"__var": 1}), ValueError, "not begin with '__'; got '__var'"),
     ],
 )
 def test_arguments_that_cannot_be_meant(job, call, error, message):
-    """They are refused at once, in words, and nothing is reported."""
+    """An invalid argument raises an error with its value, and reports nothing."""
     with pytest.raises(error) as raised:
         call()
 
@@ -267,14 +263,14 @@ def test_arguments_that_cannot_be_meant(job, call, error, message):
 
 
 def test_what_is_nearly_right(job):
-    """Ten tenths are a whole, and a long message is cut."""
+    """The sum of ten tenths is 100 %, and a long message is cut."""
     report.progress(sum([0.1] * 10) + 1e-12, "x" * 500)
 
     assert (1.0, "x" * 199 + "…") == (job()[1].progress.fraction, job()[1].progress.message)
 
 
 def test_artifacts_are_kept(job):
-    """Files and directories come beside the job's result, under their own names; what lies there stays."""
+    """Artifacts are copied beside the job's result, under their names; files that are there already stay."""
     results = Path.cwd() / "results"
     for name in ("out/model.json", "charts/roc/a.txt", "results/deep/there.txt"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -294,27 +290,27 @@ def test_artifacts_are_kept(job):
 
 @pytest.mark.parametrize("name", ["input", "results/output/mljob_result", "results/input/x"])
 def test_the_launchers_own_files_are_no_artifacts(job, name):
-    """The clean-up would remove them."""
+    """Names of the launcher's files are refused, because clean-up removes these."""
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_text("")
 
-    with pytest.raises(ValueError, match="is not the payload's"):
+    with pytest.raises(ValueError, match="is reserved for the launcher"):
         report.artifact(name)
 
 
 def test_an_artifact_that_cannot_be_kept(job, capsys):
-    """The job goes on: what else it has computed is worth more."""
+    """An artifact that can't be copied is lost with a message; the job continues."""
     Path("model").mkdir()
     Path("results/model").write_text("a file is in the way")
 
     report.artifact("model")
 
-    assert "Artifact 'model' can't be kept: " in capsys.readouterr().err
+    assert "Could not save artifact 'model': " in capsys.readouterr().err
     assert () == job()[1].artifacts
 
 
 def test_outside_a_job(tmp_path, monkeypatch, capsys):
-    """It prints, and copies nothing."""
+    """Outside a job a report prints a line and copies nothing."""
     monkeypatch.delenv("MLJOBS_STDOUT", raising=False)
     (tmp_path / "model.json").write_text("{}")
 
@@ -334,7 +330,7 @@ def test_outside_a_job(tmp_path, monkeypatch, capsys):
 
 
 def test_a_stdout_that_is_closed(monkeypatch):
-    """Nothing is printed, and nothing raised."""
+    """A report without a stdout prints and raises nothing."""
     monkeypatch.delenv("MLJOBS_STDOUT", raising=False)
     stdout = io.StringIO()
     stdout.close()
@@ -347,13 +343,13 @@ def test_a_stdout_that_is_closed(monkeypatch):
 
 
 def top(epochs):
-    """Report by a name of this module."""
+    """Report by a global name of this module."""
     for epoch in range(epochs):
         report.progress((epoch + 1) / epochs)
 
 
 def inside(epochs):
-    """Report by a name of the function's own."""
+    """Report by a local name."""
     from airflow_provider_mljobs import report as told
 
     told.progress(epochs / epochs)
@@ -361,7 +357,7 @@ def inside(epochs):
 
 @pytest.mark.parametrize("function", [top, inside])
 def test_functions_travel_as_source(call, function):
-    """The name may be imported at the top of the DAG file, or in the function."""
+    """A function that reports travels as source, whether the import is in it or in its module."""
     ended = call(function, 4)
 
     assert "mljobs" in pack(function, "source").source
@@ -377,7 +373,7 @@ report.progress(steps.DONE)
 
 @pytest.mark.parametrize("is_import", [False, True], ids=["in the source", "as an import"])
 def test_a_team_package_named_mljobs(run, write, is_import):
-    """A package ``mljobs`` of the payload and the reports of its job do not meet."""
+    """A job with a package ``mljobs`` of its own reports."""
     files = {"mljobs/__init__.py": "", "mljobs/steps.py": "DONE = 1"}
     source = write("source", {"job.py": TEAM_JOB, **({} if is_import else files)})
     imports = [write("code", files) / "mljobs"] if is_import else []
@@ -435,8 +431,8 @@ def test_an_own_image(tmp_path):
 
 
 def test_somebody_elses_lines_stay():
-    """Only reports are taken out, with the line feed before them; text beside them in a line is theirs."""
-    shown, reported = read(
+    """Only reports and their line feeds are removed; other text in the same line stays."""
+    printed, reported = read(
         "first",
         "",
         "",
@@ -445,12 +441,12 @@ def test_somebody_elses_lines_stay():
         "last",
     )
 
-    assert ["first", "", "12% done ", "and more", "last"] == shown
+    assert ["first", "", "12% done ", "and more", "last"] == printed
     assert {"a": 1, "b": 2} == reported.metrics
 
 
 def test_behind_the_prefix_of_ray():
-    """Where a report could not be written to the container's stdout, Ray has put its words before it."""
+    """A report behind Ray's prefix is read, and the prefix removed."""
     text = "\x1b[36m(train pid=12, ip=10.0.0.2)\x1b[0m " + line(metrics={"a": 1})
 
     assert ([], {"a": 1}) == (read(text)[0], read(text)[1].metrics)
@@ -489,16 +485,16 @@ def test_behind_the_prefix_of_ray():
     ],
 )
 def test_what_only_looks_like_a_report_is_shown(text):
-    """Somebody has printed it, and may want to know what is wrong with it."""
+    """A line that only looks like a report stays in the log."""
     assert ([text], Reported()) == read(text)
 
 
 def test_what_can_be_mended_is():
-    """Of the rest the useful part is kept, in a form that Airflow's database takes."""
+    """The usable parts of a flawed report are kept, in a form for Airflow's database."""
     text = MARK + '{"progress":7,"message":"\\u0000\\ud800\\u001b[31mred","progress":2}'
-    shown, reported = read(text, MARK + '{"metrics":{"a":NaN,"b":1e999,"c":-Infinity}}')
+    printed, reported = read(text, MARK + '{"metrics":{"a":NaN,"b":1e999,"c":-Infinity}}')
 
-    assert ["progress 100 %: red"] == [text.replace("\ufffd", "") for text in shown]
+    assert ["progress 100 %: red"] == [text.replace("\ufffd", "") for text in printed]
     assert {"a": None, "b": None, "c": None} == reported.metrics
 
 
@@ -514,7 +510,7 @@ REPORTS = st.dictionaries(KINDS, DOCUMENTS, max_size=4).map(lambda document: MAR
 
 @given(st.lists(REPORTS | TEXTS.map(lambda text: MARK + text), max_size=4))
 def test_hostile_lines(lines):
-    """Whatever they say: nothing is raised, and what is kept is JSON that is read again."""
+    """Hostile lines raise nothing, and the state stays JSON that can be read again."""
     _, reported = read(*lines)
 
     written = json.dumps(reported.to_json(), allow_nan=False)
@@ -524,14 +520,14 @@ def test_hostile_lines(lines):
 
 @given(DOCUMENTS)
 def test_hostile_state(value):
-    """So does what comes back from XCom, which others can write."""
+    """A hostile state in XCom raises nothing, and is read as JSON."""
     names = ("progress", "metrics", "series", "artifacts", "assets")
 
     Reported.from_json(dict.fromkeys(names, value))
 
 
 def test_a_flood_is_kept_small():
-    """However much a job reports, what is kept of it fits into an XCom."""
+    """The state of any number of reports fits into an XCom."""
     lines = [line(metrics={f"name {number} {'x' * 80}": number}, at=NOW + number) for number in range(10_000)]
     lines += [line(artifact=f"{number}/{'x' * 900}") for number in range(1000)]
     lines += [line(asset=f"s3://{number}", extra={"text": "x" * 3000}) for number in range(1000)]
@@ -543,19 +539,19 @@ def test_a_flood_is_kept_small():
 
 
 def test_a_log_may_be_read_again():
-    """The same reports twice are the same as once, also if others came in between."""
+    """Reading reports twice gives the same state as once, also with others between them."""
     lines = [line(metrics={"loss": 1 / number}, step=number, at=NOW + number) for number in range(1, 200)]
     lines += [line(progress=0.5, at=NOW), line(progress=0.6, at=NOW + 1), line(artifact="a"), line(asset="s3://a")]
 
     once = read(*lines)[1]
-    twice = read(*lines[50:], known=once)[1]
+    twice = read(*lines[50:], before=once)[1]
 
     assert once == twice
     assert 0.6 == twice.progress.fraction
 
 
 def test_long_series_are_thinned_evenly():
-    """500 points in all, in each part of the time about as many; the first and the last one stay, and short series."""
+    """500 points remain in all, evenly in time; the first, the last and short series stay."""
     reported = Reported()
     for turn in range(100):
         loss = [Metrics({"loss": float(step)}, NOW + step, step) for step in range(turn * 100, turn * 100 + 100)]
@@ -570,7 +566,7 @@ def test_long_series_are_thinned_evenly():
 
 
 def test_metrics_of_several_instances():
-    """A metric is what it is called: the last value by time is the one, and the series has all by time."""
+    """A metric of several instances has the last value by time, and the points of all."""
     first = [Metrics({"loss": 1.0}, NOW + 1), Metrics({"loss": 3.0}, NOW + 3)]
     second = [Metrics({"loss": 2.0}, NOW + 2)]
 
@@ -581,18 +577,18 @@ def test_metrics_of_several_instances():
 
 
 def test_progress_in_the_log():
-    """A line in ten seconds is enough, and the end; the state has the last one anyway."""
+    """The log shows progress every ten seconds and at its end; the state has the last."""
     lines = [line(progress=number / 1000, message="training", at=NOW + number / 10) for number in range(1001)]
 
-    shown, reported = read(*lines)
+    printed, reported = read(*lines)
 
-    assert [f"progress {percent} %: training" for percent in range(0, 100, 10)] == shown[:10]
-    assert ["progress 100 %: training"] == shown[10:]
+    assert [f"progress {percent} %: training" for percent in range(0, 100, 10)] == printed[:10]
+    assert ["progress 100 %: training"] == printed[10:]
     assert Progress(1.0, "training", NOW + 100) == reported.progress
 
 
 def test_a_whole_log():
-    """As text it reads as it did line by line."""
+    """A log as a whole reads as it does line by line."""
     text = "\n".join(["a", "", line(progress=0.1, at=1), "b", line(metrics={"x": 1}), ""])
 
     assert "a\nprogress 10 %\nb\n" == without_reports(text)
@@ -600,9 +596,9 @@ def test_a_whole_log():
 
 
 def test_a_line_that_takes_long():
-    """What looks like the beginning of a line of Ray's doesn't stop all who share the process with its reader."""
+    """A line that begins like Ray's prefix again and again takes little time."""
     begin = time.process_time()
-    shown, known = read("(pid=" + "1" * 50_000 + "(" + line(progress=0.5))
+    lines, reported = read("(pid=" + "1" * 50_000 + "(" + line(progress=0.5))
 
-    assert (2, 0.5) == (len(shown), known.progress.fraction)
+    assert (2, 0.5) == (len(lines), reported.progress.fraction)
     assert time.process_time() - begin < budget(1)

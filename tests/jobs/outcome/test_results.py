@@ -26,13 +26,13 @@ METADATA = {"type": "pandas.DataFrame", "repr": "…"}
 
 
 def text(**fields):
-    """Write a result as the launcher does."""
+    """Return a result in the launcher's format."""
     return json.dumps({"kind": "result", "success": True, "value": None, "protocol": None, "metadata": None} | fields)
 
 
 @pytest.mark.parametrize("value", [None, 0, "", "x", [1, {"a": None}], {"auc": 0.9}])
 def test_json_is_the_value(value):
-    """What the payload returned is what the task returns."""
+    """A payload's JSON is the task's return value."""
     assert JobResult(success=True, value=value) == JobResult.parse(text(value=value), DIRECTORY)
     assert value == JobResult.parse(text(value=value), DIRECTORY).xcom
 
@@ -49,7 +49,7 @@ def test_json_is_the_value(value):
     ],
 )  # fmt: skip
 def test_what_is_no_json_is_a_reference(manifest, places):
-    """It stays on the stage, in the job's own directory whatever the result says; XCom gets its place."""
+    """XCom gets a reference to a value that is no JSON: a file in the job's directory, not the result's path."""
     protocol = {"name": "pandas", "version": "2.3", "metadata": None, "manifest": manifest}
     result = JobResult.parse(text(protocol=protocol, metadata=METADATA), DIRECTORY)
 
@@ -58,7 +58,7 @@ def test_what_is_no_json_is_a_reference(manifest, places):
 
 
 def test_a_pickle_says_which_python_can_load_it():
-    """Whoever opens it knows before it is unpickled."""
+    """A reference to a pickle has the versions that can load it."""
     protocol = {
         "name": "cloudpickle",
         "version": "3.1",
@@ -76,7 +76,7 @@ def test_a_pickle_says_which_python_can_load_it():
     ids=["at the limit", "above", "none allowed", "above the default", "as XCom stores it"],
 )
 def test_a_value_that_is_too_large_for_xcom_is_a_reference(value, most, is_reference):
-    """The result file has it: the reference leads there."""
+    """A value that is too large for XCom is a reference to the result file."""
     limit = {} if most is None else {"max_xcom_bytes": most}
     result = JobResult.parse(text(value=value, metadata={"type": "builtins.str", "repr": "…"}), DIRECTORY, **limit)
 
@@ -99,7 +99,7 @@ def test_a_value_that_is_too_large_for_xcom_is_a_reference(value, most, is_refer
     ],
 )
 def test_a_value_that_airflow_would_change_is_a_reference(value, reason):
-    """The result file has it as it was returned, in the form of today's launchers or in that of older ones."""
+    """A value that Airflow would change is a reference to the result file, of older launchers as well."""
     result = JobResult.parse(text(value=value), DIRECTORY)
     old = JobResult.parse(json.dumps({"success": True, "result_type": "dict", "result": value}), DIRECTORY)
 
@@ -111,13 +111,13 @@ def test_a_value_that_airflow_would_change_is_a_reference(value, reason):
 
 @pytest.mark.parametrize("exit_code", ["1e999", "-1e999", "NaN", "0.5", "9" * 30, '"0"'])
 def test_an_exit_code_is_a_whole_number(exit_code):
-    """What no container can end with makes a damaged record, not the success that it may be rounded to."""
+    """An impossible exit code makes a damaged record, not the success to which it may be rounded."""
     with pytest.raises(ResultError, match="The record of instance 1 is damaged"):
         InstanceResult.parse(1, f'{{"exit_code": {exit_code}, "exc": null}}')
 
 
 def test_a_failure_is_an_answer():
-    """The payload raised: type, text and frames are known, and make the error that the task fails with."""
+    """The payload's exception makes the task's error, with type, text and frames."""
     metadata = {"type": "builtins.ValueError", "message": "no rows", "traceback": '  File "job.py", line 1\n'}
     result = JobResult.parse(text(success=False, metadata=metadata), DIRECTORY)
     error = result.remote_error("DB.ML.JOB", "FAILED", "last line")
@@ -136,12 +136,12 @@ def test_a_failure_is_an_answer():
 
 
 def test_a_failure_without_details_is_still_a_failure():
-    """Other launchers write less."""
+    """A failure in the shorter form of other launchers is read."""
     assert JobResult(success=False, remote_type="Exception") == JobResult.parse(text(success=False), DIRECTORY)
 
 
 def test_a_value_that_could_not_be_saved_is_an_error():
-    """The job is DONE, but the task can't return what isn't there; the message says what to return."""
+    """The message for a value that could not be saved has the type, the reason and the fix."""
     with pytest.raises(ResultError) as caught:
         JobResult.parse(text(serialize_error="TypeError('lock')", metadata={"type": "_thread.lock"}), DIRECTORY)
 
@@ -177,13 +177,13 @@ def test_a_value_that_could_not_be_saved_is_an_error():
     ids=range(22),
 )
 def test_damaged_results_are_errors_of_the_result(damaged):
-    """Whatever lies there, the answer names the place."""
+    """The message for a damaged result names its directory."""
     with pytest.raises(ResultError, match=re.escape("The result at @DB.ML.PAYLOADS/JOB/output is damaged: ")):
         JobResult.parse(damaged, DIRECTORY)
 
 
 def test_a_long_manifest_costs_as_much_as_its_names():
-    """Each name is looked at some times, however many there are."""
+    """Reading a manifest takes time linear in its names."""
     calls = []
     for count in (100, 1_000):
         manifest = {"paths": [f"{number}.parquet" for number in range(count)]}
@@ -195,7 +195,7 @@ def test_a_long_manifest_costs_as_much_as_its_names():
 
 
 def test_long_errors_are_cut():
-    """A traceback of megabytes is no help: its beginning and its end are; messages are cut at 10 000 characters."""
+    """Long tracebacks are cut in their middle, messages at 10 000 characters."""
     result = JobResult.parse(
         text(success=False, metadata={"message": "x" * 1_000_000, "formatted": f"a{'-' * 1_000_000}z"}), DIRECTORY
     )
@@ -217,12 +217,12 @@ def test_long_errors_are_cut():
     ids=ascii,
 )
 def test_values_are_made_safe_for_airflows_database(value, expected):
-    """PostgreSQL's JSON takes no NaN, no NUL and no half characters; one of them would break whole components."""
+    """NaN, NUL and half characters, which break components on PostgreSQL, are replaced."""
     assert expected == jsonb_safe(value)
 
 
 def test_xcom_is_safe():
-    """The result is read as it was written, and passed on as the database takes it."""
+    """The result has the value as written, and its XCom the value for the database."""
     result = JobResult.parse('{"success": true, "value": [NaN, "\\u0000"]}', DIRECTORY)
 
     assert math.isnan(result.value[0])
@@ -230,7 +230,7 @@ def test_xcom_is_safe():
 
 
 def test_circumstances_of_a_run():
-    """How and where it ended, what code ran and what it has saved."""
+    """A result has the exit code, the instance, the commit and the saved files."""
     metadata = {"exit_code": 0, "instance": 2, "git_commit": "abc", "artifacts": [["model.bin", 3]]}
     result = JobResult.parse(text(metadata=metadata), DIRECTORY)
 
@@ -252,7 +252,7 @@ def test_circumstances_of_a_run():
     ids=str,
 )
 def test_an_error_says_where_it_happened(metadata, message):
-    """The instance of many, and an exit code that says something."""
+    """The message of an error has the instance, and an exit code other than 1."""
     metadata |= {"type": "builtins.ValueError", "message": "no rows"}
 
     assert message == str(
@@ -261,7 +261,7 @@ def test_an_error_says_where_it_happened(metadata, message):
 
 
 def test_results_of_older_launchers():
-    """Of their two files the JSON one is read; what it could not hold is refused, with what to do."""
+    """The JSON file of older launchers is read; a value that it can't hold is refused with advice."""
     failed = {
         "success": False,
         "exc_type": "builtins.ValueError",
@@ -286,12 +286,12 @@ def test_results_of_older_launchers():
 
 
 def record(exit_code, **fields):
-    """Write the record of an instance."""
+    """Return the record of an instance."""
     return json.dumps({"exit_code": exit_code} | fields)
 
 
 def test_the_record_of_an_instance():
-    """Exit code, end, and the exception with the instance that raised it."""
+    """The record of an instance has its exit code, its end, and its exception."""
     exception = {"type": "builtins.ValueError", "message": "no", "traceback": "", "repr": "ValueError('no')"}
     instance = InstanceResult.parse(1, record(3, ended_at=5.5, exc=exception))
 
@@ -307,7 +307,7 @@ def test_the_record_of_an_instance():
     "damaged", ["", "1", "{}", "[]", record("x"), record(1, exc="x"), record(1, ended_at="soon"), record(1e999)]
 )
 def test_damaged_records_of_instances(damaged):
-    """The message names the instance."""
+    """The message for a damaged record names the instance."""
     with pytest.raises(ResultError, match=re.escape("The record of instance 4 is damaged: ")):
         InstanceResult.parse(4, damaged)
 
@@ -326,7 +326,7 @@ def test_damaged_records_of_instances(damaged):
     ids=["none", "the clock", "no clock", "stopped ones", "lost ones", "all lost", "only stopped"],
 )
 def test_the_failure_that_a_job_failed_by(records, expected):
-    """The first to fail by itself; what was killed comes before what was stopped because of it."""
+    """The first instance that failed by itself is the reason, then a killed one, then a stopped one."""
     failed = earliest_failure(InstanceResult.parse(number, text) for number, text in enumerate(records))
 
     assert expected == (None if failed is None else failed.instance)
@@ -334,7 +334,7 @@ def test_the_failure_that_a_job_failed_by(records, expected):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write a result as the launcher does, and return its record and what our reader makes of it."""
+    """Write a result as the launcher does, and return its record and the provider's reading of it."""
     monkeypatch.setenv("MLRS_STAGE_RESULT_PATH", str(tmp_path))
 
     def write(value, *, success=True, **fields):
@@ -346,7 +346,7 @@ def write(tmp_path, monkeypatch):
 
 
 def test_what_the_launcher_says_of_a_value(write, tmp_path, monkeypatch):
-    """Beside the value stand its type, and what there is to know about the run."""
+    """A result has the value's type and the circumstances of the run."""
     monkeypatch.setenv("MLJOBS_GIT_COMMIT", "abc")
     monkeypatch.setenv("SNOWFLAKE_JOB_INDEX", "1")
     for name in ("model.bin", "checkpoints/1.ckpt", "output/metrics.json"):
@@ -378,7 +378,7 @@ def test_what_the_launcher_says_of_a_value(write, tmp_path, monkeypatch):
 
 
 def test_many_artifacts_are_counted(write, tmp_path):
-    """The result names the first thousand."""
+    """A result names the first thousand artifacts and counts all."""
     for number in range(1_005):
         (tmp_path / f"{number:04}").touch()
     record, result = write(None)
@@ -388,7 +388,7 @@ def test_many_artifacts_are_counted(write, tmp_path):
 
 
 def test_without_a_directory_of_its_own_a_job_has_no_artifacts(tmp_path, monkeypatch):
-    """An older contract has one directory for payload and result."""
+    """A job of an older contract, with one directory for payload and result, has no artifacts."""
     monkeypatch.delenv("MLRS_STAGE_RESULT_PATH", raising=False)
     monkeypatch.setenv("MLRS_STAGE_MOUNT_PATH", str(tmp_path))
     launcher.write_result(1, success=True)
@@ -433,7 +433,7 @@ FRAME = pd.DataFrame({"a": [1.5, None], "when": pd.to_datetime(["2026-01-01", No
     ],
 )
 def test_values_that_are_no_json(write, tmp_path, value, protocol, names):
-    """Frames, tables and arrays travel without pickles where they can; nothing is left of a try that failed."""
+    """Frames, tables and arrays are saved without pickle if they can; a failed attempt leaves no file."""
     record, result = write(value)
 
     assert (protocol, names) == (result.reference.protocol, result.reference.names)
@@ -448,18 +448,18 @@ def test_values_that_are_no_json(write, tmp_path, value, protocol, names):
     ids=["tuple", "integer", "float", "nested"],
 )
 def test_values_that_mean_the_same_in_json(write, value, expected):
-    """Tuples become lists, as in Snowflake's launcher; numbers of numpy are numbers."""
+    """Tuples become lists, as in Snowflake's launcher; numbers of numpy become numbers."""
     assert expected == write(value)[1].value
 
 
 def test_a_value_that_can_not_be_saved(write):
-    """The run was a success; the task says what it can't return."""
+    """A run whose value can't be saved succeeds; the task fails with the reason."""
     with pytest.raises(ResultError, match=re.escape("of type _thread.lock could not be saved: TypeError(")):
         write(__import__("threading").Lock())
 
 
 def test_a_large_value_has_a_summary_beside_it(write, tmp_path):
-    """A reader learns type, artifacts and success without downloading the value."""
+    """The summary of a large result has type, artifacts and success without the value."""
     _, result = write(["x" * 300_000])
     summary = (tmp_path / "output" / SUMMARY_NAME).read_text()
     reference = JobResult.parse(summary, DIRECTORY).reference
@@ -474,14 +474,14 @@ def test_a_large_value_has_a_summary_beside_it(write, tmp_path):
 
 
 def raised(function):
-    """Return what a function raises."""
+    """Return the exception of a function."""
     with pytest.raises(Exception) as caught:
         function()
     return caught.value
 
 
 def with_a_cause():
-    """Raise because of something else."""
+    """Raise an exception with a cause."""
     try:
         {}["x"]
     except KeyError as error:
@@ -489,14 +489,14 @@ def with_a_cause():
 
 
 def with_a_note():
-    """Raise something with a note."""
+    """Raise an exception with a note."""
     error = ValueError("no rows")
     error.add_note("while reading loans.csv")
     raise error
 
 
 def as_a_group():
-    """Raise several exceptions."""
+    """Raise a group of exceptions."""
     raise ExceptionGroup("two", [ValueError("first"), TypeError("second")])
 
 
@@ -510,7 +510,7 @@ def as_a_group():
     ids=["cause", "note", "group"],
 )
 def test_exceptions_keep_what_belongs_to_them(write, function, expected):
-    """Causes, notes and the exceptions of a group stand in the remote traceback."""
+    """The remote traceback has causes, notes and the exceptions of a group."""
     _, result = write(raised(function), success=False, exit_code=7)
 
     assert 7 == result.exit_code
@@ -519,7 +519,7 @@ def test_exceptions_keep_what_belongs_to_them(write, function, expected):
 
 
 def test_long_tracebacks_are_cut_in_the_middle(write):
-    """Both ends matter, the log has all of it, and a result stays small enough to be read."""
+    """A long traceback is cut in its middle, so that the result stays readable."""
     _, result = write(ValueError("x" * 200_000), success=False)
 
     assert 1 == result.exit_code
@@ -529,14 +529,14 @@ def test_long_tracebacks_are_cut_in_the_middle(write):
 
 
 class Odd:
-    """Neither JSON nor something that says what it is."""
+    """A value that is no JSON and whose repr fails."""
 
     def __repr__(self):
         raise RuntimeError("no")
 
 
 def test_a_value_whose_repr_fails(write):
-    """What it is called is not worth a run."""
+    """A value whose repr fails is saved."""
     record, _ = write({"a": Odd()})
 
     assert "<repr of dict raised RuntimeError>" == record["metadata"]["repr"]
