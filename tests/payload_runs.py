@@ -1,4 +1,4 @@
-"""Runs packed payloads as a container would: their specification read as YAML, their archive in another Python."""
+"""Runs packed payloads as a container does: reads the specification as YAML, and the archive in another process."""
 
 import json
 import os
@@ -26,8 +26,8 @@ class Run:
     """The end of a payload's run.
 
     :param code: the exit code.
-    :param output: what it printed to stdout, without the banners where it ended well.
-    :param errors: what it printed to stderr.
+    :param output: its stdout.
+    :param errors: its stderr.
     :param stage: the job's own directory on the stage.
     """
 
@@ -38,13 +38,13 @@ class Run:
 
     @property
     def record(self):
-        """What the launcher wrote as the result."""
+        """The result that the launcher wrote."""
         return json.loads((self.stage / "output" / "mljob_result").read_text())
 
 
 @pytest.fixture
 def spec():
-    """Make a job specification: what a test names, and something for all the rest."""
+    """Make a job specification with the fields of a test, and defaults for the others."""
 
     def spec(**fields):
         name = QualifiedName(DATABASE, SCHEMA, Identifier("MLJOB_TRAIN_1"))
@@ -56,7 +56,7 @@ def spec():
 
 @pytest.fixture
 def runtime():
-    """Describe a small node."""
+    """Return the runtime of a small node."""
     return Runtime(image="/snowflake/images/snowflake_images/snowbooks:1.2", resources=Resources(cpu=3, memory_gib=13))
 
 
@@ -64,8 +64,8 @@ def runtime():
 def run(tmp_path, spec, runtime):
     """Run a payload; keyword arguments are the environment of the container beside that of the specification.
 
-    ``staged`` are files and directories on stages: where they lie here, by what COPY FILES is told. ``python`` are
-    options of the interpreter. ``stdout`` is where it prints, if that isn't a pipe.
+    ``staged`` are local paths of files and directories on stages, by their addresses. ``python`` are options of the
+    interpreter. ``stdout`` is its stdout, by default a pipe.
     """
 
     def run(payload, arguments=None, env_vars=None, staged=None, python=(), stdout=subprocess.PIPE, **environment):
@@ -97,7 +97,7 @@ def run(tmp_path, spec, runtime):
 
 
 def copy_files(source, directory):
-    """Copy as Snowflake does: a directory with all below it, or one file, but no empty directory."""
+    """Copy a directory or one file as Snowflake does, without empty directories."""
     for path in [source] if source.is_file() else source.rglob("*"):
         if path.is_file():
             target = directory / (path.name if path == source else path.relative_to(source))
@@ -117,7 +117,7 @@ def call(run):
 
 @pytest.fixture
 def in_any_process():
-    """Run a program in processes that give sets another order each; return what they print, the same text once."""
+    """Run a program in processes with different orders of sets; return their distinct outputs."""
 
     def in_any_process(program):
         places = [str(Path(__file__).with_name("jobs") / part) for part in ("payload", "values")]
@@ -138,7 +138,7 @@ def in_any_process():
 
 @pytest.fixture
 def script(tmp_path):
-    """Write a script, in a directory of its own."""
+    """Write a script to a separate directory."""
 
     def script(text, name="job.py"):
         path = tmp_path / "source" / name
@@ -151,7 +151,7 @@ def script(tmp_path):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write files below a directory of the test's own, and return that directory."""
+    """Write files below a directory of the test, and return that directory."""
 
     def write(directory, files):
         for name, text in files.items():

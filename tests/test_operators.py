@@ -618,7 +618,7 @@ class TestRefusedWhileParsing:
         def nothing():
             """Only words."""
 
-        with pytest.raises(exceptions.PayloadError, match="has nothing to run"):
+        with pytest.raises(exceptions.PayloadError, match="has an empty body"):
             MLJobOperator(**SETTINGS, source=nothing)
 
     def test_unknown_option(self):

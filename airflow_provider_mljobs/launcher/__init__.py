@@ -1,6 +1,7 @@
-"""Runs inside the container: a package of its own in the payload's archive.
+"""The program that runs in the container: package ``mljob_launcher`` in the payload's archive.
 
-It can't import the provider: the container has another Python and other packages, so it needs the standard library
-only, and Snowpark, pip or cloudpickle only where the payload does. What it reads and writes is the contract of ML jobs
-(environment ``MLRS_*``, ``output/mljob_result``), so that Snowflake's own client understands our jobs.
+The container has another Python and other packages than the worker. So the launcher doesn't import the provider, and
+needs the standard library only; it imports Snowpark, numpy, pyarrow or cloudpickle where a payload needs them. Its
+environment (``MLRS_…``) and its result (``output/mljob_result``) are those of ``snowflake.ml.jobs``, so that
+Snowflake's own client reads our jobs.
 """

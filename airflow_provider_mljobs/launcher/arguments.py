@@ -1,4 +1,4 @@
-"""The job's arguments, as the payload takes them."""
+"""The arguments of the job's payload."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.environ) -> Any:
-    """Return the job's arguments as JSON: a script's texts, or what :func:`function_arguments` reads.
+    """Return the job's arguments as JSON: a script's texts, or the document for :func:`function_arguments`.
 
-    It needs no packages, so that pickles of another Python are refused before anything is installed.
+    No package is needed, so that pickles of another Python are refused before pip installs anything.
 
-    :param directory: where their files are unpacked.
-    :param environ: where the specification has put them.
+    :param directory: the directory to unpack their files into.
+    :param environ: the environment that the specification sets.
     """
     file = Path(environ.get(MLRS_STAGE_RESULT_PATH, ""), ARGUMENTS_FILE)
     if file.exists():
@@ -43,7 +43,7 @@ def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.envir
         names = ", ".join(repr(name) for name in dict.fromkeys(document["pickled"]["arguments"]))
         check_python(
             document["pickled"]["by"],
-            f"What was passed as {names}",
+            f"The value of {names}",
             "Pass JSON, dates, paths, dataclasses, DataFrames or arrays, which need no pickle",
         )
     return document
@@ -52,10 +52,10 @@ def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.envir
 def function_arguments(document: dict[str, Any], directory: Path) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments of a function's call.
 
-    :param directory: where :func:`read_arguments` has unpacked the files.
+    :param directory: the directory into which :func:`read_arguments` unpacks the files.
     """
     if not document:
-        # Whoever submits without arguments need not say of which kind there are none.
+        # No arguments at all: an empty list.
         return [], {}
     args, kwargs = document["args"], document["kwargs"]
     if "names" not in document:
@@ -74,7 +74,7 @@ def function_arguments(document: dict[str, Any], directory: Path) -> tuple[list[
 
 
 def check_versions(manifest: dict[str, Any]) -> None:
-    """Refuse a function that another Python has pickled, in the first second."""
+    """Refuse a function that another Python pickled, before anything is installed."""
     if manifest["pickled_by"] is not None:
         check_python(
             manifest["pickled_by"],

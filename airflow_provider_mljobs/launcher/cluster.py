@@ -1,6 +1,6 @@
-"""A Ray cluster of the job's instances: the first is its head and runs the entrypoint, the others lend it their cores.
+"""A Ray cluster of the job's instances: the first is the head and runs the entrypoint, the others are workers.
 
-Ports, resources, waiting rule and log lines are those of Snowflake's ML runtime.
+Ports, resources, log lines and the rule for waiting are those of Snowflake's ML runtime.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .errors import LauncherError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-# Of the image; logs are looked for there.
+# Tools look for Ray's logs here.
 TEMPORARY_DIRECTORY = "/tmp/ray"  # noqa: S108 (a path in the container)
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (as above)
 _STORE_SHARE = 0.3
 _DASHBOARD_MEMORY = 8 * 1024**3
-# Below the ports that systems hand out by themselves.
+# Below the ports that the system assigns by itself.
 _FIRST_PORT, _PORTS = 20_000, 6_000
-# The specification leaves the port of metrics to its default.
+# The specification doesn't declare the port of metrics.
 _RAYLET_PORTS = {**INSTANCE_PORTS, "METRICS_EXPORT_PORT": 11502}
 _ALIVE = ("PENDING", "READY")
-# A look at the cluster or at a port.
+# Seconds between two checks, and for one connection.
 _PAUSE, _CONNECT_TIMEOUT = 1.0, 5.0
-# One lost packet is not the end of the head.
+# One lost packet doesn't mean that the head is gone.
 _MISSES = 3
-# A process of its own: a connection in this one would be in the way of the payload's.
+# In a separate process, because a process has one connection to Ray, and that is the payload's.
 _COUNTER = """
 import sys, ray
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
@@ -52,13 +52,13 @@ for _ in sys.stdin:
 
 @dataclass(frozen=True)
 class Requirement:
-    """How many instances the entrypoint waits for, and for how long.
+    """The number of instances that the entrypoint waits for, and the time.
 
-    :param target: how many there will be.
-    :param least: how many are enough, once ``min_wait`` is over.
-    :param min_wait: seconds in which all may come.
-    :param timeout: seconds after which too few are an error.
-    :param interval: seconds between questions to Snowflake.
+    :param target: the number of the job's instances.
+    :param least: the number that is enough after ``min_wait``.
+    :param min_wait: seconds to wait for all instances.
+    :param timeout: seconds after which fewer instances are an error.
+    :param interval: seconds between two queries to Snowflake.
     """
 
     target: int
@@ -84,9 +84,9 @@ class Requirement:
         )
 
     def met(self, available: int, elapsed: float) -> str:
-        """Return the log line that says how it was met, or nothing as long as it isn't.
+        """Return the log line for a requirement that is met; an empty text until then.
 
-        :raises TimeoutError: if time is up.
+        :raises TimeoutError: if the time is over.
         """
         after = f"{available} instances available after {elapsed:.1f}s"
         if available >= self.target:
@@ -95,8 +95,8 @@ class Requirement:
             return f"Minimum instance requirement met: {after}"
         if elapsed >= self.timeout:
             raise TimeoutError(
-                f"Timed out after {elapsed:.0f}s waiting for {self.least} instances, only {available} available. Does "
-                "the compute pool have the nodes? Lower min_instances, or give more time with "
+                f"Timed out after {elapsed:.0f}s waiting for {self.least} instances, only {available} available. Check "
+                "that the compute pool has as many nodes, lower min_instances, or allow more time with "
                 "env_vars={'MLRS_INSTANCES_TIMEOUT': '…'}."
             )
         return ""
@@ -111,14 +111,14 @@ class Peer:
 
 
 def on_one_machine(address: str) -> bool:
-    """Tell whether instances are processes on one machine: then they share its ports and directories."""
+    """Return whether the instances are processes on one machine and share its ports and directories."""
     return ipaddress.ip_address(address).is_loopback
 
 
 def head_port(head: str, environ: Mapping[str, str]) -> int:
-    """Return the port on which a head is found.
+    """Return the port of a head.
 
-    :param head: its address. On one machine each has a port of its own, since Ray listens on all addresses.
+    :param head: its address. On one machine each head has another port, since Ray listens on all addresses.
     """
     if on_one_machine(head):
         return _FIRST_PORT + 2 * (int(ipaddress.ip_address(head)) % _PORTS)
@@ -129,11 +129,11 @@ def raylet_options(address: str, directory: str, store: int, environ: Mapping[st
     """Return the options of ``ray start`` that are the same on every instance.
 
     :param address: the instance's own.
-    :param directory: where Ray keeps its logs and sockets.
+    :param directory: the directory of Ray's logs and sockets.
     :param store: bytes of the object store.
     """
     shared = on_one_machine(address)
-    # Ray calls its options as the runtime calls its variables.
+    # Ray's options have the names of the runtime's variables.
     ports = {name.lower().replace("_", "-"): environ.get(name, default) for name, default in _RAYLET_PORTS.items()}
     return [
         f"--node-ip-address={address}",
@@ -141,7 +141,7 @@ def raylet_options(address: str, directory: str, store: int, environ: Mapping[st
         f"--object-store-memory={store}",
         "--disable-usage-stats",
         "--log-color=false",
-        # 0: Ray chooses one that is free.
+        # 0: Ray chooses a free port.
         *(f"--{option}={0 if shared else port}" for option, port in ports.items()),
     ]
 
@@ -149,7 +149,7 @@ def raylet_options(address: str, directory: str, store: int, environ: Mapping[st
 def head_options(address: str, memory: int, environ: Mapping[str, str]) -> list[str]:
     """Return the options of the head.
 
-    :param memory: bytes of the machine's memory; a small one has none to spare for the dashboard.
+    :param memory: bytes of the machine's memory; a small machine runs no dashboard.
     """
     port, shared = head_port(address, environ), on_one_machine(address)
     dashboard = memory >= _DASHBOARD_MEMORY and not shared
@@ -171,7 +171,7 @@ def worker_options(head: str, service: str, environ: Mapping[str, str]) -> list[
     """Return the options of the other instances.
 
     :param head: the head's address.
-    :param service: the job's name, which is a resource of its workers.
+    :param service: the job's name, a resource of its workers.
     """
     return [
         f"--address={head}:{head_port(head, environ)}",
@@ -181,12 +181,11 @@ def worker_options(head: str, service: str, environ: Mapping[str, str]) -> list[
 
 @contextlib.contextmanager
 def head(index: int, count: int) -> Iterator[None]:
-    """Start the cluster's head, and let the payload find it once there are enough instances; in the end, stop it."""
+    """Run the cluster's head; the payload starts once enough instances have joined."""
     if importlib.util.find_spec("ray") is None:
         raise LauncherError(
-            f"target_instances={count} needs Ray in the container, which it doesn't have: add 'ray' to "
-            "pip_requirements, choose a runtime_environment that has it, or set parallel=True to run the entrypoint "
-            "on every instance."
+            f"target_instances={count} needs Ray, which this container doesn't have: add 'ray' to pip_requirements, "
+            "choose a runtime_environment that has it, or set parallel=True to run the entrypoint on every instance."
         )
     address = _own_address(index)
     cluster = _cluster(address)
@@ -198,27 +197,29 @@ def head(index: int, count: int) -> Iterator[None]:
             while not (met := requirement.met(available(), time.monotonic() - started)):
                 time.sleep(_PAUSE)
         print(met, flush=True)
-        # What ray.init() connects to.
+        # ray.init() connects to this address.
         os.environ["RAY_ADDRESS"] = cluster
         try:
             yield
         finally:
             if "ray" in sys.modules:
-                # Whoever is connected when Ray is stopped is ended with it.
+                # Stopping Ray ends the processes that are still connected.
                 sys.modules["ray"].shutdown()
 
 
 def work(index: int, count: int) -> None:
-    """Lend this instance to the head until that has ended, well or badly: the job's outcome is the head's."""
+    """Work for the head until it ends; the job's outcome is the head's."""
     if importlib.util.find_spec("ray") is None:
-        print(f"Instance {index} of {count} has no Ray and nothing to do; see the log of instance 0.", flush=True)
+        print(f"Instance {index} of {count} has no Ray and does nothing; see the log of instance 0.", flush=True)
         return
-    found = find_head(_peers, Requirement.of(count, os.environ))
-    if found is None:
-        print("The head has ended already; there is nothing to do.", flush=True)
+    address = find_head(_peers, Requirement.of(count, os.environ))
+    if address is None:
+        print("The head has ended before this instance joined it.", flush=True)
         return
-    cluster = _cluster(found)
-    with _ray(_own_address(index), worker_options(found, os.environ["SNOWFLAKE_SERVICE_NAME"], os.environ)) as process:
+    cluster = _cluster(address)
+    with _ray(
+        _own_address(index), worker_options(address, os.environ["SNOWFLAKE_SERVICE_NAME"], os.environ)
+    ) as process:
         print(f"Instance {index} of {count} works for the head at {cluster}.", flush=True)
         misses = 0
         while misses < _MISSES:
@@ -230,23 +231,23 @@ def work(index: int, count: int) -> None:
 
 
 def find_head(peers: Callable[[], dict[int, Peer]], requirement: Requirement) -> str | None:
-    """Return the address of a head that takes workers, or nothing if it has ended.
+    """Return the address of a head that accepts workers; ``None`` if the head has ended.
 
-    :param peers: asks Snowflake for the job's instances.
+    :param peers: queries Snowflake for the job's instances.
     :raises TimeoutError: if it doesn't start.
     """
     deadline = time.monotonic() + requirement.timeout
     while time.monotonic() < deadline:
-        found, next_look = peers().get(0), time.monotonic() + requirement.interval
-        if found is not None and found.status not in _ALIVE:
+        peer, next_look = peers().get(0), time.monotonic() + requirement.interval
+        if peer is not None and peer.status not in _ALIVE:
             return None
         while time.monotonic() < next_look:
-            if found is not None and found.address and _is_listening(_cluster(found.address)):
-                return found.address
+            if peer is not None and peer.address and _is_listening(_cluster(peer.address)):
+                return peer.address
             time.sleep(min(_PAUSE, requirement.interval))
     raise TimeoutError(
-        f"Instance 0 of the job did not start Ray within {requirement.timeout:.0f}s; its log says what it does. Give "
-        "more time with env_vars={'MLRS_INSTANCES_TIMEOUT': '…'}."
+        f"Instance 0 of the job did not start Ray within {requirement.timeout:.0f}s; see its log. Allow more time with "
+        "env_vars={'MLRS_INSTANCES_TIMEOUT': '…'}."
     )
 
 
@@ -265,21 +266,21 @@ def _peers() -> dict[int, Peer]:
         rows = session().sql(f"SHOW SERVICE INSTANCES IN SERVICE {os.environ['SNOWFLAKE_SERVICE_NAME']}").collect()
     except ImportError as error:
         raise LauncherError(
-            "Instances find each other through Snowpark, which this container doesn't have: add "
-            f"'snowflake-snowpark-python' to pip_requirements ({error})."
+            "Instances find each other through Snowpark, which this container doesn't have "
+            f"({error}): add 'snowflake-snowpark-python' to pip_requirements."
         ) from error
     return {int(row["instance_id"]): Peer(row["ip_address"] or "", row["status"]) for row in rows}
 
 
 @contextlib.contextmanager
 def _ray(address: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an instance's part of Ray, and end it."""
+    """Run an instance's part of Ray."""
     directory = TEMPORARY_DIRECTORY
     if on_one_machine(address):
-        # Ray makes sockets in it, whose paths must be short: what tempfile would choose may be long.
+        # The paths of Ray's sockets must be short, and the default directory of tempfile may have a long one.
         directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     options = [*raylet_options(address, directory, _store_size(), os.environ), *options]
-    # Because of --block it ends when one of its processes does, and they end when it does.
+    # With --block it ends when one of its processes does, and they end when it does.
     process = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options])
     try:
         yield process
@@ -287,13 +288,13 @@ def _ray(address: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
         process.wait()
         if directory != TEMPORARY_DIRECTORY:
-            # Its processes may still be writing logs.
+            # Ray may still be writing logs.
             shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _counter(cluster: str) -> Iterator[Callable[[], int]]:
-    """Give what counts the instances that have joined."""
+    """Yield a function that counts the instances in the cluster."""
     with subprocess.Popen(
         [sys.executable, "-c", _COUNTER, cluster], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -304,7 +305,9 @@ def _counter(cluster: str) -> Iterator[Callable[[], int]]:
             print(file=stdin, flush=True)
             answer = stdout.readline()
             if not answer:
-                raise LauncherError("Ray doesn't tell which instances have joined; its output is in the log above.")
+                raise LauncherError(
+                    "Could not count the instances of the Ray cluster; Ray's output is in the log above."
+                )
             return int(answer)
 
         yield count
@@ -342,6 +345,6 @@ def _memory() -> int:
 
 
 def _store_size() -> int:
-    """Return the size of the shared memory, as far as the machine can give it."""
+    """Return the size of the shared memory, at most 30 % of the machine's memory."""
     shared = os.statvfs(SHARED_MEMORY)
     return min(shared.f_frsize * shared.f_blocks, int(_STORE_SHARE * _memory()))

@@ -1,4 +1,4 @@
-"""Values out of JSON that says their type: the reading side of the provider's codec."""
+"""The reading side of the provider's codec: values from JSON with tags for their types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from .contract import TAG
 from .errors import LauncherError
-from .references import load_reference
+from .references import load_reference, read_array, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Decoder:
     """Reads the values of one document.
 
-    :param directory: where its files are.
+    :param directory: the directory of its files.
     :param classes: the classes that values refer to by number.
-    :param pickled: the values that were pickled.
+    :param pickled: the pickled values.
     """
 
     def __init__(self, directory: Path, classes: list[dict[str, str]], pickled: list[Any]) -> None:
@@ -47,7 +47,7 @@ class Decoder:
         return self.decode(value)
 
     def decode(self, value: Any) -> Any:
-        """Return the value that JSON stands for."""
+        """Return the value of its JSON."""
         if isinstance(value, list):
             return [self.decode(item) for item in value]
         if not isinstance(value, dict):
@@ -76,7 +76,7 @@ class Decoder:
             return ZoneInfo(entry["value"])
         except ZoneInfoNotFoundError as error:
             raise LauncherError(
-                f"Argument {self.argument!r} has the time zone {entry['value']!r}, which this container doesn't know: "
+                f"Argument {self.argument!r} has the time zone {entry['value']!r}, which this container doesn't have: "
                 "add 'tzdata' to pip_requirements, or pass a UTC time."
             ) from error
 
@@ -93,14 +93,14 @@ class Decoder:
     def instance(self, entry: dict[str, Any]) -> Any:
         """Return an instance with its attributes, as unpickling does: without ``__init__``."""
         kind = self.kind(entry)
-        made = kind.__new__(kind)
+        instance = kind.__new__(kind)
         for name, value in self.decode(entry["state"]).items():
-            # Frozen ones, too.
-            object.__setattr__(made, name, value)
-        return made
+            # Also if its class is frozen.
+            object.__setattr__(instance, name, value)
+        return instance
 
     def kind(self, entry: dict[str, Any]) -> Any:
-        """Return the class of an entry: imported, or defined by its source where this container doesn't have it."""
+        """Return the class of an entry: imported, or defined by its source if this container doesn't have it."""
         number = entry["class"]
         if number not in self._classes:
             self._classes[number] = self._class(self._entries[number])
@@ -114,15 +114,15 @@ class Decoder:
     def table(self, entry: dict[str, Any]) -> Any:
         """Return an Arrow table, from Parquet."""
         self._need("pyarrow")
-        return importlib.import_module("pyarrow.parquet").read_table(self.directory / entry["file"])
+        return read_table([self.directory / entry["file"]])
 
     def array(self, entry: dict[str, Any]) -> Any:
         """Return an array, from npy."""
-        numpy = self._need("numpy")
-        return numpy.load(self.directory / entry["file"], allow_pickle=False)
+        self._need("numpy")
+        return read_array([self.directory / entry["file"]])
 
     def number(self, entry: dict[str, Any]) -> Any:
-        """Return a number of numpy's."""
+        """Return a number of numpy."""
         return self._need("numpy").dtype(entry["dtype"]).type(self.decode(entry["value"]))
 
     def _need(self, package: str) -> Any:
@@ -149,8 +149,8 @@ class Decoder:
             exec(compile(entry["source"], entry["file"], "exec", dont_inherit=True), namespace)  # noqa: S102 (the user's)
         except ImportError as error:
             raise LauncherError(
-                f"Argument {self.argument!r} holds a {name}, whose class imports what this container doesn't have: "
-                f"{error}. Add it to pip_requirements."
+                f"Argument {self.argument!r} holds a {name}, whose class can't be imported in this container: "
+                f"{error}. Add the package to pip_requirements."
             ) from error
         return namespace[name]
 

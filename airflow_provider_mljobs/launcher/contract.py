@@ -1,4 +1,4 @@
-"""What worker and container agree on: versions, variables, files, marks in the log, ports.
+"""The contract of worker and container: versions, variables, files, marks in the log, ports.
 
 The worker imports this module from the provider. The container finds it in the archive, as part of the launcher. So it
 lies here and needs the standard library only.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # The version of the manifest: the launcher refuses any other.
 PROTOCOL = 2
 
-# The archive: the manifest, the source, what the payload imports, what jobs import of the provider, a pickled function.
+# The archive: its manifest, the source, the imports, the package airflow_provider_mljobs, a pickled function.
 MANIFEST = "mljob.json"
 APP = "app"
 IMPORTS = "imports"
@@ -87,7 +87,7 @@ SESSION = "session"
 
 
 def wants_session(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether the job passes its session: the function takes an argument of that name, which is missing."""
+    """Return whether the job passes its session: the function has that argument, and the call leaves it out."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The interpreter that the payload runs in: its packages, its connection, its session."""
+"""The payload's interpreter: its packages, its connection, its session."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOKEN = Path("/snowflake/session/token")
 def find_packages(*directories: Path) -> None:
     """Make the payload, its imports, their zip files and the image's packages importable, here and in child processes.
 
-    :param directories: the payload's working directory, that of its imports, and that of what is ours.
+    :param directories: the working directory, the directory of the imports, and that of the provider's package.
     """
     own = [place for directory in directories for place in (directory, *zip_files(directory))]
     image = [RUNTIME_PACKAGES] if Path(RUNTIME_PACKAGES).is_dir() else []
@@ -42,7 +42,7 @@ def zip_files(directory: Path) -> list[Path]:
 
 
 def find_programs() -> None:
-    """Let commands and child processes find this interpreter, and the programs that its packages bring, first."""
+    """Put this interpreter and the programs of its packages first on PATH."""
     own = [str(Path(sys.executable).parent), sysconfig.get_path("scripts"), sysconfig.get_path("scripts", "posix_user")]
     inherited = os.environ.get("PATH", os.defpath).split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*own, *inherited]))
@@ -51,13 +51,13 @@ def find_programs() -> None:
 def connect_by_default(directory: Path) -> None:
     """Let ``Session.builder.getOrCreate()`` and ``connect()`` find the container's own login.
 
-    The platform gives a host and a token file, but no connection file. The token is named by its path: the platform
-    rewrites the file every few minutes.
+    The platform provides a host and a token file, but no connection file. The connection names the token by its path,
+    because the platform rewrites the file every few minutes.
     """
     home = Path(os.environ.get("SNOWFLAKE_HOME", "~/.snowflake")).expanduser()
     place = directory / "snowflake"
     if (home / "connections.toml").exists():
-        # The platform can write one itself, if a specification asks it to.
+        # A specification can have the platform write one.
         if MLJOBS_QUERY_TAG in os.environ:
             shutil.copytree(home, place)
             tag_sessions(place / "connections.toml")
@@ -66,8 +66,8 @@ def connect_by_default(directory: Path) -> None:
     if "SNOWFLAKE_HOST" not in os.environ or not TOKEN.exists():
         return
     names = ("HOST", "ACCOUNT", "DATABASE", "SCHEMA", "PORT", "PROTOCOL")
-    known = {name.lower(): os.environ[f"SNOWFLAKE_{name}"] for name in names if f"SNOWFLAKE_{name}" in os.environ}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
+    variables = {name.lower(): os.environ.get(f"SNOWFLAKE_{name}") for name in names}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in variables.items() if value is not None]
     file = place / "connections.toml"
     place.mkdir(mode=0o700)
     file.touch(mode=0o600)
@@ -78,23 +78,23 @@ def connect_by_default(directory: Path) -> None:
 
 
 def tag_sessions(file: Path) -> None:
-    """Let the queries of the default connection be found by the job's QUERY_TAG."""
+    """Give the sessions of the default connection the job's QUERY_TAG."""
     tag = os.environ.pop(MLJOBS_QUERY_TAG, None)
     if tag is None:
         return
-    # What JSON escapes, TOML reads alike; what it needn't escape stands as it is.
+    # TOML reads JSON's escapes but no surrogate pairs, and wants DEL to be escaped.
     text = json.dumps(json.loads(tag), ensure_ascii=False).replace("\x7f", "\\u007f")
     with file.open("a", encoding="utf-8") as connections:
         connections.write(f"\n[default.session_parameters]\nQUERY_TAG = {text}\n")
 
 
 def install(requirements: list[str], app: Path) -> None:
-    """Install what the payload's requirements.txt and the task ask for with the container's pip."""
+    """Install the requirements of source and task with the container's pip."""
     lines = [*([f"-r {REQUIREMENTS_FILE}"] if has_requirements(app / REQUIREMENTS_FILE) else []), *requirements]
     if not lines:
         return
     print(f"Installing {', '.join(lines)}", flush=True)
-    # Beside the payload: "-r more.txt" in a requirements file means a file beside it.
+    # Beside the source, because "-r more.txt" in a requirements file names a file beside it.
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", dir=app) as file:
         file.write("\n".join(lines) + "\n")
         file.flush()
@@ -102,22 +102,22 @@ def install(requirements: list[str], app: Path) -> None:
         code = subprocess.run(command, check=False).returncode
     if code:
         raise LauncherError(
-            f"pip ended with exit code {code} while installing {lines}; its output is in the log above. A "
-            "container reaches a package index only through an external access integration: pass it as "
+            f"pip failed with exit code {code} while installing {lines}; its output is in the log above. A container "
+            "reaches a package index only through an external access integration: pass it as "
             "external_access_integrations."
         )
     importlib.invalidate_caches()
 
 
 def has_requirements(file: Path) -> bool:
-    """Tell whether a requirements file has more than comments."""
+    """Return whether a requirements file has more than comments."""
     return file.is_file() and any(
         line.strip() and not line.lstrip().startswith(b"#") for line in file.read_bytes().splitlines()
     )
 
 
 def mentions_active_session(*directories: Path) -> bool:
-    """Tell whether the payload expects the session that the ML runtime has open before any user code starts."""
+    """Return whether the payload uses the session that the ML runtime opens before the user's code."""
     files = (path for directory in directories for path in directory.rglob("*.py"))
     return any(b"get_active_session" in path.read_bytes() for path in files if path.is_file())
 

@@ -1,4 +1,4 @@
-"""What the launcher says when it can't start a payload."""
+"""The launcher's own error."""
 
 from __future__ import annotations
 

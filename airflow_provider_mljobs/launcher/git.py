@@ -1,4 +1,4 @@
-"""Clones a git repository, with the credentials of a Snowflake secret in nothing but git's own memory."""
+"""Clones a git repository; the credentials of a Snowflake secret are in git's memory only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from .errors import LauncherError
 
-# The whole of one, or its beginning.
+# A commit, or the beginning of one.
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
-# Git has one exit code for all of these.
+# Git has one exit code for all of these errors.
 UNREACHABLE = re.compile(r"(couldn.t|could not|failed to) (connect|resolve)|timed out|refused", re.IGNORECASE)
 NOT_ALLOWED = re.compile(r"authentication failed|could not read (username|password)|error: 40[13]", re.IGNORECASE)
 NO_REF = re.compile(r"couldn't find remote ref|not our ref|unadvertised object", re.IGNORECASE)
@@ -22,7 +22,7 @@ NO_REPOSITORY = re.compile(r"not found|error: 404|does not exist|does not appear
 
 
 def clone(source: dict[str, str], directory: Path) -> Path:
-    """Clone one commit of a repository, and return the directory in it that the payload runs in."""
+    """Clone one commit of a repository, and return the payload's working directory in it."""
     url, ref = source["url"], source["ref"]
     repository = Repository(url, directory / "git", source["secret_directory"])
     try:
@@ -44,12 +44,12 @@ class Repository:
         program = shutil.which("git")
         if program is None:
             raise LauncherError(
-                f"This container has no git to clone {url!r} with; choose a runtime_environment that has it."
+                f"Can't clone {url!r}: this container has no git. Choose a runtime_environment that has it."
             )
         self.directory = directory
         self.directory.mkdir()
         self._command = [program, "-C", str(directory), *credentials(url, secret_directory)]
-        # Nobody is there to be asked, neither on a terminal nor by a program.
+        # Git must not wait for a password from a terminal or a program.
         self._environment = {
             **os.environ,
             "GIT_TERMINAL_PROMPT": "0",
@@ -64,26 +64,26 @@ class Repository:
         """Check out a branch, a tag or a commit, and return the commit."""
         try:
             self._git("fetch", "--quiet", "--depth", "1", "--no-tags", "origin", ref)
-            found = "FETCH_HEAD"
+            revision = "FETCH_HEAD"
         except subprocess.CalledProcessError:
             if not COMMIT.fullmatch(ref):
                 raise
-            # Servers may refuse to give a bare commit, and none knows its beginning: history has it.
+            # Some servers refuse to send a bare commit, and none accepts an abbreviated one: fetch the history.
             self._git("fetch", "--quiet", "origin", "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-            found = ref
-        commit = self._git("rev-parse", "--verify", f"{found}^{{commit}}")
+            revision = ref
+        commit = self._git("rev-parse", "--verify", f"{revision}^{{commit}}")
         self._git("checkout", "--quiet", "--detach", commit)
         return commit
 
     def _git(self, *arguments: str) -> str:
         command = [*self._command, *arguments]
-        ended = subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True)
-        return ended.stdout.strip()
+        process = subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True)
+        return process.stdout.strip()
 
 
 def credentials(url: str, secret_directory: str) -> list[str]:
-    """Return options by which git reads the secret's files itself, for this very host only."""
-    # The first one forgets what the image's own configuration may name.
+    """Return options that let git read the secret's files, for this host only."""
+    # The empty helper removes those of the image's configuration.
     options = ["-c", "credential.helper="]
     if not secret_directory:
         return options
@@ -95,30 +95,30 @@ def credentials(url: str, secret_directory: str) -> list[str]:
         user, password = "oauth2", files["access_token"]
     if password is None:
         raise LauncherError(
-            f"The secret for {url!r} is not in {secret_directory}: no username with password, no secret_string, no "
-            "access_token."
+            f"{secret_directory} has no credentials for {url!r}: neither username and password nor secret_string nor "
+            "access_token. Name a secret of type PASSWORD, GENERIC_STRING or OAUTH2."
         )
     host = urlsplit(url)
     helper = f'!f() {{ printf "username=%s\\npassword=%s\\n" "{user}" "$(cat {shlex.quote(str(password))})"; }}; f'
     return [*options, "-c", f"credential.{host.scheme}://{host.netloc}.helper={helper}"]
 
 
-def explain(said: str, source: dict[str, str]) -> str:
-    """Turn what git said into what to do."""
+def explain(output: str, source: dict[str, str]) -> str:
+    """Return a message for an error of git, with the fix."""
     url, ref = source["url"], source["ref"]
     host = urlsplit(url).netloc
-    if UNREACHABLE.search(said):
+    if UNREACHABLE.search(output):
         message = (
             f"{host!r} can't be reached. A container reaches a host only through an external access integration whose "
             "network rule names it: pass it as external_access_integrations."
         )
-    elif NOT_ALLOWED.search(said):
-        answer = "refuses the secret's credentials" if source["secret_directory"] else "asks for credentials"
+    elif NOT_ALLOWED.search(output):
+        answer = "refuses the secret's credentials" if source["secret_directory"] else "needs credentials"
         message = f"{url!r} {answer}. Name a Snowflake secret that may read it: GitSource(…, secret='db.schema.name')."
-    elif NO_REF.search(said) or "Needed a single revision" in said:
+    elif NO_REF.search(output) or "Needed a single revision" in output:
         message = f"{url!r} has no branch, tag or commit {ref!r}."
-    elif NO_REPOSITORY.search(said):
-        message = f"There is no repository {url!r}, or it can't be seen without credentials: GitSource(…, secret=…)."
+    elif NO_REPOSITORY.search(output):
+        message = f"Repository {url!r} doesn't exist, or needs credentials: GitSource(…, secret=…)."
     else:
-        message = f"{url!r} can't be cloned."
-    return f"{message} Git says: {said.strip()}"
+        message = f"Could not clone {url!r}."
+    return f"{message} Git: {output.strip()}"

@@ -1,4 +1,4 @@
-"""The instances of a job: all run the same command, and each leaves a record of how it ended."""
+"""The instances of a job: all run the same command, and each writes a record of its end."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Instance:
-    """One instance of the job: the one that this process runs on.
+    """The instance of the job that this process runs on.
 
-    :param index: its number; the first is 0, the head.
-    :param count: how many there are.
+    :param index: its number; the head is 0.
+    :param count: the number of instances.
     :param is_parallel: whether each runs the entrypoint.
     """
 
@@ -33,14 +33,14 @@ class Instance:
         self.index = index
         self.count = count
         self.is_parallel = is_parallel
-        # A job of one has a result and nothing else.
+        # A job of one instance has a result only.
         self._keeps_record = count > 1 or is_parallel
         self._is_stopped = False
         self._cluster = contextlib.ExitStack()
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Instance:
-        """Read the environment, in which the platform numbers the instances of a job of several."""
+        """Read the environment, where the platform numbers the instances of a job."""
         return cls(
             int(environ.get("SNOWFLAKE_JOB_INDEX") or 0),
             int(environ.get("SNOWFLAKE_JOBS_COUNT") or 1),
@@ -48,7 +48,7 @@ class Instance:
         )
 
     def listen(self) -> None:
-        """Leave a record also if the platform stops this instance, and let the payload clean up then."""
+        """When the platform stops this instance, write its record and let the payload clean up."""
         if not self._keeps_record:
             return
         signal.signal(signal.SIGTERM, self._stop)
@@ -58,13 +58,13 @@ class Instance:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
             unblock()
 
-        # Children that the payload forks end as they would without us, also when they are stopped as they begin.
+        # Children that the payload forks keep the default behaviour, also if they are stopped in their first moment.
         unblock = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, [signal.SIGTERM])
         block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, [signal.SIGTERM])
         os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=let_go)
 
     def run(self, payload: Callable[[], Any]) -> Any:
-        """Run the payload if it is this instance's to run; else work for the instance that does.
+        """Run the payload, or work for the instance that runs it.
 
         :param payload: runs the entrypoint and returns its value.
         """
@@ -72,24 +72,24 @@ class Instance:
             return payload()
         if self.index:
             return cluster.work(self.index, self.count)
-        # Until the result is written: to write it may take what the cluster has computed.
+        # The cluster lives until the result is written, which may still read objects of it.
         self._cluster.enter_context(cluster.head(self.index, self.count))
         return payload()
 
     def end(self, value: Any, code: int) -> int:
         """Write the result, and the record of an instance of several; return the exit code.
 
-        :param value: what the payload returned, or the exception that ended it.
+        :param value: the payload's value, or the exception that ended it.
         :param code: the exit code so far.
         """
         with self._cluster:
             if not self._keeps_record:
                 write_result(value, success=not code, exit_code=code)
                 return code
-            # What has ended can't be stopped.
+            # A stop now comes too late.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             if isinstance(value, SystemExit) and _raised_by_ray(value):
-                # Ray takes the signal over, and ends those that are connected to it so.
+                # Ray handles the signal itself, and raises this in connected processes.
                 self._record_stop()
             if self._is_stopped:
                 return STOPPED

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Run the payload of the archive that this file is in; the exit code is the container's."""
-    # A job's log is read while it runs: don't keep lines back until a block is full.
+    # The log is read while the job runs, so each line is written at once.
     for stream in (sys.stdout, sys.stderr):
         cast("Any", stream).reconfigure(line_buffering=True)
     name_stdout()
@@ -43,14 +43,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mljob-") as directory:
         value, code = attempt(Path(directory), instance)
         if os.getpid() != owner:
-            # A child that the payload has forked: directory and result are its parent's.
+            # A child that the payload forked: directory and result belong to its parent.
             flush()
             os._exit(code)
         return instance.end(value, code)
 
 
 def attempt(directory: Path, instance: Instance) -> tuple[Any, int]:
-    """Run the payload; return its value and 0, or what ended it and the exit code."""
+    """Run the payload; return its value and 0, or its exception and the exit code."""
     try:
         return run(directory, instance), 0
     except SystemExit as end:
@@ -58,9 +58,9 @@ def attempt(directory: Path, instance: Instance) -> tuple[Any, int]:
         if isinstance(end.code, str):
             say(end.code, sys.stderr)
         return (end.with_traceback(payload_frames(end.__traceback__)) if code else None), code
-    except BaseException as error:  # noqa: BLE001 (whatever the payload raises is the job's result)
+    except BaseException as error:  # noqa: BLE001 (any exception is the job's result)
         error = error.with_traceback(payload_frames(error.__traceback__))
-        # Python 3.9 wants all three.
+        # Python 3.9 needs all three arguments.
         say("".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip("\n"), sys.stderr)
         return error, error.exit_code if isinstance(error, CommandError) else 1
 
@@ -70,28 +70,30 @@ def run(directory: Path, instance: Instance) -> Any:
     unpack(directory)
     manifest = json.loads((directory / MANIFEST).read_text("utf-8"))
     if manifest["protocol"] != PROTOCOL:
-        raise LauncherError(f"The payload speaks protocol {manifest['protocol']}, its launcher {PROTOCOL}.")
-    # What can't run here is known before anything is cloned or installed.
+        raise LauncherError(
+            f"The payload has protocol {manifest['protocol']}, its launcher protocol {PROTOCOL}: submit the job again."
+        )
+    # Refuse an unfit container before anything is cloned or installed.
     check_versions(manifest)
     arguments = read_arguments(directory)
     app, imports = prepare(manifest, directory), directory / IMPORTS
     os.environ["MLRS_PAYLOAD_DIR"] = str(app)
     os.chdir(app)
-    # The payload's own come first.
+    # The payload's packages come first.
     find_packages(app, imports, directory / INSIDE)
     find_programs()
     connect_by_default(directory)
     install(manifest["pip_requirements"], app)
-    # A command's processes open their own.
+    # The processes of a command open sessions of their own.
     if manifest["kind"] != "command" and mentions_active_session(app, imports):
         session()
     return instance.run(lambda: between_banners(lambda: start(manifest, directory, arguments)))
 
 
 def between_banners(payload: Callable[[], Any]) -> Any:
-    """Run the payload between the lines that clients cut the log by."""
+    """Run the payload between the banners at which clients cut the log."""
     print_banner(TITLES[0])
     value = payload()
-    # As Snowflake's own launcher: a run that raises has no such end, so that its traceback belongs to its output.
+    # As with Snowflake's launcher, a run that raises has no end banner: its traceback is part of its output.
     print_banner(TITLES[1])
     return value

@@ -1,4 +1,4 @@
-"""Pickles of the job's submitter: whether this container can read them is known before it tries."""
+"""Pickles of the worker, checked before they are loaded."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def check_python(pickled_by: dict[str, str], what: str, instead: str) -> None:
-    """Refuse what another Python has pickled, with the fix instead of an error from within pickle.
+def check_python(pickled_by: dict[str, str], subject: str, instead: str) -> None:
+    """Refuse a pickle of another Python, with the fix instead of an error from within pickle.
 
     :param pickled_by: the versions of Python and cloudpickle that wrote it.
-    :param what: what was pickled.
-    :param instead: how to do without a pickle.
+    :param subject: the pickled value, for the message.
+    :param instead: how to avoid the pickle.
     """
     running = "{}.{}".format(*sys.version_info)
     if pickled_by["python"] != running:
         raise LauncherError(
-            f"{what} was pickled by Python {pickled_by['python']}, this container runs Python {running}. {instead}, "
+            f"{subject} was pickled by Python {pickled_by['python']}, this container runs Python {running}. {instead}, "
             f"or choose a runtime_environment with Python {pickled_by['python']}."
         )
 
 
-def unpickle(path: Path, pickled_by: dict[str, str], what: list[str]) -> list[Any]:
-    """Load what the submitter of this very job has pickled.
+def unpickle(path: Path, pickled_by: dict[str, str], subjects: list[str]) -> list[Any]:
+    """Load the values that the worker pickled for this job.
 
-    :param what: what each of the values is, for messages.
+    :param subjects: the name of each value, for messages.
     """
     check_cloudpickle(pickled_by["cloudpickle"])
     values = []
     with path.open("rb") as file:
-        unpickler = pickle.Unpickler(file)  # noqa: S301 (as above)
-        for name in what:
+        unpickler = pickle.Unpickler(file)  # noqa: S301 (written by this job's worker)
+        for name in subjects:
             try:
                 values.append(unpickler.load())
             except (ImportError, AttributeError) as error:
                 raise LauncherError(
-                    f"{name} was pickled and needs what this container doesn't have: {error}. Add the package that "
-                    "has it to pip_requirements, in the version that the Airflow worker has."
+                    f"{name} was pickled and can't be loaded in this container: {error}. Add its package to "
+                    "pip_requirements, in the version of the Airflow worker."
                 ) from error
     return values
 
 
 def check_cloudpickle(wanted: str) -> None:
-    """Refuse pickles of a newer cloudpickle than this container's, or of any where there is none."""
+    """Refuse pickles of a newer cloudpickle than this container's, or any pickle if the container has none."""
     try:
-        here = str(importlib.import_module("cloudpickle").__version__)
+        installed = str(importlib.import_module("cloudpickle").__version__)
     except ImportError as error:
         raise LauncherError(
             f"The payload was pickled, but this container has no cloudpickle: add 'cloudpickle=={wanted}' to "
             "pip_requirements."
         ) from error
-    if int(here.partition(".")[0]) < int(wanted.partition(".")[0]):
+    if int(installed.partition(".")[0]) < int(wanted.partition(".")[0]):
         raise LauncherError(
-            f"The payload was pickled by cloudpickle {wanted}, this container has {here}: add 'cloudpickle=={wanted}' "
-            "to pip_requirements."
+            f"The payload was pickled by cloudpickle {wanted}, this container has {installed}: add "
+            f"'cloudpickle=={wanted}' to pip_requirements."
         )

@@ -1,6 +1,6 @@
-"""Loads values that earlier jobs have left on a stage.
+"""Loads the values that earlier jobs saved on a stage.
 
-In the container for a payload's arguments, and by the provider for a task that opens a reference.
+The container loads those among its arguments, the provider those of a task that opens a reference.
 """
 
 from __future__ import annotations
@@ -19,42 +19,44 @@ if TYPE_CHECKING:
 
 
 def load_reference(entry: dict[str, Any], argument: str) -> Any:
-    """Return the value that a reference among the arguments stands for.
+    """Return the value of a reference among the arguments.
 
-    :param entry: what the arguments say of it: ``n``, ``protocol``, ``names`` and, if known, ``type``, ``version`` and
-        ``python``.
-    :param argument: what the payload calls it, for messages.
+    :param entry: its JSON: ``n``, ``protocol``, ``names`` and, if recorded, ``type``, ``version`` and ``python``.
+    :param argument: the name of the argument, for messages.
     """
     place = Path(os.environ[MLRS_STAGE_RESULT_PATH], REFERENCES_DIRECTORY, str(entry["n"]))
     files = [place / name for name in entry["names"]]
     missing = [file.name for file in files if not file.exists()]
     if missing:
-        raise LauncherError(f"{argument}: {', '.join(missing)} should have been copied to {place}, and isn't there.")
+        raise LauncherError(
+            f"{argument}: {', '.join(missing)} is missing in {place}. The files it refers to were removed from their "
+            "stage; run the task that returned it again."
+        )
     try:
         if entry["protocol"] == "cloudpickle":
             problem = version_problem(entry.get("python"), entry.get("version"))
             if problem:
                 raise LauncherError(
-                    f"{argument} is a value that {problem} Run both jobs with the same runtime_environment, or return "
+                    f"{argument} {problem} Run both jobs with the same runtime_environment, or return "
                     "JSON, a DataFrame or an array from the first."
                 )
         return load(entry["protocol"], files, kind=entry.get("type") or "")
     except ImportError as error:
         raise LauncherError(
-            f"{argument} is a value of type {entry.get('type')}, for which this container lacks {error.name}: add it "
-            "to pip_requirements."
+            f"{argument} is a value of type {entry.get('type')}, which this container can't load ({error}): add its "
+            "package to pip_requirements."
         ) from error
 
 
 def load(protocol: str, files: Sequence[Path], *, kind: str = "") -> Any:
     """Read a value from its files.
 
-    :param protocol: how it was saved.
+    :param protocol: the format of the files.
     :param kind: the name of its class.
-    :raises ValueError: if there is no such protocol.
+    :raises ValueError: if the protocol is unknown.
     """
     if protocol not in READERS:
-        raise ValueError(f"there is no way to read {protocol!r}; known are {', '.join(sorted(READERS))}")
+        raise ValueError(f"protocol {protocol!r} is unknown; choose from {', '.join(sorted(READERS))}")
     value = READERS[protocol](files)
     if protocol == "pandas" and kind.endswith("Series"):
         series = value.iloc[:, 0]
@@ -63,21 +65,21 @@ def load(protocol: str, files: Sequence[Path], *, kind: str = "") -> Any:
 
 
 def version_problem(python: str | None, cloudpickle_version: str | None) -> str:
-    """Say why this interpreter can't load a pickle; an empty text if it can. It is not loaded to find out."""
+    """Return why this interpreter can't load a pickle, without loading it; an empty text if it can."""
     running = "{}.{}".format(*sys.version_info)
     if python is not None and python != running:
         return f"was pickled by Python {python}; this is Python {running}."
     import cloudpickle
 
-    here = str(cloudpickle.__version__)
-    if cloudpickle_version is not None and here.partition(".")[0] != cloudpickle_version.partition(".")[0]:
-        return f"was pickled by cloudpickle {cloudpickle_version}; here is {here}."
+    installed = str(cloudpickle.__version__)
+    if cloudpickle_version is not None and installed.partition(".")[0] != cloudpickle_version.partition(".")[0]:
+        return f"was pickled by cloudpickle {cloudpickle_version}; here is {installed}."
     return ""
 
 
 def read_frame(files: Sequence[Path]) -> Any:
     """Read a DataFrame."""
-    import pandas  # noqa: ICN001 (as the protocol is called)
+    import pandas  # noqa: ICN001 (the protocol's name)
 
     frames = [pandas.read_parquet(file, engine="pyarrow") for file in files]
     return pandas.concat(frames) if len(frames) > 1 else frames[0]
@@ -91,14 +93,14 @@ def read_table(files: Sequence[Path]) -> Any:
 
 
 def read_array(files: Sequence[Path]) -> Any:
-    """Read an array; one that was pickled is refused."""
-    import numpy  # noqa: ICN001 (as the protocol is called)
+    """Read an array, but no pickled one."""
+    import numpy  # noqa: ICN001 (the protocol's name)
 
     return numpy.load(files[0], allow_pickle=False)
 
 
 def read_json(files: Sequence[Path]) -> Any:
-    """Read a value that XCom doesn't take: the result file has it, one of an older launcher by another name."""
+    """Read a value from its result file, also from one of an older launcher."""
     document = json.loads(files[0].read_text("utf-8"))
     return document["value"] if "value" in document else document["result"]
 
@@ -111,7 +113,7 @@ def read_pickle(files: Sequence[Path]) -> Any:
 
 
 def unpacked(value: Any) -> Any:
-    """Undo how Snowflake's launcher pickles containers: lists and tuples as ``{"type@": list, "#0": …}``."""
+    """Undo the form in which Snowflake's launcher pickles lists and tuples: ``{"type@": list, "#0": …}``."""
     if type(value) is not dict:
         return value
     items = {key: unpacked(item) for key, item in value.items() if key != "type@"}
@@ -121,7 +123,7 @@ def unpacked(value: Any) -> Any:
 
 
 def read_file(files: Sequence[Path]) -> Any:
-    """Return where the file is, or the files are."""
+    """Return the path of the file, or the paths of the files."""
     return files[0] if len(files) == 1 else list(files)
 
 

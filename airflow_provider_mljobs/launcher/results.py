@@ -1,6 +1,6 @@
 """Writes the result where ``snowflake.ml.jobs`` looks for it, in its wire format.
 
-Keys beyond that format stand in ``metadata``, where its readers pass over them.
+Additional keys are in ``metadata``, where its readers ignore them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_ARTIFACTS = 1_000
 
 
 def result_path() -> Path:
-    """Return where the job's result goes."""
+    """Return the path of the job's result."""
     root = os.environ.get(MLRS_STAGE_RESULT_PATH) or os.environ.get(MLRS_STAGE_MOUNT_PATH, "")
     return Path(root, os.environ.get(MLRS_RESULT_PATH, RESULT_FILE))
 
@@ -41,13 +41,13 @@ def result_path() -> Path:
 def write_result(
     value: Any, *, success: bool, exit_code: int | None = None, path: Path | None = None
 ) -> dict[str, Any]:
-    """Write ``mljob_result`` and, for what is no JSON, the file beside it; return what it says, without a large value.
+    """Write ``mljob_result``, and a file beside it for a value that is no JSON; return the result, but no large value.
 
     The run is over: a value that can't be saved is reported in the result and doesn't turn success into failure.
 
-    :param value: what the payload returned, or the exception that ended it.
-    :param exit_code: what the container ends with; 0 or 1 by default, as it succeeded or not.
-    :param path: where to; the job's result by default.
+    :param value: the payload's value, or the exception that ended it.
+    :param exit_code: the container's exit code; by default 0 after success, else 1.
+    :param path: the file to write; the job's result by default.
     """
     path = path or result_path()
     result: dict[str, Any] = {
@@ -65,12 +65,12 @@ def write_result(
         except (TypeError, ValueError, RecursionError):
             try:
                 result["protocol"] = save(value, path.parent)
-            except Exception as error:  # noqa: BLE001 (any pickle error; it is the result's to report)
+            except Exception as error:  # noqa: BLE001 (pickle raises any error; the result reports it)
                 result["serialize_error"] = repr(error)
     text, summary = json.dumps(result), result
     if len(text) > LARGE:
-        elsewhere = {"name": "json", "version": None, "metadata": None, "manifest": {"path": str(path)}}
-        summary = {**result, "value": None, "protocol": result["protocol"] or elsewhere}
+        in_result = {"name": "json", "version": None, "metadata": None, "manifest": {"path": str(path)}}
+        summary = {**result, "value": None, "protocol": result["protocol"] or in_result}
         path.with_name(SUMMARY_NAME).write_text(json.dumps(summary), "utf-8")
     # One write: a stage volume takes no appends, and a reader must not see half a result.
     path.write_text(text, "utf-8")
@@ -78,20 +78,20 @@ def write_result(
 
 
 def plain(value: Any) -> Any:
-    """Turn a scalar of numpy (or alike) into Python's; anything else is no JSON."""
+    """Return a scalar of numpy or torch as a Python number; anything else is no JSON."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
     raise TypeError(type(value).__name__)
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """Say what a value is, for readers that can't or won't load it."""
+    """Describe a value for readers that don't load it."""
     kind = type(value)
     described = {"type": f"{kind.__module__}.{kind.__qualname__}", "repr": short(value)}
     if isinstance(value, BaseException):
         described["message"] = short(value, str)
         described["traceback"] = shorten_traceback("".join(traceback.format_tb(value.__traceback__)))
-        # Snowflake's client makes do with the frames; this is what the log shows: causes, groups and notes, too.
+        # Snowflake's client reads the frames only; the log also shows causes, groups and notes.
         described["formatted"] = shorten_traceback(
             "".join(traceback.format_exception(kind, value, value.__traceback__))
         )
@@ -99,35 +99,35 @@ def describe(value: Any) -> dict[str, Any]:
 
 
 def circumstances(exit_code: int) -> dict[str, Any]:
-    """Say how and where the run ended, what code it ran, and what it has saved."""
-    known: dict[str, Any] = {"exit_code": exit_code}
-    # Only the instances of a job of several are numbered.
+    """Describe the end of the run: exit code, instance, commit, saved files."""
+    facts: dict[str, Any] = {"exit_code": exit_code}
+    # The platform numbers only the instances of a job of several.
     index = os.environ.get("SNOWFLAKE_JOB_INDEX", "")
     if index.isdecimal():
-        known["instance"] = int(index)
+        facts["instance"] = int(index)
     if os.environ.get("MLJOBS_GIT_COMMIT"):
-        known["git_commit"] = os.environ["MLJOBS_GIT_COMMIT"]
+        facts["git_commit"] = os.environ["MLJOBS_GIT_COMMIT"]
     if os.environ.get(MLRS_STAGE_RESULT_PATH):
         saved = list(artifacts(Path(os.environ[MLRS_STAGE_RESULT_PATH])))
-        known["artifacts"] = saved[:MAX_ARTIFACTS]
-        known["artifacts_total"] = len(saved)
-    return known
+        facts["artifacts"] = saved[:MAX_ARTIFACTS]
+        facts["artifacts_total"] = len(saved)
+    return facts
 
 
 def artifacts(root: Path) -> Iterator[tuple[str, int]]:
-    """Yield path and size of each file that the payload has saved in the job's directory."""
+    """Yield path and size of each file that the payload saved in the job's directory."""
     for directory, subdirectories, names in os.walk(root):
         subdirectories.sort()
         for file in (Path(directory, name) for name in sorted(names)):
             path = file.relative_to(root).as_posix()
-            # A process that the payload has left behind may still remove its files.
+            # A process that outlives the payload may remove its files meanwhile.
             if not path.startswith(OWN_FILES) and file.is_file() and not file.is_symlink():
                 with contextlib.suppress(FileNotFoundError):
                     yield path, file.stat().st_size
 
 
 def short(value: Any, write: Callable[[Any], str] = repr) -> str:
-    """Return the value's repr, cut: a frame of a million rows has a long one."""
+    """Return the value's repr, cut after 10 000 characters."""
     try:
         text = write(value)
     except Exception as error:  # noqa: BLE001 (a user's __repr__ may raise anything)
@@ -136,11 +136,11 @@ def short(value: Any, write: Callable[[Any], str] = repr) -> str:
 
 
 def save(value: Any, directory: Path) -> dict[str, Any]:
-    """Write a value that is no JSON in the first format that fits: Parquet, npy, cloudpickle."""
+    """Write a value that is no JSON in the first format that holds it: Parquet, npy, cloudpickle."""
     kind = type(value)
     writer = WRITERS.get((kind.__module__.partition(".")[0], kind.__name__))
     if writer is not None:
-        # Not every value of these types fits its format, e.g. columns of mixed types; those go the general way.
+        # A format doesn't hold every value of its type, e.g. columns of mixed types; those are pickled.
         with contextlib.suppress(ImportError, TypeError, ValueError, NotImplementedError):
             return writer(value, directory)
     import cloudpickle
@@ -159,7 +159,7 @@ def save_frame(value: Any, directory: Path) -> dict[str, Any]:
 
 
 def save_series(value: Any, directory: Path) -> dict[str, Any]:
-    """Write a Series as a frame of one column, which other readers take for a frame; ours go by the result's type."""
+    """Write a Series as a frame of one column. Our readers restore it by the result's type, others read a frame."""
     if value.name is not None and not isinstance(value.name, str):
         raise TypeError(value.name)
     return save_frame(value.to_frame(), directory)
@@ -175,7 +175,7 @@ def save_table(value: Any, directory: Path) -> dict[str, Any]:
 
 
 def save_array(value: Any, directory: Path) -> dict[str, Any]:
-    """Write an array; one of objects would be a pickle."""
+    """Write an array, but none of Python objects, which would be a pickle."""
     import numpy  # noqa: ICN001 (the value is one of its arrays)
 
     if value.dtype.hasobject:
@@ -195,8 +195,8 @@ WRITERS: dict[tuple[str, str], Callable[[Any, Path], dict[str, Any]]] = {
 
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[Any]:
-    """Open a new file of a stage volume; nothing of it is left if it can't be written."""
-    # A stage volume may leave a file empty that is created and written in one go; so does Snowflake's client.
+    """Open a new file of a stage volume, and remove it if it can't be written."""
+    # A stage volume may keep a file empty that is created and written at once; Snowflake's client does the same.
     path.touch()
     try:
         with path.open("wb") as file:
@@ -207,7 +207,7 @@ def created(path: Path) -> Iterator[Any]:
 
 
 def protocol(name: str, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Describe how a value was saved."""
+    """Describe the files of a value."""
     metadata = {"python_version": "{}.{}".format(*sys.version_info)} if name == "cloudpickle" else None
     version = cast("Any", sys.modules[name]).__version__
     return {"name": name, "version": version, "metadata": metadata, "manifest": manifest}

@@ -1,4 +1,4 @@
-"""Brings the payload's code into the container: out of the archive, from the job's stage, from a git repository."""
+"""Brings the payload's code into the container: from the archive, the job's stage or a git repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_LISTED = 20
 
 
 def unpack(directory: Path) -> None:
-    """Extract the archive that the launcher runs from; programs in it can be run."""
+    """Extract the launcher's archive, and make the programs in it executable."""
     with zipfile.ZipFile(sys.path[0]) as archive:
         for info in archive.infolist():
             path = Path(archive.extract(info, directory))
@@ -26,7 +26,7 @@ def unpack(directory: Path) -> None:
 
 
 def prepare(manifest: dict[str, Any], directory: Path) -> Path:
-    """Complete what was unpacked, and return the directory that the payload runs in."""
+    """Fetch the sources that the archive doesn't hold; return the payload's working directory."""
     app = directory / APP
     for needed in (app, directory / IMPORTS):
         needed.mkdir(exist_ok=True)
@@ -43,12 +43,12 @@ def prepare(manifest: dict[str, Any], directory: Path) -> Path:
 
 
 def copy(entry: dict[str, str], target: Path) -> None:
-    """Copy what Snowflake has copied into the job's own directory."""
+    """Copy files that Snowflake copied into the job's own directory."""
     source = Path(os.environ.get(MLRS_STAGE_RESULT_PATH, ""), entry["input"])
     if not source.exists():
         raise LauncherError(
-            f"There was nothing to copy from {entry['from']!r}. A path that ends in .py or .zip is one file, any other "
-            "is a directory."
+            f"{entry['from']!r} is empty or missing: Snowflake copied no file from it. A path that ends in .py or .zip "
+            "is one file, any other a directory."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
@@ -58,15 +58,15 @@ def copy(entry: dict[str, str], target: Path) -> None:
 
 
 def check(manifest: dict[str, Any], app: Path, source: str) -> None:
-    """Refuse a source that can't run as the task says. One on the worker's disk was checked there."""
+    """Refuse a source that can't run. A source on the worker's disk is checked there."""
     if (app / CONDA_FILE).exists():
         raise LauncherError(
             f"Source {source} has an {CONDA_FILE}, but ML jobs take no conda environments. Write a requirements.txt."
         )
     if manifest["kind"] == "script" and not (app / manifest["command"][0]).is_file():
-        there = sorted(f"{path.name}/" if path.is_dir() else path.name for path in app.iterdir())
-        listed = ", ".join([*there[:MAX_LISTED], "…"] if len(there) > MAX_LISTED else there)
-        raise LauncherError(f"Entrypoint {manifest['command'][0]!r} is not in source {source}. There is: {listed}.")
+        names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in app.iterdir())
+        listed = ", ".join([*names[:MAX_LISTED], "…"] if len(names) > MAX_LISTED else names)
+        raise LauncherError(f"Entrypoint {manifest['command'][0]!r} is not in source {source}, which has: {listed}.")
     for entry in manifest["imports"]:
         top = entry["name"].partition(".")[0]
         if top and ((app / f"{top}.py").exists() or (app / top / "__init__.py").exists()):

@@ -1,4 +1,4 @@
-"""The container's log: what the launcher prints, and the banners that clients cut the log by."""
+"""The container's log: output of the launcher, and banners around the output of the payload."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .contract import BANNER, MLJOBS_STDOUT
 
 
 def print_banner(title: str) -> None:
-    """Print what clients cut the log by, after all that was printed before."""
+    """Print a banner, behind all earlier output."""
     flush()
     say(f"{BANNER}\n{title}\n{BANNER}", sys.stdout)
 
 
 def name_stdout() -> None:
-    """Let every process of the job find the container's stdout, for ``airflow_provider_mljobs.report``."""
+    """Name the container's stdout in the environment, so that ``report`` finds it in any process of the job."""
     with contextlib.suppress(OSError):
-        # Not 1 itself, which the payload may redirect.
+        # A copy, because the payload may redirect file descriptor 1.
         stdout = os.dup(1)
         if stat.S_ISREG(os.fstat(stdout).st_mode):
-            # Whoever opens a file has a place of their own in it, and would write over what others have written.
+            # Each open file has a position of its own; without O_APPEND processes overwrite each other's lines.
             fcntl.fcntl(stdout, fcntl.F_SETFL, fcntl.fcntl(stdout, fcntl.F_GETFL) | os.O_APPEND)
         os.environ[MLJOBS_STDOUT] = f"/proc/{os.getpid()}/fd/{stdout}"
 
@@ -36,7 +36,7 @@ def say(text: str, stream: TextIO) -> None:
 
 
 def flush() -> None:
-    """Write out what stdout and stderr still keep back."""
+    """Flush stdout and stderr."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -545,7 +545,7 @@ def test_files_that_are_gone(connection, directory, leave):
         ("pandas", "can't be loaded: ArrowInvalid: "),
         ("numpy", "can't be loaded: "),
         ("json", "can't be loaded: JSONDecodeError: "),
-        ("polars", "can't be loaded: ValueError: there is no way to read 'polars'; known are cloudpickle, file, json,"),
+        ("polars", "can't be loaded: ValueError: protocol 'polars' is unknown; choose from cloudpickle, file, json,"),
     ],
 )
 def test_damaged_files(connection, directory, leave, protocol, message):

@@ -1,4 +1,4 @@
-# Whatever text a DAG author passes, the job finds exactly that, or the task refuses it and says why.
+# Any text of a DAG author arrives in the job unchanged, or the task refuses it with the reason.
 import json
 import tempfile
 from pathlib import Path
@@ -87,7 +87,7 @@ TEXT = st.tuples(SHORT, st.sampled_from([0] * 30 + [100_001, LONG])).map(
 
 
 def job(**fields):
-    """Describe a job; all but the fields is well-behaved."""
+    """Return a job whose other fields are harmless."""
     database, schema = Identifier("DB"), Identifier("ML")
     return JobSpec(
         name=QualifiedName(database, schema, Identifier("MLJOB_TRAIN_1")),
@@ -98,7 +98,7 @@ def job(**fields):
 
 
 def submitted(spec, arguments):
-    """Return a job's COMMENT and its container's environment, as Snowflake reads them in our statement."""
+    """Return COMMENT and container environment of a job, as Snowflake reads them from our statement."""
     runtime = Runtime(
         image="/snowflake/images/snowflake_images/snowbooks:1.2", resources=Resources(cpu=3, memory_gib=13)
     )
@@ -115,14 +115,14 @@ def submitted(spec, arguments):
 
 
 def process_environment(variables):
-    """Return what a process in the container finds: Kubernetes expands $(NAME), and no process takes NUL."""
+    """Return the environment of a process in the container: Kubernetes expands $(NAME), NUL is an error."""
     assert not [name for name, value in variables.items() if "$" in value]
     assert not [name for name, value in variables.items() if len(f"{name}={value}\0".encode()) > 128 * 1024]
     return variables
 
 
 def arrived(spec, arguments):
-    """Return what the launcher reads of the arguments, in the environment of its container."""
+    """Return the arguments that the launcher reads from its environment."""
     _, variables = submitted(spec, arguments)
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
@@ -135,12 +135,12 @@ def arrived(spec, arguments):
 
 
 def is_text_of_a_process(text):
-    """Tell whether a process can be given a text at all."""
+    """Return whether a process accepts a text."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def made_or_refused(make, **fields):
-    """Return what a call makes, or else the reason why it refuses its arguments."""
+    """Return the result of a call, or its reason for refusing the arguments."""
     try:
         return make(**fields), ""
     except (InvalidJobSpecError, PayloadError) as error:
@@ -153,7 +153,7 @@ MANAGED = st.booleans()
 @given(text=TEXT, managed=MANAGED)
 @example(text="", managed=False)
 def test_script_arguments(text, managed):
-    """Any text of any length that a process can be given."""
+    """Any text that a process accepts arrives as a script's argument, of any length."""
     packed, reason = made_or_refused(Arguments.of_script, args=["first", text])
 
     assert is_text_of_a_process(text) is (packed is not None)
@@ -163,29 +163,29 @@ def test_script_arguments(text, managed):
 
 @given(text=TEXT, managed=MANAGED)
 def test_environment_variables(text, managed):
-    """Any text that a process can be given, up to the system's limit."""
+    """Any text that a process accepts arrives as an environment variable, up to the system's limit."""
     spec, reason = made_or_refused(job, env_vars={"HOSTILE": text}, managed=managed)
     if spec is None:
         assert reason.startswith("env_vars")
         assert not is_text_of_a_process(text) or len(json.dumps(text)) > 99_000
         return
     _, variables = submitted(spec, Arguments.of_script(()))
-    found = process_environment(variables)
+    environment = process_environment(variables)
 
-    assert text == ({**found, **json.loads(found.get("MLJOBS_ENV", "{}"))})["HOSTILE"]
+    assert text == ({**environment, **json.loads(environment.get("MLJOBS_ENV", "{}"))})["HOSTILE"]
 
 
 @given(comment=TEXT, query_tag=TEXT, managed=MANAGED)
 def test_comments_and_query_tags(comment, query_tag, managed):
-    """They end neither their literal nor their clause."""
+    """Text in comments and query tags ends neither its literal nor its clause."""
     spec, reason = made_or_refused(job, comment=comment, query_tag=query_tag, managed=managed)
     if spec is None:
         assert reason.startswith(("comment ", "query_tag "))
         assert not all(is_text_of_a_process(text) and len(text.encode()) <= 100_000 for text in (comment, query_tag))
         return
-    found, variables = submitted(spec, Arguments.of_script(()))
+    sent_comment, variables = submitted(spec, Arguments.of_script(()))
 
-    assert comment == found
+    assert comment == sent_comment
     assert query_tag == json.loads(variables.get("MLJOBS_QUERY_TAG", '""'))
 
 
@@ -221,7 +221,7 @@ VALUES = st.recursive(
 
 
 def is_same(one, other):
-    """Tell whether two values are the same, in type, too; NaN is the same as itself."""
+    """Return whether two values are equal with the same types; NaN equals itself."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -234,12 +234,12 @@ def is_same(one, other):
 
 
 def flat(value):
-    """Return what lies in sets, however deep: two of the same items may have another order."""
+    """Return the items of sets, at any depth, in a fixed order."""
     return [leaf for item in value for leaf in flat(item)] if isinstance(value, (set, frozenset, tuple)) else [value]
 
 
 def takes(*args, **kwargs):
-    """Take anything."""
+    """Accept any arguments."""
     return args, kwargs
 
 
@@ -247,12 +247,12 @@ def takes(*args, **kwargs):
 @example(value={"__mljob__": "pickle", "n": 0}, name="a", managed=False)
 @example(value=["\ud83d\ude80", {"\ud83d\ude80": 1}], name="a", managed=False)
 def test_function_arguments(value, name, managed):
-    """Any value, without pickle; nothing of it is expanded. Names are text."""
+    """Any value without pickle arrives as a function's argument, unexpanded."""
     call = {"function": takes, "args": [value], "kwargs": {name: value}, "serializer": "source"}
     packed, reason = made_or_refused(Arguments.of_function, **call)
     if packed is None:
         assert not is_text_of_a_process(name)
-        assert reason.endswith("has half a surrogate pair in its name, which is no valid text.")
+        assert reason.endswith("has half a surrogate pair in its name. Use a valid name.")
         return
     args, kwargs = arrived(job(managed=managed), packed)
 
@@ -266,7 +266,7 @@ IDS = st.lists(st.sampled_from([text for text in FRAGMENTS if text.isprintable()
 
 @given(dag_id=IDS, run_id=IDS, task_id=IDS, map_index=st.integers(-1, 10**6), attempt=st.integers(1, 999))
 def test_job_names(dag_id, run_id, task_id, map_index, attempt):
-    """Whatever DAG, run and task are called, the job has a name that needs no quotes and is a host's."""
+    """Any names of DAG, run and task make a job name that needs no quotes and is a valid host name."""
     task = TaskKey(airflow="", dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
     name = task.job_name(0, attempt)
 
@@ -280,7 +280,7 @@ TEXTS += ["".join(TEXTS), "".join(reversed(TEXTS)), "ä" * LONG]
 
 
 def test_a_real_script_finds_them(run, script):
-    """In another process: in its arguments and in its environment."""
+    """A script in another process finds hostile text in its arguments and environment."""
     variables = {f"V{number}": text for number, text in enumerate(TEXTS[:-1])}
     job = script(
         "import os, sys\n"
@@ -295,12 +295,12 @@ def test_a_real_script_finds_them(run, script):
 
 
 def returns_what_it_got(*args, **kwargs):
-    """Show what arrived."""
+    """Print the arguments."""
     return [ascii(args), ascii(kwargs)]
 
 
 def test_a_real_function_finds_them(run):
-    """In another process: as arguments, as keys, and within other values."""
+    """A function in another process finds hostile text in arguments, keys and other values."""
     args = [*FRAGMENTS, tuple(FRAGMENTS), {text: text for text in FRAGMENTS}, "\ud83d\ude80", b"\0" * LONG]
     kwargs = {text: (text,) for text in TEXTS[:-1]}
     packed = Arguments.of_function(returns_what_it_got, args, kwargs)

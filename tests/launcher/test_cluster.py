@@ -36,14 +36,14 @@ OWN_NODE, SHARED = "10.16.4.7", "127.1.2.3"
     ids=["by default", "min_instances", "a tenth of the timeout", "no wait", "many"],
 )
 def test_what_the_entrypoint_waits_for(target, environ, least, min_wait):
-    """As in Snowflake's runtime: three seconds for each doubling."""
+    """The default wait grows by three seconds with each doubling of the instances, as in Snowflake's runtime."""
     requirement = Requirement.of(target, environ)
 
     assert (target, least, min_wait) == (requirement.target, requirement.least, requirement.min_wait)
 
 
 def test_times_of_the_environment():
-    """By default a job waits twelve minutes, and asks every ten seconds."""
+    """By default a job waits twelve minutes, and queries Snowflake every ten seconds."""
     given = {"MLRS_INSTANCES_TIMEOUT": "30", "MLRS_INSTANCES_CHECK_INTERVAL": "0.5"}
 
     assert (720.0, 10.0) == (Requirement.of(2, {}).timeout, Requirement.of(2, {}).interval)
@@ -63,12 +63,12 @@ def test_times_of_the_environment():
     ids=["all", "more", "enough but early", "enough", "enough but late", "too few"],
 )
 def test_waiting(available, elapsed, expected):
-    """All of them at once, or enough of them after a while; the log says which."""
+    """The entrypoint waits for all instances, or for enough of them after a while; the log shows which."""
     assert expected == Requirement.of(4, {"MLRS_MIN_INSTANCES": "2"}).met(available, elapsed)
 
 
 def test_waiting_has_an_end():
-    """The message says what to look at."""
+    """An error after the timeout names the number of instances and the parameters to change."""
     with pytest.raises(TimeoutError) as caught:
         Requirement.of(4, {"MLRS_MIN_INSTANCES": "2"}).met(1, 720.2)
 
@@ -77,7 +77,7 @@ def test_waiting_has_an_end():
 
 
 def test_ports_are_those_of_the_ml_runtime():
-    """They are declared as endpoints: others can't be reached from node to node."""
+    """Ray uses the ports that the specification declares as endpoints; no others are open between nodes."""
     environ = {"HEAD_GCS_PORT": "12101", "OBJECT_MANAGER_PORT": "12111"}
     head = head_options(OWN_NODE, 13 * GIB, environ)
     raylet = raylet_options(OWN_NODE, "/tmp/ray", GIB, environ)
@@ -101,7 +101,7 @@ def test_ports_are_those_of_the_ml_runtime():
 
 
 def test_instances_on_one_machine_share_its_ports():
-    """Ray listens on all addresses, so two jobs' heads need different ports; for the rest it takes free ones."""
+    """On one machine the heads of two jobs have different ports, and Ray takes free ones for the rest."""
     heads = [f"127.1.{block}.{number}" for block in (2, 3) for number in range(1, 255)]
     ports = [head_port(head, {}) for head in heads]
     client_ports = [port + 1 for port in ports]
@@ -115,7 +115,7 @@ def test_instances_on_one_machine_share_its_ports():
 
 
 def test_resources_tell_head_and_workers_apart():
-    """By the names that Snowflake's own libraries ask for."""
+    """Head and workers have the resources that Snowflake's libraries look for."""
     assert '--resources={"node_tag:head": 1}' in head_options(OWN_NODE, GIB, {})
     assert '--resources={"node_tag:worker": 1, "TRAIN": 1}' in worker_options(OWN_NODE, "TRAIN", {})
 
@@ -126,7 +126,7 @@ def test_resources_tell_head_and_workers_apart():
     ids=["large node", "small node", "shared machine"],
 )
 def test_dashboard(address, memory, expected):
-    """It takes memory that a small node doesn't have, and a port."""
+    """A small node runs no dashboard, which takes memory and a port."""
     options = head_options(address, memory, {})
 
     assert expected == ("--include-dashboard=true" in options)
@@ -137,20 +137,20 @@ QUICK = Requirement(target=2, least=2, min_wait=0, timeout=5, interval=0.05)
 
 
 def asked(*answers):
-    """Answer questions for the instances, the last answer again and again."""
+    """Return answers for the instances in order, the last one repeatedly."""
     remaining = list(answers)
     return lambda: remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
 
 @pytest.fixture
 def listening():
-    """The address of a head that listens."""
+    """Return the address of a head that listens."""
     with socket.create_server((SHARED, head_port(SHARED, {}))):
         yield SHARED
 
 
 def test_the_head_is_found(listening):
-    """Snowflake may not know it yet, nor its address, and its Ray may not have started."""
+    """A worker waits until Snowflake lists the head with its address and its Ray listens."""
     peers = asked({}, {0: Peer("", "PENDING")}, {0: Peer("127.9.9.9", "PENDING")}, {0: Peer(listening, "READY")})
 
     assert listening == find_head(peers, QUICK)
@@ -158,23 +158,25 @@ def test_the_head_is_found(listening):
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "TERMINATING"])
 def test_an_instance_that_comes_too_late(status, listening):
-    """The job went on without it: there is nothing to do, and that is no error."""
+    """A worker that starts after the end of the head ends without an error."""
     assert None is find_head(asked({0: Peer(listening, status)}), QUICK)
 
 
 def test_a_head_that_never_starts():
-    """The message names the log to look at, and how to wait longer."""
+    """An error for a head that doesn't start names its log and the variable for more time."""
     requirement = Requirement(target=2, least=2, min_wait=0, timeout=0.1, interval=0.05)
-    with pytest.raises(TimeoutError, match=re.escape("Instance 0 of the job did not start Ray within 0s; its log")):
+    with pytest.raises(
+        TimeoutError, match=re.escape("Instance 0 of the job did not start Ray within 0s; see its log.")
+    ):
         find_head(asked({0: Peer("127.9.9.9", "PENDING")}), requirement)
 
 
 class TestWithoutRay:
-    """In a container that doesn't have it: here, in the interpreter that this environment was made from."""
+    """Containers without Ray: here, the interpreter from which this environment was made."""
 
     @staticmethod
     def run(code):
-        """Run code of the launcher's, whose own Python it needn't be."""
+        """Run code of the launcher in that interpreter."""
         return subprocess.run(
             [Path(sys.base_prefix, "bin/python3"), "-I", "-c", f"import sys; sys.path.append({PACKAGE!r}); {code}"],
             capture_output=True,
@@ -183,19 +185,19 @@ class TestWithoutRay:
         )
 
     def test_the_head_says_what_to_do(self):
-        """Work that is meant for three instances isn't done by one."""
+        """The head refuses to run alone the work of several instances."""
         ended = self.run("from launcher.cluster import head; head(0, 3).__enter__(); print('working')")
 
         assert (1, "") == (ended.returncode, ended.stdout)
-        assert "LauncherError: target_instances=3 needs Ray in the container, which it doesn't have" in ended.stderr
+        assert "LauncherError: target_instances=3 needs Ray, which this container doesn't have" in ended.stderr
         assert "add 'ray' to pip_requirements" in ended.stderr
         assert "parallel=True" in ended.stderr
 
     def test_the_others_leave_it_to_the_head(self):
-        """The job fails with the head's error, not with one of theirs."""
+        """Workers succeed, so that the job fails with the head's error."""
         ended = self.run("from launcher.cluster import work; work(2, 3)")
 
-        assert (0, "Instance 2 of 3 has no Ray and nothing to do; see the log of instance 0.\n") == (
+        assert (0, "Instance 2 of 3 has no Ray and does nothing; see the log of instance 0.\n") == (
             ended.returncode,
             ended.stdout,
         )

@@ -1,4 +1,4 @@
-"""What worker and container agree on is the same on both sides."""
+"""The contract of worker and container."""
 
 import signal
 

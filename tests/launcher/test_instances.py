@@ -13,7 +13,7 @@ OUTPUT = StagePath(STAGE, "payload_1/JOB/output")
 
 @pytest.fixture
 def instance(run, script):
-    """Run a script, or what is given, as one instance of three that all run it."""
+    """Run a script, or the given payload, as one instance of a parallel job of three."""
 
     def instance(index, payload, arguments=None, **environment):
         if isinstance(payload, str):
@@ -25,40 +25,40 @@ def instance(run, script):
 
 
 def record(ended, index):
-    """Return what an instance has left."""
+    """Return the record of an instance."""
     return json.loads((ended.stage / "output" / "instances" / f"{index}.json").read_text())
 
 
 def written(ended):
-    """Return the names of the files that the launcher has written."""
+    """Return the names of the files that the launcher wrote."""
     root = ended.stage / "output"
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
 def test_a_job_of_one_has_no_records(run, script):
-    """Its result says it all."""
+    """A job of one instance has a result only."""
     assert ["mljob_result"] == written(run(Payload.of_source(script("__return__ = 1"), None)))
 
 
 def test_the_heads_value_is_the_jobs(instance):
-    """As with Snowflake's client, the value of instance 0; its record has it, too."""
+    """The result of the job is the value of instance 0, as for Snowflake's client; its record has it as well."""
     ended = instance(0, "import os\n__return__ = os.environ['SNOWFLAKE_JOB_INDEX']")
-    found = record(ended, 0)
+    entry = record(ended, 0)
 
     assert ["instances/0.json", "mljob_result"] == written(ended)
     assert "0" == ended.record["value"]
-    assert (0, None, "0") == (found["exit_code"], found["exc"], found["value"])
-    assert 0 == found["metadata"]["instance"]
+    assert (0, None, "0") == (entry["exit_code"], entry["exc"], entry["value"])
+    assert 0 == entry["metadata"]["instance"]
 
 
 def test_the_others_have_results_of_their_own(instance):
-    """In the same format, so that the same code reads them."""
+    """Each instance has a result in the format of the job's, for the same readers."""
     ended = instance(2, "import os\n__return__ = {'index': os.environ['SNOWFLAKE_JOB_INDEX']}")
-    found = InstanceResult.parse(2, json.dumps(record(ended, 2)))
+    entry = InstanceResult.parse(2, json.dumps(record(ended, 2)))
     value = JobResult.parse(json.dumps(record(ended, 2)), OUTPUT / "instances/2").value
 
     assert ["instances/2.json", "instances/2/mljob_result"] == written(ended)
-    assert (2, 0, None) == (found.instance, found.exit_code, found.failure)
+    assert (2, 0, None) == (entry.instance, entry.exit_code, entry.failure)
     assert {"index": "2"} == value
 
 
@@ -75,7 +75,7 @@ def frame(rows):
     ids=["no JSON", "large"],
 )
 def test_values_that_fit_into_no_record(instance, function, expected, protocol):
-    """They lie beside it, each instance's in a directory of its own."""
+    """Values that are no JSON are saved in a directory of their instance."""
     size = 300_000
     ended = instance(1, Payload.of_function(function), Arguments.of_function(function, (size,), {}))
     result = JobResult.parse(json.dumps(record(ended, 1)), OUTPUT / "instances/1")
@@ -89,34 +89,34 @@ def test_values_that_fit_into_no_record(instance, function, expected, protocol):
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_an_instance_that_fails(instance, index):
-    """Its log has the traceback; its record has what Snowflake's client rebuilds the exception of."""
+    """The log of a failed instance has the traceback; its record rebuilds the exception for Snowflake's client."""
     ended = instance(index, "raise ValueError('no shard')")
-    found = record(ended, index)
-    failure = InstanceResult.parse(index, json.dumps(found)).failure
+    entry = record(ended, index)
+    failure = InstanceResult.parse(index, json.dumps(entry)).failure
 
-    assert 1 == ended.code == found["exit_code"]
+    assert 1 == ended.code == entry["exit_code"]
     assert "ValueError: no shard" in ended.errors
     assert ("builtins.ValueError", "no shard", "ValueError('no shard')") == tuple(
-        found["exc"][key] for key in ("type", "message", "repr")
+        entry["exc"][key] for key in ("type", "message", "repr")
     )
-    assert "line 1, in <module>" in found["exc"]["traceback"]
+    assert "line 1, in <module>" in entry["exc"]["traceback"]
     assert (index, "builtins.ValueError", "no shard") == (failure.instance, failure.remote_type, failure.message)
 
 
 def test_exit_codes(instance):
-    """The container's is the record's."""
+    """The record of an instance has the exit code of its container."""
     ended = instance(1, "import sys\nsys.exit(7)")
 
     assert 7 == ended.code == record(ended, 1)["exit_code"]
 
 
-# What the platform does to an instance when another has failed.
+# The platform stops the other instances when one fails.
 STOP = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
 
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_an_instance_that_is_stopped(instance, index):
-    """It says so, and can clean up; its end is nobody's error and no result."""
+    """A stopped instance prints a line, lets the payload clean up, and records neither error nor result."""
     ended = instance(index, "try:\n    " + STOP.replace("\n", "\n    ") + "\nfinally:\n    print('cleaned up')")
 
     assert 143 == ended.code
@@ -127,7 +127,7 @@ def test_an_instance_that_is_stopped(instance, index):
 
 
 def test_a_stop_is_a_stop(instance):
-    """Whatever the payload makes of it."""
+    """A stopped instance ends as stopped even if the payload handles the exception."""
     ended = instance(1, "try:\n    {}\n    {}\nexcept BaseException:\n    __return__ = 1".format(*STOP.splitlines()))
 
     assert (143, 143) == (ended.code, record(ended, 1)["exit_code"])
@@ -136,9 +136,9 @@ def test_a_stop_is_a_stop(instance):
 
 @pytest.mark.parametrize(("module", "code"), [("ray.worker", 143), ("rays", 1)], ids=["Ray's", "the payload's"])
 def test_a_stop_by_ray(run, script, module, code):
-    """In a process that is connected to Ray its handler takes the signal, and ends the process with its own code."""
+    """A process that is connected to Ray records a stop as well: Ray's handler ends it with another exit code."""
     script("import sys\n\ndef end(number, frame):\n    sys.exit(1)\n", f"{module.replace('.', '/')}.py")
-    # In place of the package, which may be installed.
+    # Hides the package if it is installed.
     script("", "ray/__init__.py")
     job = script(f"import signal\nfrom {module} import end\nsignal.signal(signal.SIGTERM, end)\n{STOP}")
     ended = run(Payload.of_source(job.parent, "job.py"), MLJOBS_PARALLEL="1")
@@ -147,7 +147,7 @@ def test_a_stop_by_ray(run, script, module, code):
 
 
 def test_a_payload_may_stop_its_own_processes(instance):
-    """A child that it has forked is not the instance."""
+    """Stopping a forked child of the payload is no stop of the instance."""
     ended = instance(
         1,
         "import multiprocessing, time\n"
@@ -162,14 +162,14 @@ def test_a_payload_may_stop_its_own_processes(instance):
 
 
 def test_a_parallel_job_of_one(run, script):
-    """It leaves the record that readers of parallel jobs look for."""
+    """A parallel job of one instance has the record that readers of parallel jobs look for."""
     ended = run(Payload.of_source(script("__return__ = 1"), None), MLJOBS_PARALLEL="1")
 
     assert (0, 1) == (record(ended, 0)["exit_code"], ended.record["value"])
 
 
 def test_a_function_on_every_instance(instance):
-    """It finds out which one it runs on from the environment."""
+    """A function on every instance reads its number from the environment."""
 
     def shard(rows):
         import os

@@ -20,7 +20,7 @@ def of(script, text):
 
 
 def with_manifest(packed, **changes):
-    """Change what a payload says of itself."""
+    """Return a payload with a changed manifest."""
     old, new = zipfile.ZipFile(io.BytesIO(packed.archive)), io.BytesIO()
     with zipfile.ZipFile(new, "w") as archive:
         for name in old.namelist():
@@ -30,7 +30,7 @@ def with_manifest(packed, **changes):
 
 
 def test_a_scripts_result_is_its_global_return(run, script):
-    """As with snowflake.ml.jobs, a script returns what it assigns to __return__."""
+    """A script returns the value of its global __return__, as with snowflake.ml.jobs."""
     ended = run(of(script, "print('working')\n__return__ = {'auc': 0.9}"))
 
     assert 0 == ended.code
@@ -38,7 +38,7 @@ def test_a_scripts_result_is_its_global_return(run, script):
 
 
 def test_banners_stand_around_what_the_payload_prints(run, script):
-    """Snowflake's client cuts the log at them; nothing else is printed."""
+    """The banners, at which Snowflake's client cuts the log, enclose the payload's output and nothing else."""
     ended = run(of(script, "import sys\nprint('out')\nprint('err', file=sys.stderr)"))
 
     assert f"{STARTED}out\n{FINISHED}" == ended.output
@@ -47,19 +47,19 @@ def test_banners_stand_around_what_the_payload_prints(run, script):
 
 @pytest.mark.parametrize("text", ["1 / 0", "import sys\nsys.exit(3)"])
 def test_a_run_that_does_not_reach_its_end_has_no_end_banner(run, script, text):
-    """As with Snowflake's launcher: a traceback belongs to the payload's output."""
+    """A traceback is part of the payload's output, as with Snowflake's launcher."""
     assert run(of(script, text)).output == STARTED
 
 
 def test_a_script_may_end_with_exit_zero(run, script):
-    """sys.exit(0), as in sys.exit(main()), is a normal end: __return__ counts, and the end banner is there."""
+    """A script may end with sys.exit(0): __return__ counts, and the end banner is printed."""
     ended = run(of(script, "import sys\n__return__ = 5\nsys.exit(0)"))
 
     assert (0, 5, STARTED + FINISHED) == (ended.code, ended.record["value"], ended.output)
 
 
 def test_an_exception_is_the_result(run, script):
-    """Type, text, and the frames from the payload's first one on, in the result and in the log."""
+    """Result and log of an exception have its type, its text, and the frames of the payload."""
     ended = run(of(script, "def inner():\n    raise ValueError('no rows')\n\ninner()"))
     metadata = ended.record["metadata"]
     frames = metadata["traceback"].splitlines()
@@ -92,7 +92,7 @@ def fails_in_a_closure(message="x" + "y"):
 
 @pytest.mark.parametrize("function", [fails_late, imports_what_is_not_there, fails_in_a_closure])
 def test_tracebacks_of_functions_start_in_the_function(call, function):
-    """Neither the launcher's frames nor those of asyncio and the import system are the user's."""
+    """A function's traceback has no frames of the launcher, of asyncio and of the import system."""
     ended = call(function)
 
     assert 1 == ended.code
@@ -100,7 +100,7 @@ def test_tracebacks_of_functions_start_in_the_function(call, function):
 
 
 def test_a_module_that_the_job_lacks_is_missed_where_the_payload_imports_it(run, script):
-    """The frames of the import system are none of the user's business."""
+    """The traceback of a missing module ends at the payload's import, without frames of the import system."""
     script("import not_there", "helper.py")
     job = script("import helper")
     metadata = run(Payload.of_source(job.parent, "job.py")).record["metadata"]
@@ -110,7 +110,7 @@ def test_a_module_that_the_job_lacks_is_missed_where_the_payload_imports_it(run,
 
 
 def test_exceptions_that_can_not_be_written_are_still_a_result(run, script):
-    """Somebody's broken __str__ doesn't hide that the run failed."""
+    """An exception with a broken __str__ is recorded as a failure."""
     ended = run(
         of(
             script,
@@ -131,14 +131,14 @@ def test_exceptions_that_can_not_be_written_are_still_a_result(run, script):
     [("0", 0, ""), ("None", 0, ""), ("", 0, ""), ("3", 3, ""), ("256", 0, ""), ("'text'", 1, "text\n")],
 )
 def test_exit_codes_are_those_of_python(run, script, argument, code, errors):
-    """sys.exit ends a job as it ends any process; all but 0 is a failure."""
+    """sys.exit ends a job as it ends any process; every code but 0 is a failure."""
     ended = run(of(script, f"import sys\nsys.exit({argument})"))
 
     assert (code, errors, code == 0) == (ended.code, ended.errors, ended.record["success"])
 
 
 def test_a_failing_exit_says_where(run, script):
-    """The result of sys.exit(3) has the script's frame first."""
+    """The result of sys.exit(3) begins with the script's frame."""
     metadata = run(of(script, "import sys\nsys.exit(3)")).record["metadata"]
 
     assert ("builtins.SystemExit", "3") == (metadata["type"], metadata["message"])
@@ -191,7 +191,7 @@ def complex_number():
     ],
 )
 def test_values_that_are_no_json_are_saved_beside_the_result(call, function, protocol, file, kind):
-    """In the formats of snowflake.ml.jobs, described in the result."""
+    """Values that are no JSON are saved in the formats of snowflake.ml.jobs, and the result describes them."""
     ended = call(function)
     record, place = ended.record, ended.stage / "output" / file
     manifest = record["protocol"]["manifest"]
@@ -204,7 +204,7 @@ def test_values_that_are_no_json_are_saved_beside_the_result(call, function, pro
 
 
 def test_saved_values_read_back(call):
-    """The files are what their formats promise."""
+    """Saved values are equal when they are read from their files."""
     import pandas as pd
 
     assert [1, 2] == list(pd.read_parquet(call(frame).stage / "output" / "mljob_extra_0.parquet").a)
@@ -217,12 +217,12 @@ def numpy_scalars():
 
 
 def test_numpy_scalars_are_plain_numbers(call):
-    """A metric is JSON, whoever computed it."""
+    """A scalar of numpy is JSON."""
     assert {"auc": 0.5, "n": 3, "yes": True, "zero": 7} == call(numpy_scalars).record["value"]
 
 
 def test_values_that_can_not_be_saved_do_not_fail_the_run(run, script):
-    """The work is done; the result says what is missing."""
+    """A run whose value can't be saved succeeds, and its result has the reason."""
     ended = run(of(script, "import threading\n__return__ = threading.Lock()"))
 
     assert 0 == ended.code
@@ -231,14 +231,14 @@ def test_values_that_can_not_be_saved_do_not_fail_the_run(run, script):
 
 
 def test_nan_survives(run, script):
-    """Python's JSON knows it, and so do the readers of the result."""
+    """NaN is written as Python's JSON, and the readers of results restore it."""
     text = (run(of(script, "__return__ = [float('nan'), float('-inf')]")).stage / "output/mljob_result").read_text()
 
     assert '"value": [NaN, -Infinity]' in text
 
 
 def test_payloads_of_another_python_are_refused_with_the_way_out(run):
-    """Instead of an UnpicklingError, or worse, of a crash."""
+    """A pickle of another Python is refused with advice, not with an UnpicklingError or a crash."""
     packed = with_manifest(Payload.of_function(complex_number), pickled_by={"python": "3.1", "cloudpickle": "3.1.0"})
     ended = run(packed)
 
@@ -249,14 +249,17 @@ def test_payloads_of_another_python_are_refused_with_the_way_out(run):
 
 
 def test_payloads_of_another_protocol_are_refused(run, script):
-    """The number is there to change it."""
+    """The launcher refuses a manifest of another protocol."""
     ended = run(with_manifest(of(script, ""), protocol=99))
 
-    assert "The payload speaks protocol 99, its launcher 2." == ended.record["metadata"]["message"]
+    assert (
+        "The payload has protocol 99, its launcher protocol 2: submit the job again."
+        == ended.record["metadata"]["message"]
+    )
 
 
 def test_requirements_that_can_not_be_installed_fail_the_job(run, script):
-    """The message says what to do: most likely the container can't reach an index."""
+    """If pip fails, the message advises an external access integration, the most frequent fix."""
     packed = Payload.of_source(script("print('never')"), None, pip_requirements=["there-is-no-such-package==1"])
     ended = run(packed, PIP_NO_INDEX="1")
 
@@ -271,7 +274,7 @@ PIP = "import sys, pathlib\nfile = pathlib.Path(sys.argv[-1])\nprint(file.parent
 
 
 def test_pip_reads_the_requirements_beside_the_payload(run, script):
-    """So that "-r more.txt" in a requirements file means the file beside it. A stand-in for pip shows what it gets."""
+    """The line "-r more.txt" in requirements.txt names a file beside it. A stand-in for pip prints its input."""
     script("# what we need\n-r more.txt\nnumpy", "requirements.txt")
     script(PIP, "pip.py")
     job = script("import os\nprint(os.getcwd())")
@@ -282,7 +285,7 @@ def test_pip_reads_the_requirements_beside_the_payload(run, script):
 
 
 def test_requirements_without_any_need_no_pip(run, script):
-    """Comments don't cost a second."""
+    """A requirements.txt with only comments doesn't start pip."""
     script("# numpy\n\n", "requirements.txt")
     job = script("")
 
@@ -290,7 +293,7 @@ def test_requirements_without_any_need_no_pip(run, script):
 
 
 def test_the_payload_is_the_working_directory_and_importable(run, script):
-    """Files are found by relative paths, modules by their names, wherever the entrypoint lies."""
+    """The payload finds its files by relative paths and its modules by name, wherever the entrypoint is."""
     script("VALUE = 1", "helper.py")
     script("2", "data/two.txt")
     start = script(
@@ -306,7 +309,7 @@ def test_the_payload_is_the_working_directory_and_importable(run, script):
 
 
 def test_zip_files_of_the_payload_are_importable_also_by_child_processes(run, script):
-    """As ``imports`` of snowflake.ml.jobs; a file that is only called .zip isn't one."""
+    """Zip files are importable, as with snowflake.ml.jobs; other files named .zip are ignored."""
     script("no zip", "not.zip")
     job = script(
         "import packed, subprocess, sys\n"
@@ -322,7 +325,7 @@ def test_zip_files_of_the_payload_are_importable_also_by_child_processes(run, sc
 
 
 def test_files_that_the_job_saves_stay_on_the_stage(run, script):
-    """The documented place for models and reports."""
+    """Files in $MLRS_STAGE_RESULT_PATH, the documented place for models, stay on the stage."""
     ended = run(
         of(
             script,
@@ -334,13 +337,13 @@ def test_files_that_the_job_saves_stay_on_the_stage(run, script):
 
 
 def test_a_script_runs_as_main(run, script):
-    """Its last lines are those that everybody writes."""
+    """A script runs as __main__, so that the usual last lines work."""
     assert 1 == run(of(script, "if __name__ == '__main__':\n    __return__ = 1")).record["value"]
 
 
 @pytest.mark.parametrize(("function", "expected"), [(complex_number, "(1+2j)"), (frame, "   a\n0  1\n1  2")])
 def test_what_the_launcher_writes_the_reader_reads(call, spec, function, expected):
-    """Writer and reader of the result agree on where it is and what it is."""
+    """The provider reads the result that the launcher writes."""
     ended = call(function)
     directory = spec().stage / "payload_1" / "MLJOB_TRAIN_1" / "output"
     result = JobResult.parse((ended.stage / "output" / "mljob_result").read_text(), directory)
@@ -355,7 +358,7 @@ def test_what_the_launcher_writes_the_reader_reads(call, spec, function, expecte
 )
 @pytest.mark.parametrize(("end", "success"), [("", True), ("\nsys.exit('no')", False), ("\n1 / 0", False)])
 def test_a_run_without_streams_has_a_result(run, script, text, end, success):
-    """Only its log ends early when a payload closes stdout and stderr."""
+    """A payload that closes stdout and stderr has a result; only its log ends early."""
     ended = run(of(script, f"import sys\n{text}{end}"))
 
     assert success is ended.record["success"]
@@ -364,7 +367,7 @@ def test_a_run_without_streams_has_a_result(run, script, text, end, success):
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)"])
 def test_a_forked_child_leaves_result_and_directory_to_its_parent(run, script, end):
-    """However the child ends, it is the parent's run that counts."""
+    """The end of a forked child changes neither the result nor the directory of its parent."""
     text = f"""
 import os, sys
 child = os.fork()
@@ -381,14 +384,14 @@ else:
 
 
 def test_a_returned_exception_is_a_value(run, script):
-    """It did not end the run, so it is saved like any object."""
+    """A returned exception is saved like any object."""
     ended = run(of(script, "__return__ = ValueError('returned')"))
 
     assert (0, True, "cloudpickle") == (ended.code, ended.record["success"], ended.record["protocol"]["name"])
 
 
 def test_a_script_is_compiled_as_it_stands(run, script):
-    """What the launcher imports from __future__ doesn't change the payload's annotations."""
+    """The launcher's imports from __future__ don't change the payload's annotations."""
     ended = run(of(script, "def f(x: int): ...\n__return__ = f.__annotations__['x'] is int"))
 
     assert True is ended.record["value"]
@@ -411,7 +414,7 @@ SHOW = "import os, sys\nprint(sys.argv, os.path.basename(os.getcwd()))\n__return
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
 )
 def test_commands_run_with_the_tasks_arguments(run, script, entrypoint, arguments):
-    """A program of the container or the payload, in the payload's directory; ``python`` is that of the job."""
+    """A command of the container or the payload runs in the payload's directory; ``python`` is the job's."""
     job = script(SHOW, "train.py")
     script('#!/bin/sh\nexec python train.py "$@"\n', "run.sh").chmod(0o755)
     ended = run(Payload.of_source(job.parent, entrypoint), Arguments.of_script(["a b"]))
@@ -421,7 +424,7 @@ def test_commands_run_with_the_tasks_arguments(run, script, entrypoint, argument
 
 
 def test_a_command_that_is_a_python_file_runs_as_a_script(run, script):
-    """So that it has a result."""
+    """A command that begins with a Python file has a script's result."""
     job = script(SHOW, "train.py")
     ended = run(Payload.of_source(job.parent, ["train.py", "--x"]), Arguments.of_script(["y"]))
 
@@ -429,7 +432,7 @@ def test_a_command_that_is_a_python_file_runs_as_a_script(run, script):
 
 
 def test_one_file_may_be_run_by_a_command(run, script):
-    """``torchrun train.py`` needs no directory."""
+    """``torchrun train.py`` runs one file, without a directory."""
     payload = Payload.of_source(script(SHOW, "train.py"), ["python", "train.py"])
 
     assert f"{STARTED}['train.py'] app\n{FINISHED}" == run(payload).output
@@ -438,13 +441,13 @@ def test_one_file_may_be_run_by_a_command(run, script):
 @pytest.mark.parametrize(
     ("text", "code", "end"),
     [
-        ("exit 3", 3, "ended with exit code 3"),
-        ("kill -KILL $$", 137, "was ended by SIGKILL"),
-        ("kill -TERM $$", 143, "was ended by SIGTERM"),
+        ("exit 3", 3, "failed with exit code 3"),
+        ("kill -KILL $$", 137, "was killed by SIGKILL"),
+        ("kill -TERM $$", 143, "was killed by SIGTERM"),
     ],
 )
 def test_a_command_that_fails_fails_the_job(run, script, text, code, end):
-    """With its own exit code; a signal's is that of shells."""
+    """A job fails with the exit code of its command; for a signal, with that of shells."""
     ended = run(Payload.of_source(script(""), ["sh", "-c", text]))
     message = f"Command {['sh', '-c', text]} {end}; its output is in the log above."
 
@@ -454,7 +457,7 @@ def test_a_command_that_fails_fails_the_job(run, script, text, code, end):
 
 
 def test_what_stops_the_job_stops_the_command(run, script):
-    """The program hears of it and may end in its own way; the test plays the platform."""
+    """A stop reaches the program, which may clean up; the test plays the platform."""
     stop = script(
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit('saved'))\n"
@@ -464,7 +467,7 @@ def test_what_stops_the_job_stops_the_command(run, script):
     ended = run(Payload.of_source(stop, ["python", "job.py"]))
 
     assert (1, "saved") == (ended.code, ended.errors.splitlines()[0])
-    assert "ended with exit code 1" in ended.record["metadata"]["message"]
+    assert "failed with exit code 1" in ended.record["metadata"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -474,8 +477,7 @@ def test_what_stops_the_job_stops_the_command(run, script):
             ["no-such-program", "train.py"],
             (
                 "Command 'no-such-program' is neither a file of the payload nor a program of this "
-                "container. If a package "
-                "brings it, add that to pip_requirements."
+                "container. If it comes with a package, add that to pip_requirements."
             ),
         ),
         (
@@ -489,7 +491,7 @@ def test_what_stops_the_job_stops_the_command(run, script):
         (
             ["./binary"],
             (
-                "Command './binary' can't be started: Exec format error. A script needs a first line such "
+                "Could not start command './binary': Exec format error. A script needs a first line such "
                 "as #!/bin/sh, or "
                 "its interpreter in the command."
             ),
@@ -498,7 +500,7 @@ def test_what_stops_the_job_stops_the_command(run, script):
     ids=["unknown", "not executable", "no program"],
 )
 def test_commands_that_can_not_start_fail_the_job(run, script, entrypoint, message):
-    """The message says what is missing."""
+    """The message for a command that can't start has the reason and the fix."""
     job = script("")
     script("echo", "plain.sh")
     script("\0\1", "binary").chmod(0o755)
@@ -509,7 +511,7 @@ def test_commands_that_can_not_start_fail_the_job(run, script, entrypoint, messa
 
 @pytest.mark.parametrize("entrypoint", ["job.py", ["python", "job.py"]], ids=["script", "command"])
 def test_arguments_may_name_the_jobs_own_variables(run, script, entrypoint):
-    """Those that are documented and set; nothing else is expanded."""
+    """Only documented variables of the job that are set are expanded in arguments."""
     job = script("import sys\nprint(*sys.argv[1:], sep='|')")
     arguments = [
         "$MLRS_STAGE_RESULT_PATH/model",
@@ -530,14 +532,14 @@ def test_arguments_may_name_the_jobs_own_variables(run, script, entrypoint):
 
 
 def test_the_entrypoints_own_arguments_are_expanded_too(run, script):
-    """They are arguments like those of the task."""
+    """Variables in the arguments of a command are expanded like those of the task."""
     payload = Payload.of_source(script("import sys\n__return__ = sys.argv[1:]"), ["job.py", "$MLRS_RESULT_PATH"])
 
     assert ["output/mljob_result"] == run(payload).record["value"]
 
 
 def test_sources_on_stages_run_where_they_were_copied(run, write):
-    """With the requirements and the modules that lie beside the entrypoint."""
+    """A source on a stage runs with the requirements and modules beside its entrypoint."""
     code = write("code", {"main.py": "import helper\n__return__ = helper.VALUE", "helper.py": "VALUE = 7"})
     write("code", {"requirements.txt": "numpy", "pip.py": PIP})
     ended = run(Payload.of_source("@code/v1", "main.py", place=ML), staged={"@DB.ML.CODE/v1/": code})
@@ -547,7 +549,7 @@ def test_sources_on_stages_run_where_they_were_copied(run, write):
 
 
 def test_one_file_on_a_stage_runs_alone(run, write):
-    """Nothing else is copied."""
+    """The directory of one file on a stage isn't copied."""
     code = write("code", {"main.py": "import os\n__return__ = os.listdir()", "secret.txt": ""})
     payload = Payload.of_source("@code/main.py", None, place=ML)
 
@@ -560,20 +562,19 @@ def test_one_file_on_a_stage_runs_alone(run, write):
         (
             {},
             (
-                "There was nothing to copy from '@DB.ML.CODE/'. A path that ends in .py or .zip is one "
-                "file, any other is a "
-                "directory."
+                "'@DB.ML.CODE/' is empty or missing: Snowflake copied no file from it. A path that ends in .py or "
+                ".zip is one file, any other a directory."
             ),
         ),
         (
             {"train.py": "", "b/c.py": "", **{f"{index:02}.txt": "" for index in range(20)}},
-            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/'. There is: "
+            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/', which has: "
             + ", ".join(f"{index:02}.txt" for index in range(20))
             + ", ….",
         ),
         (
             {"train.py": "", "b/c.py": ""},
-            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/'. There is: b/, train.py.",
+            "Entrypoint 'main.py' is not in source '@DB.ML.CODE/', which has: b/, train.py.",
         ),
         (
             {"main.py": "", "environment.yml": ""},
@@ -590,7 +591,7 @@ def test_one_file_on_a_stage_runs_alone(run, write):
     ids=["nothing", "long list", "no entrypoint", "conda", "hidden import"],
 )
 def test_sources_on_stages_are_looked_at_in_the_job(run, write, files, message):
-    """What is wrong with them can't be known before."""
+    """An invalid source on a stage, which the worker doesn't read, fails the job with the reason."""
     helper = write("dags", {"helper.py": ""}) / "helper.py"
     payload = Payload.of_source("@code/", "main.py", imports=[(helper, "tools")], place=ML)
     ended = run(payload, staged={"@DB.ML.CODE/": write("code", files)})

@@ -1,8 +1,8 @@
-"""What a job runs: a function, a file or a directory, packed into one archive that starts itself.
+"""The payload of a job: a function, a file or a directory, packed into one archive that starts itself.
 
-The archive is a zipapp: ``python payload.pyz`` runs the launcher in it. One file is one upload and one command. The
-same code gives the same bytes (files are sorted, times and modes are fixed), and these its name on the stage: no
-argument and nothing else of a single job is in it.
+The archive is a zipapp: ``python payload.pyz`` runs the launcher in it, so a job needs one upload and one command. The
+same code gives the same bytes (files are sorted, times and modes are fixed), and their hash is its name on the stage.
+Arguments and other facts of a single job are not in it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.payload.sources import Start
 
 ARCHIVE = "payload.pyz"
-# How the directory on the stage is called in which it lies.
+# The beginning of the name of its directory on the stage.
 PREFIX = "payload_"
 _PACKAGE = Path(__file__).parents[2]
 # In the job the package has report.py, and all other modules where the image has the provider installed.
@@ -57,8 +57,12 @@ _ANYWHERE = Place()
 class Payload:
     """A packed payload, ready to be uploaded.
 
+    Each constructor takes ``imports``, code for the job to import beside its source, e.g. ``[("src/utils", "utils")]``,
+    and ``place``, the origin of relative paths and unqualified stage names. A constructor raises a PayloadError if code
+    is missing, unreadable or can't be sent, and an InvalidJobSpecError if an argument is invalid.
+
     :param archive: the bytes of the zipapp.
-    :param copies: what Snowflake copies into each job's own directory: code that lies on stages already.
+    :param copies: code on stages that Snowflake copies into each job's own directory.
     """
 
     archive: bytes
@@ -66,7 +70,7 @@ class Payload:
 
     @cached_property
     def digest(self) -> str:
-        """What the archive is called by on the stage: the beginning of its SHA-256."""
+        """The archive's name on the stage: the beginning of its SHA-256."""
         return hashlib.sha256(self.archive).hexdigest()[:_DIGEST_LENGTH]
 
     @classmethod
@@ -81,16 +85,11 @@ class Payload:
     ) -> Payload:
         """Pack a function.
 
-        One that stands alone travels as source, so that any Python can run it; one that closes over something is
-        pickled by value and needs the same Python in the job.
-
-        :param imports: what it can import, e.g. ``[("src/utils/", "utils")]``.
-        :param place: what relative paths and unqualified stage names are relative to.
-        :raises PayloadError: if the function or an import can't be packed.
-        :raises InvalidJobSpecError: if something can't be an import or a requirement.
+        A function that stands alone travels as source, which any Python can run. A function with a closure is pickled
+        by value, and the job needs the same Python.
         """
-        found = collect(imports, place)
-        packed = functions.pack(function, serializer, found.called)
+        extra = collect(imports, place)
+        packed = functions.pack(function, serializer, extra.called)
         manifest = {
             "kind": "function",
             "entrypoint": functions.FILE,
@@ -103,7 +102,7 @@ class Payload:
             files[f"{APP}/{functions.FILE}"] = packed.source.encode()
         if packed.pickle is not None:
             files[FUNCTION_PICKLE] = packed.pickle
-        return cls._pack(manifest, files, found, pip_requirements)
+        return cls._pack(manifest, files, extra, pip_requirements)
 
     @classmethod
     def of_source(
@@ -115,14 +114,10 @@ class Payload:
         pip_requirements: Sequence[str] = (),
         place: Place = _ANYWHERE,
     ) -> Payload:
-        """Pack a file, a directory with an entrypoint, or the name of a place in Snowflake where these are.
+        """Pack a file, a directory with an entrypoint, or the address of these in Snowflake.
 
-        :param source: a path, or what starts with ``@`` or ``snow://``: that is never downloaded to the worker.
+        :param source: a path, or an address that starts with ``@`` or ``snow://``, which the worker never downloads.
         :param entrypoint: a Python file of the source, or a command such as ``["torchrun", "train.py"]``.
-        :param imports: what the job can import beside its source, e.g. ``[("src/utils/", "utils")]``.
-        :param place: what relative paths and unqualified stage names are relative to.
-        :raises PayloadError: if a file can't be found, read or sent.
-        :raises InvalidJobSpecError: if something can't be a source, an entrypoint, an import or a requirement.
 
         Example::
 
@@ -130,15 +125,15 @@ class Payload:
         """
         extra = collect(imports, place)
         if is_on_stage(source):
-            there = staged(str(source), entrypoint, place)
-            manifest = _manifest(there.start) | {"stage": {"from": there.copy.source, "input": there.copy.target}}
-            return cls._pack(manifest, {}, extra, pip_requirements, there.copy)
-        here = locate(place.path(source), entrypoint)
-        found = here.files()
-        extra.refuse_hidden(found, f"source {str(source)!r}")
-        refuse_credentials(found)
-        files: dict[str, bytes | SourceFile] = {f"{APP}/{name}": file for name, file in found.items()}
-        return cls._pack(_manifest(here.start), files, extra, pip_requirements)
+            copy, start = staged(str(source), entrypoint, place)
+            manifest = _manifest(start) | {"stage": {"from": copy.source, "input": copy.target}}
+            return cls._pack(manifest, {}, extra, pip_requirements, copy)
+        local = locate(place.path(source), entrypoint)
+        source_files = local.files()
+        extra.refuse_hidden(source_files, f"source {str(source)!r}")
+        refuse_credentials(source_files)
+        files: dict[str, bytes | SourceFile] = {f"{APP}/{name}": file for name, file in source_files.items()}
+        return cls._pack(_manifest(local.start), files, extra, pip_requirements)
 
     @classmethod
     def of_git(
@@ -152,13 +147,9 @@ class Payload:
     ) -> Payload:
         """Pack the address of a git repository, which the job clones.
 
-        The container needs the files of the source's secret in ``GIT_SECRET_DIRECTORY``.
+        The container needs the source's secret, as files in ``GIT_SECRET_DIRECTORY``.
 
         :param entrypoint: a Python file below the source's path, or a command.
-        :param imports: as for :meth:`of_source`.
-        :param place: as for :meth:`of_source`.
-        :raises PayloadError: if an import can't be found, read or sent.
-        :raises InvalidJobSpecError: if something can't be a repository, an entrypoint, an import or a requirement.
         """
         source.validate()
         git = {"url": source.url, "ref": source.ref, "path": source.path}
@@ -176,7 +167,7 @@ class Payload:
         *copies: StageCopy,
     ) -> Payload:
         content = {**files, **imports.files}
-        refuse_large(content, "The payload")
+        refuse_large(content)
         content["__main__.py"] = _MAIN
         for module in _PACKAGE.joinpath("launcher").glob("*.py"):
             content[f"mljob_launcher/{module.name}"] = module.read_bytes()
@@ -197,7 +188,7 @@ def _manifest(start: Start) -> dict[str, Any]:
 
 
 def _archive(files: Mapping[str, bytes | SourceFile]) -> bytes:
-    """Write a zip file of which every byte is decided by names, contents and who may run them."""
+    """Write a zip file that depends on names, contents and executability only."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, file in sorted(files.items()):

@@ -1,7 +1,7 @@
-"""A tree of files on its way into a payload: what of it travels, and what is refused.
+"""The files of a source that travel in the payload.
 
-Hidden files and files without an extension travel. Caches of Python and the inside of git repositories don't, nor
-does what the patterns in ``.mljobsignore`` name, or in ``.gitignore`` where a directory has no ``.mljobsignore``.
+Hidden files and files without an extension travel. Caches of Python, the inside of git repositories, and files that
+``.mljobsignore`` excludes don't. A directory without ``.mljobsignore`` has the patterns of its ``.gitignore``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 IGNORE_FILES = (".mljobsignore", ".gitignore")
-_LEFT_OUT = {"__pycache__", ".git"}
+_EXCLUDED = {"__pycache__", ".git"}
 _CACHES = (".pyc", ".pyo")
 _MAX_ENTRIES = 50_000
 _MAX_BYTES = 512 * 2**20
-_NAMED = 3
+_MAX_NAMED = 3
 _SPECIAL = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -39,9 +39,9 @@ _SPECIAL = {
 class SourceFile:
     """A file that travels.
 
-    :param path: where it lies.
+    :param path: its path on this machine.
     :param size: its bytes.
-    :param is_executable: whether its owner may run it; nothing else of its mode travels.
+    :param is_executable: whether its owner may run it; the rest of its mode doesn't travel.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class SourceFile:
     def of(cls, path: Path) -> SourceFile:
         """Describe a file.
 
-        :raises PayloadError: if it is no regular file, or can't be looked at.
+        :raises PayloadError: if it is no regular file, or unreadable.
         """
         try:
             status = path.stat()
@@ -66,7 +66,7 @@ class SourceFile:
     def read(self) -> bytes:
         """Return its content.
 
-        :raises PayloadError: if it can't be read.
+        :raises PayloadError: if it is unreadable.
         """
         try:
             return self.path.read_bytes()
@@ -75,20 +75,8 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Ignored:
-    """Why something doesn't travel.
-
-    :param file: the file that says so.
-    :param pattern: the line in it.
-    """
-
-    file: Path
-    pattern: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Rules:
-    """The patterns of one ignore file, which hold below its directory."""
+    """The patterns of one ignore file, for everything below its directory."""
 
     file: Path
     prefix: str
@@ -97,7 +85,7 @@ class _Rules:
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """A directory to look into: its name in the tree, the real directories that lead to it, the patterns above it."""
+    """A directory to visit: its name in the tree, the real directories above it, their patterns."""
 
     path: Path
     name: str
@@ -110,9 +98,9 @@ def tree(root: Path) -> dict[str, SourceFile]:
 
     Links within the tree are followed.
 
-    :raises PayloadError: if there is too much, or something that can't travel; the message names it.
+    :raises PayloadError: naming the file that can't travel, or the directories with too many files.
     """
-    found: dict[str, SourceFile] = {}
+    files: dict[str, SourceFile] = {}
     seen: Counter[str] = Counter()
     inside = os.path.realpath(root)
     pending = [_Directory(root, "", (inside,), ())]
@@ -123,74 +111,73 @@ def tree(root: Path) -> dict[str, SourceFile]:
             seen[_top(name, is_directory=is_directory)] += 1
             if seen.total() > _MAX_ENTRIES:
                 raise PayloadError(
-                    f"{str(root)!r} has more than {_MAX_ENTRIES} files; most of them in "
-                    f"{_listed({top: f'{count} so far' for top, count in seen.most_common(_NAMED)})}. "
-                    f"Name what the job doesn't need in {IGNORE_FILES[0]}."
+                    f"{str(root)!r} has more than {_MAX_ENTRIES} files. Most of them are in "
+                    f"{_listed({top: f'{count} so far' for top, count in seen.most_common(_MAX_NAMED)})}. "
+                    f"Exclude files that the job doesn't need in {IGNORE_FILES[0]}."
                 )
             if is_directory:
                 chain = (*directory.chain, os.path.realpath(path))
                 pending.append(_Directory(path, f"{name}/", chain, rules))
             else:
-                found[name] = SourceFile.of(path)
-    return found
+                files[name] = SourceFile.of(path)
+    return files
 
 
-def ignored(root: Path, name: str) -> Ignored | None:
-    """Tell why a file of a tree doesn't travel; ``None`` if no pattern leaves it out."""
+def exclusion(root: Path, name: str) -> str:
+    """Return the pattern that excludes a file of a tree, for a message; an empty text if none does."""
     rules: list[_Rules] = []
     prefix = ""
     for part in name.split("/"):
         rules += _rules(root / prefix, prefix)
         prefix += f"{part}/"
         below = name if prefix == f"{name}/" else prefix
-        if (reason := _left_out_by(below, rules)) is not None:
+        if reason := _excluded_by(below, rules):
             return reason
-    return None
+    return ""
 
 
-def refuse_large(files: Mapping[str, bytes | SourceFile], what: str) -> None:
-    """Refuse more than a payload can hold.
+def refuse_large(files: Mapping[str, bytes | SourceFile]) -> None:
+    """Refuse a payload that is too large.
 
-    :param what: names the payload in the message.
-    :raises PayloadError: naming what is large in it.
+    :raises PayloadError: naming its largest parts.
     """
     sizes: Counter[str] = Counter()
     for name, file in files.items():
         sizes[_top(name.removeprefix("app/"))] += file.size if isinstance(file, SourceFile) else len(file)
     if sizes.total() > _MAX_BYTES:
-        largest = {top: f"{size / 2**20:.0f} MiB" for top, size in sizes.most_common(_NAMED)}
+        largest = {top: f"{size / 2**20:.0f} MiB" for top, size in sizes.most_common(_MAX_NAMED)}
         raise PayloadError(
-            f"{what} has {sizes.total() / 2**20:.0f} MiB, more than the {_MAX_BYTES // 2**20} MiB that a payload can "
-            f"hold; most of it in {_listed(largest)}. Name what the job doesn't need in {IGNORE_FILES[0]}, or put data "
-            "on a stage and let the job read it there."
+            f"The payload has {sizes.total() / 2**20:.0f} MiB, more than the limit of {_MAX_BYTES // 2**20} MiB. Most "
+            f"of it is in {_listed(largest)}. Exclude files that the job doesn't need in {IGNORE_FILES[0]}, or put "
+            "data on a stage and read it from there in the job."
         )
 
 
-def inside(path: str, what: str, whole: str) -> str:
+def inside(path: str, label: str, whole: str) -> str:
     """Return a relative path in its simplest form.
 
-    :param what: names the path in the message, ``whole`` what it has to lie in.
-    :raises InvalidJobSpecError: if it leads out.
+    :param label: the name of the path in the message, as ``whole`` is that of its root.
+    :raises InvalidJobSpecError: if it leads out of the root.
     """
     simple = posixpath.normpath(path)
     if simple.startswith("/") or simple.split("/")[0] == "..":
-        raise InvalidJobSpecError(f"{what} is outside of {whole}.")
+        raise InvalidJobSpecError(f"{label} is outside of {whole}.")
     return simple
 
 
 def _travelling(directory: _Directory, inside: str) -> Iterator[tuple[Path, bool, tuple[_Rules, ...]]]:
-    """Yield the paths in a directory that travel, whether each is a directory, and the patterns that hold there."""
+    """Yield the paths in a directory that travel, whether each is a directory, and the patterns for it."""
     try:
         entries = sorted(os.scandir(directory.path), key=lambda entry: entry.name)
     except OSError as error:
         raise _unreadable(error) from error
     rules = (*directory.rules, *_rules(directory.path, directory.name))
     for entry in entries:
-        if entry.name in _LEFT_OUT or entry.name.endswith(_CACHES):
+        if entry.name in _EXCLUDED or entry.name.endswith(_CACHES):
             continue
         path = directory.path / entry.name
         is_directory = path.is_dir() if entry.is_symlink() else entry.is_dir()
-        if _left_out_by(directory.name + entry.name + "/" * is_directory, rules) is not None:
+        if _excluded_by(directory.name + entry.name + "/" * is_directory, rules):
             continue
         if entry.is_symlink():
             _refuse_link(path, inside, directory.chain)
@@ -209,38 +196,39 @@ def _rules(directory: Path, name: str) -> list[_Rules]:
     except OSError as error:
         raise _unreadable(error) from error
     except ValueError as error:
-        # No UTF-8, or no pattern: pathspec's errors are ValueErrors, too.
-        raise PayloadError(f"{str(file)!r} can't be understood: {error}") from error
+        # Also the errors of pathspec are ValueErrors.
+        raise PayloadError(f"{str(file)!r} has an invalid pattern or no UTF-8: {error}") from error
 
 
-def _left_out_by(name: str, rules: Sequence[_Rules]) -> Ignored | None:
-    """Return what leaves a name out: in the nearest directory that speaks of it, the last pattern that does."""
+def _excluded_by(name: str, rules: Sequence[_Rules]) -> str:
+    """Return the pattern that excludes a name: the last that matches in the nearest directory with a match."""
     for rule in reversed(rules):
         answer = rule.spec.check_file(name.removeprefix(rule.prefix))
         if answer.include is not None and answer.index is not None:
-            return Ignored(rule.file, str(rule.spec.patterns[answer.index].pattern)) if answer.include else None
-    return None
+            pattern = str(rule.spec.patterns[answer.index].pattern)
+            return f"pattern {pattern!r} in {str(rule.file)!r} excludes it" if answer.include else ""
+    return ""
 
 
 def _refuse_link(path: Path, inside: str, chain: tuple[str, ...]) -> None:
     target = os.path.realpath(path)
     if not os.path.exists(target):  # noqa: PTH110 (a Path raises where links go in a circle)
-        raise PayloadError(f"{str(path)!r} is a symbolic link to {target!r}, which does not exist; take it out.")
+        raise PayloadError(f"{str(path)!r} is a symbolic link to {target!r}, which does not exist. Remove the link.")
     if not Path(target).is_relative_to(inside):
         raise PayloadError(
             f"{str(path)!r} is a symbolic link to {target!r}, outside of the source. "
             "Copy what the job needs into the source."
         )
     if target in chain:
-        raise PayloadError(f"{str(path)!r} is a symbolic link to a directory that it lies in; take it out.")
+        raise PayloadError(f"{str(path)!r} is a symbolic link to a directory that contains it. Remove the link.")
 
 
 def _text(name: str, path: Path) -> str:
-    """Refuse a name that no archive can hold."""
+    """Refuse a name that an archive can't hold."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise PayloadError(f"{str(path)!r} has a name that is no UTF-8 text; rename it, or take it out.") from None
+        raise PayloadError(f"{str(path)!r} has a name that is no UTF-8 text. Rename or remove it.") from None
     return name
 
 
@@ -254,4 +242,4 @@ def _listed(notes: Mapping[str, str]) -> str:
 
 
 def _unreadable(error: OSError) -> PayloadError:
-    return PayloadError(f"{error.filename!r} of the payload can't be read: {error.strerror}.")
+    return PayloadError(f"Could not read {error.filename!r} for the payload: {error.strerror}.")

@@ -1,4 +1,4 @@
-"""A git repository as a source: where it is, what of it is meant, and who may read it."""
+"""A git repository as a source: its address, the revision and directory in it, the secret to read it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_mljobs.jobs.payload.files import inside
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Where the container finds the files of a GitSource's secret.
+# The container has the files of a GitSource's secret here.
 GIT_SECRET_DIRECTORY = "/run/mljobs/git"  # noqa: S105 (a path)
 _GIT_REF = re.compile(r"(?![-/.])(?!.*(\.\.|//|@\{|\.lock$|[/.]$))[^\x00-\x20\x7f~^:?*\[\\]+")
 _URL = re.compile(r"[^\x00-\x20\x7f?#\\]+")
@@ -25,7 +25,7 @@ _TEMPLATE = re.compile(r"\{\{|\{%")
 
 @dataclass(frozen=True)
 class GitSource:
-    """A git repository, which the job clones. What was cloned is in XCom ``git_commit``.
+    """A git repository, which the job clones. XCom ``git_commit`` has the commit.
 
     The job reaches the repository's host only through an external access integration. Fields may be templates.
 
@@ -33,7 +33,7 @@ class GitSource:
     :param ref: branch, tag or commit.
     :param path: the directory in it that becomes the job's working directory; the whole repository by default.
     :param secret: the Snowflake secret with the credentials: of type PASSWORD, GENERIC_STRING (a token) or OAUTH2.
-    :raises InvalidJobSpecError: if a field can't be what it should be.
+    :raises InvalidJobSpecError: if a field is invalid.
 
     Example::
 
@@ -46,7 +46,7 @@ class GitSource:
     secret: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no repository can be; templates are looked at when they are rendered."""
+        """Refuse invalid fields; templates are validated when they are rendered."""
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, str) and (field.name != "secret" or value is not None):
@@ -54,9 +54,9 @@ class GitSource:
         self.validate(templates=True)
 
     def validate(self, *, templates: bool = False) -> None:
-        """Refuse what is no repository.
+        """Refuse an invalid repository.
 
-        :param templates: whether a field that is a template may be anything.
+        :param templates: whether to skip fields that are templates.
         :raises InvalidJobSpecError: naming the field.
         """
         checks: dict[str, Callable[[str], object]] = {
@@ -81,23 +81,23 @@ def _validate_url(url: str, secret: str | None) -> None:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
-        # Without Python's words: they may hold the credentials.
-        raise InvalidJobSpecError(f"GitSource: url {starred(url)!r} is no address.") from None
+        # Python's message may hold the credentials.
+        raise InvalidJobSpecError(f"GitSource: url {starred(url)!r} is no valid address.") from None
     if parts.scheme not in {"https", "http", "file"}:
         raise InvalidJobSpecError(
             f"GitSource: url of {url.rpartition('@')[2]!r} must begin with https://: the job has no key for ssh. "
-            "Credentials come from a Snowflake secret: secret='db.schema.name'."
+            "For credentials name a Snowflake secret: secret='db.schema.name'."
         )
     if "@" in parts.netloc:
-        # Without the url: it would put the credentials into the log.
+        # Without the url, whose credentials would be in the log.
         raise InvalidJobSpecError(
-            f"GitSource: the url of host {host!r} holds credentials, which everybody could read in the job's "
-            "specification. Put them into a Snowflake secret and name it: secret='db.schema.name'."
+            f"GitSource: the url of host {host!r} holds credentials, and the job's specification would "
+            "show them. Put them into a Snowflake secret and name it: secret='db.schema.name'."
         )
     if not _URL.fullmatch(url) or bool(host) is (parts.scheme == "file"):
         raise InvalidJobSpecError(
-            f"GitSource: url {starred(url)!r} is no repository's address, e.g. 'https://github.com/acme/models'; it "
-            "has a host and a path, and no spaces, '?' or '#'."
+            f"GitSource: url {starred(url)!r} is no address of a repository. Write one with host and path, without "
+            "spaces, '?' and '#', e.g. 'https://github.com/acme/models'."
         )
     if parts.scheme == "http" and secret is not None and not _is_loopback(str(host)):
         raise InvalidJobSpecError(f"GitSource: url {url!r} would send the secret unencrypted; use https://.")

@@ -1,4 +1,4 @@
-"""Requirements that the job's pip installs, and the settings that pip and uv read from the environment."""
+"""Requirements for the job's pip, and the settings that pip and uv read from the environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.payload.files import SourceFile
 
 _REQUIREMENT = re.compile(r"[^\x00-\x1f\x7f]+")
-# A backslash at the end of a line has pip read on in the next one.
+# A backslash joins a line with the next one.
 _CONTINUATION = re.compile(r"\\\r?\n")
 _INCLUDE = re.compile(r"^\s*(?:-[rc]|--requirement|--constraint)[ =]*(\S+)", re.MULTILINE)
 _SETTING = re.compile(r"(?:PIP|UV)_\w+", re.IGNORECASE)
@@ -24,13 +24,14 @@ _LOGIN = re.compile(r"UV_\w*(?:PASSWORD|TOKEN)", re.IGNORECASE)
 
 
 def validate_requirements(pip_requirements: object) -> list[str]:
-    """Refuse what can't be the lines of a requirements file, and credentials, which are no secret in one.
+    """Refuse invalid lines of a requirements file, and credentials in them.
 
     :raises InvalidJobSpecError: naming the line.
     """
     if isinstance(pip_requirements, str) or not hasattr(pip_requirements, "__iter__"):
-        given = starred(repr(pip_requirements))
-        raise InvalidJobSpecError(f"pip_requirements must be a list of requirements, got {given}.")
+        raise InvalidJobSpecError(
+            f"pip_requirements must be a list of requirements, got {starred(repr(pip_requirements))}."
+        )
     lines = list(pip_requirements)
     for index, line in enumerate(lines):
         if not isinstance(line, str) or not _REQUIREMENT.fullmatch(line):
@@ -52,16 +53,16 @@ def refuse_credentials(files: Mapping[str, SourceFile]) -> None:
             _refuse_credentials(line.strip(), name)
 
 
-def validate_settings(environment: Mapping[str, object], what: str) -> None:
-    """Refuse credentials in the variables that pip and uv read.
+def validate_settings(environment: Mapping[str, object], label: str) -> None:
+    """Refuse credentials in the variables of pip and uv.
 
-    :param what: names the variables in the message, e.g. ``env_vars``.
+    :param label: the name of the variables in the message, e.g. ``env_vars``.
     :raises InvalidJobSpecError: naming the variable.
     """
     for name in settings_with_credentials(environment):
         raise InvalidJobSpecError(
-            f"{what}[{name!r}] holds credentials, which everybody could read in the job's specification. Put the value "
-            f"into a Snowflake secret and name it: secrets={{{name!r}: 'db.schema.name'}}."
+            f"{label}[{name!r}] holds credentials, and the job's specification would show them. Put the value into a "
+            f"Snowflake secret and name it: secrets={{{name!r}: 'db.schema.name'}}."
         )
 
 
@@ -71,18 +72,18 @@ def settings_with_credentials(environment: Mapping[str, object]) -> list[str]:
     return [name for name in names if _LOGIN.fullmatch(name) or passwords(str(environment[name]))]
 
 
-def _refuse_credentials(line: str, what: str) -> None:
+def _refuse_credentials(line: str, label: str) -> None:
     if passwords(line):
         raise InvalidJobSpecError(
-            f"{what}, {starred(line)!r}, holds credentials, which everybody could read who may read the stage. Put "
-            "them into a Snowflake secret and name its variable in their place, secrets={'FEED_TOKEN': "
-            "'db.schema.name'} and https://user:${FEED_TOKEN}@…; or put the whole address of an index there: "
+            f"{label}, {starred(line)!r}, holds credentials, and every reader of the stage could see them. Put them "
+            "into a Snowflake secret and write its variable in their place: secrets={'FEED_TOKEN': 'db.schema.name'} "
+            "and https://user:${FEED_TOKEN}@…; or put the whole address of an index there: "
             "secrets={'PIP_INDEX_URL': 'db.schema.name'}."
         )
 
 
 def _included(files: Mapping[str, SourceFile]) -> Iterator[str]:
-    """Yield the requirements files that pip reads, of those that travel."""
+    """Yield the travelling files that pip reads as requirements."""
     names, seen = [REQUIREMENTS_FILE], set()
     while names:
         name = names.pop()
@@ -95,5 +96,5 @@ def _included(files: Mapping[str, SourceFile]) -> Iterator[str]:
 
 
 def _text(file: SourceFile) -> str:
-    """Return a file's lines, with those joined that a backslash ends."""
+    """Return a file's text, with continued lines joined."""
     return _CONTINUATION.sub("", file.read().decode(errors="replace"))

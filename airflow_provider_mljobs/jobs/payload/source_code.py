@@ -1,4 +1,4 @@
-"""Code that stands alone: the source of a function or a class, where that is all that the job needs to have it."""
+"""Code that stands alone: the source of a function or a class, complete without its module."""
 
 from __future__ import annotations
 import __future__
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _FUTURE = "from __future__ import annotations"
 # Every module and every class body has these.
-_GIVEN = {"__name__", "__module__", "__qualname__"}
+_BUILT_IN = {"__name__", "__module__", "__qualname__"}
 _LOOKS_UP = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 
 
 class DependenceError(Exception):
-    """Raised when code can't stand alone; the text goes on from "it": on what it depends, and what to do."""
+    """Raised when code doesn't stand alone. The text continues "it": the dependence, and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class Source:
     """Code that stands alone.
 
     :param name: the name of the function or class.
-    :param file: the file that it was written in, for tracebacks.
-    :param text: a module that defines it, on the very lines of that file.
+    :param file: the name of its original file, for tracebacks.
+    :param text: a module that defines it, on the same lines as that file.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class _Definition:
-    """A definition as it is written.
+    """A definition in its file.
 
-    :param text: the lines, parseable: an indented definition stands below an ``if``.
+    :param text: its lines; below an ``if`` if they are indented.
     :param node: the definition in their tree.
-    :param line: the line of its file that ``def`` or ``class`` is on.
+    :param line: the line of ``def`` or ``class`` in the file.
     """
 
     text: str
@@ -56,7 +56,7 @@ class _Definition:
 
 
 def is_empty(function: Callable[..., Any]) -> bool:
-    """Tell whether a function is known to have nothing to run: its source has no body."""
+    """Return whether the body of a function is empty; without its source it counts as not empty."""
     try:
         body = _function_definition(function).node.body
     except DependenceError:
@@ -72,7 +72,7 @@ def function_source(function: Callable[..., Any], importable: Collection[str] = 
     """Return a function's source without its decorators, and with the imports of its module that it uses.
 
     :param importable: modules that travel with the payload.
-    :raises DependenceError: if the function needs more than that.
+    :raises DependenceError: if the function needs more of its module.
     """
     definition = _function_definition(function)
     code = function.__code__
@@ -87,8 +87,8 @@ def function_source(function: Callable[..., Any], importable: Collection[str] = 
     text = _module(header, definition, definition.node.lineno)
     if not _same(code, _code_of(text, definition.node.name)):
         raise DependenceError(
-            "was compiled from another text than what its file holds there: the file has changed, a tool has "
-            "rewritten the code, or it is a method with private names"
+            "differs from the text in its file: the file has changed, a tool has rewritten the code, or it is a method "
+            "with private names"
         )
     return Source(name=definition.node.name, file=PurePath(code.co_filename).name, text=text)
 
@@ -97,19 +97,19 @@ def class_source(kind: type, importable: Collection[str] = ()) -> Source:
     """Return a class's source with its decorators, and with the imports of its module that it uses.
 
     :param importable: modules that travel with the payload.
-    :raises DependenceError: if the class needs more than that.
+    :raises DependenceError: if the class needs more of its module.
     """
     namespace = getattr(sys.modules.get(kind.__module__), "__dict__", {})
     if namespace.get(kind.__qualname__) is not kind:
-        raise DependenceError("is no class at the top of a module")
+        raise DependenceError("is not defined at the top level of a module")
     definition = _definition(kind, kind.__name__)
-    # Annotations stay text; dataclasses still want to find ClassVar and the like by their names.
+    # Annotations stay text, but dataclasses look up ClassVar and InitVar by name.
     code = compile(f"{_FUTURE}\n{definition.text}", "<class>", "exec", dont_inherit=True)
     names = {name for name in _global_names(code) if name not in {kind.__name__, "__annotations__"}}
     header = [_FUTURE, *_imports(names, namespace, set(_attribute_names(code)), importable)]
     annotations = sorted(_annotation_names(definition.node) - names)
-    found = [_import_of(name, namespace.get(name), kind.__module__, importable) for name in annotations]
-    header += [statement for statement in found if statement is not None]
+    statements = [_import_of(name, namespace.get(name), kind.__module__, importable) for name in annotations]
+    header += [statement for statement in statements if statement is not None]
     first = min([definition.node.lineno, *(decorator.lineno for decorator in definition.node.decorator_list)])
     file = PurePath(inspect.getsourcefile(kind) or "").name
     return Source(name=kind.__name__, file=file, text=_module(header, definition, first))
@@ -119,8 +119,8 @@ def _function_definition(function: Callable[..., Any]) -> _Definition:
     if not isinstance(function, types.FunctionType):
         raise DependenceError(f"is of type {type(function).__name__}, not a function written with def")
     if hasattr(function, "__wrapped__"):
-        # What inspect would show is the function below another decorator.
-        raise DependenceError("is wrapped by a decorator of its own: do inside the function what that does")
+        # inspect would return the source of the wrapped function.
+        raise DependenceError("is wrapped by another decorator: do its work inside the function")
     if function.__name__ == "<lambda>":
         raise DependenceError("is a lambda: write it with def")
     return _definition(function, function.__code__.co_name)
@@ -132,22 +132,22 @@ def _definition(target: types.FunctionType | type, name: str) -> _Definition:
     except (OSError, TypeError):
         raise DependenceError("has no source in a file") from None
     text = "".join(lines)
-    # What is indented is put under an "if", so that no text within its strings moves.
+    # An "if" above an indented definition keeps the text within its strings as it is.
     is_indented = text[:1].isspace()
     text = f"if True:\n{text}" if is_indented else text
     try:
         tree = ast.parse(text)
     except SyntaxError:
-        raise DependenceError("has a source that can't be cut out of its file") from None
+        raise DependenceError("can't be separated from the rest of its file") from None
     block = tree.body[0].body if isinstance(tree.body[0], ast.If) else tree.body
     node = block[0]
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or node.name != name:
-        raise DependenceError("has a source that can't be cut out of its file")
+        raise DependenceError("can't be separated from the rest of its file")
     return _Definition(text=text, node=node, line=first + node.lineno - 1 - is_indented)
 
 
 def _refuse_defaults(node: ast.AST) -> None:
-    """Refuse defaults, which are evaluated where the function is defined, that are no plain values."""
+    """Refuse defaults that are no plain values: Python evaluates defaults in the function's module."""
     arguments = node.args  # type: ignore[attr-defined]
     by_position = [*arguments.posonlyargs, *arguments.args]
     defaults = [*zip(reversed(by_position), reversed(arguments.defaults), strict=False)]
@@ -164,11 +164,11 @@ def _refuse_defaults(node: ast.AST) -> None:
 def _imports(
     names: Iterable[str], namespace: Mapping[str, Any], attributes: set[str], importable: Collection[str]
 ) -> list[str]:
-    """Return the import statements that define names of a module as they are there."""
+    """Return the import statements that define names as their module does."""
     statements: list[str] = []
     for name in sorted(names):
-        if name not in namespace or name in _GIVEN:
-            # Built in, given to every module, or set by the code itself.
+        if name not in namespace or name in _BUILT_IN:
+            # A built-in name, one of every module, or one that the code sets itself.
             continue
         value = namespace[name]
         statement = _import_of(name, value, namespace.get("__name__"), importable)
@@ -180,20 +180,20 @@ def _imports(
 
 def _dependence(name: str, value: Any) -> str:
     if isinstance(value, types.ModuleType):
-        return f"uses the module {name!r}, which is no installed one: pass it in imports"
+        return f"uses the module {name!r}, which is not installed: pass it in imports"
     return (
-        f"uses {name!r} of its module, which is no import from an installed module: pass it as an argument, or "
-        "import or define it inside"
+        f"uses {name!r} of its module, which isn't imported from an installed one: pass it as an argument, or import "
+        "or define it inside"
     )
 
 
 def _import_of(name: str, value: Any, own_module: str | None, importable: Collection[str]) -> str | None:
-    """Return the statement that gives the job the same object under the same name, if there is one."""
+    """Return the statement that imports the same object under the same name; ``None`` if none does."""
     if isinstance(value, types.ModuleType):
-        is_there = sys.modules.get(value.__name__) is value and is_available(value, importable)
-        return f"import {value.__name__} as {name}" if is_there else None
+        is_importable = sys.modules.get(value.__name__) is value and is_available(value, importable)
+        return f"import {value.__name__} as {name}" if is_importable else None
     module, attribute = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    # Special forms of typing have another one.
+    # Special forms of typing have no __qualname__.
     attribute = attribute or getattr(value, "_name", None)
     if (
         module in {None, own_module, "__main__"}
@@ -205,10 +205,10 @@ def _import_of(name: str, value: Any, own_module: str | None, importable: Collec
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
-    """Yield the global names that code and what it defines inside look up."""
+    """Yield the global names that code looks up, with the functions and classes inside it."""
     own: set[str] = set()
     if not code.co_flags & inspect.CO_NEWLOCALS:
-        # The body of a module or class finds what it defines itself.
+        # The body of a module or class finds its own definitions.
         own = {str(step.argval) for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
     for step in dis.get_instructions(code):
         if step.opname in _LOOKS_UP and step.argval not in own:
@@ -253,12 +253,12 @@ def _module(header: list[str], definition: _Definition, first: int) -> str:
 def _code_of(text: str, name: str) -> types.CodeType | None:
     """Return the code of the function that a module defines."""
     code = compile(text, "<function>", "exec", dont_inherit=True)
-    found = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    return next((constant for constant in found if constant.co_name == name), None)
+    definitions = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return next((definition for definition in definitions if definition.co_name == name), None)
 
 
 def _same(one: types.CodeType, other: types.CodeType | None) -> bool:
-    """Tell whether two pieces of code do the same; where they stand doesn't matter."""
+    """Return whether two pieces of code do the same, wherever they are."""
     if other is None or (one.co_code, one.co_names, one.co_varnames, one.co_freevars) != (
         other.co_code,
         other.co_names,

@@ -1,1 +1,1 @@
-"""Values on their way into a job and back."""
+"""Values of arguments and results."""

@@ -1,6 +1,6 @@
-"""The arguments of one run of a payload, as they travel: in the specification, or beside the job's result.
+"""The arguments of one run of a payload: they travel in the specification, or as a file in the job's directory.
 
-They are no part of the payload, so that tasks that run the same code with different arguments share one upload.
+They are not part of the payload, so tasks that run the same code with different arguments share one upload.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.jobs.payload.functions import called, refuse_call, stands_alone, validate_serializer
-from airflow_provider_mljobs.jobs.payload.pickles import Pickler, by_value, pickled_by
+from airflow_provider_mljobs.jobs.payload.pickles import by_value, pickled_by
 from airflow_provider_mljobs.jobs.values.codec import Encoder, RefusedError, TooLargeError, is_json
 from airflow_provider_mljobs.jobs.values.escaping import to_ascii, validate_text
 from airflow_provider_mljobs.launcher.contract import ARGUMENTS_JSON, ARGUMENTS_PICKLE
@@ -31,15 +31,19 @@ if TYPE_CHECKING:
 _MAX_INLINE = 50_000
 _MAX_BYTES = 2**30
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_TOO_LARGE = (
+    f"takes the arguments over the limit of {_MAX_BYTES // 2**30} GiB. Write the data to a table or a stage, and pass "
+    "its name"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """What one run of a payload is given.
+    """The arguments of one run of a payload.
 
-    :param inline: JSON for the specification, in printable ASCII without ``$``; ``None`` when it is among the files.
-    :param files: what is too large for the specification, or no JSON: content by name.
-    :param references: values on a stage, in the order of the directories that the job finds them in.
+    :param inline: JSON for the specification, in printable ASCII without ``$``; ``None`` if it is among the files.
+    :param files: content by name: JSON that is too large for the specification, and values that are no JSON.
+    :param references: values on a stage, in the order of their directories in the job.
     """
 
     inline: str | None
@@ -51,8 +55,8 @@ class Arguments:
         """Pack a script's arguments. Example: ``Arguments.of_script(["--epochs", 3])``.
 
         :param args: text, numbers and paths.
-        :param to_process: whether a process is started with them, instead of a Python file in the launcher's own.
-        :raises InvalidJobSpecError: if one is no text, or can't be an argument.
+        :param to_process: whether they start a process, instead of a Python file in the launcher's process.
+        :raises InvalidJobSpecError: if an argument is invalid.
         """
         return cls._pack(script_arguments(args, to_process=to_process), {})
 
@@ -69,12 +73,12 @@ class Arguments:
         """Pack the arguments of a function's call. Example: ``Arguments.of_function(train, [frame], {"depth": 6})``.
 
         JSON, dates, numbers, paths, collections, enumerations, dataclasses, DataFrames and arrays travel without
-        pickle, however deep they are nested; any other value is pickled.
+        pickle, at any depth; any other value is pickled.
 
         :param serializer: ``"source"`` allows no pickle, ``"cloudpickle"`` pickles each argument that is no JSON.
         :param importable: names of modules that travel with the payload.
-        :raises PayloadError: if the function doesn't take them, or one can't be packed; the message names it.
-        :raises InvalidJobSpecError: if the serializer is none, or a reference is damaged.
+        :raises PayloadError: if the function doesn't take the arguments, or naming the one that can't be packed.
+        :raises InvalidJobSpecError: if the serializer is unknown, or a reference is damaged.
         """
         named = dict(kwargs or {})
         validate_arguments(args)
@@ -84,7 +88,7 @@ class Arguments:
         may_define = serializer != "cloudpickle" and (serializer == "source" or stands_alone(function, importable))
         document, encoder = call.encode(serializer, may_define=may_define)
         if encoder.pickled and encoder.has_defined:
-            # What is pickled may hold the same classes, and a job that has both finds them unequal.
+            # A pickle may hold the same classes, and in the job they would be unequal to those defined by source.
             document, encoder = call.encode(serializer, may_define=False)
         return cls._pack(document, encoder.files, tuple(encoder.references))
 
@@ -97,7 +101,7 @@ class Arguments:
 
     @property
     def archive(self) -> bytes:
-        """The files as one: one upload."""
+        """The files as one zip file, for one upload."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             for name, content in self.files.items():
@@ -113,22 +117,22 @@ class _Call:
     importable: Collection[str]
 
     def encode(self, serializer: Serializer, *, may_define: bool) -> tuple[dict[str, Any], Encoder]:
-        """Return the call as JSON, and what lies beside it."""
+        """Return the call as JSON, and the encoder with its files."""
         encoder = Encoder(
             may_pickle=serializer != "source", may_define=may_define, importable=self.importable, limit=_MAX_BYTES
         )
-        names, given = self._names, [*self.args, *self.kwargs.values()]
-        # Which argument each pickled value belongs to.
+        names, arguments = self._names, [*self.args, *self.kwargs.values()]
+        # The name of the argument of each pickled value.
         pickled: list[str] = []
         values: list[Any] = []
-        for name, value in zip([*names, *self.kwargs], given, strict=True):
+        for name, value in zip([*names, *self.kwargs], arguments, strict=True):
             values.append(self._value(encoder, name, value, whole=serializer == "cloudpickle"))
             pickled += [name] * (len(encoder.pickled) - len(pickled))
         document: dict[str, Any] = {
             "args": values[: len(names)],
             "kwargs": dict(zip(self.kwargs, values[len(names) :], strict=True)),
         }
-        if any(written is not value for written, value in zip(values, given, strict=True)):
+        if any(written is not value for written, value in zip(values, arguments, strict=True)):
             document["names"] = names
         if encoder.classes:
             document["classes"] = encoder.classes
@@ -139,7 +143,7 @@ class _Call:
 
     @property
     def _names(self) -> list[str]:
-        """What the function calls the arguments that are given by position."""
+        """The names of the positional arguments."""
         by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = inspect.signature(self.function).parameters.values()
         names = [parameter.name for parameter in parameters if parameter.kind in by_position][: len(self.args)]
@@ -158,14 +162,18 @@ class _Call:
                 "DataFrames or arrays, or leave serializer at 'auto'",
             )
         except TooLargeError:
-            self._refuse(name, _too_large())
+            self._refuse(name, _TOO_LARGE)
         except RecursionError:
-            self._refuse(name, "is nested too deeply, or holds itself. Pass its parts, or a table's name")
+            self._refuse(name, "is nested too deeply, or contains itself. Pass its parts, or a table's name")
         except UnicodeEncodeError:
-            self._refuse(name, "has half a surrogate pair in its name, which is no valid text")
+            self._refuse(name, "has half a surrogate pair in its name. Use a valid name")
 
     def _pickle(self, names: Sequence[str], values: Sequence[Any]) -> bytes:
-        pickler = Pickler()
+        import cloudpickle
+
+        file = io.BytesIO()
+        # One pickler for all values: their common parts stay common.
+        pickler = cloudpickle.Pickler(file)
         with by_value(self.function, self.importable):
             for name, value in zip(names, values, strict=True):
                 try:
@@ -173,36 +181,29 @@ class _Call:
                 except Exception as error:
                     raise PayloadError(
                         f"Argument {name!r} of {called(self.function)!r}, of type {type(value).__name__}, can't be "
-                        f"sent to the job: {error}. Pass what it is made of: a table name, a stage path, numbers and "
-                        "text."
+                        f"pickled for the job: {error}. Pass the data to rebuild it: a table name, a stage path, "
+                        "numbers and text."
                     ) from error
-                if pickler.size > _MAX_BYTES:
-                    self._refuse(name, _too_large())
-        return pickler.content
+                if file.tell() > _MAX_BYTES:
+                    self._refuse(name, _TOO_LARGE)
+        return file.getvalue()
 
     def _refuse(self, name: str, reason: str) -> NoReturn:
         raise PayloadError(f"Argument {name!r} of {called(self.function)!r} {reason}.")
 
 
-def _too_large() -> str:
-    return (
-        f"brings the arguments over the {_MAX_BYTES // 2**30} GiB that a job takes. Write the data to a table or a "
-        "stage, and pass its name"
-    )
-
-
 def script_arguments(args: Sequence[Any], *, to_process: bool = False) -> list[str]:
-    """Return a script's arguments as text, each exactly as it was given.
+    """Return a script's arguments as text.
 
-    :param to_process: whether a process is started with them, which takes no more than 100 KB in one.
-    :raises InvalidJobSpecError: naming the one that can't be.
+    :param to_process: whether they start a process, which takes at most 100 KB in one argument.
+    :raises InvalidJobSpecError: naming the invalid argument.
     """
     validate_arguments(args)
     texts = []
     for index, arg in enumerate(args):
         if not isinstance(arg, (str, int, float, Path)):
             raise InvalidJobSpecError(
-                f"args[{index}] is of type {type(arg).__name__}; a script takes text and numbers. Write it as a string."
+                f"args[{index}] is of type {type(arg).__name__}; a script takes text and numbers. Write it as text."
             )
         validate_text(str(arg), f"args[{index}]", any_size=not to_process)
         texts.append(str(arg))
@@ -210,6 +211,6 @@ def script_arguments(args: Sequence[Any], *, to_process: bool = False) -> list[s
 
 
 def validate_arguments(args: object) -> None:
-    """Refuse what is no list, above all a text, which is one of letters."""
+    """Refuse anything but a list, above all a text."""
     if isinstance(args, (str, bytes)) or not isinstance(args, Sequence):
         raise InvalidJobSpecError(f"args must be a list of arguments, got {args!r}.")

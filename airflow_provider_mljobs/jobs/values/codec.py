@@ -1,12 +1,13 @@
-"""Values as JSON that says their type: the writing side of what ``launcher/codec.py`` reads.
+"""Values as JSON with tags for their types, as ``launcher/codec.py`` reads it.
 
-JSON's own values stand for themselves. Any other is an object with the key ``__mljob__``, which says what it is, and
-data that isn't text lies in files beside the JSON.
+Values of JSON are written as they are. Any other value is an object whose key ``__mljob__`` has its type. Binary data
+is in files beside the JSON.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import io
 import json
@@ -32,30 +33,30 @@ from airflow_provider_mljobs.launcher.contract import TAG
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-# JSON writes a character beyond 16 bits as two halves: two halves in a text would come back as one character.
+# JSON writes a character beyond 16 bits as two halves, so two adjacent halves would come back as one character.
 _BETWEEN_HALVES = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 # Python refuses to write or read longer numbers as decimals.
 _MAX_DECIMAL_BITS = 10_000
-# Longer bytes are files of their own.
+# Longer bytes are written to a file.
 _MAX_BYTES_AS_TEXT = 10_000
 
 
 class RefusedError(Exception):
-    """Raised when a value can't be written as JSON and files; the text says what it is and why."""
+    """Raised when only a pickle could hold a value; the text has its type and the reason."""
 
 
 class TooLargeError(Exception):
-    """Raised when values have more bytes than a job takes."""
+    """Raised when values have too many bytes for a job."""
 
 
 @dataclass(kw_only=True)
 class Encoder:
     """Writes the values of one document.
 
-    :param may_pickle: whether to keep for a pickle what can't be written otherwise.
-    :param may_define: whether the source of a class may travel, which makes another class of it.
+    :param may_pickle: whether other values may be pickled.
+    :param may_define: whether classes may travel as source, which defines new classes in the job.
     :param importable: modules that travel with the payload.
-    :param limit: how many bytes all files may have together.
+    :param limit: the bytes of all files.
     """
 
     may_pickle: bool
@@ -77,8 +78,8 @@ class Encoder:
     def encode(self, value: Any) -> Any:
         """Return a value as JSON.
 
-        :raises RefusedError: if only a pickle could say it, and none is allowed.
-        :raises TooLargeError: if the files grow beyond the limit.
+        :raises RefusedError: if only a pickle could hold it, and none is allowed.
+        :raises TooLargeError: if the files exceed the limit.
         """
         if is_reference(value):
             return self._reference(argument_reference(value))
@@ -96,8 +97,8 @@ class Encoder:
     def pickle(self, value: Any, reason: str = "") -> Any:
         """Keep a value for the pickle.
 
-        :param reason: why it can't be written otherwise.
-        :raises RefusedError: if there may be none.
+        :param reason: the reason for a pickle.
+        :raises RefusedError: if no pickle is allowed.
         """
         if not self.may_pickle:
             raise RefusedError(f"of type {type(value).__name__}{reason and f': {reason}'}")
@@ -107,7 +108,7 @@ class Encoder:
     def add_file(self, suffix: str, content: bytes) -> str:
         """Add a file, and return its name.
 
-        :raises TooLargeError: if the files grow beyond the limit.
+        :raises TooLargeError: if the files exceed the limit.
         """
         name = f"{len(self.files)}.{suffix}"
         self.files[name] = content
@@ -122,17 +123,17 @@ class Encoder:
         return reference.entry(self.references.index(reference))
 
     def _enum(self, value: Enum) -> Any:
-        # A combination of flags has no name, or one that is not its own.
+        # A combination of flags has no name, or one that is no member's.
         if type(value).__members__.get(value.name or "") is value:
             return self._instance(value, "enum", name=value.name)
         return self._instance(value, "enum", value=value.value)
 
-    def _instance(self, value: Any, what: str, /, **parts: Any) -> Any:
+    def _instance(self, value: Any, tag: str, /, **parts: Any) -> Any:
         try:
             number = self._class(type(value))
         except DependenceError as error:
             return self.pickle(value, f"its class {error}")
-        return {TAG: what, "class": number, **{key: self.encode(part) for key, part in parts.items()}}
+        return {TAG: tag, "class": number, **{key: self.encode(part) for key, part in parts.items()}}
 
     def _class(self, kind: type) -> int:
         """Return the number of a class, which the job imports or defines."""
@@ -145,19 +146,16 @@ class Encoder:
         entry = {"module": kind.__module__, "name": kind.__qualname__}
         module = sys.modules.get(kind.__module__)
         if kind.__module__ != "__main__" and is_available(module, self.importable):
-            try:
-                found = attrgetter(kind.__qualname__)(module)
-            except AttributeError:
-                found = None
-            if found is kind:
-                return entry
+            with contextlib.suppress(AttributeError):
+                if attrgetter(kind.__qualname__)(module) is kind:
+                    return entry
         if not self.may_define:
-            raise DependenceError("is one of the DAG file")
+            raise DependenceError("is defined in the DAG file")
         source = class_source(kind, self.importable)
         return {**entry, "file": source.file, "source": source.text}
 
     def _table(self, value: Any) -> Any:
-        # What fits no file leaves nothing behind.
+        # A value that is refused half-way leaves no file.
         file = _Bounded(self.limit - self._size)
         try:
             written = tables.write(value, file)
@@ -172,7 +170,7 @@ class Encoder:
 
 
 class _Bounded(io.BytesIO):
-    """A file in memory that stops growing before the memory is full."""
+    """A file in memory with a limit for its size."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -185,7 +183,7 @@ class _Bounded(io.BytesIO):
 
 
 def is_json(value: Any) -> bool:
-    """Tell whether JSON gives back the very same value, and nothing takes it for another."""
+    """Return whether JSON restores the same value, and no reader takes it for a tagged one."""
     check = _IS_JSON.get(type(value))
     return check is not None and check(value)
 
@@ -210,7 +208,7 @@ _IS_JSON: Mapping[type, Callable[[Any], bool]] = {
 
 
 def _has_plain_state(kind: type) -> bool:
-    """Tell whether an instance is its attributes: nothing of its own says how it is made or pickled."""
+    """Return whether attributes are all of an instance: its class doesn't customise creation or pickling."""
     own: Any = kind
     hooks = (own.__getstate__, getattr(own, "__setstate__", None))
     return all(getattr(own, name) is getattr(object, name) for name in ("__new__", "__reduce__", "__reduce_ex__")) and (
@@ -249,7 +247,7 @@ def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
 def _items(encoder: Encoder, value: tuple[Any, ...] | set[Any] | frozenset[Any]) -> Any:
     items = [encoder.encode(item) for item in value]
     if not isinstance(value, tuple):
-        # The order of a set is another one in each process.
+        # The order of a set differs between processes.
         items.sort(key=json.dumps)
     return {TAG: type(value).__name__, "items": items}
 
@@ -266,7 +264,7 @@ def _datetime(encoder: Encoder, value: datetime | time) -> Any:
 
 
 def _zone(encoder: Encoder, value: ZoneInfo) -> Any:
-    # One that was read from a file has no name.
+    # A zone that was read from a file has no name.
     return {TAG: "zone", "value": value.key} if value.key else encoder.pickle(value)
 
 

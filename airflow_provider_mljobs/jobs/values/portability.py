@@ -1,7 +1,7 @@
-"""Values as Airflow keeps them: which JSON a later task gets back unchanged, and by which keys it may be kept.
+"""Values in Airflow's database: JSON that a later task gets back unchanged, and its keys.
 
-Airflow serialises XComs, events of triggers and their copies in its database. It gives some keys a meaning of its own:
-an object that has them is loaded as another class, in the process that reads it.
+Airflow serialises XComs and the events of triggers. Some keys are reserved: the reading process loads an object that
+has them as an instance of another class.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from typing import Any
 from airflow_provider_mljobs.exceptions import UnreadableError
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
-# By this key, with the version of its form, a reference to files on a stage is recognised.
+# The key of a reference to files on a stage; its value is the version of the form.
 REFERENCE = "__mljob_ref__"
-# Airflow's own, of its present and of its former format, as in its module `serialization`.
+# The keys of Airflow's present and former format, as in its module `serialization`.
 _RESERVED = frozenset(
     {"__classname__", "__version__", "__data__", "__id__", "__cache__", "__type", "__source", "__var", REFERENCE}
 )
 # Airflow's API returns no XCom of more than 200 levels, and its serialiser calls itself twice for each.
 MAX_LEVELS = 100
-# Airflow's processes send integers to each other in 64 bits. PostgreSQL writes floats of that size as integers.
+# Airflow's processes exchange integers of 64 bits. PostgreSQL writes floats of that size as integers.
 _MIN_NUMBER, _MAX_NUMBER = -(2**63), 2**64 - 1
 # Unpaired surrogates and NUL break PostgreSQL's JSON, and with it whole Airflow components.
 _UNSAFE = re.compile("[\x00\ud800-\udfff]")
 # The column of Airflow's database.
 _MAX_KEY_CHARACTERS = 512
-# XComs that Airflow's pages read, and that are ours.
+# XComs of this provider, which its pages read.
 OWN_KEYS = frozenset({"mljob", "mljob_watched"})
-# A key is a part of a URL, which these would end, or make another one.
+# A key is part of a URL, which these characters would end or change.
 _IN_NO_URL = re.compile(r"[\x00-\x1f\x7f?#%\\\ud800-\udfff]|(?:^|/)\.\.?(?:/|$)")
 
 
 def misfit(value: Any) -> str:
-    """Say why a later task would not get a value back from XCom, as a part of a sentence; empty if it would.
+    """Return why a later task would not get a value back from XCom, as part of a sentence; empty if it would.
 
-    NaN, infinities, NUL and halves of surrogate pairs are no reason, unless in a key: :func:`jsonb_safe` replaces them.
+    NaN, infinities, NUL and halves of surrogate pairs are fine except in a key: :func:`jsonb_safe` replaces them.
 
     :param value: JSON.
     """
@@ -60,7 +60,7 @@ def _misfit_alone(value: Any) -> str:
     if isinstance(value, dict):
         return next(filter(None, map(_misfit_key, value)), "")
     if isinstance(value, str):
-        return "it is a text that Airflow reads as an object of its own" if _is_airflows(value) else ""
+        return "it is a text that Airflow would read as an object" if _is_airflows(value) else ""
     if isinstance(value, float) and not math.isfinite(value):
         return ""
     if isinstance(value, int | float) and not fits(value):
@@ -69,7 +69,7 @@ def _misfit_alone(value: Any) -> str:
 
 
 def fits(number: float) -> bool:
-    """Tell whether Airflow's processes and its database give a number back."""
+    """Return whether a number survives Airflow's processes and database."""
     return _MIN_NUMBER <= number <= _MAX_NUMBER
 
 
@@ -82,13 +82,13 @@ def _misfit_key(key: Any) -> str:
 
 
 def _is_airflows(text: str) -> bool:
-    """Tell whether a text is JSON that Airflow's API, which reads such texts, would make an object of."""
+    """Return whether Airflow's API, which parses texts of JSON, would make an object of a text."""
     if not text.lstrip().startswith(("{", "[")):
         return False
     try:
         document = read_json(text, "The text", limit=len(text), depth=len(text))
     except UnreadableError as error:
-        # One that is too deep would stop the API, too.
+        # JSON that is too deep breaks the API as well.
         return isinstance(error.__cause__, RecursionError)
     pending = [document]
     while pending:
@@ -103,24 +103,24 @@ def _is_airflows(text: str) -> bool:
 
 
 def shielded(text: str) -> str:
-    """Return a text that Airflow reads as nothing but text: see :func:`misfit`."""
+    """Return a text in a form that Airflow doesn't parse: see :func:`misfit`."""
     return f"…\n{text}" if _is_airflows(text) else text
 
 
 def misfit_outputs(value: Any) -> str:
-    """Say why a value can't be one XCom for each of its keys, as a part of a sentence; empty if it can."""
+    """Return why a value can't be one XCom for each of its keys, as part of a sentence; empty if it can."""
     if not isinstance(value, dict):
-        return f"it is no dict but of type {type(value).__name__}"
+        return f"it is of type {type(value).__name__}, not a dict"
     for key in value:
         if not key or len(key) > _MAX_KEY_CHARACTERS or _IN_NO_URL.search(key):
             return f"{key[:100]!a} can't be the key of an XCom"
         if key in OWN_KEYS:
-            return f"XCom {key!r} is this provider's own"
+            return f"XCom {key!r} is reserved by this provider"
     return ""
 
 
 def jsonb_safe(value: Any) -> Any:
-    """Return a value that Airflow's database takes: no NaN, no infinity, no NUL, no half surrogates, string keys."""
+    """Return a value for Airflow's database: text keys, without NaN, infinities, NUL and half surrogates."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

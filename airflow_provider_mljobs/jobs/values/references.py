@@ -1,8 +1,8 @@
-"""Values that stay on a stage: what stands for them in XCom, and how a later job comes by them.
+"""References to values that stay on a stage.
 
-A reference is passed on like any value. In XCom it is a JSON object, which templates, the UI and other providers can
-read. A job that has it among its arguments gets the value itself: Snowflake copies the files into the job's own
-directory, and the launcher loads them, so that nothing passes through the Airflow worker.
+In XCom a reference is a JSON object, which templates, the UI and other providers can read. A job that has it among its
+arguments gets the value: Snowflake copies the files into the job's own directory, and the launcher loads them. No data
+passes through the Airflow worker.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FORM = 1
 _TEXTS = ("version", "python", "type", "repr")
-# Where jobs leave files: in their own directory below a payload of ours, or in a job's directory for results.
+# Jobs save files in their own directory below a payload, or in the directory for results.
 _OF_JOB = re.compile(r"(?:.*/)?(?:payload_[0-9a-f]+_[^/]+/[^/]+/.+|output/(?:instances/[0-9]+/)?[^/]+)")
 
 
@@ -35,15 +35,15 @@ class StageRef:
     ``@task.mljob`` a DataFrame.
 
     :param stage_paths: the files, each with database and schema, e.g. ``@db.ml.data/model.bin``.
-    :param protocol: how they hold the value. ``pandas`` and ``pyarrow``: Parquet; ``numpy``: npy; ``json``: an object
+    :param protocol: the format of the files. ``pandas`` and ``pyarrow``: Parquet; ``numpy``: npy; ``json``: an object
         with the value under ``value``; ``cloudpickle``: a pickle; ``file``: the files are the value, and the job gets
         their paths.
-    :param version: of the package that wrote them.
+    :param version: the version of the package that wrote them.
     :param python: the Python that pickled them.
     :param type: the name of the value's class.
     :param repr: the value as text, shortened.
     :param bytes: their size.
-    :raises InvalidJobSpecError: if the files can't be files of a stage.
+    :raises InvalidJobSpecError: if a field is invalid.
     """
 
     stage_paths: tuple[str, ...]
@@ -55,7 +55,7 @@ class StageRef:
     bytes: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no list of files with names of their own."""
+        """Refuse an empty list, files that aren't on a stage, and files of the same name."""
         # DAG authors are not type-checked.
         paths, protocol = cast("Any", self.stage_paths), cast("Any", self.protocol)
         if isinstance(paths, str):
@@ -88,7 +88,7 @@ class StageRef:
 
     @classmethod
     def from_xcom(cls, value: Any) -> StageRef:
-        """Read what :meth:`to_xcom` wrote; a reference is returned as it is.
+        """Read the JSON object of :meth:`to_xcom`; a reference is returned as it is.
 
         Example: ``StageRef.from_xcom(ti.xcom_pull("train")).stage_paths``
 
@@ -98,11 +98,12 @@ class StageRef:
             return value
         if not is_reference(value):
             raise InvalidJobSpecError(
-                f"{value!r} is no reference to a value on a stage: it has no key {MARKER!r}. Pass what a job returned."
+                f"{value!r} is no reference to a value on a stage: it has no key {MARKER!r}. Pass a job's XCom."
             )
         if value[MARKER] != _FORM:
             raise InvalidJobSpecError(
-                f"The reference has the form {value[MARKER]!r}; this provider knows {_FORM}. Was a newer one its maker?"
+                f"The reference has form {value[MARKER]!r}, but this provider reads form {_FORM}. Update the provider, "
+                "or run the task that returned it again."
             )
         paths, texts = value.get("stage_paths"), {key: value.get(key) for key in _TEXTS}
         wrong = [key for key, text in texts.items() if text is not None and not isinstance(text, str)]
@@ -119,17 +120,17 @@ class StageRef:
         )
 
     def entry(self, number: int) -> dict[str, Any]:
-        """Return what stands for the value in a job's arguments.
+        """Return the JSON for the value in a job's arguments.
 
-        :param number: the reference's place among all of the job: see :func:`references_in`.
+        :param number: the position of the reference among those of the job: see :func:`references_in`.
         """
-        known = {key: getattr(self, key) for key in ("version", "python", "type")}
+        details = {key: getattr(self, key) for key in ("version", "python", "type")}
         return {
             TAG: "ref",
             "n": number,
             "protocol": self.protocol,
             "names": list(self.names),
-            **{key: value for key, value in known.items() if value is not None},
+            **{key: value for key, value in details.items() if value is not None},
         }
 
 
@@ -137,9 +138,9 @@ class StageRef:
 class ReferenceCopy:
     """Files that Snowflake copies into a job's own directory before the job starts.
 
-    :param source: the directory that they are in.
+    :param source: their directory.
     :param names: their names.
-    :param target: where they go, relative to the job's directory.
+    :param target: the directory to copy them to, relative to the job's.
     """
 
     source: StagePath
@@ -148,19 +149,19 @@ class ReferenceCopy:
 
 
 def is_reference(value: object) -> bool:
-    """Tell whether a value is a reference, or what XCom has of one."""
+    """Return whether a value is a reference, or the JSON object of one."""
     return isinstance(value, StageRef) or (isinstance(value, dict) and MARKER in value)
 
 
 def argument_reference(value: Any) -> StageRef:
-    """Return the reference that is an argument of a job, or of a hook.
+    """Return the reference in an argument of a job, or of a hook.
 
-    A StageRef was made by code of a DAG author. An object may have come out of any data, so it is followed only to
-    where jobs leave files.
+    A StageRef comes from the code of a DAG author. A JSON object may come from any data, so it may refer only to files
+    that jobs save.
 
     Example: ``argument_reference(ti.xcom_pull("train"))``
 
-    :raises InvalidJobSpecError: if the value is no reference, a damaged one, or an object that leads elsewhere.
+    :raises InvalidJobSpecError: if the value is no reference, a damaged one, or an object with other files.
     """
     reference = StageRef.from_xcom(value)
     if isinstance(value, StageRef):
@@ -168,33 +169,33 @@ def argument_reference(value: Any) -> StageRef:
     for path in reference.paths:
         if not _OF_JOB.fullmatch(path.path):
             raise InvalidJobSpecError(
-                f"The reference leads to {path}, which no job has written: its directory is neither payload_…/MLJOB_… "
-                f"nor output. If it is meant, make a StageRef of it: StageRef(stage_paths=[{str(path)!r}], …)."
+                f"The reference leads to {path}, which is no file of a job: its directory is neither payload_…/MLJOB_… "
+                f"nor output. To use it all the same, pass StageRef(stage_paths=[{str(path)!r}], …)."
             )
     return reference
 
 
 def references_in(value: Any) -> tuple[StageRef, ...]:
-    """Return the references among arguments, however deep in lists, tuples and dicts; each once, in their order.
+    """Return the references in arguments, at any depth of lists, tuples and dicts; each once, in their order.
 
     :raises InvalidJobSpecError: see :func:`argument_reference`.
     """
-    found: dict[StageRef, None] = {}
+    references: dict[StageRef, None] = {}
     pending, seen = [value], set()
     while pending:
         item = pending.pop()
         if is_reference(item):
-            found[argument_reference(item)] = None
+            references[argument_reference(item)] = None
         elif isinstance(item, dict | list | tuple) and id(item) not in seen:
             seen.add(id(item))
             pending += reversed(item.values() if isinstance(item, dict) else item)
-    return tuple(found)
+    return tuple(references)
 
 
 def collect(references: Sequence[StageRef]) -> tuple[ReferenceCopy, ...]:
-    """Return what has to be copied for a job that has references among its arguments.
+    """Return the copies for a job's references.
 
-    :param references: all of the job: see :func:`references_in`.
+    :param references: all references of the job: see :func:`references_in`.
     """
     copies = []
     for number, reference in enumerate(references):
@@ -211,7 +212,7 @@ def collect(references: Sequence[StageRef]) -> tuple[ReferenceCopy, ...]:
 def _file(path: object) -> StagePath:
     if not isinstance(path, str) or not path.startswith("@") or path.endswith("/") or "/" not in path:
         raise InvalidJobSpecError(
-            f"stage_paths has {path!r}, which is no file on a stage; write it as '@db.schema.stage/path/file'. For a "
-            "whole directory mount the stage with volumes."
+            f"stage_paths has {path!r}, which is no file on a stage. Write '@db.schema.stage/path/file'; to use a "
+            "whole directory, mount the stage with volumes."
         )
     return StagePath.parse(path, "stage_paths")

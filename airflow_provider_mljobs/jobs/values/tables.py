@@ -1,4 +1,4 @@
-"""Values of pandas, numpy and pyarrow as files without pickle: Parquet and npy, which any version of them reads."""
+"""Values of pandas, numpy and pyarrow as Parquet and npy, which any version of them reads without a pickle."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What Parquet gives back of columns of Python objects; of anything else in them it may make something similar.
+# Python objects that Parquet restores in a column; others may come back as another type.
 _OBJECTS = {"string", "bytes", "date", "time", "decimal", "boolean", "empty"}
-# Numbers that are as exact in JSON.
+# Numbers that are exact in JSON.
 _NUMBERS, _MAX_NUMBER_BYTES = "biuf", 8
-# The column of a file for what has no column of its own.
+# The column in the file of a Series or an Index.
 _COLUMN = "0"
 
 
 class UnfitError(Exception):
-    """Raised when a table or array can't be written without change; the text says why."""
+    """Raised when a table or array can't be written without change; the text has the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What reads a value again.
+    """A written value.
 
-    :param kind: what it is.
-    :param suffix: that of its file; ``None`` if nothing was written to it.
-    :param details: what the file doesn't hold.
+    :param kind: its tag.
+    :param suffix: the suffix of its file; ``None`` if it has no file.
+    :param details: its data outside the file.
     """
 
     kind: str
@@ -39,12 +39,12 @@ class Written:
 def write(value: Any, file: BinaryIO) -> Written | None:
     """Write a value of pandas, numpy or pyarrow to a file.
 
-    The frequency of an index of dates isn't kept: Parquet doesn't know it.
+    The frequency of an index of dates is lost, because Parquet has none.
 
-    :return: what reads it again; ``None`` if the value is none of these.
-    :raises UnfitError: if its file would hold something else.
+    :return: its description; ``None`` for a value of another type.
+    :raises UnfitError: if the file would hold another value.
     """
-    # Whoever has such a value has imported its package.
+    # A value of a package exists only if that is imported.
     numpy, pyarrow = sys.modules.get("numpy"), sys.modules.get("pyarrow")
     if numpy is not None and (type(value) is numpy.ndarray or isinstance(value, numpy.generic)):
         return _array(value, file)
@@ -74,7 +74,7 @@ def _array(value: Any, file: BinaryIO) -> Written:
     if is_scalar and value.dtype.kind in _NUMBERS and value.dtype.itemsize <= _MAX_NUMBER_BYTES:
         return Written(kind="number", suffix=None, details={"dtype": value.dtype.str, "value": value.item()})
     if value.dtype.hasobject:
-        raise UnfitError("an array of Python objects can only be pickled")
+        raise UnfitError("an array of Python objects must be pickled")
     np.save(file, value, allow_pickle=False)
     return Written(kind="item" if is_scalar else "array", suffix="npy")
 
@@ -83,13 +83,12 @@ def _frame(frame: Any, file: BinaryIO, kind: str) -> Written:
     try:
         import pyarrow as pa
     except ImportError:
-        raise UnfitError("Parquet needs pyarrow, which isn't installed here") from None
-    for name, column in _objects(frame):
-        held = _held(column)
-        if held not in _OBJECTS:
-            raise UnfitError(f"{name} holds Python objects ({held})")
+        raise UnfitError("Parquet needs pyarrow, which isn't installed on this worker") from None
+    for name, content in _objects(frame):
+        if content not in _OBJECTS:
+            raise UnfitError(f"{name} holds Python objects ({content})")
     if not frame.columns.size and len(frame):
-        raise UnfitError("a DataFrame without columns has no rows in Parquet")
+        raise UnfitError("Parquet drops the rows of a DataFrame without columns")
     try:
         table = pa.Table.from_pandas(frame)
     except (pa.ArrowException, ValueError, TypeError) as error:
@@ -103,7 +102,7 @@ def _parquet(table: Any, file: BinaryIO, kind: str) -> Written:
     import pyarrow.parquet as pq
 
     try:
-        # Other names within lists are Parquet's own.
+        # The compliant type renames the fields of lists.
         pq.write_table(table, file, use_compliant_nested_type=False)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise UnfitError(f"Parquet can't hold it: {error}") from error
@@ -120,7 +119,7 @@ def _refuse_other_types(table: Any, file: BinaryIO) -> None:
 
 
 def _refuse_changes(frame: Any, table: Any) -> None:
-    """Refuse types that come back as others; one row tells them."""
+    """Refuse types that come back as others; one row shows them all."""
     import pandas as pd
     import pyarrow.parquet as pq
     from pandas.testing import assert_frame_equal
@@ -129,7 +128,7 @@ def _refuse_changes(frame: Any, table: Any) -> None:
     _parquet(table.slice(0, len(start)), buffer, "start")
     read = pq.read_table(buffer).to_pandas()
     if isinstance(frame.index, pd.RangeIndex):
-        # Of which one row is another range.
+        # One row of a range is another range.
         start, read = start.reset_index(drop=True), read.reset_index(drop=True)
     try:
         assert_frame_equal(start, read, check_freq=False)
@@ -137,21 +136,15 @@ def _refuse_changes(frame: Any, table: Any) -> None:
         raise UnfitError(f"Parquet would change it: {' '.join(str(error).split())}") from error
 
 
-def _objects(frame: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the columns and the levels of the index that hold Python objects, with what to call them."""
-    from pandas.api.types import is_object_dtype
+def _objects(frame: Any) -> Iterator[tuple[str, str]]:
+    """Yield the names of the columns and index levels of Python objects, for messages, and their content."""
+    from pandas.api.types import infer_dtype, is_object_dtype
 
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]
         if is_object_dtype(column):
-            yield f"column {name!r}", column
+            yield f"column {name!r}", infer_dtype(column, skipna=True)
     for level in range(frame.index.nlevels):
         values = frame.index.get_level_values(level)
         if is_object_dtype(values):
-            yield "its index", values
-
-
-def _held(column: Any) -> str:
-    from pandas.api.types import infer_dtype
-
-    return str(infer_dtype(column, skipna=True))
+            yield "its index", infer_dtype(values, skipna=True)

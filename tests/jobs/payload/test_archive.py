@@ -49,12 +49,12 @@ def archive(payload):
 
 
 def manifest(payload):
-    """Return what a payload says of itself."""
+    """Return the manifest of a payload."""
     return json.loads(archive(payload).read("mljob.json"))
 
 
 def sent(payload):
-    """Return the names of a payload's files but those that all payloads have."""
+    """Return the names of a payload's own files."""
     return [name for name in archive(payload).namelist() if not name.startswith(("mljob_launcher/", "inside/"))]
 
 
@@ -67,7 +67,7 @@ def test_arguments_arrive_byte_for_byte(run, script):
 
 
 def test_env_vars_arrive_byte_for_byte(run, script):
-    """The same holds for environment variables, one by one and with all in one."""
+    """No environment variable is expanded, folded or cut on its way."""
     env_vars = {f"V{index}": value for index, value in enumerate(NASTY)} | {"ALL": "|".join(NASTY)}
     text = f"import os\n__return__ = {{name: os.environ[name] for name in {sorted(env_vars)}}}"
     ended = run(Payload.of_source(script(text), None), env_vars=env_vars, X="expanded")
@@ -76,7 +76,7 @@ def test_env_vars_arrive_byte_for_byte(run, script):
 
 
 def test_child_processes_inherit_the_environment(run, script):
-    """Variables that travelled encoded are real variables; of those that carried them none is left."""
+    """Child processes inherit encoded variables decoded, and none of the launcher's variables."""
     text = """
 import os, subprocess
 __return__ = subprocess.check_output(["env", "-0"], text=True).split("\\0")
@@ -89,7 +89,7 @@ __return__ = subprocess.check_output(["env", "-0"], text=True).split("\\0")
 
 
 def test_large_arguments_travel_beside_the_result(run, script):
-    """The specification is part of one statement, so it never grows beyond what a statement takes."""
+    """Large arguments travel as a file, because the specification is part of one statement."""
     large = ["$(X)" * 20_000, "b"]
     arguments = Arguments.of_script(large)
 
@@ -98,7 +98,7 @@ def test_large_arguments_travel_beside_the_result(run, script):
 
 
 def test_the_same_files_give_the_same_bytes(write):
-    """Neither times nor permissions nor the order of creation nor the place of a directory change the archive."""
+    """An archive doesn't depend on times, permissions, the order of creation or the path of its directory."""
     files = {"main.py": "1", "b/c.py": "2", "a.txt": "3"}
     one, other = write("one", files), write("other", dict(reversed(files.items())))
     for path in other.rglob("*"):
@@ -111,7 +111,7 @@ def test_the_same_files_give_the_same_bytes(write):
 
 
 def test_other_code_has_another_digest(write):
-    """It is the payload's name on the stage."""
+    """Payloads that differ in any part have different names on the stage."""
     source = write("source", {"main.py": "1", "other.py": "1"})
     payloads = [
         Payload.of_source(source, "main.py"),
@@ -142,14 +142,14 @@ def test_files_are_sorted_in_the_archive(write):
 
 
 def test_a_file_travels_alone(write):
-    """The files beside a source file aren't part of it."""
+    """The files beside a source file don't travel."""
     source = write("source", {"main.py": "", "secret.txt": "", "requirements.txt": "numpy"})
 
     assert ["__main__.py", "app/main.py", "mljob.json"] == sent(Payload.of_source(source / "main.py", None))
 
 
 def test_binary_files_travel_unchanged(write):
-    """Whatever is in a file arrives."""
+    """Files arrive byte for byte."""
     source = write("source", {"main.py": ""})
     content = bytes(range(256))
     (source / "model.bin").write_bytes(content)
@@ -158,7 +158,7 @@ def test_binary_files_travel_unchanged(write):
 
 
 def test_programs_stay_programs(write):
-    """Of a file's mode, whether its owner may run it travels; nothing else."""
+    """A file that its owner may run is executable in the job; the rest of its mode doesn't travel."""
     source = write("source", {"main.py": "", "run.sh": ""})
     (source / "run.sh").chmod(0o700)
     infos = {info.filename: info.external_attr >> 16 for info in archive(Payload.of_source(source, "main.py")).filelist}
@@ -167,7 +167,7 @@ def test_programs_stay_programs(write):
 
 
 def test_the_entrypoint_of_a_directory_may_lie_below(write):
-    """It is written relative to the source, in any way."""
+    """An entrypoint may be any path relative to the source."""
     source = write("source", {"pkg/main.py": ""})
     entrypoints = ["pkg/main.py", "./pkg/main.py", "pkg/../pkg/main.py", source / "pkg/main.py"]
 
@@ -175,7 +175,7 @@ def test_the_entrypoint_of_a_directory_may_lie_below(write):
 
 
 def test_relative_sources_lie_in_the_tasks_folder(write):
-    """That is the folder of the DAG file."""
+    """Relative paths start at the task's folder, which is the DAG file's."""
     write("dags/source", {"main.py": "1"})
     payload = Payload.of_source("source", "main.py", place=Place(folder=write("dags", {})))
 
@@ -183,7 +183,7 @@ def test_relative_sources_lie_in_the_tasks_folder(write):
 
 
 def test_sources_on_stages_are_copied_by_snowflake():
-    """Nothing of them is in the archive but where they are."""
+    """The archive has the address of a source on a stage, and none of its files."""
     payload = Payload.of_source("@code/train/", ["torchrun", "train.py"], place=ML)
 
     assert ["__main__.py", "mljob.json"] == sent(payload)
@@ -193,7 +193,7 @@ def test_sources_on_stages_are_copied_by_snowflake():
 
 
 def test_git_sources_are_cloned_by_the_job():
-    """The archive has the address; the secret's name is none of its business."""
+    """The archive has the address of a repository, but not the name of its secret."""
     source = GitSource("https://github.com/acme/models", "v1.2", path="churn", secret="ml.secrets.github")
     payload = Payload.of_git(source, "train.py")
 
@@ -207,13 +207,13 @@ def test_git_sources_are_cloned_by_the_job():
 
 
 def test_git_sources_whose_templates_are_not_rendered_are_refused():
-    """A template is fine in a DAG file, not in a job."""
+    """A git source whose templates aren't rendered is refused when it is packed."""
     with pytest.raises(InvalidJobSpecError, match=r"ref '{{ params.ref }}' can't be a branch, a tag or a commit"):
         Payload.of_git(GitSource("https://github.com/acme/models", "{{ params.ref }}"), "train.py")
 
 
 def test_payloads_that_are_too_large_are_refused(write):
-    """The message names what is large. The file here is a hole: nobody has to write 600 MiB."""
+    """The message for a large payload names its largest parts. The file here is a hole of 600 MiB."""
     source = write("source", {"main.py": "", "data/small.csv": "1"})
     with (source / "data" / "large.parquet").open("wb") as file:
         file.truncate(600 * 2**20)
@@ -222,9 +222,9 @@ def test_payloads_that_are_too_large_are_refused(write):
         Payload.of_source(source, "main.py")
 
     assert (
-        "The payload has 600 MiB, more than the 512 MiB that a payload can hold; most of it in data/ (600 MiB), "
-        "main.py (0 MiB). Name what the job doesn't need in .mljobsignore, or put data on a stage and let the job read "
-        "it there."
+        "The payload has 600 MiB, more than the limit of 512 MiB. Most of it is in data/ (600 MiB), "
+        "main.py (0 MiB). Exclude files that the job doesn't need in .mljobsignore, or put data on a stage and read it "
+        "from there in the job."
     ) == str(caught.value)
 
 
@@ -239,7 +239,7 @@ def test_payloads_that_are_too_large_are_refused(write):
     ],
 )
 def test_requirements_are_lines(script, requirements, message):
-    """One string isn't a list of its characters, and one requirement can't hold two lines."""
+    """Requirements are a list, and each is one line."""
     packers = (
         lambda: validate_requirements(requirements),
         lambda: Payload.of_source(script(""), None, pip_requirements=requirements),

@@ -10,14 +10,14 @@ from airflow_provider_mljobs.jobs.payload.files import tree
 
 
 def refusal(root):
-    """Return why a tree can't travel."""
+    """Return the message for a tree that can't travel."""
     with pytest.raises(PayloadError) as caught:
         tree(root)
     return str(caught.value)
 
 
 def test_hidden_files_travel_and_caches_do_not(write):
-    """What a directory holds is sent as it is, but for what Python makes by itself and git's own files."""
+    """All files of a directory travel but for Python's caches and git's files."""
     hidden = {".env", ".config/a", "pkg/.keep", "Makefile", ".gitattributes"}
     caches = {"__pycache__/a.txt", "pkg/__pycache__/b.pyc", "old.pyc", "old.pyo", ".git/config", "sub/.git"}
 
@@ -26,7 +26,7 @@ def test_hidden_files_travel_and_caches_do_not(write):
 
 @pytest.mark.parametrize("file", [".mljobsignore", ".gitignore"])
 def test_what_patterns_name_stays_here(write, file):
-    """The patterns are those of git: comments, negation, anchors, directories, any depth."""
+    """Patterns are those of git: comments, negation, anchors, directories, any depth."""
     patterns = """
 # comment
 *.log
@@ -46,7 +46,7 @@ notes/*
 
 
 def test_patterns_of_a_directory_come_after_those_above_it(write):
-    """As with git: the nearest file that speaks of a name decides; its patterns hold below it only."""
+    """As with git, patterns hold below their file, and the nearest file with a match decides."""
     source = write(
         "source",
         {
@@ -60,7 +60,7 @@ def test_patterns_of_a_directory_come_after_those_above_it(write):
 
 
 def test_our_own_patterns_replace_those_of_git(write):
-    """In the directory that has both: a repository may leave out what a job needs."""
+    """A directory with both files has the patterns of .mljobsignore only."""
     files = {".gitignore": "model.bin\n", ".mljobsignore": "docs/\n", "model.bin": "", "docs/a.md": ""}
 
     assert {".gitignore", ".mljobsignore", "model.bin"} == set(tree(write("source", files)))
@@ -68,16 +68,16 @@ def test_our_own_patterns_replace_those_of_git(write):
 
 @pytest.mark.parametrize(("content", "reason"), [(b"\xff\xfe", "codec can't decode"), (b"!", "Invalid git pattern")])
 def test_patterns_that_can_not_be_understood_are_refused(tmp_path, content, reason):
-    """Sending too much, or too little, would be a guess."""
+    """Invalid patterns are refused, because ignoring them would send too much or too little."""
     (tmp_path / ".mljobsignore").write_bytes(content)
     message = refusal(tmp_path)
 
-    assert message.startswith(f"{str(tmp_path / '.mljobsignore')!r} can't be understood: ")
+    assert message.startswith(f"{str(tmp_path / '.mljobsignore')!r} has an invalid pattern or no UTF-8: ")
     assert reason in message
 
 
 def test_what_stays_here_may_be_anything(write):
-    """A link out of the source that patterns name is nobody's problem."""
+    """A link out of the source is no error if a pattern excludes it."""
     source = write("source", {".mljobsignore": "venv\npipe", "main.py": ""})
     (source / "venv").symlink_to("/usr")
     os.mkfifo(source / "pipe")
@@ -86,26 +86,26 @@ def test_what_stays_here_may_be_anything(write):
 
 
 def test_file_names_that_are_no_text_are_refused(tmp_path):
-    """The archive can't hold them; the message names the file."""
+    """The message for a file name that is no UTF-8 names the file."""
     (tmp_path / "caf\udce9.txt").touch()
 
-    assert "caf\\udce9.txt' has a name that is no UTF-8 text; rename it, or take it out." in refusal(tmp_path)
+    assert "caf\\udce9.txt' has a name that is no UTF-8 text. Rename or remove it." in refusal(tmp_path)
 
 
 def test_links_within_the_source_are_followed(write):
-    """A link to a file or a directory of the source arrives as what it leads to."""
+    """A link to a file or directory of the source arrives as a copy of its target."""
     source = write("source", {"main.py": "1", "v2/model.txt": "2"})
     (source / "start.py").symlink_to("main.py")
     (source / "current").symlink_to("v2")
-    found = tree(source)
+    files = tree(source)
 
-    assert {"main.py", "start.py", "v2/model.txt", "current/model.txt"} == set(found)
-    assert (b"1", b"2") == (found["start.py"].read(), found["current/model.txt"].read())
+    assert {"main.py", "start.py", "v2/model.txt", "current/model.txt"} == set(files)
+    assert (b"1", b"2") == (files["start.py"].read(), files["current/model.txt"].read())
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "/etc", "../other/secret.txt", "../other"])
 def test_links_that_leave_the_source_are_refused(write, target):
-    """Nothing is sent that the author of the DAG can't see in the source."""
+    """A link out of the source is refused, so that only visible files of the source travel."""
     source = write("source", {"main.py": "", "a/b.txt": ""})
     write("other", {"secret.txt": ""})
     (source / "link").symlink_to(target)
@@ -117,24 +117,24 @@ def test_links_that_leave_the_source_are_refused(write, target):
 
 @pytest.mark.parametrize("target", ["nowhere", "link"], ids=["to nothing", "to itself"])
 def test_links_to_nothing_are_refused(tmp_path, target):
-    """Something was meant to be there."""
+    """A broken link is refused."""
     (tmp_path / "link").symlink_to(target)
 
-    assert refusal(tmp_path).endswith("which does not exist; take it out.")
+    assert refusal(tmp_path).endswith("which does not exist. Remove the link.")
 
 
 @pytest.mark.parametrize("links", [{"a/up": ".."}, {"a/x": "../b", "b/y": "../a"}], ids=["up", "to and fro"])
 def test_links_in_a_circle_are_refused(write, links):
-    """A directory that holds itself has no end."""
+    """A link to a directory above it is refused."""
     source = write("source", {"a/1.txt": "", "b/2.txt": ""})
     for name, target in links.items():
         (source / name).symlink_to(target)
 
-    assert refusal(source).endswith("a directory that it lies in; take it out.")
+    assert refusal(source).endswith("a directory that contains it. Remove the link.")
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    """A pipe has no content to send, and reading it would wait for ever."""
+    """A named pipe is refused, because reading it would block."""
     os.mkfifo(tmp_path / "pipe")
 
     assert f"{str(tmp_path / 'pipe')!r} is a named pipe; only files, directories and links to them travel." == refusal(
@@ -143,7 +143,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 def test_sockets_are_refused(tmp_path, monkeypatch):
-    """As pipes are."""
+    """A socket is refused."""
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("agent")
@@ -152,20 +152,20 @@ def test_sockets_are_refused(tmp_path, monkeypatch):
 
 
 def test_too_many_files_are_refused(write):
-    """Most likely a whole environment lies in the source. Links let the test make do with few files."""
+    """Too many files, e.g. a whole environment, are refused. Links let this test make them from few."""
     source = write("source", {"main.py": "", **{f"env/{index}.txt": "" for index in range(1000)}})
     for index in range(51):
         (source / f"link{index:02}").symlink_to("env")
     message = refusal(source)
 
-    assert message.startswith(f"{str(source)!r} has more than 50000 files; most of them in ")
+    assert message.startswith(f"{str(source)!r} has more than 50000 files. Most of them are in ")
     assert "/ (1001 so far), " in message
-    assert message.endswith(". Name what the job doesn't need in .mljobsignore.")
+    assert message.endswith(". Exclude files that the job doesn't need in .mljobsignore.")
 
 
 @pytest.fixture
 def readable_directory():
-    """Make a directory that other users can reach, unlike pytest's."""
+    """Make a directory that other users can reach, which pytest's is not."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -173,7 +173,7 @@ def readable_directory():
 
 @pytest.mark.parametrize("name", ["data", "data/secret.txt", ".mljobsignore"])
 def test_unreadable_files_and_directories_are_named(readable_directory, name):
-    """A payload isn't sent without what could not be read."""
+    """A payload with an unreadable file or directory is refused, and the message names it."""
     (readable_directory / "data").mkdir()
     for file in ("data/secret.txt", ".mljobsignore"):
         (readable_directory / file).touch()
@@ -188,4 +188,4 @@ def test_unreadable_files_and_directories_are_named(readable_directory, name):
         os.seteuid(user)
         (readable_directory / name).chmod(0o700)
 
-    assert f"{str(readable_directory / name)!r} of the payload can't be read: Permission denied." == str(caught.value)
+    assert f"Could not read {str(readable_directory / name)!r} for the payload: Permission denied." == str(caught.value)

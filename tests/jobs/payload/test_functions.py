@@ -1,4 +1,4 @@
-# Functions of the shapes that people write. How each is packed is one question, what it does in a job another.
+# Functions of many shapes, for tests of their packing and of their work in a job.
 import asyncio
 import concurrent.futures
 import dataclasses
@@ -25,14 +25,14 @@ COUNT = 1
 
 @dataclass
 class Point:
-    """Something of the DAG file that a job gets, or makes."""
+    """A class of the DAG file whose instances jobs take and return."""
 
     x: int
     y: int
 
 
 def shout(function):
-    """Add an effect, and say which function is below."""
+    """Change a function's value, and point to the function with __wrapped__."""
 
     @functools.wraps(function)
     def shouted(*args):
@@ -42,14 +42,14 @@ def shout(function):
 
 
 class Task:
-    """What a decorator of Airflow's makes of a function, and puts in its place."""
+    """The object that a decorator of Airflow puts in place of a function."""
 
     def __init__(self, function):
         self.function = function
 
 
 def register(function):
-    """Add no effect, as Airflow's own decorators, whose job it is that the function runs as a task."""
+    """Return a task without changing the function, as Airflow's decorators do."""
     return function
 
 
@@ -215,8 +215,8 @@ def handles_errors(n):
     try:
         return 1 / n
     except* ZeroDivisionError as errors:
-        found = errors.exceptions
-    return [type(error).__name__ for error in found]
+        group = errors.exceptions
+    return [type(error).__name__ for error in group]
 
 
 def uses_a_wide_range():
@@ -303,7 +303,7 @@ def name(value):
 
 @pytest.mark.parametrize(("function", "args", "expected"), AS_SOURCE, ids=name)
 def test_functions_that_stand_alone_travel_as_source(call, function, args, expected):
-    """Any Python can run them; with their comments, strings, imports and defaults as they were written."""
+    """Functions that stand alone travel as written, with comments, strings, imports and defaults."""
     packed = functions.pack(function)
     ended = call(function, *args)
 
@@ -314,7 +314,7 @@ def test_functions_that_stand_alone_travel_as_source(call, function, args, expec
 
 @pytest.mark.parametrize(("function", "args", "expected"), AS_PICKLE, ids=name)
 def test_other_functions_travel_by_value(call, function, args, expected):
-    """With what they close over and what decorators add; the job doesn't have their module."""
+    """Other functions are pickled with their closures and decorators; the job doesn't have their module."""
     packed = functions.pack(function)
     ended = call(function, *args)
 
@@ -324,14 +324,14 @@ def test_other_functions_travel_by_value(call, function, args, expected):
 
 
 def test_arguments_of_all_kinds_arrive(call):
-    """By position only, by name only, and the rest."""
+    """Positional-only, keyword-only and other arguments arrive."""
     ended = call(has_all_kinds_of_arguments, 1, 2, 3, c=4, e=5)
 
     assert [1, 2, [3], 4, "d", {"e": 5}] == ended.record["value"]
 
 
 def test_source_is_a_module_with_the_imports_and_the_function():
-    """Comments stay, decorators go."""
+    """The source is a module with the function's imports and comments, and without its decorators."""
     lines = functions.pack(registered).source.split("\n")
 
     assert "" == lines[0]
@@ -344,7 +344,7 @@ def test_source_is_a_module_with_the_imports_and_the_function():
 
 @pytest.mark.parametrize("function", [registered, uses_modules])
 def test_source_is_on_the_lines_of_its_file(function):
-    """A traceback from the job names file and line as they are in the DAG folder."""
+    """A traceback from the job has file and line as in the DAG folder."""
     packed = functions.pack(function)
     written = Path(__file__).read_text().split("\n")
     shipped = packed.source.split("\n")
@@ -368,15 +368,15 @@ def is_not_written_yet(): ...  # fmt: skip
 
 @pytest.mark.parametrize("function", [says_nothing, does_nothing, is_not_written_yet])
 def test_empty_functions_are_refused(function):
-    """A job of nothing is a mistake."""
+    """A function with an empty body is refused."""
     with pytest.raises(PayloadError) as caught:
         functions.pack(function)
 
-    assert f"Function {function.__name__!r} has nothing to run: its body is empty." == str(caught.value)
+    assert f"Function {function.__name__!r} has an empty body: the job would do nothing." == str(caught.value)
 
 
 def test_functions_that_close_over_what_can_not_travel_are_refused():
-    """The message names the function and the way out."""
+    """The message for a closure that can't be pickled names the function and the fix."""
     lock = threading.Lock()
 
     def holds():
@@ -385,7 +385,7 @@ def test_functions_that_close_over_what_can_not_travel_are_refused():
     with pytest.raises(PayloadError) as caught:
         functions.pack(holds)
 
-    assert "holds' can't be sent to the job: cannot pickle '_thread.lock' object." in str(caught.value)
+    assert "holds' for the job: cannot pickle '_thread.lock' object." in str(caught.value)
     assert "import or build that inside the function" in str(caught.value)
 
 
@@ -410,13 +410,13 @@ def wants_by_name(*tables, session=None):
     ],
 )
 def test_the_job_passes_its_session_unless_the_caller_did(function, args, kwargs, expected):
-    """An argument called session that was left out is the job's."""
+    """The job passes its session as the argument named session, unless the caller passes one."""
     assert expected is functions.wants_session(function, args, kwargs)
 
 
 @pytest.fixture
 def dag_folder(tmp_path, monkeypatch):
-    """A DAG file with a module beside it, imported as Airflow does; both are gone afterwards."""
+    """Import a DAG file with a module beside it, as Airflow does; remove both afterwards."""
     (tmp_path / "beside.py").write_text("STEP = 2\ndef add(n):\n    return n + STEP\n")
     (tmp_path / "dag_file.py").write_text(
         "import beside\nfrom beside import add\n"
@@ -432,14 +432,14 @@ def dag_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["by_name", "by_module"])
 def test_what_lies_beside_the_dag_file_travels(call, dag_folder, name):
-    """The job has no such module, so what the function uses of it is pickled by value."""
+    """Definitions of a module beside the DAG file, which the job lacks, are pickled by value."""
     ended = call(getattr(dag_folder, name), 40)
 
     assert 42 == ended.record["value"]
 
 
 def test_names_of_callables_hold_no_address():
-    """A name that is another one in each parse would make another version of the DAG each time."""
+    """Names of callables have no addresses, which would give every parse another version of the DAG."""
 
     class Model:
         def __call__(self):
@@ -451,14 +451,14 @@ def test_names_of_callables_hold_no_address():
 
 @pytest.mark.parametrize("name", ["by_name", "by_module"])
 def test_what_travels_with_the_payload_is_imported(dag_folder, name):
-    """A function that uses what the task gives as imports is source: the job has these modules."""
+    """A function that uses the task's imports travels as source."""
     packed = functions.pack(getattr(dag_folder, name), "source", importable={"beside"})
 
     assert packed.source.startswith(("from beside import add as add\n", "import beside as beside\n"))
 
 
 def test_annotations_stay_text_where_the_dag_file_wants_them_so(call, tmp_path, monkeypatch):
-    """With ``from __future__ import annotations`` the function means what it means in its file."""
+    """``from __future__ import annotations`` of the DAG file holds for the function in the job."""
     (tmp_path / "future_dag.py").write_text(
         "from __future__ import annotations\nfrom dataclasses import dataclass, fields\n\n"
         "def kind(n: Missing) -> Gone:\n    @dataclass\n    class Local:\n        n: Missing\n"
@@ -475,7 +475,7 @@ def test_annotations_stay_text_where_the_dag_file_wants_them_so(call, tmp_path, 
 
 
 def test_a_file_that_has_changed_since_is_no_source(tmp_path, monkeypatch):
-    """The job runs what Airflow has loaded, not what an editor has saved in the meantime."""
+    """The job runs the code that Airflow loaded, even if its file has changed since."""
     file = tmp_path / "edited_dag.py"
     file.write_text("def answer():\n    return 41\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -485,7 +485,7 @@ def test_a_file_that_has_changed_since_is_no_source(tmp_path, monkeypatch):
     packed = functions.pack(module.answer)
 
     assert packed.source is None
-    with pytest.raises(PayloadError, match="was compiled from another text than what its file holds"):
+    with pytest.raises(PayloadError, match="differs from the text in its file"):
         functions.pack(module.answer, "source")
 
 
@@ -497,7 +497,7 @@ print([Payload.of_function(function).digest for function, _, _ in these.AS_SOURC
 
 
 def test_the_same_source_is_the_same_payload_in_any_process(in_any_process):
-    """The order of sets and the like is another one in each process; the name of the payload must not be."""
+    """The payload of a function has the same name in any process, independent of the order of sets."""
     digests = in_any_process(WHOLE_PROGRAM)
 
     assert 1 == len(digests)
@@ -505,17 +505,17 @@ def test_the_same_source_is_the_same_payload_in_any_process(in_any_process):
 
 @pytest.mark.parametrize("function", [recurses, commented, uses_modules])
 def test_any_function_can_be_pickled(run, function):
-    """serializer="cloudpickle" is for those who know that their environments are the same."""
+    """serializer="cloudpickle" pickles a function that could travel as source."""
     packed = functions.pack(function, "cloudpickle")
 
     assert (None, {"python", "cloudpickle"}) == (packed.source, set(packed.pickled_by))
 
 
 REFUSED = [
-    (shouted, "is wrapped by a decorator of its own: do inside the function what that does"),
-    (uses_a_constant, "uses 'FACTOR' of its module, which is no import from an installed module: pass it as an arg"),
-    (uses_a_neighbour, "uses 'recurses' of its module, which is no import from an installed module"),
-    (makes_a_point, "uses 'Point' of its module, which is no import from an installed module"),
+    (shouted, "is wrapped by another decorator: do its work inside the function"),
+    (uses_a_constant, "uses 'FACTOR' of its module, which isn't imported from an installed one: pass it as an arg"),
+    (uses_a_neighbour, "uses 'recurses' of its module, which isn't imported from an installed one"),
+    (makes_a_point, "uses 'Point' of its module, which isn't imported from an installed one"),
     (has_a_computed_default, "has a default for 'n' that is no plain value: use None and choose the value inside"),
     (closes_over(1), "closes over 'n': pass that as an argument, or build it inside"),
     (lambda n: n + 1, "is a lambda: write it with def"),
@@ -523,30 +523,30 @@ REFUSED = [
     (functools.partial(uses_a_constant, 4), "is of type partial, not a function written with def"),
     (Point, "is of type type, not a function written with def"),
     (len, "is of type builtin_function_or_method, not a function written with def"),
-    (Model._hidden, "was compiled from another text"),
+    (Model._hidden, "differs from the text in its file"),
 ]
 
 
 @pytest.mark.parametrize(("function", "reason"), REFUSED, ids=name)
 def test_what_can_not_travel_as_source_is_refused_by_its_reason(function, reason):
-    """The message names the function, why it can't, what to change, and that "auto" would pickle it."""
+    """The message for serializer="source" names the function, the reason, the fix, and "auto"."""
     with pytest.raises(PayloadError) as caught:
         functions.pack(function, "source")
 
     assert str(caught.value).startswith(f"Function {functions.called(function)!r} can't travel as source: it {reason}")
     assert str(caught.value).endswith(
-        "Or leave serializer at 'auto': then the function is pickled, and the job must run the same Python."
+        "Or leave serializer at 'auto': then the function is pickled, and the job needs the same Python."
     )
 
 
 def test_modules_of_the_dag_folder_are_named_where_they_can_not_travel(dag_folder):
-    """The way out are imports."""
-    with pytest.raises(PayloadError, match="uses the module 'beside', which is no installed one: pass it in imports"):
+    """The message for a module of the DAG folder advises imports."""
+    with pytest.raises(PayloadError, match="uses the module 'beside', which is not installed: pass it in imports"):
         functions.pack(dag_folder.by_module, "source")
 
 
 def test_functions_without_a_file_have_no_source():
-    """What was typed into a shell is pickled."""
+    """A function without a file, as from a shell, is pickled."""
     namespace = {}
     exec("def typed(n):\n    return n", namespace)  # noqa: S102 (as a shell does)
     packed = functions.pack(namespace["typed"])
@@ -558,7 +558,7 @@ def test_functions_without_a_file_have_no_source():
 
 @pytest.mark.parametrize("serializer", ["json", "", None, 1])
 def test_unknown_serializers_are_refused(serializer):
-    """The message names those that there are."""
+    """The message for an unknown serializer lists the known ones."""
     with pytest.raises(InvalidJobSpecError) as caught:
         functions.pack(recurses, serializer)
 
@@ -567,7 +567,7 @@ def test_unknown_serializers_are_refused(serializer):
 
 @pytest.mark.parametrize("args", [[], [1, 2]])
 def test_calls_that_must_fail_are_refused(args):
-    """Before a node is busy with them."""
+    """Arguments that don't fit the function are refused before the job is submitted."""
     with pytest.raises(PayloadError) as caught:
         functions.refuse_call(commented, args, {})
 
@@ -575,6 +575,6 @@ def test_calls_that_must_fail_are_refused(args):
 
 
 def test_builtins_without_a_signature_are_refused():
-    """Whether the session is to be passed can't be told then."""
+    """A built-in function without a signature is refused."""
     with pytest.raises(PayloadError, match="'max' can't be called"):
         functions.refuse_call(max, [1, 2], {})

@@ -31,17 +31,17 @@ __return__ = {
 
 @dataclasses.dataclass
 class Repository:
-    """A repository with two commits on ``main``, the first of which is tagged, and a branch."""
+    """A repository with a branch and two commits on ``main``; the first is tagged."""
 
     path: Path
 
     @property
     def url(self):
-        """Its address on this machine."""
+        """Return the address of the repository."""
         return self.path.as_uri()
 
     def commit(self, revision):
-        """Return the commit that a branch or a tag leads to."""
+        """Return the commit of a branch or a tag."""
         return git(self.path, "rev-parse", f"{revision}^{{commit}}")
 
 
@@ -77,13 +77,13 @@ def server(serve):
 
 @pytest.fixture
 def url(server):
-    """Return the address of the served repository."""
+    """Return the address of the repository."""
     return f"http://127.0.0.1:{server.server_port}/models"
 
 
 @pytest.fixture
 def clone(run, tmp_path):
-    """Run a git source; ``secret`` are the files that the container has of its secret."""
+    """Run a git source; ``secret`` are the files of its secret in the container."""
 
     def clone(source, entrypoint="main.py", secret=None, **environment):
         payload = Payload.of_git(source, entrypoint)
@@ -99,7 +99,7 @@ def clone(run, tmp_path):
 
 
 def with_secret(payload, directory):
-    """Let a payload find its secret in a directory of the test's."""
+    """Return a payload whose secret is in a directory of the test."""
     old, new = zipfile.ZipFile(io.BytesIO(payload.archive)), io.BytesIO()
     with zipfile.ZipFile(new, "w") as archive:
         for name in old.namelist():
@@ -116,7 +116,7 @@ def with_secret(payload, directory):
     ("ref", "version"), [("main", "2"), ("HEAD", "2"), ("v1", "1"), ("refs/tags/v1", "1"), ("feature/x", "1")]
 )
 def test_branches_and_tags_are_cloned(clone, repository, ref, version):
-    """The job runs in the repository and knows its commit, and so does its log."""
+    """A branch or tag is cloned; the commit is in the result and in the log."""
     ended = clone(GitSource(repository.url, ref))
     commit = repository.commit(ref)
 
@@ -130,26 +130,26 @@ def test_branches_and_tags_are_cloned(clone, repository, ref, version):
 
 @pytest.mark.parametrize("length", [40, 7])
 def test_commits_are_cloned(clone, repository, length):
-    """Whole or in part, although servers need not give a bare commit."""
+    """A commit is cloned by its hash or the beginning of one, even if the server sends no bare commits."""
     commit = repository.commit("v1")
 
     assert commit == clone(GitSource(repository.url, commit[:length])).record["value"]["commit"]
 
 
 def test_a_directory_of_a_repository_may_be_the_payload(clone, repository):
-    """It is the working directory then, and its files are found by relative paths."""
+    """A directory of a repository becomes the working directory."""
     value = clone(GitSource(repository.url, "main", path="churn/"), ["main.py"]).record["value"]
 
     assert (["main.py", "version"], "c1") == (value["files"], value["version"])
 
 
 def test_commands_run_in_a_repository(clone, repository):
-    """As in any source."""
+    """A command runs in the repository."""
     assert "argument: x\n" in clone(GitSource(repository.url, "main"), ["python", "main.py"]).output
 
 
 def test_public_repositories_need_no_secret(clone, url, repository):
-    """Over HTTP as well."""
+    """A public repository is cloned over HTTP without a secret."""
     assert repository.commit("main") == clone(GitSource(url, "main")).record["value"]["commit"]
 
 
@@ -163,7 +163,7 @@ def test_public_repositories_need_no_secret(clone, url, repository):
     ids=["PASSWORD", "GENERIC_STRING", "OAUTH2"],
 )
 def test_secrets_open_private_repositories(clone, server, url, secret, credentials):
-    """Git reads the secret's files itself: its content is in no argument, no configuration and no log."""
+    """Git reads the secret's files: its value is in no argument, configuration or log."""
     server.credentials = "Basic " + base64.b64encode(credentials.encode()).decode()
     ended = clone(GitSource(url, "main", secret="db.ml.github"), secret=secret)
 
@@ -174,7 +174,7 @@ def test_secrets_open_private_repositories(clone, server, url, secret, credentia
 
 
 def test_secrets_are_for_the_repositorys_host_only(clone, serve, server, url):
-    """Another host that it sends git to isn't given the credentials."""
+    """A host to which git is redirected doesn't get the credentials."""
     other = serve()
     server.moved_to, other.credentials = f"http://127.0.0.1:{other.server_port}", "Basic x"
     ended = clone(GitSource(url, "main", secret="s"), secret={"username": "me", "password": "pw"})
@@ -184,7 +184,7 @@ def test_secrets_are_for_the_repositorys_host_only(clone, serve, server, url):
 
 
 def test_secrets_are_not_kept(clone, server, url):
-    """A helper that the image's own configuration names doesn't hear of them."""
+    """A credential helper of the image doesn't get the credentials."""
     server.credentials = "Basic " + base64.b64encode(b"me:pw").decode()
     helper = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper", "GIT_CONFIG_VALUE_0": "!echo kept >&2;"}
     ended = clone(GitSource(url, "main", secret="s"), secret={"username": "me", "password": "pw"}, **helper)
@@ -194,21 +194,21 @@ def test_secrets_are_not_kept(clone, server, url):
 
 
 def free_port():
-    """Return a port on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """Return a port without a listener."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def refusal(ended):
-    """Return the message of a clone that failed, without what git itself says."""
+    """Return the message of a failed clone, without git's output."""
     assert 1 == ended.code
     assert "mljob_launcher.errors.LauncherError" == ended.record["metadata"]["type"]
-    return ended.record["metadata"]["message"].split(" Git says: ")[0]
+    return ended.record["metadata"]["message"].split(" Git: ")[0]
 
 
 def test_hosts_that_can_not_be_reached(clone):
-    """Most likely an external access integration is missing."""
+    """The message for an unreachable host advises an external access integration."""
     port = free_port()
 
     assert (
@@ -218,22 +218,22 @@ def test_hosts_that_can_not_be_reached(clone):
 
 
 def test_hosts_without_an_address(clone):
-    """A container without external access has no names of foreign hosts."""
+    """A host name that can't be resolved counts as unreachable, as in a container without external access."""
     assert "'git.invalid' can't be reached." in refusal(clone(GitSource("https://git.invalid/models", "main")))
 
 
 def test_private_repositories_without_a_secret(clone, server, url):
-    """Nobody is asked for a password: nobody is there."""
+    """A private repository without a secret fails at once: git asks for no password."""
     server.credentials = "Basic x"
 
     assert (
-        f"{url!r} asks for credentials. Name a Snowflake secret that may read it: GitSource(…, "
+        f"{url!r} needs credentials. Name a Snowflake secret that may read it: GitSource(…, "
         "secret='db.schema.name')." == refusal(clone(GitSource(url, "main")))
     )
 
 
 def test_secrets_that_open_nothing(clone, server, url):
-    """The password isn't in the message."""
+    """The message for refused credentials doesn't hold them."""
     server.credentials = "Basic x"
     ended = clone(GitSource(url, "main", secret="s"), secret={"secret_string": "hunter2"})
 
@@ -245,61 +245,61 @@ def test_secrets_that_open_nothing(clone, server, url):
 
 
 def test_secrets_that_are_not_there(clone, repository, tmp_path):
-    """The container's specification lacks them."""
+    """The message for missing credentials names their directory."""
     assert (
-        f"The secret for {repository.url!r} is not in {tmp_path / 'the secret'}: no username with password, no "
-        "secret_string, no access_token."
+        f"{tmp_path / 'the secret'} has no credentials for {repository.url!r}: neither username and password nor "
+        "secret_string nor access_token. Name a secret of type PASSWORD, GENERIC_STRING or OAUTH2."
     ) == refusal(clone(GitSource(repository.url, "main", secret="s"), secret={}))
 
 
 @pytest.mark.parametrize("ref", ["no-such-branch", "deadbeef", "0123456789" * 4])
 def test_refs_that_are_not_there(clone, repository, ref):
-    """Whether they look like a branch or like a commit."""
+    """The message for a missing ref names it, whether it looks like a branch or a commit."""
     assert f"{repository.url!r} has no branch, tag or commit {ref!r}." == refusal(clone(GitSource(repository.url, ref)))
 
 
 def test_repositories_that_are_not_there(clone, url, tmp_path):
-    """Hosts hide private repositories by saying the same."""
+    """A missing repository may also be a private one: hosts answer the same for both."""
     for missing in (f"{url}x", (tmp_path / "nowhere").as_uri()):
         message = refusal(clone_again(clone, tmp_path, missing))
 
-        assert f"There is no repository {missing!r}, or it can't be seen without credentials: " in message
+        assert f"Repository {missing!r} doesn't exist, or needs credentials: " in message
 
 
 def clone_again(clone, tmp_path, url):
-    """Run another job in the same test."""
+    """Run a second job in the same test."""
     for place in ("stage", "result"):
         shutil.rmtree(tmp_path / place, ignore_errors=True)
     return clone(GitSource(url, "main"))
 
 
 def test_directories_that_are_not_there(clone, repository):
-    """The message has the ref: another one may have it."""
+    """The message for a missing directory names the ref, because another one may have it."""
     ended = clone(GitSource(repository.url, "v1", path="fraud"))
 
     assert f"{repository.url!r} has no directory 'fraud' at 'v1'." == refusal(ended)
 
 
 def test_entrypoints_that_are_not_there(clone, repository):
-    """The message lists what is."""
+    """The message for a missing entrypoint lists the files."""
     assert (
-        f"Entrypoint 'train.py' is not in source {repository.url!r} at 'main'. There is: .git/, "
+        f"Entrypoint 'train.py' is not in source {repository.url!r} at 'main', which has: .git/, "
         "churn/, main.py, version."
     ) == refusal(clone(GitSource(repository.url, "main"), "train.py"))
 
 
 def test_containers_without_git(clone, repository, tmp_path):
-    """The message says what to choose."""
+    """The message for a container without git names the parameter to change."""
     ended = clone(GitSource(repository.url, "main"), PATH=str(tmp_path))
 
     assert (
-        f"This container has no git to clone {repository.url!r} with; choose a runtime_environment that has it."
+        f"Can't clone {repository.url!r}: this container has no git. Choose a runtime_environment that has it."
         == refusal(ended)
     )
 
 
 def test_other_troubles_are_told_in_gits_words(clone, repository):
-    """Nothing is hidden."""
+    """Other errors of git are shown as git prints them."""
     (repository.path / ".git" / "HEAD").write_text("ref: refs/heads/none")
     for file in (repository.path / ".git" / "objects").rglob("*"):
         if file.is_file():
@@ -307,4 +307,4 @@ def test_other_troubles_are_told_in_gits_words(clone, repository):
     ended = clone(GitSource(repository.url, "main"))
 
     assert 1 == ended.code
-    assert re.search(r" Git says: .+", ended.record["metadata"]["message"])
+    assert re.search(r" Git: .+", ended.record["metadata"]["message"])

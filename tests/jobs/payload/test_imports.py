@@ -24,7 +24,7 @@ SHARED = {
 
 @pytest.fixture
 def shared(write):
-    """Write what can be imported, and return where relative paths and stage names begin."""
+    """Write code to import, and return the origin of relative paths and stage names."""
     folder = write("dags", SHARED)
     with zipfile.ZipFile(folder / "libs.zip", "w") as archive:
         archive.writestr("packed.py", "VALUE = 5")
@@ -33,16 +33,16 @@ def shared(write):
 
 @pytest.fixture
 def module():
-    """Import a module as a DAG file does, under a name of its own, until the test ends."""
+    """Import a module as a DAG file does, under another name, until the test ends."""
     imported = []
 
     def module(path, name):
         package = [str(path.parent)] if path.name == "__init__.py" else None
-        found = importlib.util.spec_from_file_location(name, path, submodule_search_locations=package)
-        loaded = importlib.util.module_from_spec(found)
+        spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=package)
+        loaded = importlib.util.module_from_spec(spec)
         sys.modules[name] = loaded
         imported.append(name)
-        found.loader.exec_module(loaded)
+        spec.loader.exec_module(loaded)
         return loaded
 
     yield module
@@ -69,12 +69,12 @@ def module():
     ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_imports_lie_where_python_finds_them(shared, item, files):
-    """Directories and files under the name that they are given, or their own; a zip file as it is."""
+    """Directories and files travel under their own or a given name; a zip file is not unpacked."""
     assert files == set(collect([item], shared).files)
 
 
 def test_absolute_paths_need_no_folder(shared):
-    """Nor does a list without relative ones."""
+    """Absolute paths are imported without a folder."""
     assert {"imports/helpers.py"} == set(collect([shared.folder / "src/helpers.py"], Place()).files)
 
 
@@ -106,30 +106,30 @@ def test_absolute_paths_need_no_folder(shared):
     ids=str,
 )
 def test_imports_on_stages_are_copied_by_snowflake(shared, item, copied, entry):
-    """The launcher gives them their names."""
-    found = collect([item], shared)
+    """Snowflake copies imports on stages, and the launcher gives them their names."""
+    collected = collect([item], shared)
 
-    assert {} == found.files
-    assert (StageCopy(source=copied, target="input/imports/0"),) == found.copies
-    assert [entry | {"from": copied}] == found.manifest
+    assert {} == collected.files
+    assert (StageCopy(source=copied, target="input/imports/0"),) == collected.copies
+    assert [entry | {"from": copied}] == collected.manifest
 
 
 def test_modules_are_imported_from_where_they_lie(shared, module):
-    """A module or package that the DAG file has imported travels under the same name, or another."""
+    """An imported module or package travels under the same name, or another."""
     utils = module(shared.folder / "src/utils/__init__.py", "utils_of_the_dag")
     helpers = module(shared.folder / "src/helpers.py", "acme_of_the_dag.helpers")
-    found = collect([utils, helpers, (helpers, "tools")], Place())
+    collected = collect([utils, helpers, (helpers, "tools")], Place())
 
     assert {
         "imports/utils_of_the_dag/__init__.py",
         "imports/utils_of_the_dag/sub/data.txt",
         "imports/acme_of_the_dag/helpers.py",
         "imports/tools.py",
-    } == set(found.files)
+    } == set(collected.files)
 
 
 def test_a_package_without_init_is_a_directory(shared):
-    """It is as good as any, as long as it lies in one place."""
+    """A package without __init__.py travels if it has one directory."""
     package = types.ModuleType("acme")
     package.__path__ = [str(shared.folder / "src" / "my-code")]
 
@@ -137,7 +137,7 @@ def test_a_package_without_init_is_a_directory(shared):
 
 
 def test_a_module_from_a_zip_file_brings_the_zip_file(shared, monkeypatch):
-    """That is where it can be imported from."""
+    """A module from a zip file travels as that zip file."""
     monkeypatch.syspath_prepend(shared.folder / "libs.zip")
     packed = importlib.import_module("packed")
     monkeypatch.delitem(sys.modules, "packed")
@@ -146,7 +146,7 @@ def test_a_module_from_a_zip_file_brings_the_zip_file(shared, monkeypatch):
 
 
 def test_imports_become_plain_data(shared, module):
-    """So that tasks can be copied and shown; they mean the same."""
+    """Imports are converted to plain data of the same meaning, for copies and displays of tasks."""
     helpers = module(shared.folder / "src/helpers.py", "helpers_of_the_dag")
     items = [helpers, ("src/utils", "tools"), Path("libs.zip")]
 
@@ -159,7 +159,7 @@ def test_imports_become_plain_data(shared, module):
 
 
 def several():
-    """Make a package that lies in two directories."""
+    """Make a package of two directories."""
     package = types.ModuleType("several")
     package.__path__ = ["/a/several", "/b/several"]
     return package
@@ -177,7 +177,7 @@ def several():
         ([3], "imports[0] must be a path, a module, or a pair (path, name); got 3."),
         (["src/utils", ""], "imports[1] must be a path, a module, or a pair (path, name); got ''."),
         ([("a", "b", "c")], "imports[0] must be a path, a module, or a pair (path, name); got ('a', 'b', 'c')."),
-        ([("src/utils", 3)], "imports[0] 'src/utils' has name 3; a name is a text, e.g. 'utils'."),
+        ([("src/utils", 3)], "imports[0] 'src/utils' has the name 3; a name must be a text, e.g. 'utils'."),
         (
             ["src/my-code"],
             (
@@ -201,14 +201,14 @@ def several():
         (
             [("libs.zip", "libs")],
             (
-                "imports[0] 'libs.zip' is a zip file, whose modules have names of their own; write it without the name "
+                "imports[0] 'libs.zip' is a zip file, whose modules have their own names. Pass it without the name "
                 "'libs'."
             ),
         ),
         (
             ["src/utils", ("src/my-code", "utils")],
             (
-                "imports[1] 'src/my-code' and imports[0] 'src/utils' are both imported as 'utils'; give one of them "
+                "imports[1] 'src/my-code' and imports[0] 'src/utils' are both imported as 'utils'. Give one of them "
                 "another name."
             ),
         ),
@@ -218,23 +218,21 @@ def several():
             ["src/helpers.py", ("src/utils", "helpers.sub")],
             (
                 "imports[1] 'src/utils' is imported as 'helpers.sub', but imports[0] 'src/helpers.py' "
-                "makes 'helpers' a "
-                "module, which holds no other; give one of them another name."
+                "makes 'helpers' a module, not a package. Give one of them another name."
             ),
         ),
         (
             [math],
             (
-                "imports[0] 'math' is no Python file: it is built in or compiled. Add what it is installed from to "
+                "imports[0] 'math' is no Python file: it is built in or compiled. Add its distribution to "
                 "pip_requirements."
             ),
         ),
         (
             [several()],
             (
-                "imports[0] 'several' is a package in several directories: /a/several, /b/several. Import "
-                "the one that the "
-                "job needs: ('/a/several', 'several')."
+                "imports[0] 'several' is a package in several directories: /a/several, /b/several. Name "
+                "the one that the job needs: ('/a/several', 'several')."
             ),
         ),
         ([("@~/utils", "utils")], "imports[0] '@~/utils' is the stage of a user"),
@@ -242,7 +240,7 @@ def several():
     ids=lambda value: None if isinstance(value, str) else repr(value)[:40],
 )
 def test_what_can_not_be_imported_is_refused_while_the_dag_is_parsed(shared, imports, message):
-    """Each message names the import and says what to write instead."""
+    """The message for an invalid import names it and the fix, when the DAG is parsed."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_imports(imports)
 
@@ -250,17 +248,15 @@ def test_what_can_not_be_imported_is_refused_while_the_dag_is_parsed(shared, imp
 
 
 def test_imports_are_looked_for_only_where_their_folder_is_known(shared):
-    """A DAG file is parsed on other machines than it runs on."""
+    """Files of imports are checked only with their folder: other machines parse the DAG as well."""
     assert validate_imports(["src/nowhere"]) is None
     with pytest.raises(PayloadError) as caught:
         validate_imports(["src/nowhere"], shared)
-    assert f"imports[0] 'src/nowhere' does not exist (looked for it at {shared.folder / 'src/nowhere'})." == str(
-        caught.value
-    )
+    assert f"imports[0] 'src/nowhere' does not exist (looked at {shared.folder / 'src/nowhere'})." == str(caught.value)
 
 
 def test_only_python_can_be_imported(shared, write):
-    """Other files belong to the source, or on a stage."""
+    """A file that is no Python is refused as an import."""
     write("dags", {"data.csv": ""})
 
     with pytest.raises(InvalidJobSpecError) as caught:
@@ -270,27 +266,27 @@ def test_only_python_can_be_imported(shared, write):
 
 
 def test_what_is_only_called_zip_is_refused(shared, write):
-    """Python would pass it over without a word."""
+    """A file that is only named .zip is refused, because Python would ignore it."""
     write("dags", {"bad.zip": "no zip"})
 
     with pytest.raises(PayloadError) as caught:
         collect(["bad.zip"], shared)
 
-    assert "imports[0] 'bad.zip' is called .zip, but is no zip file." == str(caught.value)
+    assert "imports[0] 'bad.zip' is named .zip, but is no zip file." == str(caught.value)
 
 
 def test_empty_imports_are_refused(shared, write):
-    """Most likely patterns leave out more than was meant."""
+    """A directory whose files are all excluded is refused as an import."""
     write("dags", {"src/empty/.gitignore": "*\n"})
 
     with pytest.raises(PayloadError) as caught:
         collect(["src/empty"], shared)
 
-    assert "imports[0] 'src/empty' has no file that travels; there is nothing to import." == str(caught.value)
+    assert "imports[0] 'src/empty' has no file that travels, so there is nothing to import." == str(caught.value)
 
 
 def test_imports_within_each_other_share_no_file(shared, write):
-    """A package may be made of two directories, but a file of it is in one of them only."""
+    """Two directories may form one package, but not with a file of the same name."""
     write("dags", {"more/sub/data.txt": "", "other/more.py": ""})
     files = collect(["src/utils", ("other", "utils.extra")], shared).files
 
@@ -298,23 +294,22 @@ def test_imports_within_each_other_share_no_file(shared, write):
     with pytest.raises(InvalidJobSpecError) as caught:
         collect(["src/utils", ("more/sub", "utils.sub")], shared)
     assert (
-        "imports[1] 'more/sub' has a file 'utils/sub/data.txt', which another import brings, too; import it under "
-        "another name."
+        "imports[1] 'more/sub' has a file 'utils/sub/data.txt', as has another import. Give one of them another name."
     ) == str(caught.value)
 
 
 @pytest.mark.parametrize("own", ["utils.py", "utils/__init__.py"])
 @pytest.mark.parametrize("name", ["utils", "utils.sub"])
 def test_imports_that_the_source_would_hide_are_refused(shared, write, own, name):
-    """The source comes first, so the import would never be found."""
+    """An import with the name of a module of the source is refused, because the source comes first."""
     source = write("source", {"main.py": "", own: ""})
 
     with pytest.raises(InvalidJobSpecError) as caught:
         Payload.of_source(source, "main.py", imports=[("src/utils", name)], place=shared)
 
     assert (
-        f"imports[0] 'src/utils' is imported as {name!r}, but source {str(source)!r} has a module 'utils' of its own; "
-        "import it under another name."
+        f"imports[0] 'src/utils' is imported as {name!r}, but source {str(source)!r} has a module 'utils' as "
+        "well. Give the import another name."
     ) == str(caught.value)
 
 
@@ -330,7 +325,7 @@ ALL = ["src/utils/", "src/helpers.py", "libs.zip", ("src/my-code", "acme.tools")
 
 
 def test_the_job_and_its_child_processes_import_them(shared, run, script):
-    """Under the names that the task gives them, with the data files that lie in them."""
+    """Imports and their data files are importable in the job and its child processes."""
     ended = run(Payload.of_source(script(USE), None, imports=ALL, place=shared))
 
     assert 0 == ended.code, ended.errors
@@ -338,7 +333,7 @@ def test_the_job_and_its_child_processes_import_them(shared, run, script):
 
 
 def test_those_on_stages_are_imported_alike(shared, run, script):
-    """The emulated copy puts each where Snowflake would."""
+    """Imports on stages are importable as well; the test copies their files as Snowflake does."""
     imports = [
         ("@code/utils_v2/", "utils"),
         ("@code/helpers_v2.py", "helpers"),
@@ -358,14 +353,13 @@ def test_those_on_stages_are_imported_alike(shared, run, script):
 
 
 def test_stages_without_the_import_fail_the_job(shared, run, script):
-    """The message has the place as Snowflake knows it."""
+    """The message for an import without files names its stage."""
     ended = run(Payload.of_source(script(""), None, imports=["@code/utils/"], place=shared))
 
     assert 1 == ended.code
     assert (
-        "There was nothing to copy from '@DB.ML.CODE/utils/'. A path that ends in .py or .zip is "
-        "one file, any other is "
-        "a directory."
+        "'@DB.ML.CODE/utils/' is empty or missing: Snowflake copied no file from it. A path that ends in .py or .zip "
+        "is one file, any other a directory."
     ) == ended.record["metadata"]["message"]
 
 
@@ -377,7 +371,7 @@ def uses_an_import():
 
 
 def test_functions_have_imports_too(shared, run):
-    """What the function imports inside is there."""
+    """A function imports the task's imports in its body."""
     payload = Payload.of_function(uses_an_import, imports=["src/helpers.py"], place=shared)
 
     assert 3 == run(payload, Arguments.of_function(uses_an_import)).record["value"]

@@ -1,4 +1,4 @@
-"""Credentials in what pip reads: refused, with the way to do it, and never repeated."""
+"""Credentials in requirements: refused with advice, and never repeated in a message."""
 
 import pytest
 
@@ -41,7 +41,7 @@ HARMLESS = [
 
 @pytest.mark.parametrize("line", LINES)
 def test_a_requirement_with_credentials_is_refused(line):
-    """The message has the address with stars, and the two ways to do it."""
+    """The message for a requirement with credentials stars them, and shows the two alternatives."""
     with pytest.raises(InvalidJobSpecError) as refused:
         validate_requirements(["numpy", line])
 
@@ -54,20 +54,20 @@ def test_a_requirement_with_credentials_is_refused(line):
 
 @pytest.mark.parametrize("line", HARMLESS)
 def test_a_requirement_without_credentials_is_accepted(line):
-    """Names of variables, for which pip puts in the value in the job, are no credentials; git's user is none."""
+    """Names of variables, which pip replaces in the job, and git's user are no credentials."""
     assert [line] == validate_requirements([line])
     assert line == starred(line)
 
 
 def test_credentials_in_two_lines_are_refused():
-    """A line that ends with a backslash is joined to the next one by pip."""
+    """Credentials in a line continued with a backslash are refused."""
     with pytest.raises(InvalidJobSpecError, match="holds credentials"):
         validate_requirements(["--index-url https://user:\\", f"{SECRET}@feed.acme.com/simple"])
 
 
 @pytest.mark.parametrize("value", [LINES[0], [LINES[0] + "\nnumpy"], [b"x", LINES[0]], [LINES[0], 1]])
 def test_messages_about_other_mistakes_have_no_credentials(value):
-    """A value of the wrong form is shown with stars."""
+    """Credentials in an invalid value are starred."""
     with pytest.raises(InvalidJobSpecError) as refused:
         validate_requirements(value)
 
@@ -77,7 +77,7 @@ def test_messages_about_other_mistakes_have_no_credentials(value):
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("file", ["requirements.txt", "more/private.txt", "constraints.txt"])
 def test_a_source_whose_requirements_have_credentials_is_refused(write, line, file):
-    """Its requirements.txt and each file that this includes are looked at; the message names the file."""
+    """Credentials in requirements.txt or a file that it includes are refused; the message names the file."""
     files = {
         "main.py": "",
         "requirements.txt": "numpy\n-r more/first.txt\n--constraint=constraints.txt\n",
@@ -94,7 +94,7 @@ def test_a_source_whose_requirements_have_credentials_is_refused(write, line, fi
 
 
 def test_other_files_of_a_source_are_left_alone(write):
-    """A text that pip doesn't read is the author's own."""
+    """Files that pip doesn't read are not checked."""
     source = write("source", {"main.py": "", "requirements.txt": "numpy", "notes.txt": LINES[0]})
 
     assert Payload.of_source(source, "main.py").digest
@@ -112,7 +112,7 @@ def test_other_files_of_a_source_are_left_alone(write):
     ],
 )
 def test_variables_of_pip_and_uv_with_credentials_are_refused(name, value):
-    """In env_vars and in a specification's env, which everybody can read who may describe the service."""
+    """Credentials in settings of pip and uv are refused: a specification is readable."""
     container = {"name": "main", "image": "/a/b/c/d:1", "env": {name: value}}
 
     with pytest.raises(InvalidJobSpecError) as in_variables:
@@ -126,7 +126,7 @@ def test_variables_of_pip_and_uv_with_credentials_are_refused(name, value):
 
 
 def test_variables_without_credentials_are_accepted():
-    """Settings of pip are no secret by themselves, and other programs' variables are the author's own."""
+    """Settings of pip without credentials, and variables of other programs, are accepted."""
     validate_env_vars(
         {"PIP_NO_INDEX": "1", "PIP_INDEX_URL": "https://feed.acme.com/simple", "DB": "postgres://u:p@host/db"}
     )
@@ -136,7 +136,7 @@ def test_variables_without_credentials_are_accepted():
     "url", [f"https://user:{SECRET}@[host/x", f"https://h/x?token={SECRET}", f"https://u:{SECRET}@a\u2100b/x"]
 )
 def test_a_git_address_with_credentials_is_not_repeated(url):
-    """Whatever else is wrong with it."""
+    """An invalid git address with credentials isn't repeated in the message."""
     with pytest.raises(InvalidJobSpecError) as refused:
         GitSource(url, "main")
 
@@ -144,7 +144,7 @@ def test_a_git_address_with_credentials_is_not_repeated(url):
 
 
 def test_starring_is_linear():
-    """A line of a megabyte that begins like an address again and again takes no time to speak of."""
+    """Starring a megabyte of beginnings of addresses takes linear time."""
     text = "https://user:password" * 25_000 + "?a&b" * 100_000
 
     assert text == starred(text)

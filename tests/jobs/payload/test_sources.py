@@ -8,7 +8,6 @@ from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.sources import (
     Place,
     StageCopy,
-    StagedSource,
     Start,
     is_on_stage,
     locate,
@@ -21,12 +20,12 @@ URL = "https://github.com/acme/models"
 
 
 def script(*command):
-    """Start a Python file."""
+    """Return the start of a Python file."""
     return Start(kind="script", command=command)
 
 
 def command(*words):
-    """Start a program."""
+    """Return the start of a program."""
     return Start(kind="command", command=words)
 
 
@@ -49,16 +48,16 @@ def command(*words):
 def test_a_python_file_or_a_command_is_started(write, source, entrypoint, start):
     """A list is a command, as for subprocess; one that begins with a Python file runs that."""
     write("source", {"main.py": "", "run.sh": "", "pkg/a.py": ""})
-    found = locate(write("", {}) / source, entrypoint)
+    local = locate(write("", {}) / source, entrypoint)
 
-    assert start == found.start
-    assert {"run.sh" if "run.sh" in source else "main.py"} <= set(found.files())
+    assert start == local.start
+    assert {"run.sh" if "run.sh" in source else "main.py"} <= set(local.files())
 
 
 @pytest.mark.parametrize(
     ("source", "entrypoint", "error", "message"),
     [
-        ("nowhere", None, PayloadError, "does not exist (looked for it at /"),
+        ("nowhere", None, PayloadError, "does not exist (looked at /"),
         (
             "source",
             None,
@@ -81,7 +80,7 @@ def test_a_python_file_or_a_command_is_started(write, source, entrypoint, start)
             "run.sh",
             InvalidJobSpecError,
             (
-                "entrypoint 'run.sh' is not a Python file: its name must end in .py. Anything else is started by a "
+                "entrypoint 'run.sh' is not a Python file: its name must end in .py. Start anything else with a "
                 "command, which is a list, e.g. ['bash', 'run.sh']."
             ),
         ),
@@ -91,7 +90,7 @@ def test_a_python_file_or_a_command_is_started(write, source, entrypoint, start)
     ],
 )
 def test_sources_that_can_not_start_are_refused(write, source, entrypoint, error, message):
-    """Each message says what is wrong with the source or its entrypoint."""
+    """The message for a source that can't start names the mistake in it or its entrypoint."""
     root = write("", {"source/main.py": "", "source/run.sh": "", "source/pkg.py/a.py": "", "other.py": ""})
 
     with pytest.raises(error) as caught:
@@ -107,7 +106,7 @@ def test_sources_that_can_not_start_are_refused(write, source, entrypoint, error
 )
 @pytest.mark.parametrize("source", ["source", "@code/", GitSource(URL, "main")], ids=str)
 def test_what_can_be_no_entrypoint_is_refused(source, entrypoint):
-    """While the DAG is parsed, wherever the source lies."""
+    """An invalid entrypoint is refused when the DAG is parsed, for any kind of source."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_source(source, entrypoint)
 
@@ -119,7 +118,7 @@ def test_what_can_be_no_entrypoint_is_refused(source, entrypoint):
 
 @pytest.mark.parametrize("word", ["a\0b", "\udc00"], ids=repr)
 def test_commands_are_text(word):
-    """What no process can be given is no command."""
+    """A command with text that no process accepts is refused."""
     with pytest.raises(InvalidJobSpecError, match=r"^entrypoint holds"):
         validate_source("source", ["bash", word])
 
@@ -137,24 +136,24 @@ def test_commands_are_text(word):
     ids=str,
 )
 def test_sources_are_validated_without_a_look_at_them(source, entrypoint):
-    """A DAG file is parsed on other machines than it runs on, and without a connection."""
+    """A source is validated without disk and connection, because other machines parse the DAG as well."""
     assert validate_source(source, entrypoint) is None
 
 
 @pytest.mark.parametrize("source", [None, "", 3, ["a"], b"a"], ids=repr)
 def test_what_can_be_no_source_is_refused(source):
-    """The message lists what can."""
+    """The message for an invalid source lists the kinds of sources."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_source(source, None)
 
     assert (
-        "source must be a function, a file, a directory, a place in Snowflake (it starts with '@' or 'snow://'), or a "
-        f"GitSource; got {source!r}."
+        "source must be a function, a file, a directory, an address in Snowflake ('@…' or 'snow://…'), or a GitSource; "
+        f"got {source!r}."
     ) == str(caught.value)
 
 
 def test_an_entrypoint_that_patterns_leave_out_is_refused(write):
-    """The message names the pattern, so that nobody has to look for it."""
+    """The message for an excluded entrypoint names the pattern and its file."""
     source = write("source", {"pkg/train.py": "", "pkg/.gitignore": "# big\ntrain.*\n"})
 
     with pytest.raises(PayloadError) as caught:
@@ -162,20 +161,20 @@ def test_an_entrypoint_that_patterns_leave_out_is_refused(write):
 
     assert (
         "entrypoint 'pkg/train.py' doesn't travel: pattern 'train.*' in "
-        f"{str(source / 'pkg/.gitignore')!r} leaves it out."
+        f"{str(source / 'pkg/.gitignore')!r} excludes it."
     ) == str(caught.value)
 
 
 def test_an_entrypoint_in_a_cache_is_refused(write):
-    """No pattern is to blame."""
+    """The message for an entrypoint in a cache names no pattern."""
     source = write("source", {"__pycache__/train.py": ""})
 
-    with pytest.raises(PayloadError, match="doesn't travel: files of git and of Python's caches never do"):
+    with pytest.raises(PayloadError, match="doesn't travel: it is a file of git or of Python's caches"):
         locate(source, "__pycache__/train.py").files()
 
 
 def test_conda_environments_are_refused(write):
-    """As by the ML runtime; but a repository may have one for something else."""
+    """A conda environment is refused, as by the ML runtime, unless a pattern excludes it."""
     files = {"train.py": "", "environment.yml": ""}
     source = write("source", files)
 
@@ -184,7 +183,7 @@ def test_conda_environments_are_refused(write):
 
     assert (
         f"source {str(source)!r} has an environment.yml, but ML jobs take no conda environments. Write a "
-        "requirements.txt; if environment.yml is for something else, name it in .mljobsignore."
+        "requirements.txt; if environment.yml is for something else, exclude it in .mljobsignore."
     ) == str(caught.value)
     assert {"train.py", ".mljobsignore"} == set(
         locate(write("other", {**files, ".mljobsignore": "/environment.yml"}), "train.py").files()
@@ -216,11 +215,11 @@ def test_conda_environments_are_refused(write):
     ],
 )
 def test_sources_on_stages(source, entrypoint, location, start):
-    """They are written as Snowflake takes them: qualified, a directory with a slash at its end."""
+    """Sources on stages are written as Snowflake takes them: qualified, and directories with a slash."""
     copy = StageCopy(source=location, target="input/source")
 
     assert is_on_stage(source)
-    assert StagedSource(copy=copy, start=start) == staged(source, entrypoint, ML)
+    assert (copy, start) == staged(source, entrypoint, ML)
 
 
 @pytest.mark.parametrize(
@@ -231,22 +230,22 @@ def test_sources_on_stages(source, entrypoint, location, start):
         ("@code/", "../train.py", "entrypoint '../train.py' is outside of source '@code/'."),
         ("@code/", "run.sh", "entrypoint 'run.sh' is not a Python file"),
         ("@code/train.py", "other.py", "entrypoint 'other.py' is not the file that source '@code/train.py' names."),
-        ("@~/train.py", None, "source '@~/train.py' is the stage of a user or a table; Snowflake copies from named"),
+        ("@~/train.py", None, "source '@~/train.py' is the stage of a user or a table. Name a stage: "),
         ("@%t/train.py", None, "source '@%t/train.py' is the stage of a user or a table"),
         ("@a.b.c.d/train.py", None, "source 'a.b.c.d' is not a name of at most 3 parts."),
         ("@code/../x/", "a.py", "'../x' can't be a path on a stage"),
         (
             "snow://",
             "a.py",
-            "source 'snow://' is no place in Snowflake: write snow://<kind>/<name>/versions/<version>/",
+            "source 'snow://' is no valid address: write snow://<kind>/<name>/versions/<version>/",
         ),
-        ("snow://notebook/", "a.py", "source 'snow://notebook/' is no place in Snowflake"),
-        ("snow://notebook/n/../m", "a.py", "source 'snow://notebook/n/../m' is no place in Snowflake"),
-        ("snow://notebook/n/it's", "a.py", "is no place in Snowflake"),
+        ("snow://notebook/", "a.py", "source 'snow://notebook/' is no valid address"),
+        ("snow://notebook/n/../m", "a.py", "source 'snow://notebook/n/../m' is no valid address"),
+        ("snow://notebook/n/it's", "a.py", "is no valid address"),
     ],
 )
 def test_places_that_can_not_be_are_refused(source, entrypoint, message):
-    """Before anything is sent; the stage itself is looked at by Snowflake."""
+    """An invalid address in Snowflake is refused before anything is sent."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_source(source, entrypoint)
 
@@ -254,7 +253,7 @@ def test_places_that_can_not_be_are_refused(source, entrypoint, message):
 
 
 def test_stages_without_database_and_schema_need_some():
-    """The task, or its connection, has them."""
+    """An unqualified stage needs database and schema of the task or its connection."""
     with pytest.raises(InvalidJobSpecError, match=r"source 'code' has no database and schema. Write it as"):
         staged("@code/", "train.py", Place())
 
@@ -279,7 +278,7 @@ def test_stages_without_database_and_schema_need_some():
     ids=str,
 )
 def test_git_sources(fields):
-    """Public or private, on any branch; fields may be templates."""
+    """Git sources are public or private, on any branch, and their fields may be templates."""
     source = GitSource(**{"url": URL, "ref": "main"} | fields)
 
     assert fields.items() <= vars(source).items()
@@ -296,7 +295,7 @@ def test_git_sources(fields):
             {"url": "git@github.com:acme/models.git"},
             (
                 "GitSource: url of 'github.com:acme/models.git' must begin with https://: the job has no key for ssh. "
-                "Credentials come from a Snowflake secret: secret='db.schema.name'."
+                "For credentials name a Snowflake secret: secret='db.schema.name'."
             ),
         ),
         ({"url": "ssh://git@github.com/acme"}, "GitSource: url of 'github.com/acme' must begin with https://"),
@@ -306,17 +305,17 @@ def test_git_sources(fields):
         (
             {"url": "https://me:hunter2@github.com/acme"},
             (
-                "GitSource: the url of host 'github.com' holds credentials, which everybody could read in the job's "
-                "specification. Put them into a Snowflake secret and name it: secret='db.schema.name'."
+                "GitSource: the url of host 'github.com' holds credentials, and the job's specification would "
+                "show them. Put them into a Snowflake secret and name it: secret='db.schema.name'."
             ),
         ),
         ({"url": "https://hunter2@github.com/acme"}, "GitSource: the url of host 'github.com' holds credentials"),
-        ({"url": "https://[bad/acme"}, "GitSource: url 'https://[bad/acme' is no address."),
-        ({"url": "https:///acme"}, "GitSource: url 'https:///acme' is no repository's address, e.g. 'https://"),
-        ({"url": "file://host/acme"}, "GitSource: url 'file://host/acme' is no repository's address"),
-        ({"url": f"{URL}?token=x"}, f"GitSource: url '{URL}?token=***' is no repository's address"),
-        ({"url": f"{URL}#v1"}, f"GitSource: url '{URL}#v1' is no repository's address"),
-        ({"url": f"{URL} x"}, f"GitSource: url '{URL} x' is no repository's address"),
+        ({"url": "https://[bad/acme"}, "GitSource: url 'https://[bad/acme' is no valid address."),
+        ({"url": "https:///acme"}, "GitSource: url 'https:///acme' is no address of a repository. Write one with host"),
+        ({"url": "file://host/acme"}, "GitSource: url 'file://host/acme' is no address of a repository"),
+        ({"url": f"{URL}?token=x"}, f"GitSource: url '{URL}?token=***' is no address of a repository"),
+        ({"url": f"{URL}#v1"}, f"GitSource: url '{URL}#v1' is no address of a repository"),
+        ({"url": f"{URL} x"}, f"GitSource: url '{URL} x' is no address of a repository"),
         (
             {"url": "http://github.com/acme", "secret": "s"},
             "GitSource: url 'http://github.com/acme' would send the secret unencrypted; use https://.",
@@ -335,7 +334,7 @@ def test_git_sources(fields):
     ids=str,
 )
 def test_what_can_be_no_git_source_is_refused(fields, message):
-    """Where it is written, and without showing credentials."""
+    """An invalid git source is refused when it is created, without credentials in the message."""
     with pytest.raises(InvalidJobSpecError) as caught:
         GitSource(**{"url": URL, "ref": "main"} | fields)
 

@@ -1,4 +1,4 @@
-# Arguments of functions and scripts: what they travel as, and that they arrive as what they were.
+# Arguments of functions and scripts, and the form in which they travel.
 import collections
 import enum
 import importlib
@@ -47,7 +47,7 @@ class Access(enum.Flag):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A dataclass of the DAG file that needs nothing but imports."""
+    """A dataclass of the DAG file that needs its imports only."""
 
     x: int
     y: float = 0.5
@@ -55,13 +55,13 @@ class Point:
 
     @property
     def length(self):
-        """Uses a module of the file."""
+        """Use a module of the file."""
         return math.hypot(self.x, self.y)
 
 
 @dataclass
 class Line:
-    """A dataclass with others in it, and an attribute that isn't given."""
+    """A dataclass with dataclasses in its fields, and an attribute that isn't a field."""
 
     points: list["Point"]
     color: Color | None = None
@@ -80,7 +80,7 @@ class Painted:
 
 @dataclass
 class Plain:
-    """A dataclass whose fields say nothing about it."""
+    """A dataclass whose annotations don't describe its values."""
 
     a: Any
     b: Any = None
@@ -94,7 +94,7 @@ class Pair(NamedTuple):
 
 
 class Opaque:
-    """Only a pickle can say what this is."""
+    """A class whose instances only a pickle can hold."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -105,7 +105,7 @@ class Opaque:
 
 @dataclass
 class Guarded:
-    """A dataclass that says itself what it travels as."""
+    """A dataclass that customises its pickle."""
 
     n: int
 
@@ -114,17 +114,17 @@ class Guarded:
 
 
 def what_it_got(*args, **kwargs):
-    """Show what arrived."""
+    """Print the arguments."""
     return repr((args, kwargs))
 
 
 def what_it_is(value):
-    """Show what one value is."""
+    """Print the type and the repr of a value."""
     return [type(value).__name__, repr(value)]
 
 
 def knows_points(value):
-    """Use names of the DAG file, and so be pickled."""
+    """Use names of the DAG file, which need a pickle."""
     return [isinstance(value[0], Point), value[0] == value[1].inner, FACTOR]
 
 
@@ -228,7 +228,7 @@ TAGGED = [
     "value", [*PLAIN, *TAGGED], ids=lambda value: "frozenset" if isinstance(value, frozenset) else ascii(value)[:60]
 )
 def test_values_arrive_without_pickle_as_what_they_were(roundtrip, value):
-    """In type, in value, and however deep they lie."""
+    """Values travel without pickle with their types, at any depth."""
     ((arrived,),) = (item["key"] for item in roundtrip([{"key": (value,)}], serializer="source"))
 
     assert type(value) is type(arrived)
@@ -238,7 +238,7 @@ def test_values_arrive_without_pickle_as_what_they_were(roundtrip, value):
 
 @pytest.mark.parametrize("value", PLAIN, ids=lambda value: ascii(value)[:60])
 def test_what_is_json_travels_as_it_is(value):
-    """The specification shows it to people, too."""
+    """JSON is written to the specification unchanged, so that people can read it."""
     packed = Arguments.of_function(takes, [value], {"depth": value})
 
     assert {"args": [value], "kwargs": {"depth": value}} == json.loads(packed.inline)
@@ -246,7 +246,7 @@ def test_what_is_json_travels_as_it_is(value):
 
 
 def test_other_values_say_what_they_are():
-    """Whoever looks at a specification can read what the job was given."""
+    """Other values are readable in the specification, with tags for their types."""
     packed = Arguments.of_function(takes, [date(2026, 1, 2)], {"depth": (1, Decimal("0.1"))})
 
     assert {
@@ -257,19 +257,19 @@ def test_other_values_say_what_they_are():
 
 
 def test_numbers_may_be_longer_than_python_writes(roundtrip):
-    """Python refuses to write or read decimals of more than 4300 digits."""
+    """Integers of more than 4300 digits arrive, although Python refuses to write them as decimals."""
     assert -(10**5000) == roundtrip(-(10**5000))
 
 
 def test_zones_keep_their_rules(roundtrip):
-    """A time in a named zone is not one at an offset: a day later may have another."""
+    """A time keeps its named zone, whose offset may differ a day later."""
     arrived = roundtrip(datetime(2026, 10, 24, 12, tzinfo=BERLIN))
 
     assert "2026-10-25T12:00:00+01:00" == (arrived + timedelta(days=1)).isoformat()
 
 
 def test_a_job_has_all_arguments(run):
-    """By position, by name, and among the rest, in a process that has nothing of the DAG file."""
+    """A job without the DAG file gets positional, keyword and variable arguments."""
     args, kwargs = [Point(1), *PLAIN], {"key": Line([Point(2)]), "other": [Color.RED, Pair(1, 2), Access(3)]}
     ended = run(Payload.of_function(what_it_got), Arguments.of_function(what_it_got, args, kwargs))
 
@@ -278,12 +278,12 @@ def test_a_job_has_all_arguments(run):
 
 
 def uses_a_class(point):
-    """Use what belongs to a class."""
+    """Use methods and variables of a class."""
     return [point.length, type(point).origin, type(point)(1) == type(point)(1)]
 
 
 def test_classes_of_the_dag_file_travel_with_their_source(run):
-    """Methods, class variables and what the class imports are there."""
+    """A class of the DAG file arrives with its methods, class variables and imports."""
     packed = Arguments.of_function(uses_a_class, [Point(3, 4)], serializer="source")
     (entry,) = json.loads(packed.inline)["classes"]
     ended = run(Payload.of_function(uses_a_class), packed)
@@ -294,7 +294,7 @@ def test_classes_of_the_dag_file_travel_with_their_source(run):
 
 
 def test_a_function_that_knows_the_class_gets_its_own(run):
-    """A function that was pickled has pickled the class, too: there must be no second one."""
+    """A pickled function and its arguments have the same class in the job."""
     value = [Point(1), Opaque(Point(1))]
     ended = run(Payload.of_function(knows_points), Arguments.of_function(knows_points, [value]))
 
@@ -302,12 +302,12 @@ def test_a_function_that_knows_the_class_gets_its_own(run):
 
 
 def compares(points):
-    """Compare what was pickled with what was not."""
+    """Compare a pickled value with one that isn't."""
     return points[0] == points[1].inner
 
 
 def test_what_is_pickled_and_what_is_not_have_one_class(run):
-    """Also where the function doesn't know it: with a pickle in the call all instances of the class are pickled."""
+    """If one value of a call is pickled, so are all instances of classes of the DAG file."""
     value = [Point(1), Opaque(Point(1))]
     ended = run(Payload.of_function(compares), Arguments.of_function(compares, [value]))
 
@@ -315,12 +315,12 @@ def test_what_is_pickled_and_what_is_not_have_one_class(run):
 
 
 def is_one(a, b):
-    """Tell whether two arguments are one object."""
+    """Return whether two arguments are one object."""
     return a is b
 
 
 def test_what_is_pickled_stays_shared(run):
-    """One object that is passed twice is one in the job."""
+    """A pickled object that is passed twice is one object in the job."""
     value = Opaque(1)
 
     assert run(Payload.of_function(is_one), Arguments.of_function(is_one, [value, value])).record["value"] is True
@@ -340,7 +340,7 @@ def test_what_is_pickled_stays_shared(run):
     ids=lambda value: type(value).__name__,
 )
 def test_any_other_value_is_pickled(run, value):
-    """That very value only; what is around it is JSON."""
+    """Only the value that needs a pickle is pickled; the values around it are JSON."""
     packed = Arguments.of_function(what_it_is, [value])
     ended = run(Payload.of_function(what_it_is), packed)
     expected = Guarded(2) if isinstance(value, Guarded) else value
@@ -349,20 +349,20 @@ def test_any_other_value_is_pickled(run, value):
 
 
 def test_classes_that_do_not_stand_alone_are_pickled():
-    """Their source would not be enough."""
+    """Instances of a class that needs more than its source are pickled."""
     packed = Arguments.of_function(what_it_is, [[Painted(), Plain(1)]])
 
     assert ["arguments", "by"] == sorted(json.loads(packed.inline)["pickled"])
 
 
 class Text(str):
-    """A text that is more than that."""
+    """A subclass of str."""
 
     __slots__ = ()
 
 
 def local_class():
-    """Make an instance of a class that only this function knows."""
+    """Return an instance of a class that is local to this function."""
 
     @dataclass
     class Inner:
@@ -377,11 +377,11 @@ REFUSED = [
     (datetime(2026, 1, 1, tzinfo=ZoneInfo.from_file(io.BytesIO(TZIF))), "of type ZoneInfo"),
     (Opaque(1), "of type Opaque"),
     (Text("a"), "of type Text"),
-    (local_class(), "of type Inner: its class is no class at the top of a module"),
+    (local_class(), "of type Inner: its class is not defined at the top level of a module"),
     (
         Painted(),
         (
-            "of type Painted: its class uses 'Color' of its module, which is no import from an installed module: pass "
+            "of type Painted: its class uses 'Color' of its module, which isn't imported from an installed one: pass "
             "it as an argument, or import or define it inside"
         ),
     ),
@@ -391,7 +391,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("value", "said"), REFUSED, ids=lambda value: type(value).__name__)
 def test_no_pickle_means_none(value, said):
-    """serializer="source": the message names argument, type and reason, and what to pass."""
+    """The message for serializer="source" names argument, type, reason and alternatives."""
     with pytest.raises(PayloadError) as caught:
         Arguments.of_function(takes, [[1, {"a": value}]], serializer="source")
 
@@ -402,7 +402,7 @@ def test_no_pickle_means_none(value, said):
 
 
 def test_cloudpickle_pickles_all_that_is_no_json():
-    """Each such argument as a whole."""
+    """serializer="cloudpickle" pickles each argument that is no JSON as a whole."""
     packed = Arguments.of_function(takes, [1, date(2026, 1, 1), "a"], {"depth": [(1,)]}, serializer="cloudpickle")
     document = json.loads(packed.inline)
 
@@ -422,38 +422,38 @@ def test_cloudpickle_pickles_all_that_is_no_json():
     ],
 )
 def test_arguments_that_can_not_travel_are_named(args, kwargs, named):
-    """The message names the argument, its type and what to pass instead."""
+    """The message for an argument that can't be pickled names it, its type and the alternatives."""
     with pytest.raises(PayloadError) as caught:
         Arguments.of_function(takes, args, kwargs)
 
     assert (
-        f"Argument {named!r} of 'takes', of type lock, can't be sent to the job: cannot pickle '_thread.lock' object. "
-        "Pass what it is made of: a table name, a stage path, numbers and text."
+        f"Argument {named!r} of 'takes', of type lock, can't be pickled for the job: cannot pickle '_thread.lock' "
+        "object. Pass the data to rebuild it: a table name, a stage path, numbers and text."
     ) == str(caught.value)
 
 
 def test_what_holds_itself_is_refused():
-    """JSON has no end for it."""
+    """A value that contains itself is refused."""
     endless = []
     endless.append(endless)
-    with pytest.raises(PayloadError, match="'depth' of 'takes' is nested too deeply, or holds itself"):
+    with pytest.raises(PayloadError, match="'depth' of 'takes' is nested too deeply, or contains itself"):
         Arguments.of_function(takes, [1], {"depth": endless})
 
 
 def test_names_that_are_no_text_are_refused():
-    """A name of an argument that JSON would change."""
+    """A keyword argument whose name is no valid text is refused."""
     with pytest.raises(PayloadError, match="has half a surrogate pair in its name"):
         Arguments.of_function(takes, [1], {"\ud83d": 1})
 
 
 def test_unknown_serializers_are_refused():
-    """As for the function."""
+    """An unknown serializer is refused for arguments as for functions."""
     with pytest.raises(InvalidJobSpecError, match="serializer must be one of 'auto', 'source', 'cloudpickle'; got 's'"):
         Arguments.of_function(takes, [1], serializer="s")
 
 
 def test_files_are_bounded():
-    """A job's arguments go through the worker's memory; data belongs into tables and onto stages."""
+    """Arguments that exceed the limit of the worker's memory are refused."""
     encoder = Encoder(may_pickle=True, may_define=True, limit=100_000)
     encoder.encode([b"x" * 50_000])
 
@@ -462,7 +462,7 @@ def test_files_are_bounded():
 
 
 def test_too_large_arguments_are_named():
-    """The limit is 1 GiB for all of them, and is seen before the files are made."""
+    """The limit of 1 GiB holds for all arguments together, and is checked before their files are complete."""
     np = pytest.importorskip("numpy", reason="numpy isn't installed")
     # Takes no memory: all of its rows are one.
     array = np.broadcast_to(np.zeros(2**17), (2**11, 2**17))
@@ -470,13 +470,13 @@ def test_too_large_arguments_are_named():
         Arguments.of_function(takes, ["a"], {"depth": array})
 
     assert (
-        "Argument 'depth' of 'takes' brings the arguments over the 1 GiB that a job takes. Write the data to a table "
-        "or a stage, and pass its name."
+        "Argument 'depth' of 'takes' takes the arguments over the limit of 1 GiB. Write the data to a table or a "
+        "stage, and pass its name."
     ) == str(caught.value)
 
 
 def test_what_is_too_long_for_the_specification_is_a_file(roundtrip):
-    """A specification is one statement."""
+    """Arguments that are too long for the specification, one statement, travel as a file."""
     text = "$ä" * 100_000
     packed = Arguments.of_function(takes, [text])
 
@@ -485,7 +485,7 @@ def test_what_is_too_long_for_the_specification_is_a_file(roundtrip):
 
 
 def test_long_bytes_are_a_file(roundtrip):
-    """They are no text, so JSON would make them longer."""
+    """Long bytes travel as a file, because base64 would make them longer."""
     value = [b"x" * 20_000, bytearray(b"y" * 20_000)]
 
     assert value == roundtrip(value)
@@ -493,7 +493,7 @@ def test_long_bytes_are_a_file(roundtrip):
 
 
 def test_references_are_numbered_once_each(tmp_path):
-    """The number is that of the directory to which Snowflake copies their files."""
+    """A reference has the number of the directory to which Snowflake copies its files."""
     first = StageRef(stage_paths=("@d.s.st/a.parquet",), protocol="pandas")
     second = StageRef(stage_paths=("@d.s.st/output/b.npy",), protocol="numpy")
     packed = Arguments.of_function(takes, [[first, {"x": second.to_xcom()}]], {"depth": (first,)})
@@ -505,28 +505,28 @@ def test_references_are_numbered_once_each(tmp_path):
 
 
 def written_elsewhere(packed, **versions):
-    """Say that something else has pickled the arguments."""
+    """Change the versions that pickled the arguments."""
     document = json.loads(packed.inline)
     document["pickled"]["by"] |= versions
     return replace(packed, inline=json.dumps(document))
 
 
 def test_pickles_of_another_python_are_refused_before_anything_else(tmp_path):
-    """The message names the arguments, both versions and the ways out; nothing is unpickled or installed for it."""
+    """The message for a pickle of another Python names arguments, versions and fixes; nothing is unpickled."""
     packed = written_elsewhere(Arguments.of_function(takes, [Opaque(1), 2, Opaque(3)]), python="3.9")
     running = "{}.{}".format(*sys.version_info)
     with pytest.raises(LauncherError) as caught:
         read(packed, tmp_path)
 
     assert (
-        f"What was passed as 'table', 'args[2]' was pickled by Python 3.9, this container runs Python {running}. Pass "
+        f"The value of 'table', 'args[2]' was pickled by Python 3.9, this container runs Python {running}. Pass "
         "JSON, dates, paths, dataclasses, DataFrames or arrays, which need no pickle, or choose a runtime_environment "
         "with Python 3.9."
     ) == str(caught.value)
 
 
 def test_functions_of_another_python_are_refused():
-    """As the arguments are."""
+    """A function pickled by another Python is refused."""
     with pytest.raises(LauncherError) as caught:
         check_versions({"pickled_by": {"python": "3.9", "cloudpickle": "3.1.2"}})
 
@@ -544,7 +544,7 @@ def test_functions_of_another_python_are_refused():
 )
 @pytest.mark.parametrize("what", ["function", "argument"])
 def test_an_unfit_cloudpickle_is_seen_before_it_reads(run, tmp_path, module, said, what):
-    """Whether the function or an argument was pickled; the message has the requirement to add."""
+    """The message for a missing or old cloudpickle has the requirement to add, for functions and arguments."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "cloudpickle.py").write_text(module)
     function, value = (knows_points, 1) if what == "function" else (what_it_is, Opaque(1))
@@ -558,7 +558,7 @@ def test_an_unfit_cloudpickle_is_seen_before_it_reads(run, tmp_path, module, sai
 
 @pytest.fixture
 def only_here(tmp_path, monkeypatch):
-    """An installed package that the job doesn't have."""
+    """Install a package that the job doesn't have."""
     place = tmp_path / "site-packages" / "only_here"
     place.mkdir(parents=True)
     (place / "__init__.py").write_text(
@@ -573,7 +573,7 @@ def only_here(tmp_path, monkeypatch):
 
 
 def test_packages_of_arguments_that_the_job_lacks_are_named(run, only_here):
-    """A class of a package travels by its name."""
+    """The message for a class of a missing package names the argument and the package."""
     packed = Arguments.of_function(what_it_is, [only_here.Level.LOW], serializer="source")
     ended = run(Payload.of_function(what_it_is), packed)
 
@@ -584,18 +584,18 @@ def test_packages_of_arguments_that_the_job_lacks_are_named(run, only_here):
 
 
 def test_packages_of_pickles_that_the_job_lacks_are_named(run, only_here):
-    """What pickle itself would say doesn't name the argument."""
+    """The message for a pickle of a missing package names the argument, which pickle's own does not."""
     packed = Arguments.of_function(what_it_is, [only_here.Model()])
     ended = run(Payload.of_function(what_it_is), packed)
 
     assert (
-        "Argument 'value' was pickled and needs what this container doesn't have: No module named 'only_here'. Add the "
-        "package that has it to pip_requirements, in the version that the Airflow worker has."
+        "Argument 'value' was pickled and can't be loaded in this container: No module named 'only_here'. Add its "
+        "package to pip_requirements, in the version of the Airflow worker."
     ) == ended.record["metadata"]["message"]
 
 
 def test_what_a_class_imports_is_named_where_the_job_lacks_it(run, only_here, monkeypatch):
-    """Its source came, but is not enough here."""
+    """The message for a class whose imports are missing names the package."""
     monkeypatch.syspath_prepend(Path(only_here.__file__).parents[2])
     (Path(only_here.__file__).parents[2] / "models_of_a_dag.py").write_text(
         "from dataclasses import dataclass\nfrom only_here import helper\n\n"
@@ -607,28 +607,26 @@ def test_what_a_class_imports_is_named_where_the_job_lacks_it(run, only_here, mo
     ended = run(Payload.of_function(what_it_is), Arguments.of_function(what_it_is, [module.Row()]))
 
     assert (
-        "Argument 'value' holds a Row, whose class imports what this container doesn't have: No module named "
-        "'only_here'. Add it to pip_requirements."
+        "Argument 'value' holds a Row, whose class can't be imported in this container: No module named "
+        "'only_here'. Add the package to pip_requirements."
     ) == ended.record["metadata"]["message"]
 
 
 def test_unknown_time_zones_are_named(run):
-    """Slim images have no time zones."""
+    """The message for a missing time zone, as in a slim image, advises tzdata."""
     packed = Arguments.of_function(what_it_is, [datetime(2026, 1, 1, tzinfo=BERLIN)])
     packed = replace(packed, inline=packed.inline.replace("Europe/Berlin", "Europe/Atlantis"))
     ended = run(Payload.of_function(what_it_is), packed)
 
     assert (
-        "Argument 'value' has the time zone 'Europe/Atlantis', which this container doesn't know: add 'tzdata' to "
+        "Argument 'value' has the time zone 'Europe/Atlantis', which this container doesn't have: add 'tzdata' to "
         "pip_requirements, or pass a UTC time."
     ) == ended.record["metadata"]["message"]
 
 
 def test_missing_arguments_are_missed(tmp_path):
-    """A file that somebody has removed from the stage."""
-    with pytest.raises(
-        LauncherError, match=r"neither in the job's environment nor in .*/input/arguments\.zip: was it removed"
-    ):
+    """The message for a missing file of arguments has its path."""
+    with pytest.raises(LauncherError, match=r"missing: neither its environment nor .*/input/arguments\.zip has them"):
         read_arguments(tmp_path, {"MLRS_STAGE_RESULT_PATH": str(tmp_path)})
 
 
@@ -636,29 +634,29 @@ def test_missing_arguments_are_missed(tmp_path):
     ("args", "expected"), [(["a b", 1, 0.5, Path("x/y")], ["a b", "1", "0.5", "x/y"]), (("$X", ""), ["$X", ""])]
 )
 def test_scripts_get_text(args, expected):
-    """As str() writes it."""
+    """A script gets its arguments as text of str()."""
     assert expected == json.loads(Arguments.of_script(args).inline)
 
 
 @pytest.mark.parametrize("size", [1_000, 200_000])
 def test_scripts_get_text_of_any_length(tmp_path, size):
-    """A script runs in the launcher's own process, so no limit of the system's holds."""
+    """A script, which runs in the launcher's process, gets text of any length."""
     assert ["ä" * size] == read(Arguments.of_script(["ä" * size]), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["a", None], "args[1] is of type NoneType; a script takes text and numbers. Write it as a string."),
-        (["a\0"], "args[0] holds a NUL character, which no process can be given."),
-        (["\ud800"], "args[0] holds half a surrogate pair, which is no valid text."),
+        (["a", None], "args[1] is of type NoneType; a script takes text and numbers. Write it as text."),
+        (["a\0"], "args[0] holds a NUL character, which no process accepts. Remove it."),
+        (["\ud800"], "args[0] holds half a surrogate pair, which is no valid text. Remove it."),
         ("--x", "args must be a list of arguments, got '--x'."),
         ({"a": 1}, "args must be a list of arguments, got {'a': 1}."),
     ],
     ids=["none", "nul", "surrogate", "text", "dict"],
 )
 def test_what_is_no_argument_is_refused(args, message):
-    """The message names the argument and says what to write instead."""
+    """The message for an invalid argument names it and the fix."""
     with pytest.raises(InvalidJobSpecError) as caught:
         script_arguments(args)
 
@@ -666,13 +664,13 @@ def test_what_is_no_argument_is_refused(args, message):
 
 
 def test_programs_take_less_than_scripts():
-    """The system starts no process with more than 128 KB in one argument."""
-    with pytest.raises(InvalidJobSpecError, match=r"args\[0\] has 100001 bytes, more than the 100000"):
+    """An argument of more than 100 KB for a process is refused, because the system takes 128 KB."""
+    with pytest.raises(InvalidJobSpecError, match=r"args\[0\] has 100001 bytes, more than the limit of 100000"):
         Arguments.of_script(["x" * 100_001], to_process=True)
 
 
 def test_references_become_their_values(roundtrip, tmp_path, monkeypatch):
-    """The launcher loads what Snowflake has copied beside the arguments."""
+    """The launcher loads the files of references that Snowflake copied."""
     monkeypatch.setenv("MLRS_STAGE_RESULT_PATH", str(tmp_path))
     copied = tmp_path / "input" / "references" / "0" / "model.bin"
     copied.parent.mkdir(parents=True)
@@ -692,7 +690,7 @@ print(packed.inline, hashlib.sha256(packed.archive).hexdigest())
 
 
 def test_the_same_arguments_are_the_same_bytes_in_any_process(in_any_process):
-    """What is written doesn't depend on the order that a process gives to sets."""
+    """Arguments have the same bytes in any process, independent of the order of sets."""
     written = in_any_process(WHOLE_PROGRAM)
 
     assert 1 == len(written)

@@ -38,7 +38,7 @@ NASTY = [
 
 @pytest.mark.parametrize("value", NASTY, ids=ascii)
 def test_json_in_ascii_says_the_same_in_json_and_yaml(value):
-    """Whatever the text, it is printable ASCII without a dollar on its way, and the same text at its end."""
+    """JSON and YAML restore any text from printable ASCII without a dollar."""
     text = to_ascii([value])
 
     assert text.isascii()
@@ -52,26 +52,26 @@ def test_json_in_ascii_says_the_same_in_json_and_yaml(value):
     ("value", "expected"), [("", True), ("a b~!", True), ("$", False), ("\n", False), ("é", False)]
 )
 def test_plain_text_is_printable_ascii_without_dollar(value, expected):
-    """Only that can be written into a specification as it is."""
+    """Only printable ASCII without a dollar is written to a specification unchanged."""
     assert expected is is_plain(value)
 
 
 @pytest.mark.parametrize("value", NASTY, ids=ascii)
 def test_any_text_is_valid(value):
-    """Nothing but NUL, broken text and enormous text is refused."""
+    """Only NUL, halves of surrogate pairs and very long text are refused."""
     validate_text(value, "args[0]")
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("a\0b", "args[2] holds a NUL character, which no process can be given."),
-        ("\ud800", "args[2] holds half a surrogate pair, which is no valid text."),
-        ("ä" * 50_001, "args[2] has 100002 bytes, more than the 100000 that one can hold; put it into a file or on"),
+        ("a\0b", "args[2] holds a NUL character, which no process accepts. Remove it."),
+        ("\ud800", "args[2] holds half a surrogate pair, which is no valid text. Remove it."),
+        ("ä" * 50_001, "args[2] has 100002 bytes, more than the limit of 100000. Pass it in a file or on a stage."),
     ],
 )
 def test_what_no_process_can_be_given_is_refused_by_name(value, message):
-    """The message names the argument and says what is wrong with it."""
+    """The message for invalid text names the argument and the reason."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_text(value, "args[2]")
 
@@ -79,7 +79,7 @@ def test_what_no_process_can_be_given_is_refused_by_name(value, message):
 
 
 def test_text_within_a_process_may_have_any_size():
-    """Only the system's own calls are limited; what is no text is refused all the same."""
+    """Text within a process has no limit of its size, but must be valid."""
     validate_text("x" * 1_000_000, "args[0]", any_size=True)
 
     with pytest.raises(InvalidJobSpecError, match="NUL"):

@@ -12,7 +12,7 @@ READER = TypeAdapter(JsonValue)
 
 
 def nested(levels, wrap):
-    """Return a value that is so many levels deep."""
+    """Return a value of the given depth."""
     value = 1
     for _ in range(levels):
         value = wrap(value)
@@ -20,7 +20,7 @@ def nested(levels, wrap):
 
 
 def through_airflow(value):
-    """Return a value as the next task gets it, by the code with which Airflow's processes pass it on."""
+    """Return a value as the next task gets it, with the serialisers of Airflow's processes."""
     from airflow.sdk.serde import deserialize, serialize
 
     written = serialize(value)
@@ -40,9 +40,9 @@ OLD_OBJECT = {"__type": "airflow.sdk.io.path.ObjectStoragePath", "__var": {"path
         ({"a": [1, {"b": OBJECT}]}, "its key '__classname__' is reserved"),
         ({"__id__": 1}, "its key '__id__' is reserved"),
         ({"__mljob_ref__": 1, "stage_paths": ["@a.b.c/d"]}, "its key '__mljob_ref__' is reserved"),
-        (json.dumps(OLD_OBJECT), "it is a text that Airflow reads as an object of its own"),
-        (" \n" + json.dumps([OBJECT]).replace("_", "\\u005f"), "it is a text that Airflow reads as an object"),
-        ("[" * 100_000, "it is a text that Airflow reads as an object of its own"),
+        (json.dumps(OLD_OBJECT), "it is a text that Airflow would read as an object"),
+        (" \n" + json.dumps([OBJECT]).replace("_", "\\u005f"), "it is a text that Airflow would read as an object"),
+        ("[" * 100_000, "it is a text that Airflow would read as an object"),
         (nested(101, lambda value: [value]), "it is more than 100 levels deep"),
         (nested(101, lambda value: {"a": value}), "it is more than 100 levels deep"),
         (nested(900, lambda value: [value]), "it is more than 100 levels deep"),
@@ -57,7 +57,7 @@ OLD_OBJECT = {"__type": "airflow.sdk.io.path.ObjectStoragePath", "__var": {"path
     ids=range(18),
 )
 def test_what_airflow_would_not_give_back(value, reason):
-    """A value that a later task would get as another one, or not at all, is recognised before it is pushed."""
+    """A value that Airflow would change or lose is recognised before it is pushed."""
     assert misfit(value).startswith(reason)
 
 
@@ -77,7 +77,7 @@ def test_what_airflow_would_not_give_back(value, reason):
     ids=range(9),
 )
 def test_what_airflow_gives_back(value):
-    """Any other JSON comes back from Airflow's own serialisers as it was."""
+    """Other JSON comes back from Airflow's serialisers unchanged."""
     assert not misfit(value)
     assert value == through_airflow(value)
 
@@ -91,7 +91,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_value(value):
-    """No JSON that counts as fit is changed by Airflow, and none stops its serialisers."""
+    """Airflow restores any JSON that counts as fit."""
     safe = jsonb_safe(value)
 
     if not misfit(value):
@@ -99,7 +99,7 @@ def test_any_value(value):
 
 
 def test_the_reserved_keys_are_airflows():
-    """Airflow lists the keys that it refuses in XComs of its API's users."""
+    """The reserved keys are those that Airflow refuses in XComs of its API's users."""
     from airflow.sdk._shared.serialization import FORBIDDEN_XCOM_KEYS
 
     assert all(misfit({key: 1}) for key in FORBIDDEN_XCOM_KEYS)
@@ -107,13 +107,13 @@ def test_the_reserved_keys_are_airflows():
 
 @pytest.mark.parametrize("text", [json.dumps(OBJECT), "  " + json.dumps([OLD_OBJECT]), "[" * 5000], ids=range(3))
 def test_what_is_shielded_is_only_text(text):
-    """What a job prints is in XCom as text, which Airflow's API reads as JSON where it is some."""
+    """Airflow's API reads a shielded text as text, even if it is JSON with reserved keys."""
     with pytest.raises(ValueError, match="Expecting value"):
         json.loads(shielded(text))
 
 
 def test_other_text_is_left_as_it_is():
-    """Most logs are no JSON, and most JSON has no reserved keys."""
+    """Text that is no JSON, or has no reserved keys, is not shielded."""
     texts = ["epoch 1", '{"a": 1}', "[INFO] done", ""]
 
     assert texts == list(map(shielded, texts))
@@ -124,23 +124,23 @@ def test_other_text_is_left_as_it_is():
     ["", "x" * 513, "a?b", "a#b", "50%", "a\nb", "a\\b", "..", "../other/return_value", "a/../../b", ".", "\ud800"],
 )
 def test_keys_that_no_xcom_can_have(key):
-    """A key is a part of a URL, which such a key would end, or turn into the URL of another task's XCom."""
+    """A key that would end a URL, or change it to that of another task's XCom, is refused."""
     assert f"{key[:100]!a} can't be the key of an XCom" == misfit_outputs({"a": 1, key: 2})
 
 
 @pytest.mark.parametrize("key", ["mljob", "mljob_watched"])
 def test_outputs_replace_no_xcoms_of_ours(key):
-    """What Airflow's pages know of a job doesn't come from its return value."""
-    assert f"XCom {key!r} is this provider's own" == misfit_outputs({key: {"snowflake_conn_id": "other"}})
+    """A return value can't replace the XComs that this provider's pages read."""
+    assert f"XCom {key!r} is reserved by this provider" == misfit_outputs({key: {"snowflake_conn_id": "other"}})
 
 
 def test_other_outputs():
     """Names of metrics, paths and sentences may be keys; a value that is no dict has none."""
     assert not misfit_outputs({"auc": 1, "models/best.bin": 2, "two words": 3, "métrique": 4, "a.b": 5, "x..y": 6})
-    assert "it is no dict but of type list" == misfit_outputs([1])
+    assert "it is of type list, not a dict" == misfit_outputs([1])
 
 
 def test_infinities_are_replaced():
-    """What the database doesn't take and has a documented replacement is no reason to keep a value from XCom."""
+    """Infinities, NaN and broken text are replaced, and so are no reason against XCom."""
     assert not misfit([math.nan, math.inf, "a\0b", "\ud800"])
     assert [None, None, "a\ufffdb", "\ufffd"] == jsonb_safe([math.nan, math.inf, "a\0b", "\ud800"])

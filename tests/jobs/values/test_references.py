@@ -37,7 +37,7 @@ PYTHON = "{}.{}".format(*sys.version_info)
 
 
 def test_xcom_has_a_reference_as_plain_json():
-    """Templates, the UI and other providers read it like any object; the marker tells it from others."""
+    """A reference in XCom is a JSON object with a marker, readable for templates, the UI and other providers."""
     value = json.loads(json.dumps(FRAME.to_xcom()))
 
     assert {
@@ -55,16 +55,16 @@ def test_xcom_has_a_reference_as_plain_json():
 
 
 def test_a_file_on_a_stage_is_a_reference_of_its_own():
-    """Nobody needs a job to make one."""
+    """A reference to a file on a stage needs no job."""
     assert ("file", ("model.bin",)) == (MODEL.protocol, MODEL.names)
     assert MODEL == StageRef.from_xcom({MARKER: 1, "stage_paths": ["@ml.data.models/v 1/model.bin"]})
 
 
 def no_files(text):
-    """Return what is said of a path that is none of a file."""
+    """Return the message for a path that is no file."""
     return (
-        f"stage_paths has {text}, which is no file on a stage; write it as '@db.schema.stage/path/file'. For a whole "
-        "directory mount the stage with volumes."
+        f"stage_paths has {text}, which is no file on a stage. Write '@db.schema.stage/path/file'; to use a whole "
+        "directory, mount the stage with volumes."
     )
 
 
@@ -90,7 +90,7 @@ def no_files(text):
     ids=str,
 )
 def test_what_can_not_be_a_reference_is_refused(fields, message):
-    """The message says what was found and what is allowed."""
+    """The message for an invalid reference has the value and the expected form."""
     with pytest.raises(InvalidJobSpecError, match=re.escape(message)):
         StageRef(**{"stage_paths": ("@a.b.c/d",)} | fields)
 
@@ -100,7 +100,7 @@ def test_what_can_not_be_a_reference_is_refused(fields, message):
     [
         ({"auc": 1}, "{'auc': 1} is no reference to a value on a stage: it has no key '__mljob_ref__'."),
         (None, "None is no reference to a value on a stage"),
-        ({MARKER: 2}, "The reference has the form 2; this provider knows 1. Was a newer one its maker?"),
+        ({MARKER: 2}, "The reference has form 2, but this provider reads form 1. Update the provider"),
         ({MARKER: 1}, "is damaged: stage_paths is of another type."),
         ({MARKER: 1, "stage_paths": ["@a.b.c/d"], "type": 1}, "is damaged: type is of another type."),
         ({MARKER: 1, "stage_paths": ["@a.b.c/d"], "protocol": 1}, "protocol must be a name"),
@@ -108,13 +108,13 @@ def test_what_can_not_be_a_reference_is_refused(fields, message):
     ids=str,
 )
 def test_values_that_are_no_references(value, message):
-    """What XCom has may be anybody's."""
+    """Values of XCom that are no references are refused."""
     with pytest.raises(InvalidJobSpecError, match=re.escape(message)):
         StageRef.from_xcom(value)
 
 
 def test_references_are_found_however_deep():
-    """Among arguments, each once, in the order in which they stand there."""
+    """References in arguments are found at any depth, each once, in order."""
     arguments = [1, {"a": (MODEL, "text"), "b": [[FRAME.to_xcom()], MODEL]}]
 
     assert (MODEL, FRAME) == references_in(arguments)
@@ -134,7 +134,7 @@ def test_references_are_found_however_deep():
     ],
 )
 def test_an_object_leads_to_files_of_jobs(path):
-    """What XCom has of a reference is followed to where jobs leave results, ours and those of Snowflake's client."""
+    """An object of XCom may refer to results of jobs, ours and those of Snowflake's client."""
     reference = StageRef(stage_paths=(f"@DB.ML.PAYLOADS/{path}",))
 
     assert reference == argument_reference(reference.to_xcom())
@@ -153,9 +153,9 @@ def test_an_object_leads_to_files_of_jobs(path):
     ],
 )
 def test_an_object_leads_nowhere_else(path):
-    """An object that looks like a reference may come out of any data; only a StageRef leads to all files."""
+    """An object of XCom, which may come from any data, can't refer to other files; a StageRef can."""
     reference = StageRef(stage_paths=("@DB.ML.PAYLOADS/output/a", f"@OTHER.ML.PRIVATE/{path}"), protocol="cloudpickle")
-    message = f"The reference leads to @OTHER.ML.PRIVATE/{path}, which no job has written"
+    message = f"The reference leads to @OTHER.ML.PRIVATE/{path}, which is no file of a job"
 
     assert reference == argument_reference(reference)
     with pytest.raises(InvalidJobSpecError, match=re.escape(message)):
@@ -165,7 +165,7 @@ def test_an_object_leads_nowhere_else(path):
 
 
 def test_arguments_may_contain_themselves():
-    """What can't be JSON is somebody else's to say."""
+    """Searching arguments that contain themselves for references ends."""
     arguments = [MODEL]
     arguments.append(arguments)
 
@@ -174,12 +174,12 @@ def test_arguments_may_contain_themselves():
 
 @pytest.mark.parametrize(("value", "expected"), [(FRAME, True), ({MARKER: 7}, True), ({}, False), ([MARKER], False)])
 def test_references_are_told_from_other_values(value, expected):
-    """By the type, or in XCom by the marker; a damaged one is one, too, so that it is not taken for a value."""
+    """A reference is recognised by its type or marker, even a damaged one."""
     assert expected is is_reference(value)
 
 
 def test_files_are_copied_below_the_jobs_directory():
-    """Each reference has a directory of its own, so that equal names don't meet."""
+    """Each reference has its own directory, so that files of the same name don't clash."""
     parts = StageRef(stage_paths=("@db.ml.payloads/a/1.parquet", "@db.ml.payloads/a/2.parquet", "@db.ml.payloads/3"))
 
     assert (
@@ -194,7 +194,7 @@ def test_files_are_copied_below_the_jobs_directory():
 
 
 def test_what_stands_for_a_reference_in_a_jobs_arguments():
-    """The launcher needs to know where the files are and how to read them, nothing else."""
+    """The JSON of a reference in a job's arguments has the names of its files and their format."""
     assert {
         "__mljob__": "ref",
         "n": 2,
@@ -208,20 +208,20 @@ def test_what_stands_for_a_reference_in_a_jobs_arguments():
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    """Put files where Snowflake would have copied them for a job's first reference."""
+    """Write files to the directory of a job's first reference, as Snowflake's copy would."""
     monkeypatch.setenv("MLRS_STAGE_RESULT_PATH", str(tmp_path))
     directory = tmp_path / "input" / "references" / "0"
     directory.mkdir(parents=True)
     return directory
 
 
-def entry(protocol, *names, **known):
-    """Return what the arguments of a job say of a reference."""
-    return StageRef(stage_paths=tuple(f"@a.b.c/{name}" for name in names), protocol=protocol, **known).entry(0)
+def entry(protocol, *names, **details):
+    """Return the JSON of a reference in a job's arguments."""
+    return StageRef(stage_paths=tuple(f"@a.b.c/{name}" for name in names), protocol=protocol, **details).entry(0)
 
 
 def test_frames(copied):
-    """A value in several files is one value."""
+    """A DataFrame in several files is one value."""
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
     frame.to_parquet(copied / "0.parquet")
     frame.to_parquet(copied / "1.parquet")
@@ -232,7 +232,7 @@ def test_frames(copied):
 
 @pytest.mark.parametrize("name", ["price", None])
 def test_series(copied, name):
-    """A Series is a frame of one column that knows what it was."""
+    """A Series is restored from a frame of one column by its type."""
     series = pd.Series([1.5, None], index=["x", "y"], name=name)
     series.to_frame().to_parquet(copied / "0.parquet")
     loaded = load_reference(entry("pandas", "0.parquet", type="pandas.Series"), "'a'")
@@ -241,7 +241,7 @@ def test_series(copied, name):
 
 
 def test_tables(copied):
-    """Arrow stays Arrow."""
+    """An Arrow table is restored from Parquet."""
     table = pa.table({"a": [[1], [2, 3]]})
     pyarrow.parquet.write_table(table, copied / "0.parquet")
 
@@ -249,7 +249,7 @@ def test_tables(copied):
 
 
 def test_arrays(copied):
-    """An array that is none of numbers is a pickle, and is not loaded as an array."""
+    """An array is restored from npy, and an array of objects is refused as a pickle."""
     np.save(copied / "a.npy", np.arange(3))
     np.save(copied / "b.npy", np.array([object()]), allow_pickle=True)
 
@@ -259,14 +259,14 @@ def test_arrays(copied):
 
 
 def test_large_values(copied):
-    """What was too large for XCom is in the result file."""
+    """A value that is too large for XCom is read from the result file."""
     (copied / "mljob_result").write_text('{"success": true, "value": [1, {"a": null}]}')
 
     assert [1, {"a": None}] == load_reference(entry("json", "mljob_result"), "'a'")
 
 
 def test_files(copied):
-    """The payload opens them itself."""
+    """A reference to files has their paths as its value."""
     (copied / "a.bin").write_text("a")
     (copied / "b.bin").write_text("b")
 
@@ -275,56 +275,58 @@ def test_files(copied):
 
 
 def test_pickles(copied):
-    """A job may load what another job has pickled."""
+    """A job loads the pickle of another job."""
     (copied / "mljob_extra.pkl").write_bytes(pickle.dumps({1, 2}))
 
     assert {1, 2} == load_reference(entry("cloudpickle", "mljob_extra.pkl", python=PYTHON, version="3.0"), "'a'")
 
 
 @pytest.mark.parametrize(
-    ("known", "message"),
+    ("details", "message"),
     [
-        ({"python": "3.1"}, f"'model' is a value that was pickled by Python 3.1; this is Python {PYTHON}. Run both"),
-        ({"python": PYTHON, "version": "0.8"}, "'model' is a value that was pickled by cloudpickle 0.8; here is 3."),
+        ({"python": "3.1"}, f"'model' was pickled by Python 3.1; this is Python {PYTHON}. Run both"),
+        ({"python": PYTHON, "version": "0.8"}, "'model' was pickled by cloudpickle 0.8; here is 3."),
     ],
     ids=["python", "cloudpickle"],
 )
-def test_pickles_of_other_versions_are_not_loaded(copied, known, message):
-    """The message says what to do, before anything is unpickled."""
+def test_pickles_of_other_versions_are_not_loaded(copied, details, message):
+    """A pickle of another version is refused before it is loaded, with advice."""
     (copied / "mljob_extra.pkl").write_bytes(b"no pickle at all")
     with pytest.raises(LauncherError, match=re.escape(message)):
-        load_reference(entry("cloudpickle", "mljob_extra.pkl", **known), "'model'")
+        load_reference(entry("cloudpickle", "mljob_extra.pkl", **details), "'model'")
 
     assert not version_problem(PYTHON, None)
     assert not version_problem(None, "3.0.0")
 
 
 def test_files_that_were_not_copied(copied):
-    """The message names them and where they should be."""
-    with pytest.raises(LauncherError, match=re.escape(f"'a': y should have been copied to {copied}, and isn't there.")):
+    """The message for missing files has their names and directory."""
+    with pytest.raises(
+        LauncherError, match=re.escape(f"'a': y is missing in {copied}. The files it refers to were removed")
+    ):
         load_reference(entry("file", "x", "y") | {"names": ["y"]}, "'a'")
 
 
 def test_packages_that_the_container_lacks(copied, monkeypatch):
-    """The message says what to install, and which argument needs it."""
+    """The message for a missing package names the argument and the fix."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     (copied / "a.parquet").touch()
 
     with pytest.raises(
         LauncherError,
-        match=re.escape("'a' is a value of type pandas.DataFrame, for which this container lacks pandas: add it to"),
+        match=re.escape("'a' is a value of type pandas.DataFrame, which this container can't load (import of pandas"),
     ):
         load_reference(entry("pandas", "a.parquet", type="pandas.DataFrame"), "'a'")
 
 
 def test_protocols_that_nobody_knows(tmp_path):
-    """Another launcher may have others."""
-    with pytest.raises(ValueError, match=re.escape("there is no way to read 'polars'; known are cloudpickle, file,")):
+    """An unknown protocol, as of another launcher, is refused."""
+    with pytest.raises(ValueError, match=re.escape("protocol 'polars' is unknown; choose from cloudpickle, file,")):
         load("polars", [tmp_path])
 
 
 class Named(dict):
-    """No plain dict."""
+    """A subclass of dict."""
 
 
 @pytest.mark.parametrize(
@@ -339,12 +341,12 @@ class Named(dict):
     ids=str,
 )
 def test_containers_of_snowflakes_launcher_are_unpacked(packed, expected):
-    """It pickles lists and tuples as dicts."""
+    """Lists and tuples in pickles of Snowflake's launcher, which has them as dicts, are restored."""
     assert expected == unpacked(packed)
 
 
 def test_own_classes_stay_what_they_are():
-    """Only plain dicts are taken apart."""
+    """Only plain dicts of a pickle are converted."""
     value = Named(a=1)
 
     assert value is unpacked(value)

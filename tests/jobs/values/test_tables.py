@@ -19,7 +19,7 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow isn't installed")
 
 
 def takes(value):
-    """Return what arrived."""
+    """Return the argument."""
     return value
 
 
@@ -61,12 +61,12 @@ FRAMES = {
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_frames_arrive_as_they_were(roundtrip, frame):
-    """With their types, their index and their names."""
+    """A DataFrame arrives with its types, index and names."""
     pd.testing.assert_frame_equal(frame, roundtrip(frame))
 
 
 def test_series_keep_index_and_name(roundtrip):
-    """Whatever the name is."""
+    """A Series arrives with its index and any name."""
     series = pd.Series([1, 2], index=["x", "y"], name=("a", 1))
 
     pd.testing.assert_series_equal(series, roundtrip(series))
@@ -83,12 +83,12 @@ def test_series_keep_index_and_name(roundtrip):
     ids=["names", "range", "levels", "empty"],
 )
 def test_indexes_keep_their_class(roundtrip, index):
-    """A range stays one."""
+    """An index arrives with its class, also a range."""
     pd.testing.assert_index_equal(index, roundtrip(index), exact=True)
 
 
 def test_indexes_of_dates_lose_their_frequency(roundtrip):
-    """Parquet doesn't know it."""
+    """An index of dates arrives without its frequency, which Parquet doesn't have."""
     arrived = roundtrip(DAYS)
 
     assert (list(DAYS), DAYS.dtype, None) == (list(arrived), arrived.dtype, arrived.freq)
@@ -107,7 +107,7 @@ ARRAYS = {
 
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_arrays_arrive_as_they_were(roundtrip, array):
-    """With their types and shapes."""
+    """An array arrives with its type and shape."""
     arrived = roundtrip(array)
 
     assert (array.dtype, array.shape, array.flags.f_contiguous) == (
@@ -133,14 +133,14 @@ def test_arrays_arrive_as_they_were(roundtrip, array):
     ids=repr,
 )
 def test_scalars_keep_their_type(roundtrip, scalar):
-    """Numbers in JSON, others as arrays of one."""
+    """Scalars of numpy arrive with their type: numbers as JSON, others as arrays."""
     arrived = roundtrip(scalar)
 
     assert (repr(scalar), scalar.dtype) == (repr(arrived), arrived.dtype)
 
 
 def test_arrow_tables_keep_their_schema(roundtrip):
-    """Also what pandas would change."""
+    """An Arrow table arrives with its schema, also types that pandas lacks."""
     table = pa.table(
         {
             "a": pa.array([1, None], pa.int8()),
@@ -166,8 +166,8 @@ CHANGED = {
     "complex": (pd.DataFrame({"a": [1j]}), "Parquet can't hold it: "),
     "sparse": (pd.DataFrame({"a": pd.arrays.SparseArray([0, 1])}), "Parquet can't hold it: Sparse pandas data"),
     "index of objects": (pd.DataFrame({"a": [1, 2]}, index=pd.Index([1, "x"])), "its index holds Python objects"),
-    "no columns": (pd.DataFrame(index=[1]), "a DataFrame without columns has no rows in Parquet"),
-    "array of objects": (np.array([None]), "an array of Python objects can only be pickled"),
+    "no columns": (pd.DataFrame(index=[1]), "Parquet drops the rows of a DataFrame without columns"),
+    "array of objects": (np.array([None]), "an array of Python objects must be pickled"),
     "seconds in Arrow": (
         pa.table({"a": pa.array([1], pa.timestamp("s"))}),
         "Parquet would make timestamp[ms] of the timestamp[s] in column 'a'",
@@ -181,7 +181,7 @@ CHANGED = {
 
 @pytest.mark.parametrize(("value", "reason"), CHANGED.values(), ids=CHANGED)
 def test_what_files_would_change_is_pickled_instead(value, reason):
-    """Or refused with the reason, where no pickle is allowed. Nothing is left of the attempt."""
+    """A value that Parquet would change is pickled, or refused with the reason; no file remains."""
     packed = Arguments.of_function(takes, [value])
 
     assert ["values.pkl"] == [*packed.files]
@@ -192,18 +192,18 @@ def test_what_files_would_change_is_pickled_instead(value, reason):
 
 @pytest.mark.parametrize("value", [1, "a", pd.Timestamp("2026-01-01"), pd.NA, pd.DataFrame], ids=repr)
 def test_other_values_are_no_tables(value):
-    """Whoever asks finds another way for them."""
+    """A value of another type is no table."""
     assert tables.write(value, io.BytesIO()) is None
 
 
 def describes(a, more):
-    """Use what arrived."""
+    """Describe the arguments."""
     frame = more["frames"][0]
     return [a.sum().item(), frame["b"].tolist(), str(frame.index.name), type(more["n"]).__name__]
 
 
 def test_a_job_gets_tables_however_deep(run):
-    """Several in one call, in lists and dicts."""
+    """A job gets several tables in one call, in lists and dicts."""
     frame = pd.DataFrame({"b": ["x", "y"]}, index=pd.Index([1, 2], name="id"))
     args = [np.arange(4), {"frames": [frame, pd.Series([1])], "n": np.float32(1)}]
     packed = Arguments.of_function(describes, args)
@@ -225,7 +225,7 @@ def test_a_job_gets_tables_however_deep(run):
     ids=["frame-pandas", "frame-pyarrow", "table-pyarrow", "array-numpy", "number-numpy"],
 )
 def test_packages_that_the_job_lacks_are_named(run, tmp_path, value, missing):
-    """The message names the argument and the requirement to add."""
+    """The message for a missing package names the argument and the requirement to add."""
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / f"{missing}.py").write_text(f"raise ImportError('no {missing} here')")
     packed = Arguments.of_function(takes, [[value]])
@@ -239,7 +239,7 @@ def test_packages_that_the_job_lacks_are_named(run, tmp_path, value, missing):
 
 
 def test_large_frames_are_held_twice_at_most():
-    """Once as Parquet and once in the archive; nothing is copied from one to the other."""
+    """A large frame is in memory as Parquet and in the archive, and no third time."""
     frame = pd.DataFrame({"a": np.random.default_rng(1).random(100_000)})
     packed = Arguments.of_function(takes, [frame])
 
