@@ -3,30 +3,30 @@
 ::
 
     MLJobError
-    ├─ InvalidJobSpecError (ValueError)      before anything is sent
+    ├─ InvalidJobSpecError (ValueError)      an invalid argument, before the job is submitted
     ├─ PayloadError                          unreadable source, missing entrypoint, unserialisable argument
-    ├─ GatewayError                          Snowflake said no; errno, sqlstate, query_id
+    ├─ GatewayError                          Snowflake refused a statement; errno, sqlstate, query_id
     │  ├─ JobAlreadyExistsError              the name is taken
-    │  ├─ LoginRefusedError                  wrong credentials, or nobody may log in from here
+    │  ├─ LoginRefusedError                  wrong credentials, or a network policy
     │  ├─ NotFoundOrNotAuthorizedError (LookupError)
     │  │  └─ JobNotFoundError
-    │  ├─ ServicesLimitError                 so many services as the account may have are there already
-    │  └─ SnowflakeUnavailableError          transient: a watch survives these
-    ├─ MLJobFailedError                      ran, did not end DONE; failure, exit code, container, advice, last lines
-    │  ├─ MLJobCancelledError                somebody cancelled it
-    │  ├─ MLJobCapacityError                 no node for it
-    │  ├─ MLJobExitCodeError                 a container ended with an exit code, and left no result
-    │  │  └─ MLJobKilledError                … with that of a signal
+    │  ├─ ServicesLimitError                 the account has reached its limit of services
+    │  └─ SnowflakeUnavailableError          transient: a wait survives it
+    ├─ MLJobFailedError                      didn't end DONE; failure, exit code, container, advice, last lines
+    │  ├─ MLJobCancelledError                cancelled, by a user or by the provider
+    │  ├─ MLJobCapacityError                 the compute pool had no node for it
+    │  ├─ MLJobExitCodeError                 a container ended with an exit code, without a result
+    │  │  └─ MLJobKilledError                … with the exit code of a signal
     │  ├─ MLJobImagePullError                an image that can't be pulled
-    │  ├─ MLJobLostError                     dropped, or never there
-    │  ├─ MLJobOutOfMemoryError              killed for the memory that it used
+    │  ├─ MLJobLostError                     dropped, or never created
+    │  ├─ MLJobOutOfMemoryError              killed for using too much memory
     │  ├─ MLJobPlatformError                 Snowflake failed: internal error, lost node, maintenance
-    │  ├─ MLJobTimeoutError (TimeoutError)   did not end in time
-    │  │  └─ MLJobQueueTimeoutError          did not begin in time; failure says why
+    │  ├─ MLJobTimeoutError (TimeoutError)   didn't end in time
+    │  │  └─ MLJobQueueTimeoutError          didn't start in time; failure has the reason
     │  └─ RemoteError                        the payload raised: type, message, remote traceback
-    ├─ ResultError                           DONE, but its result can't be read
-    │  └─ MissingFileError                   a file of it is not on the stage, perhaps not yet
-    └─ UnreadableError (ValueError)          text from outside: malformed, too large, too deep or of another shape
+    ├─ ResultError                           the job is DONE, but its result can't be read
+    │  └─ MissingFileError                   a file isn't on the stage, perhaps not yet
+    └─ UnreadableError (ValueError)          text from outside is malformed, too large, too deep or of another shape
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class MLJobError(Exception):
 
 
 class InvalidJobSpecError(MLJobError, ValueError):
-    """Raised when what the task asks for can't be a job, before anything is sent."""
+    """Raised for arguments that can't make a job, before it is submitted."""
 
 
 class PayloadError(MLJobError):
@@ -52,10 +52,10 @@ class PayloadError(MLJobError):
 class GatewayError(MLJobError):
     """Raised when Snowflake refuses a statement.
 
-    :param message: what was refused and what to do next.
-    :param errno: Snowflake's error number, if there is one.
-    :param sqlstate: the SQLSTATE, if there is one.
-    :param query_id: the id of the refused statement, if there is one.
+    :param message: the refusal, and advice.
+    :param errno: Snowflake's error number, if it has one.
+    :param sqlstate: the SQLSTATE, if it has one.
+    :param query_id: the id of the refused statement, if it has one.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class GatewayError(MLJobError):
         self.query_id = query_id
 
     def __str__(self) -> str:
-        known = [("errno", self.errno), ("sqlstate", self.sqlstate), ("query id", self.query_id)]
-        details = ", ".join(f"{label} {value}" for label, value in known if value is not None)
+        fields = [("errno", self.errno), ("sqlstate", self.sqlstate), ("query id", self.query_id)]
+        details = ", ".join(f"{label} {value}" for label, value in fields if value is not None)
         return f"{self.message} [{details}]" if details else self.message
 
 
@@ -78,37 +78,37 @@ class JobAlreadyExistsError(GatewayError):
 
 
 class LoginRefusedError(GatewayError):
-    """Raised when Snowflake doesn't let the connection's user in; the message has its reason."""
+    """Raised when Snowflake refuses the login; the message has its reason."""
 
 
 class NotFoundOrNotAuthorizedError(GatewayError, LookupError):
-    """Raised when an object isn't there or the role may not use it: Snowflake doesn't tell which."""
+    """Raised when an object doesn't exist or the role may not use it: Snowflake doesn't distinguish the two."""
 
 
 class JobNotFoundError(NotFoundOrNotAuthorizedError):
-    """Raised when a job isn't there any more, or never was."""
+    """Raised when a job doesn't exist, or no longer."""
 
 
 class ServicesLimitError(GatewayError):
-    """Raised when the account has as many services as it may have; finished jobs count until they are dropped."""
+    """Raised when the account has reached its limit of services; finished jobs count until they are dropped."""
 
 
 class SnowflakeUnavailableError(GatewayError):
-    """Raised when Snowflake can't be reached or can't answer now; asking again may help."""
+    """Raised when Snowflake can't be reached or can't answer now; a retry may help."""
 
 
 class MLJobFailedError(MLJobError):
-    """Raised when a job ended otherwise than DONE, and it isn't known to be one of the subclasses.
+    """Raised when a job didn't end DONE; a subclass has the cause where it is clear.
 
-    :param message: what happened and where to look.
+    :param message: the failure, and where to look.
     :param job_id: the fully qualified name of the job.
     :param status: its last status.
-    :param log_tail: the last lines that it printed.
-    :ivar failure: the class of the failure; of a timeout in the queue, why the job didn't begin.
-    :ivar exit_code: what the container that the job failed by ended with; ``None`` if that isn't known.
-    :ivar container_message: what Snowflake says of that container.
-    :ivar instance: the instance that it belongs to.
-    :ivar advice: what to do next.
+    :param log_tail: the last lines of its log.
+    :ivar failure: the class of the failure; of a queue timeout, the reason why the job didn't start.
+    :ivar exit_code: the exit code of the container that failed; ``None`` if it is unknown.
+    :ivar container_message: Snowflake's message about that container.
+    :ivar instance: the instance of that container.
+    :ivar advice: the next step.
     """
 
     failure: Failure | None = None
@@ -135,15 +135,15 @@ class MLJobCancelledError(MLJobFailedError):
 
 
 class MLJobCapacityError(MLJobFailedError):
-    """Raised when a job failed because its compute pool had no node for it."""
+    """Raised when a job failed because its compute pool had the compute pool had no node for it."""
 
 
 class MLJobExitCodeError(MLJobFailedError):
-    """Raised when a container of a job ended with an exit code other than 0, and left no result that says why."""
+    """Raised when a container of a job ended with an exit code other than 0, and without a result."""
 
 
 class MLJobKilledError(MLJobExitCodeError):
-    """Raised when a container was killed (137) or stopped (143) by something that nobody names."""
+    """Raised when a container was killed (137) or stopped (143) for an unknown reason."""
 
 
 class MLJobImagePullError(MLJobFailedError):
@@ -151,11 +151,11 @@ class MLJobImagePullError(MLJobFailedError):
 
 
 class MLJobLostError(MLJobFailedError):
-    """Raised when a job is gone: somebody has dropped it, or it never was there."""
+    """Raised when a job was dropped, or never created."""
 
 
 class MLJobOutOfMemoryError(MLJobFailedError):
-    """Raised when a container was killed because it used more memory than it may."""
+    """Raised when a container was killed because it used more memory than its limit."""
 
 
 class MLJobPlatformError(MLJobFailedError):
@@ -169,8 +169,8 @@ class MLJobTimeoutError(MLJobFailedError, TimeoutError):
 class MLJobQueueTimeoutError(MLJobTimeoutError):
     """Raised when a job was still PENDING after its ``queue_timeout``; it has been cancelled.
 
-    Or it could not even be submitted, because the account has as many services as it may have. ``failure`` is
-    ``capacity``, or ``image pull`` if that is what it waited for.
+    Also raised when the account's limit of services prevents the submit. ``failure`` is ``capacity``, or
+    ``image pull`` if the job waited for its image.
     """
 
 

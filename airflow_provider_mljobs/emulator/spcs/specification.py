@@ -31,7 +31,7 @@ _GPU = "nvidia.com/gpu"
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What an instance asks of a node, summed over its containers."""
+    """The resources that an instance requests from a node, summed over its containers."""
 
     cpu: float
     memory: float
@@ -39,14 +39,14 @@ class Resources:
 
     @classmethod
     def of(cls, family: InstanceFamily) -> Resources:
-        """Return what one node has."""
+        """Return the resources of one node."""
         return cls(family.vcpu, family.memory_gib * _GIB, family.gpu_count)
 
     def __sub__(self, other: Resources) -> Resources:
         return Resources(self.cpu - other.cpu, self.memory - other.memory, self.gpu - other.gpu)
 
     def exceeding(self, node: Resources) -> str:
-        """Return in words what ``node`` has too little of; empty if it fits."""
+        """Describe the resources that ``node`` lacks; empty if the instance fits."""
         lacks = []
         if self.cpu > node.cpu:
             lacks.append(f"{self.cpu:g} cpu")
@@ -85,12 +85,12 @@ class Container:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What replaces the image's entrypoint."""
+        """The command that replaces the image's entrypoint."""
         return tuple(self.fields.get("command", ()))
 
     @property
     def args(self) -> tuple[str, ...]:
-        """What replaces the image's arguments."""
+        """The arguments that replace those of the image."""
         return tuple(self.fields.get("args", ()))
 
     @property
@@ -161,7 +161,7 @@ class Specification:
         return yaml.dump(_quoted(self.document), Dumper=_Dumper, explicit_start=True, sort_keys=False, width=2**16)
 
     def requests(self) -> Resources:
-        """Return what one instance asks of a node."""
+        """Return the resources that one instance requests from a node."""
         requests = [container.fields["resources"]["requests"] for container in self.containers]
         return Resources(
             sum(cpu_cores(request["cpu"]) for request in requests),
@@ -184,7 +184,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?i:true|fal
 def parse_specification(text: str, family: InstanceFamily) -> Specification:
     """Read a specification in YAML (or JSON, which is YAML too); raises 395018 with the place of the fault.
 
-    :param family: machine type of the pool; limits default to what its nodes have.
+    :param family: machine type of the pool; limits default to the resources of its nodes.
     """
     try:
         document = yaml.load(text, _Loader)  # noqa: S506 (a safe loader)
@@ -205,7 +205,7 @@ def build_specification(document: Any, family: InstanceFamily) -> Specification:
 
 
 def _full_image(image: str) -> str:
-    # Whatever account the registry names, it is this one.
+    # The registry may name another account; images always come from this one.
     return image if image.startswith("cre@") else f"{REGISTRY}/{image.partition('/')[2]}"
 
 

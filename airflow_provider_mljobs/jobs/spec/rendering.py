@@ -208,7 +208,7 @@ def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
             )
         contract |= _RAY_ENVIRONMENT | {MLRS_MIN_INSTANCES: str(least)}
     if spec.parallel:
-        # The first two tell Snowflake's client that each instance has its own result.
+        # By the first two, Snowflake's client recognises that each instance has its own result.
         contract |= {
             "MLRS_LAUNCH_BACKEND": "passthrough",
             "MLRS_SUBMITTED_TARGET_INSTANCES": str(spec.target_instances),
