@@ -1,4 +1,4 @@
-"""MLJobOperator(spec=…): service specifications of the user's own, in any image."""
+"""MLJobOperator(spec=…): the author's own service specifications, in any image."""
 
 import pytest
 
@@ -17,7 +17,7 @@ spec:
 
 
 def of(name):
-    """Return a specification whose container greets somebody."""
+    """Return a specification whose container greets a name."""
     container = {
         "name": "greet",
         "image": "/snowflake/images/snowflake_images/greeter:1.0",
@@ -27,14 +27,14 @@ def of(name):
 
 
 def task(**fields):
-    """Make a function that makes the task."""
+    """Return a function that creates the task."""
     return lambda: MLJobOperator(**{"task_id": "job", "compute_pool": POOL, "poll_interval": 0.1} | fields)
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
 @pytest.mark.parametrize("spec", [of("dict"), TEXT % "text"], ids=["dict", "text"])
 def test_spec(airflow, spec, deferrable):
-    """The log is there; there is no result; the service is dropped."""
+    """A job by specification has a log and no result, and its service is dropped."""
     run = airflow.run_task(task(spec=spec, deferrable=deferrable))
 
     assert "success" == run.state
@@ -44,14 +44,14 @@ def test_spec(airflow, spec, deferrable):
 
 
 def test_spec_is_templated(airflow):
-    """Every text in it, however deep."""
+    """Every string of a specification is a template field."""
     run = airflow.run_task(task(spec=of("{{ task.task_id }}")))
 
     assert "hello job" == run.xcom("job", "logs")
 
 
 def test_spec_file(airflow, tmp_path):
-    """A file beside the DAG file; what stands in it is templated, too."""
+    """A specification in a file beside the DAG file is read and templated."""
     (tmp_path / "specs").mkdir()
     (tmp_path / "specs" / "job.yaml").write_text(TEXT % "{{ dag.dag_id }}")
     run = airflow.run_task(task(spec="specs/job.yaml"), folder=tmp_path)
@@ -60,7 +60,7 @@ def test_spec_file(airflow, tmp_path):
 
 
 def test_mapped_spec_files(airflow, tmp_path):
-    """Also where the file's name is known in the run only."""
+    """A mapped task reads the file that its run names."""
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(TEXT % f"{name} of {{{{ dag.dag_id }}}}")
     fields = {"task_id": "job", "compute_pool": POOL, "poll_interval": 0.1, "stage_name": "@default_args"}
@@ -73,7 +73,7 @@ def test_mapped_spec_files(airflow, tmp_path):
 
 @pytest.fixture
 def staged(airflow, tmp_path):
-    """Put a specification on the stage and return its place."""
+    """Put a specification on the stage and return its path."""
 
     def staged(name, text):
         (tmp_path / name).write_text(text)
@@ -84,28 +84,28 @@ def staged(airflow, tmp_path):
 
 
 def test_spec_on_a_stage(airflow, staged):
-    """Snowflake reads it."""
+    """Snowflake reads a specification on a stage."""
     run = airflow.run_task(task(spec=staged("job.yaml", TEXT % "stage")))
 
     assert "hello stage" == run.xcom("job", "logs")
 
 
 def test_template_on_a_stage(airflow, staged):
-    """Snowflake fills its variables in."""
+    """Snowflake fills in the variables of a template on a stage."""
     run = airflow.run_task(task(spec=staged("job.yaml", TEXT % "{{ who }}"), using={"who": "{{ task.task_id }}"}))
 
     assert "hello job" == run.xcom("job", "logs")
 
 
 def test_template(airflow):
-    """What Airflow is to leave to Snowflake stands between raw and endraw."""
+    """Snowflake fills in variables between raw and endraw, which Airflow leaves alone."""
     run = airflow.run_task(task(spec=TEXT % "{% raw %}{{ who | default('nobody') }}{% endraw %}", using={"who": "you"}))
 
     assert "hello you" == run.xcom("job", "logs")
 
 
 def test_several_containers_and_instances(airflow):
-    """The log says of each line whose it is."""
+    """Each line of the log names its instance and container."""
     document = of("main")
     document["spec"]["containers"].append(
         {
@@ -125,7 +125,7 @@ def test_several_containers_and_instances(airflow):
 
 
 def test_failure(airflow):
-    """The error has the container's exit code and its last lines."""
+    """The error of a failed job has the container's exit code and its last lines."""
     document = of("x")
     document["spec"]["containers"][0]["command"] = ["sh", "-c", "echo out of luck; exit 3"]
     run = airflow.run_task(task(spec=document))
@@ -151,7 +151,7 @@ def test_failure(airflow):
     ids=["no containers", "container name", "both", "neither", "not for specs", "no stage", "metrics", "using"],
 )
 def test_refused_while_parsing(fields, message):
-    """Whatever is in the DAG file is checked when it is parsed."""
+    """A specification in the DAG file is checked when the file is parsed."""
     with pytest.raises(exceptions.InvalidJobSpecError) as raised:
         task(**fields)()
 
@@ -159,7 +159,7 @@ def test_refused_while_parsing(fields, message):
 
 
 def test_a_missing_file_is_an_import_error(airflow, tmp_path):
-    """Airflow reads the file when it parses the DAG."""
+    """A missing file is an error while the DAG is parsed."""
     with pytest.raises(exceptions.InvalidJobSpecError, match=r"'specs/none.yaml' can't be read from"):
         airflow.run_task(task(spec="specs/none.yaml"), folder=tmp_path)
 
@@ -174,7 +174,7 @@ def test_a_missing_file_is_an_import_error(airflow, tmp_path):
     ids=["no YAML", "no value", "nothing to fill in"],
 )
 def test_refused_before_the_submit(airflow, fields, message, tmp_path):
-    """What only the run knows is checked before anything is sent."""
+    """A specification that only the run has is checked before the submit."""
     run = airflow.run_task(task(**fields), folder=tmp_path)
 
     assert message in str(run.errors["job"])

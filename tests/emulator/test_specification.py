@@ -1,4 +1,4 @@
-"""Specifications of job services: what is accepted, what is refused and how, and what DESCRIBE shows."""
+"""Specifications of job services: the reference, refusals, and the text that DESCRIBE shows."""
 
 import pytest
 import yaml
@@ -65,12 +65,12 @@ def test_everything_that_the_reference_names_is_accepted():
     spec["capabilities"] = {"securityContext": {"executeAsCaller": True}}
     spec["serviceRoles"] = [{"name": "reader", "endpoints": ["api"]}]
 
-    found = parse(spec)
+    specification = parse(spec)
 
-    assert found.containers[0].args == ("-m", "train", "3")
-    assert found.containers[0].env == {"EPOCHS": "5", "DEBUG": "true"}
-    assert found.has_block_volumes
-    assert found.log_level == "ERROR"
+    assert specification.containers[0].args == ("-m", "train", "3")
+    assert specification.containers[0].env == {"EPOCHS": "5", "DEBUG": "true"}
+    assert specification.has_block_volumes
+    assert specification.log_level == "ERROR"
 
 
 def test_json_is_accepted():
@@ -82,14 +82,14 @@ def test_json_is_accepted():
 
 def test_text_is_normalised_yaml():
     """DESCRIBE shows quoted strings, the image with its registry and digest, and resources filled in."""
-    found = parse(document(container(args=["1"])))
+    specification = parse(document(container(args=["1"])))
 
-    assert found.text.startswith('---\nspec:\n  containers:\n  - name: "main"\n')
-    shown = yaml.safe_load(found.text)["spec"]["containers"][0]
-    assert shown["image"] == f"{REGISTRY}/db/schema/repo/image:1"
-    assert shown["sha256"].startswith("@sha256:")
-    assert shown["args"] == ["1"]
-    assert shown["resources"] == {
+    assert specification.text.startswith('---\nspec:\n  containers:\n  - name: "main"\n')
+    described = yaml.safe_load(specification.text)["spec"]["containers"][0]
+    assert described["image"] == f"{REGISTRY}/db/schema/repo/image:1"
+    assert described["sha256"].startswith("@sha256:")
+    assert described["args"] == ["1"]
+    assert described["resources"] == {
         "limits": {"memory": "13Gi", "cpu": "3"},
         "requests": {"memory": "0.5Gi", "cpu": "0.5"},
     }
@@ -99,9 +99,9 @@ def test_requests_are_summed_over_containers():
     """An instance needs room for all of its containers at once."""
     resources = {"requests": {"memory": "1Gi", "cpu": "500m"}, "limits": {"memory": "1Gi", "cpu": 1}}
 
-    found = parse(document(container(resources=resources), container(name="two", resources=resources)))
+    specification = parse(document(container(resources=resources), container(name="two", resources=resources)))
 
-    assert found.requests() == Resources(1.0, 2 * 2**30, 0)
+    assert specification.requests() == Resources(1.0, 2 * 2**30, 0)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_requests_are_summed_over_containers():
     ],
 )
 def test_invalid_specification_names_the_place(change, message):
-    """What is wrong is refused with 395018, the option and where it stands."""
+    """A fault is refused with 395018, the option and its place."""
     error = refusal(document(**change) if "containers" not in change else {"spec": change})
 
     assert (error.errno, error.sqlstate) == (395018, "22023")
@@ -154,7 +154,7 @@ def test_names_are_checked(name):
 
 
 @pytest.mark.parametrize("text", ["", "spec", "[1]", "spec: {", "spec: {containers: 1}"])
-def test_what_is_no_mapping_is_refused(text):
+def test_other_shapes_are_refused(text):
     """Broken YAML and other shapes are invalid specifications, not internal errors."""
     with pytest.raises(SnowflakeError) as caught:
         parse_specification(text, FAMILY)
@@ -173,7 +173,7 @@ def test_what_is_no_mapping_is_refused(text):
     ],
 )
 def test_templates_render(template, values, expected):
-    """Variables, defaults, and JSON as a value."""
+    """A template renders variables, defaults, and JSON as a value."""
     assert render(template, values) == expected
 
 

@@ -23,7 +23,7 @@ def text(**parts):
 
 
 def test_the_parts_of_a_specification():
-    """Containers, their variables, the places of volumes and the groups of metrics."""
+    """A description has the containers, their variables, the places of volumes and the groups of metrics."""
     assert (
         Description(
             containers=("main", "second"),
@@ -37,7 +37,7 @@ def test_the_parts_of_a_specification():
 
 @pytest.mark.parametrize("missing", [None, {}, []], ids=str)
 def test_parts_that_are_missing(missing):
-    """A specification needs containers only; an empty part is none."""
+    """A specification needs only containers; an empty part counts as absent."""
     description = Description.parse(text(volumes=missing, platformMonitor=missing))
 
     assert ({}, ()) == (description.volumes, description.metric_groups)
@@ -45,7 +45,7 @@ def test_parts_that_are_missing(missing):
 
 @pytest.mark.parametrize("unseen", [None, ""], ids=repr)
 def test_a_role_that_is_not_the_owner(unseen):
-    """Snowflake shows it no specification."""
+    """A role that doesn't own the job gets no description."""
     assert Description.parse(unseen) is None
 
 
@@ -74,6 +74,6 @@ def test_a_role_that_is_not_the_owner(unseen):
     ],
 )
 def test_specifications_of_another_shape(hostile):
-    """Whatever a stranger has submitted, reading it raises one error that says so."""
+    """A specification in any other shape raises one error with the reason."""
     with pytest.raises(UnreadableError, match=r"^The specification can't be read"):
         Description.parse(hostile)

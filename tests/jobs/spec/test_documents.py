@@ -25,12 +25,12 @@ def raised(call, *args, **kwargs):
     ids=["yaml", "json", "json with tabs", "block style"],
 )
 def test_texts_are_read(source):
-    """YAML and JSON alike."""
+    """YAML and JSON of the same document read alike."""
     assert {"spec": {"a": [1]}} == parse(source)
 
 
 def test_mappings_are_copied():
-    """What the caller holds isn't changed by what we do, and is of JSON's types afterwards."""
+    """A mapping is copied into JSON's types, and the caller's document isn't changed."""
     source = MappingProxyType({"spec": {"containers": ({"name": "main"},)}})
     document = parse(source)
     document["spec"]["containers"][0]["name"] = "other"
@@ -69,7 +69,7 @@ def test_mappings_are_copied():
     ],
 )
 def test_scalars_stay_as_they_are_written(written, read):
-    """What could be read in two ways stays a text, so that the job gets what the author sees."""
+    """An ambiguous scalar stays a string, so that the job gets the text that the author sees."""
     value = parse(f"a: {written}")["a"]
 
     assert read == value
@@ -77,7 +77,7 @@ def test_scalars_stay_as_they_are_written(written, read):
 
 
 def test_anchors_and_merge_keys():
-    """YAML's ways of saying something once."""
+    """Anchors, aliases and merge keys are resolved."""
     text = "base: &base {a: 1, b: 2}\none: {<<: *base, b: 3}\ntwo: {<<: [*base, {c: 4}], d: *base}"
 
     assert {
@@ -127,12 +127,12 @@ def bomb(reference):
     ids=lambda value: value[:24] or "nothing",
 )
 def test_texts_that_can_not_be_read(text, message):
-    """The message has line and column."""
+    """The message about an unreadable text has line and column."""
     assert message in raised(parse, text)
 
 
 def test_the_message_names_the_argument():
-    """A specification can come from elsewhere than the argument of that name."""
+    """The message names the argument or file that the specification comes from."""
     assert "job.yaml is empty." == raised(parse, "", "job.yaml")
 
 
@@ -160,5 +160,5 @@ for _ in range(60):
     ids=["none", "list", "bytes", "key", "deep key", "date", "set", "infinity", "endless", "deep"],
 )
 def test_values_that_are_no_specification(source, message):
-    """The message has the path."""
+    """The message about a value of another type has its path."""
     assert message in raised(parse, source)

@@ -82,7 +82,7 @@ def test_gpus_are_asked_for_where_the_node_has_some(spec):
 
 
 def test_rendered_specification_is_yaml_without_dollars(spec, runtime):
-    """The text fits into $$ … $$ whatever the job is given, and reads back as the same specification."""
+    """The rendered text fits into $$ … $$ and reads back as the same specification."""
     stage = StagePath.parse('@"größe $$"/$$ a', "stage_name", Namespace(DB, ML))
     job = spec(stage=stage, env_vars={"A": "$$", "B": "$(HOME)", "C": "a\nb\u2028\x85🚀", "D": "\\\"'"})
     built = document(job, runtime)
@@ -94,7 +94,7 @@ def test_rendered_specification_is_yaml_without_dollars(spec, runtime):
 
 
 def test_unusual_variables_travel_encoded(spec, runtime):
-    """Plain variables are where everybody looks for them; the others go through one that nothing can expand."""
+    """Plain variables are in env; the others travel in one variable that nothing can expand."""
     job = spec(env_vars={"PLAIN": "a b", "NOT": "$(HOME)"})
     env = document(job, runtime)["spec"]["containers"][0]["env"]
 
@@ -130,7 +130,7 @@ def test_specs_are_frozen(spec):
     ],
 )
 def test_what_can_not_run_is_refused(spec, fields, message):
-    """Nothing is sent that Snowflake would refuse, or would run wrongly."""
+    """A job that Snowflake would refuse or run wrongly is refused before it is submitted."""
     with pytest.raises(InvalidJobSpecError) as caught:
         spec(**fields)
 
@@ -155,7 +155,7 @@ def test_what_can_not_run_is_refused(spec, fields, message):
     ],
 )
 def test_env_vars_that_no_process_can_have_are_refused(env_vars, message):
-    """Each message names the variable."""
+    """The message about an invalid variable names it."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_env_vars(env_vars)
 
@@ -163,7 +163,7 @@ def test_env_vars_that_no_process_can_have_are_refused(env_vars, message):
 
 
 def test_other_variables_of_snowflake_are_allowed():
-    """Only what the platform itself sets is refused."""
+    """Only variables that the platform sets are refused."""
     validate_env_vars({"SNOWFLAKE_HOME": "/tmp", "A.b-c_1": "", "MLRS_INSTANCES_TIMEOUT": "60"})
 
 
@@ -187,7 +187,7 @@ def test_other_variables_of_snowflake_are_allowed():
     ],
 )
 def test_other_arguments_are_checked(validate, value, message):
-    """Each message names the argument and what it can be."""
+    """The message names the argument and its valid values."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate(value)
 
@@ -195,7 +195,7 @@ def test_other_arguments_are_checked(validate, value, message):
 
 
 def test_opaque_runtimes_are_for_managed_jobs(spec):
-    """What only Snowflake can resolve is refused before a statement is sent."""
+    """An image that only Snowflake can resolve is refused before a statement is sent."""
     runtime = Runtime(image="cre@abc", resources=Resources(cpu=1, memory_gib=6))
 
     with pytest.raises(InvalidJobSpecError, match="only 'cre@abc': set managed=True"):
@@ -213,7 +213,7 @@ def test_opaque_runtimes_are_for_managed_jobs(spec):
     ],
 )
 def test_the_way_to_submit(pool, managed, repositories, expected):
-    """The caller's choice, else what pool and features need."""
+    """The caller decides, or else the pool and the features do."""
     assert expected is is_managed(Identifier(pool), managed=managed, artifact_repositories=repositories)
 
 
@@ -247,7 +247,7 @@ def test_options_of_a_managed_job(spec):
 
 
 def test_instances_reach_each_other(spec, runtime):
-    """On the ports that the ML runtime uses for Ray."""
+    """Instances have endpoints for the ports that the ML runtime uses for Ray."""
     built = document(spec(target_instances=2), runtime)["spec"]
     ports = {endpoint["name"]: endpoint.get("port") or endpoint["portRange"] for endpoint in built["endpoints"]}
 
@@ -256,13 +256,13 @@ def test_instances_reach_each_other(spec, runtime):
 
 
 def test_the_ports_of_instances_are_not_the_users(spec, runtime):
-    """A variable of theirs would be overwritten without a word."""
+    """A variable that the instances need for their ports is refused."""
     with pytest.raises(InvalidJobSpecError, match="HEAD_GCS_PORT in env_vars sets the ports of the instances"):
         document(spec(target_instances=2, env_vars={"HEAD_GCS_PORT": "1"}), runtime)
 
 
 def test_overrides_are_merged_by_name(spec, runtime):
-    """Lists of named things by their names; None removes."""
+    """Overrides merge lists of named items by name, and None removes a key."""
     overrides = {
         "spec": {
             "containers": [

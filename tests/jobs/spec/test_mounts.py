@@ -30,7 +30,7 @@ DB, ML = Identifier("DB"), Identifier("ML")
     ids=["stage", "quoted stage", "local", "memory", "block", "stage in full", "old stage"],
 )
 def test_volumes(given, expected):
-    """A text is a path on a stage; all else stands in the words of a specification. Stages are always qualified."""
+    """A string is a path on a stage, a mapping a volume of a specification; stages are qualified."""
     volumes, mounts = parse_volumes({"/data": given}, Namespace(DB, ML))
 
     assert [{"name": "volume-data-bd47413b", **expected}] == volumes
@@ -39,7 +39,7 @@ def test_volumes(given, expected):
 
 
 def test_names_of_volumes():
-    """Any path gives a valid name of its own, and always the same one."""
+    """Each path gives another valid name, and always the same one."""
     paths = ["/a/b", "/a-b", "/A/b", "/a_b", "/ä", "/1", "/-", "/stage-volume", "/" + "a" * 300, "/" + "a" * 301]
     given = {path: {"source": "local"} for path in paths}
     volumes, mounts = parse_volumes(given)
@@ -52,7 +52,7 @@ def test_names_of_volumes():
 
 
 def test_slashes_in_paths():
-    """They don't make another directory."""
+    """Repeated slashes don't make another directory."""
     _, mounts = parse_volumes({"/data//in/": {"source": "local"}})
 
     assert "/data/in" == mounts[0]["mountPath"]
@@ -67,7 +67,7 @@ def test_what_is_known_of_volumes_while_parsing():
 
 
 def test_the_argument_is_left_as_it_is():
-    """What is made of it is a copy."""
+    """The argument isn't changed."""
     given = {"/data": {"source": "stage", "stageConfig": {"name": "@data"}}}
     parse_volumes(given, Namespace(DB, ML))
 
@@ -75,7 +75,7 @@ def test_the_argument_is_left_as_it_is():
 
 
 def test_the_platform_s_paths():
-    """What the job itself mounts is among them."""
+    """The mounts of the job itself are among the platform's paths."""
     assert {STAGE_MOUNT, RESULT_MOUNT, "/dev/shm"} <= set(PLATFORM_PATHS)
 
 
@@ -83,7 +83,7 @@ def test_the_platform_s_paths():
     "path", ["/mnt/job_stage", "/mnt/job_result/output", "/dev/shm/", "/dev", "/mnt", "/opt/env/bin"]
 )
 def test_the_platform_s_paths_are_not_mounted_over(path):
-    """Neither they, nor what is in them, nor what they are in."""
+    """A platform path, its subdirectories and its parents are refused."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_volumes({path: {"source": "local"}})
 
@@ -93,7 +93,7 @@ def test_the_platform_s_paths_are_not_mounted_over(path):
 
 @pytest.mark.parametrize("path", ["/mnt/job_stages", "/mnt/data", "/opt/environment", "/snowflakes"])
 def test_paths_beside_the_platform_s(path):
-    """A path that only begins like one of the platform's is another one."""
+    """A path that only begins like a platform path is accepted."""
     validate_volumes({path: {"source": "local"}})
 
 
@@ -152,7 +152,7 @@ PATH_FORM = "volumes is not valid: the path must be an absolute path without '.'
     ],
 )
 def test_volumes_that_no_job_can_have(volumes, message):
-    """The message names the mount path."""
+    """The message about an invalid volume names its mount path."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_volumes(volumes)
 
@@ -160,7 +160,7 @@ def test_volumes_that_no_job_can_have(volumes, message):
 
 
 def test_endpoints():
-    """They stand in the words of a specification, in order."""
+    """Endpoints arrive in the specification as given, in order."""
     endpoints = [{"name": "board", "port": 6006}, {"name": "ray", "portRange": "12031-13000", "protocol": "TCP"}]
 
     assert endpoints == parse_endpoints(tuple(endpoints))
@@ -188,7 +188,7 @@ def test_endpoints():
     ],
 )
 def test_endpoints_that_no_job_can_have(endpoints, message):
-    """The message has the path in the list."""
+    """The message about an invalid endpoint has its path in the list."""
     with pytest.raises(InvalidJobSpecError) as caught:
         parse_endpoints(endpoints)
 

@@ -47,7 +47,7 @@ NAMES = st.sampled_from(["main", "own", "other"])
 
 
 def lists(**fields):
-    """Overrides of a list of what has names: removed, emptied, or with items of these and any other fields."""
+    """Overrides of a list of named items: removed, emptied, or with items of these and other fields."""
     items = st.fixed_dictionaries({"name": NAMES}, optional=fields) | DOCUMENTS
     return st.none() | st.just([]) | st.lists(items, min_size=1, max_size=2)
 
@@ -59,7 +59,7 @@ OVERRIDES = st.none() | st.fixed_dictionaries(
 
 
 def attempt(call, *args, **kwargs):
-    """Return what a call returns, or ``None`` if it refuses its arguments with a reason."""
+    """Return the result of a call, or ``None`` if it refuses its arguments."""
     try:
         return call(*args, **kwargs)
     except InvalidJobSpecError:
@@ -68,7 +68,7 @@ def attempt(call, *args, **kwargs):
 
 @given(DOCUMENTS)
 def test_any_value_is_taken_or_refused(value):
-    """Whatever a DAG gives: no other error than ours comes out."""
+    """Any value of a DAG is accepted or refused with InvalidJobSpecError."""
     attempt(parse, value)
     attempt(validate, {"spec": value})
     attempt(validate, {"spec": {"containers": [value], "volumes": [value], "endpoints": [value]}})
@@ -80,13 +80,13 @@ def test_any_value_is_taken_or_refused(value):
 
 @given(st.text() | st.text(alphabet="ab:- []{},&*<!'\"\n\t#|>?%1.0~@"))
 def test_any_text_is_read_or_refused(text):
-    """As YAML or not at all."""
+    """Any text is read as YAML or refused with InvalidJobSpecError."""
     attempt(parse, text)
 
 
 @given(text=st.text())
 def test_texts_arrive_as_they_are(text):
-    """What is taken, any reader of YAML reads again from what we send, and we do, too."""
+    """An accepted text reads back from the rendered JSON, by PyYAML and by the provider."""
     document = {"spec": {"containers": [{**MAIN, "env": {"A": text}, "args": [text]}]}}
     if attempt(lambda: validate(document) or document) is not None:
         assert document == yaml.safe_load(to_ascii(document))
@@ -95,7 +95,7 @@ def test_texts_arrive_as_they_are(text):
 
 @given(env=DOCUMENTS, override=OVERRIDES | DOCUMENTS)
 def test_overrides_leave_what_the_job_needs(env, override):
-    """Whatever overrides do: the container, its protected volume and the volume's only mount are still there."""
+    """Overrides can't remove the container, its protected volume, or the only mount of that volume."""
     mount, volume = {"name": "own", "mountPath": "/own"}, {"name": "own", "source": "local"}
     containers = [{**MAIN, "env": env, "volumeMounts": [mount]}]
     document = {"spec": {"containers": containers, "volumes": [volume]}}

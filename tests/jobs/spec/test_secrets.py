@@ -47,14 +47,14 @@ def test_secrets(place, given, expected):
 
 
 def test_order():
-    """The entries stand in the order of the argument: the same argument gives the same specification."""
+    """The entries keep the order of the argument, so that it always gives the same specification."""
     entries = parse_secrets({"B": "b", "/a": "a", "A": "b"}, Namespace(DB, ML))
 
     assert ["B", "/a", "A"] == [entry.get("envVarName", entry.get("directoryPath")) for entry in entries]
 
 
 def test_no_secrets():
-    """There need not be any."""
+    """No secrets give no entries."""
     assert [] == parse_secrets({})
 
 
@@ -130,7 +130,7 @@ def test_what_is_known_of_secrets_while_parsing():
     ],
 )
 def test_secrets_that_no_job_can_have(secrets, message):
-    """The message names the variable or the directory."""
+    """The message about an invalid secret names its variable or directory."""
     with pytest.raises(InvalidJobSpecError) as caught:
         validate_secrets(secrets)
 

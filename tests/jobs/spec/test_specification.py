@@ -49,7 +49,7 @@ def changed(overrides):
 
 @pytest.mark.parametrize("overrides", [{}, {"spec": {}}, {"spec": {"containers": [{"name": "main"}]}}])
 def test_nothing_changed(overrides):
-    """Overrides that say nothing change nothing."""
+    """Empty overrides change nothing."""
     assert BASE["spec"] == changed(overrides)
 
 
@@ -68,12 +68,12 @@ def test_nothing_changed(overrides):
     ids=["scalar", "mapping", "removed", "list", "empty list", "scalar replaced", "new mapping", "new list"],
 )
 def test_containers_are_merged_by_name(fields, expected):
-    """Mappings by key, other lists as a whole; None removes."""
+    """Mappings merge by key, other lists are replaced, and None removes a key."""
     assert {**BASE["spec"]["containers"][0], **expected} == changed(main_with(**fields))["containers"][0]
 
 
 def test_what_is_new_is_added():
-    """Containers, volumes and endpoints of other names."""
+    """Items with new names are added."""
     spec = changed(
         {
             "spec": {
@@ -90,7 +90,7 @@ def test_what_is_new_is_added():
 
 
 def test_a_volume_that_is_mounted_twice():
-    """What has one name several times is merged in order."""
+    """Items that share a name are merged in order."""
     mounts = [{"name": "mine", "mountPath": "/1"}, {"name": "v", "mountPath": "/3"}, {"name": "v", "mountPath": "/4"}]
     (container,) = changed(main_with(volumeMounts=mounts))["containers"]
 
@@ -98,7 +98,7 @@ def test_a_volume_that_is_mounted_twice():
 
 
 def test_other_parts_of_a_specification():
-    """What isn't below spec can be overridden, too."""
+    """Overrides can change the parts beside spec."""
     capabilities = {"securityContext": {"executeAsCaller": True}}
 
     assert BASE | {"capabilities": capabilities} == merge(BASE, {"capabilities": capabilities})
@@ -156,12 +156,12 @@ ITS_OWN = "volume stage-volume belongs to the provider and can't be"
     ],
 )
 def test_overrides_that_are_refused(overrides, message):
-    """The message has the path in the overrides."""
+    """The message about an invalid override has its path in the overrides."""
     assert message in raised(merge, BASE, overrides, protected=("stage-volume",), required_containers=("main",))
 
 
 def test_nothing_is_protected_unless_said():
-    """Protection is the caller's business."""
+    """Without protected volumes, overrides can remove everything."""
     assert {"spec": {}} == merge(BASE, {"spec": dict.fromkeys(BASE["spec"])})
 
 
@@ -188,7 +188,7 @@ def test_templates(text, expected, variables):
 
 
 def test_values_for_templates():
-    """Alphanumeric, or JSON."""
+    """A value for a template is alphanumeric or JSON."""
     validate_using({})
     validate_using({"tag": "latest", "n": 3, "share": 0.5, "on": True, "args": ["a b", 1], "env": {"A": "é"}})
     validate_using({"image": '"/db/schema/repository/image:1.0"', "number": "1.5", "args": '["a"]'})
@@ -220,12 +220,12 @@ def test_values_for_templates():
     ids=["text", "no text", "name", "path", "empty", "deep", "nul", "surrogate", "set", "nan"],
 )
 def test_values_that_templates_do_not_take(using, message):
-    """The message names the variable."""
+    """The message about an invalid value names its variable."""
     assert message in raised(validate_using, using)
 
 
 def test_values_are_held_against_the_template():
-    """Neither variables without a value, nor values without a variable."""
+    """A variable without a value is refused, and a value without a variable."""
     template = "{{ image }} {{ tag | default('latest') }}"
 
     assert "using has no value for image, which the template needs." == raised(validate_using, {}, template=template)
