@@ -80,7 +80,7 @@ def test_unchanged_submit(airflow):
 
 
 def test_a_refused_job_leaves_the_shared_payload(airflow):
-    """Others may use it; the rest of what was sent is gone."""
+    """A refused job leaves the shared payload for other jobs, and none of its own files."""
     with MLJobHook() as hook:
         refused = spec(hook, "MLJOB_REFUSED", query_warehouse=Identifier("X"), external_access_integrations=())
         place = hook.client.upload(refused, Payload.of_function(three))
@@ -103,7 +103,7 @@ def test_cancel_gone_job(airflow):
 
 
 def test_status_without_a_job_history(airflow):
-    """Where the account keeps none, nobody knows a job that is gone."""
+    """Without a job history, a job that is gone has no status."""
     airflow.snowflake.statements.clear()
     airflow.snowflake.faults.add(Fault(matching="GET_JOB_HISTORY", effect="error", errno=2143))
     try:
@@ -169,7 +169,7 @@ def test_collect_outside_of_a_task(airflow, monkeypatch):
 
 
 def test_names_of_the_connection(airflow):
-    """Unqualified names get the connection's database and schema; quoted and qualified ones stay what they are."""
+    """Unqualified names get the connection's database and schema; quoted and qualified ones don't change."""
     hook = MLJobHook()
 
     database, schema = Identifier("MLJOBS_DB"), Identifier("PUBLIC")

@@ -46,7 +46,7 @@ def fail():
 
 
 def sleep():
-    """Run for longer than anybody waits."""
+    """Run for longer than any test waits."""
     import time
 
     time.sleep(60)
@@ -64,11 +64,11 @@ def test_wait_for_a_job(airflow, capsys, deferrable):
 
     run = airflow.run_task(lambda: sensor(job_id="mljob_talks", deferrable=deferrable))
 
-    shown = capsys.readouterr().out
+    log = capsys.readouterr().out
     assert ("success", job_id) == (run.state, run.xcom("sensor"))
     assert [job_id, "DONE"] == [run.xcom("sensor", key) for key in ("job_id", "status")]
     assert "finishing" == run.xcom("sensor", "timeline")[-1]["phase"]
-    assert [1] * 10 == [len(re.findall(rf"^line {number}\b", shown, re.MULTILINE)) for number in range(10)]
+    assert [1] * 10 == [len(re.findall(rf"^line {number}\b", log, re.MULTILINE)) for number in range(10)]
     assert ["MLJOB_TALKS"] == airflow.jobs
 
 
@@ -137,7 +137,7 @@ def test_a_job_that_comes_later(airflow):
 
 
 def test_an_outage_while_nothing_is_found(airflow, capsys):
-    """It is waited for like a job that there isn't yet."""
+    """An outage is waited out like the absence of a job."""
     submit("MLJOB_HIDDEN", talk)
     airflow.snowflake.faults.add(
         Fault(matching="SHOW JOB SERVICES LIKE 'MLJOB_HID", effect="error", errno=250003, nth=1)
@@ -165,7 +165,7 @@ def test_a_failed_job(airflow, deferrable):
 
 
 def test_a_cancelled_job(airflow):
-    """Somebody else's end of it is the task's."""
+    """A job that another user cancels fails the task."""
     job_id = submit("MLJOB_CANCELLED", sleep)
     airflow.query(f"CALL {job_id}!SPCS_CANCEL_JOB()")
 
@@ -176,7 +176,7 @@ def test_a_cancelled_job(airflow):
 
 @BOTH
 def test_timeout(airflow, deferrable):
-    """The sensor gives up, and the job goes on."""
+    """After the timeout the sensor gives up, and the job keeps running."""
     job_id = submit("MLJOB_SLEEPS", sleep)
 
     run = airflow.run_task(lambda: sensor(job_id=job_id, timeout=1, deferrable=deferrable))
@@ -196,7 +196,7 @@ def test_nothing_comes(airflow):
 
 @pytest.mark.parametrize("settings", [{"deferrable": True}, {}, {"mode": "reschedule"}], ids=str)
 def test_soft_fail(airflow, settings):
-    """A job that fails skips the task where Airflow's sensors are told to."""
+    """With soft_fail, a job that fails skips the task."""
     submit("MLJOB_SOFT", fail, wait_for="FAILED")
 
     run = airflow.run_task(lambda: sensor(job_id="MLJOB_SOFT", soft_fail=True, **settings))
@@ -227,7 +227,7 @@ def test_reschedule(airflow):
 
 
 def test_a_job_without_a_result(airflow):
-    """A specification of somebody's own has none: the job's end is enough, unless its result is asked for."""
+    """A job of a specification has no result: its end is enough, unless the sensor asks for a result."""
     for name in ("OWN_IMAGE", "OWN_IMAGE_TOO"):
         airflow.query(OWN_IMAGE.format(name=name))
 
@@ -249,7 +249,7 @@ def test_a_job_without_a_result(airflow):
     ids=str,
 )
 def test_refused(settings):
-    """What can't be waited for is refused while the DAG is parsed."""
+    """Impossible arguments are refused while the DAG is parsed."""
     with pytest.raises(InvalidJobSpecError):
         sensor(**settings)
 

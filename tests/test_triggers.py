@@ -1,4 +1,4 @@
-"""MLJobTrigger on its own: what it stores, what it survives, what it reports."""
+"""MLJobTrigger on its own: its stored form, the faults that it survives, its reports."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ def watchers():
 
 
 def test_serialize_round_trip():
-    """Any triggerer can build the trigger again from what is stored, through Airflow's own serialisation."""
+    """Any triggerer can build the trigger again from its stored form, through Airflow's own serialisation."""
     trigger = MLJobTrigger(
         "DB.S.J",
         "snowflake_default",
@@ -130,7 +130,7 @@ def test_gone(airflow):
 
 
 def test_deadline(job):
-    """A job that runs past its deadline is reported; the task decides what to do with it."""
+    """A job that runs past its deadline is reported, and the task decides about it."""
     event = watch(job("sleep 60"), deadline=time.time())
 
     assert "timed_out" == event["verdict"]
@@ -138,7 +138,7 @@ def test_deadline(job):
 
 @pytest.mark.parametrize("effect", ["reset", "http_503", "session_expired", "master_expired", "error"])
 def test_faults_are_survived(airflow, job, effect):
-    """What goes wrong between the trigger and Snowflake is not the job's fault: the watch goes on."""
+    """A fault between the trigger and Snowflake does not end the wait."""
     job_id = job("true")
     airflow.snowflake.faults.add(Fault(matching="SHOW JOB SERVICES", effect=effect, nth=1))
     try:
@@ -174,7 +174,7 @@ def test_patience(airflow, job):
 
 
 def test_connection_out_of_reach(airflow):
-    """So is an Airflow that doesn't give the connection: the job goes on, and so does the watch."""
+    """An Airflow that doesn't return the connection counts as unreachable, with the reason."""
     event = watch("MLJOBS_DB.PUBLIC.J", patience=0.1, snowflake_conn_id="nowhere")
 
     assert ("unreachable", "UNKNOWN") == (event["verdict"], event["status"])
@@ -222,15 +222,15 @@ def test_several_loops(job):
 
 
 def test_the_log_while_the_job_runs(job, capsys):
-    """What the job prints is in the trigger's log before it ends, without colours, each line once."""
+    """The job's output is in the trigger's log before its end, without colours, each line once."""
     job_id = job("for i in 1 2 3 4; do printf '\\\\033[32mstep %s\\\\033[0m\\\\n' $i; sleep 0.3; done")
 
     event = watch(job_id, log_interval=0.2)
 
-    shown = capsys.readouterr().out
-    assert ["step 1", "step 2", "step 3", "step 4"] == re.findall(r"^step \d", shown, re.MULTILINE)
-    assert shown.count(f"Log of job {job_id.rpartition('.')[2]}:") > 1
-    assert shown.index("step 1") < shown.index("finishing: DONE")
+    log = capsys.readouterr().out
+    assert ["step 1", "step 2", "step 3", "step 4"] == re.findall(r"^step \d", log, re.MULTILINE)
+    assert log.count(f"Log of job {job_id.rpartition('.')[2]}:") > 1
+    assert log.index("step 1") < log.index("finishing: DONE")
     assert event["printed"]["is_whole"]
 
 
@@ -264,7 +264,7 @@ def test_on_kill_cleans_up(airflow, job):
 
 @pytest.mark.parametrize("is_ours", [True, False], ids=["its job", "another one"])
 def test_on_kill_tells_of_the_end(job, is_ours):
-    """No task will; but of another job, which the next try has, XCom tells already."""
+    """A kill writes the job's end to XCom, unless XCom has the job of the next try already."""
     job_id = job("sleep 60")
     running = {"job_id": job_id if is_ours else "A.B.C", "status": "RUNNING", "timeline": [], "metrics": {"auc": 0.5}}
     xcoms = {"mljob_watched": running}
@@ -284,15 +284,15 @@ def test_on_kill_tells_of_the_end(job, is_ours):
     with set_supervisor_comms(SimpleNamespace(send=answer)):
         asyncio.run(trigger.on_kill())
 
-    told = xcoms["mljob_watched"]
-    assert is_ours == (told != running)
+    watched = xcoms["mljob_watched"]
+    assert is_ours == (watched != running)
     if is_ours:
-        assert ("CANCELLED", {"auc": 0.5}) == (told["status"], told["metrics"])
-        assert [("finishing", "CANCELLED")] == [(step["phase"], step["message"]) for step in told["timeline"]]
+        assert ("CANCELLED", {"auc": 0.5}) == (watched["status"], watched["metrics"])
+        assert [("finishing", "CANCELLED")] == [(step["phase"], step["message"]) for step in watched["timeline"]]
 
 
 def test_on_kill_is_the_task_s(airflow, job):
-    """Snowflake's history tells whose job it was that was cancelled."""
+    """The cancel has the task's query tag in Snowflake's history."""
     job_id = job("sleep 60")
     trigger = MLJobTrigger(job_id, "snowflake_default")
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
@@ -311,7 +311,7 @@ def test_on_kill_is_the_task_s(airflow, job):
 
 
 def test_on_kill_drops_no_log_that_it_cannot_read(airflow, job):
-    """A log that nobody has seen stays where it is, with its job."""
+    """A job whose log can't be read is cancelled, and not dropped."""
     job_id = job("echo precious; sleep 60")
     airflow.snowflake.faults.add(Fault(matching="GET_SERVICE_LOGS", effect="error", errno=390195))
     try:
@@ -324,7 +324,7 @@ def test_on_kill_drops_no_log_that_it_cannot_read(airflow, job):
 
 
 def test_xcom_out_of_reach(job, capsys):
-    """It ends no job, and repeats no line in each turn; what XCom hasn't got of the reports is in the event."""
+    """Without XCom no job ends and no line is repeated in each turn; the event has the reports that XCom lacks."""
     metrics = r"echo ::mljobs::{\\\"metrics\\\":{\\\"auc\\\":1},\\\"at\\\":5}"
     job_id = job(f"echo once; {metrics}; sleep 1; echo twice; sleep 1")
     trigger = MLJobTrigger(job_id, "snowflake_default", poll_interval=0.1, log_interval=0.1)
@@ -343,7 +343,7 @@ def test_xcom_out_of_reach(job, capsys):
 
 
 def test_on_kill_is_patient(airflow, job):
-    """A Snowflake that is out of reach is asked again: nobody else will cancel the job."""
+    """A cancel that fails in an outage is tried again."""
     job_id = job("sleep 60")
     airflow.snowflake.faults.add(Fault(matching="DESCRIBE SERVICE", effect="error", nth=1))
     try:

@@ -75,12 +75,12 @@ class Lab:
         self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('CANCELLED', {budget():.0f})")
 
     def asked(self):
-        """Return what logs were asked for since the last call: stamped, plain or from an event table."""
+        """Return the forms of log that were asked for since the last call: stamped, plain or from an event table."""
         kinds = {"stamped": STAMPED, "plain": PLAIN, "table": TABLE}
         texts = self.server.statements.texts
-        found = [kind for text in texts for kind, pattern in kinds.items() if re.search(pattern, text)]
+        asked_for = [kind for text in texts for kind, pattern in kinds.items() if re.search(pattern, text)]
         self.server.statements.clear()
-        return found
+        return asked_for
 
     @contextmanager
     def refused(self, *patterns, **effect):
@@ -123,13 +123,13 @@ def first_look(lab, source, printed):
 
 
 def again(printed):
-    """Return what another process knows of it."""
+    """Return the place as another process reads it."""
     return Printed.from_json(json.loads(json.dumps(printed.to_json())))
 
 
 @pytest.mark.parametrize("refused", [(), (STAMPED,)], ids=["stamped", "plain"])
 def test_a_log_is_read_while_the_job_runs(lab, refused):
-    """Each line once, readable, with or without times before the lines; whoever reads on needs only what JSON keeps."""
+    """Each line is shown once, readable, with or without times; the JSON of the place is enough to continue."""
     with lab.refused(*refused):
         source = lab.start(TALKS_ON.format(r"printf '\033[31mred\033[0m\n10%%\r20%%\n2026-01-01T00:00:00Z mine'"))
         printed = Printed()
@@ -162,7 +162,7 @@ def test_only_what_came_since_is_asked_for(lab):
 
 
 def test_what_an_account_gives_is_found_out_once(lab):
-    """Later looks take one statement each; another store asks anew."""
+    """The first look finds the form of the log; later ones take one statement each, and another store looks again."""
     source = lab.run("echo hello")
     lab.asked()
     texts = [lab.store.tail(source).text for _ in range(2)]
@@ -189,7 +189,7 @@ def test_a_container_that_starts_in_between_is_no_account_that_refuses(lab):
 
 
 def test_before_a_container_starts_there_is_nothing_to_find_out(lab):
-    """Nor in a job that nobody knows."""
+    """A job whose container has not started, or that doesn't exist, has no log."""
     nobody = Source(QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier("NOBODY")), 0, "main")
     source = lab.run("echo hello")
 
@@ -201,7 +201,7 @@ def test_before_a_container_starts_there_is_nothing_to_find_out(lab):
 
 @pytest.mark.parametrize("pattern", [STAMPED, TABLE])
 def test_a_snowflake_out_of_reach_is_no_missing_log(lab, server, pattern):
-    """Whoever reads has to ask again."""
+    """An outage raises an error instead of an empty log."""
     source = lab.run("echo hello")
     hasty = Lab(server, network_timeout=1)
     with lab.refused(pattern, effect="http_503"), pytest.raises(SnowflakeUnavailableError):
@@ -211,7 +211,7 @@ def test_a_snowflake_out_of_reach_is_no_missing_log(lab, server, pattern):
 
 @pytest.mark.parametrize("refused", [(), (STAMPED,)], ids=["stamped", "plain"])
 def test_a_gap_is_announced_where_it_is(lab, refused):
-    """With its size, if that is known, and the query that may have it; then the log goes on."""
+    """The line says how much is missing, if that is known, and which query may find it; the log continues after it."""
     with lab.refused(*refused):
         source = lab.start(TALKS_ON.format(PRINTS_MANY))
         printed = Printed()
@@ -247,7 +247,7 @@ def test_a_beginning_that_is_gone_is_announced(lab):
 
 
 def test_a_gap_is_filled_at_the_end(lab):
-    """By then an event table has what was missing; which place it belongs to is said."""
+    """Missing lines that the event table has by the end of the job are shown with their place."""
     source = lab.start(TALKS_ON.format(PRINTS_MANY))
     printed = Printed()
     first_look(lab, source, printed)
@@ -265,7 +265,7 @@ def test_a_gap_is_filled_at_the_end(lab):
 
 
 def test_what_was_never_read_is_whole_at_the_end(lab):
-    """What the node has lost comes from the event table before anybody misses it."""
+    """Lines that left the node before the first look come from the event table, without a gap."""
     source = lab.run(PRINTS_MANY)
     end = read_rest(lab.store, [source], Printed())
 
@@ -274,7 +274,7 @@ def test_what_was_never_read_is_whole_at_the_end(lab):
 
 
 def test_without_an_event_table_a_gap_stays_one(lab):
-    """It has been announced; nothing more is to be said."""
+    """Without an event table, a gap is announced once and never filled."""
     source = lab.run(PRINTS_MANY)
     printed = Printed()
     with lab.refused(TABLE, errno=2143):
@@ -290,7 +290,7 @@ REPORTS = """echo before; echo '::mljobs::{"progress": 0.4}'; echo '::mljobs::{"
 
 
 def test_reports_are_taken_out(lab):
-    """They are known then; the log that people read has a line for progress. They count as what has been read."""
+    """Reports become values, of which only progress leaves a line in the log; their characters count as read."""
     source = lab.run(REPORTS)
     printed = Printed()
     news = read_news(lab.store, source, printed, is_final=True)
@@ -304,7 +304,7 @@ def test_reports_are_taken_out(lab):
 
 
 def test_the_rest_may_be_read_again(lab):
-    """Whoever could not take it, because something else was out of reach, gets the same once more."""
+    """After an error elsewhere, the rest of the log can be read once more."""
     source, printed = lab.run("seq 5"), Printed()
 
     first, second = (read_rest(lab.store, [source], printed) for _ in range(2))
@@ -366,23 +366,23 @@ def test_when_the_log_is_gone_everywhere_that_is_said():
 def test_lines_of_several_instances_say_whose_they_are(lab):
     """In the news, in the rest and in the log."""
     source = lab.run("printf 'hello\\n\\nbye\\n'", replicas=2)
-    found = sources(source.job, [(1, "main"), (0, "main")])
+    containers = sources(source.job, [(1, "main"), (0, "main")])
     printed = Printed()
-    news = [line for each in found for line in read_news(lab.store, each, printed)]
+    news = [line for each in containers for line in read_news(lab.store, each, printed)]
     lines = [f"[instance {instance}] {line}" for instance in (0, 1) for line in ("hello", "", "bye")]
 
     assert lines == news
-    assert lines == list(read_rest(lab.store, found, Printed()).unseen)
-    assert "\n".join(lines) == read_rest(lab.store, found, Printed()).text == read_logs(lab.store, found)
+    assert lines == list(read_rest(lab.store, containers, Printed()).unseen)
+    assert "\n".join(lines) == read_rest(lab.store, containers, Printed()).text == read_logs(lab.store, containers)
 
 
 def test_lines_of_several_containers_say_whose_they_are(lab):
     """By instance and name; a single container needs no label."""
     source = lab.run("echo a", "echo b")
-    found = sources(source.job, [(0, "second"), (0, "main")])
+    containers = sources(source.job, [(0, "second"), (0, "main")])
 
-    assert ["[instance 0, main] ", "[instance 0, second] "] == [each.label for each in found]
-    assert "[instance 0, main] a\n[instance 0, second] b" == read_logs(lab.store, found)
+    assert ["[instance 0, main] ", "[instance 0, second] "] == [each.label for each in containers]
+    assert "[instance 0, main] a\n[instance 0, second] b" == read_logs(lab.store, containers)
     assert "a" == read_logs(lab.store, sources(source.job, [(0, "main")]))
 
 
@@ -393,14 +393,14 @@ def test_a_log_says_if_its_beginning_is_missing(lab):
     with lab.refused(TABLE, errno=2143):
         head, *lines = read_log(lab.store, source).splitlines()
     with lab.refused("GET_SERVICE_LOGS"):
-        kept = read_log(lab.store, source)
+        text = read_log(lab.store, source)
 
-    assert MANY == whole.splitlines() == kept.splitlines()
+    assert MANY == whole.splitlines() == text.splitlines()
     assert (CUT_OFF, MANY[-len(lines) :]) == (head, lines)
 
 
 def test_a_line_longer_than_the_node_keeps(lab):
-    """Its end is all there is of it, and the task's log says that something is missing."""
+    """Of a line longer than 100 KB the log has the end, and a line that says that the beginning is missing."""
     source = lab.run("head -c 200000 /dev/zero | tr '\\0' x")
     with lab.refused(TABLE):
         head, line = read_log(lab.store, source).splitlines()
@@ -437,7 +437,7 @@ def test_what_was_printed_survives_json():
     ids=str,
 )
 def test_a_place_of_another_form(place):
-    """What a newer version has left, or an editor of XComs, raises the error of all that can't be read."""
+    """A place that a newer version or a person has written raises UnreadableError."""
     with pytest.raises(UnreadableError, match="The place in the log"):
         Printed.from_json(place)
 
@@ -458,13 +458,13 @@ def test_an_account_without_the_function():
         expected = lab.store.stored(source).lines
 
         with lab.refused(FUNCTION, errno=2143):
-            kept = lab.store.stored(source).lines
-            _, *later = [at.isoformat().replace("+00:00", "Z") for at, _ in kept]
+            stored = lab.store.stored(source).lines
+            _, *later = [at.isoformat().replace("+00:00", "Z") for at, _ in stored]
             since = [lab.store.stored(source, moment).lines for moment in later]
 
-    assert expected == kept
-    assert ["one", "", "42"] == [line for _, line in kept]
-    assert [kept[1:], kept[2:]] == since
+    assert expected == stored
+    assert ["one", "", "42"] == [line for _, line in stored]
+    assert [stored[1:], stored[2:]] == since
 
 
 @pytest.mark.parametrize("refused", [None, FUNCTION], ids=["function", "table"])
@@ -473,19 +473,19 @@ def test_a_log_without_end_is_cut_before_it_is_sent(refused):
     with served() as server, closing(Lab(server)) as lab:
         source = lab.run("echo first; echo 0123456789; echo 42; echo last")
         with lab.refused(refused, errno=2143) if refused else nullcontext():
-            kept = [
+            logs = [
                 LogStore(lab.connection, Extent(lines=lines, characters=characters, line_characters=4)).stored(source)
                 for lines, characters in ((9, 99), (9, 7), (2, 99))
             ]
 
     assert [["firs", "0123", "42", "last"], ["42", "last"], ["42", "last"]] == [
-        [line for _, line in each.lines] for each in kept
+        [line for _, line in each.lines] for each in logs
     ]
-    assert [False, True, True] == [each.is_cut for each in kept]
+    assert [False, True, True] == [each.is_cut for each in logs]
 
 
 def test_an_account_without_an_event_table(lab):
-    """Then nobody has a log that its node has lost."""
+    """Without an event table, lines that left the node are lost."""
     source = lab.run("echo gone")
 
     with lab.refused(FUNCTION, errno=2143), lab.refused("event_table"):
@@ -493,7 +493,7 @@ def test_an_account_without_an_event_table(lab):
 
 
 class Node:
-    """A node that has always lost what was printed since the last look."""
+    """A node that has lost all output since the last look."""
 
     def __init__(self):
         self._looks = 0
@@ -505,7 +505,7 @@ class Node:
 
 
 def test_only_the_last_gaps_are_remembered():
-    """A job that prints faster than anybody reads must not fill a triggerer's memory, nor an event."""
+    """A job that prints faster than it is read fills neither the triggerer's memory nor the event with gaps."""
     printed, node = Printed(), Node()
     for _ in range(30):
         read_news(node, Source(QualifiedName.parse("DB.S.J", "job"), 0, "main"), printed)
@@ -537,7 +537,7 @@ class SetBack:
 @pytest.mark.parametrize("interval", [5, 10, 100])
 def test_a_clock_that_is_set_back(seconds, interval):
     """Each line that is printed before, while and after a node's clock is behind is shown once, in order."""
-    node, printed, shown, texts = SetBack(), Printed(), [], []
+    node, printed, lines, texts = SetBack(), Printed(), [], []
     source = Source(QualifiedName.parse("DB.S.J", "job"), 0, "main")
     overlap = timedelta(seconds=2 * interval)
     for number in range(1000):
@@ -546,7 +546,7 @@ def test_a_clock_that_is_set_back(seconds, interval):
         node.print(f"line {number}")
         texts.append(f"line {number}")
         if number % interval == 0:
-            shown += read_news(node, source, printed, overlap=overlap)
-    shown += read_news(node, source, printed, is_final=True)
+            lines += read_news(node, source, printed, overlap=overlap)
+    lines += read_news(node, source, printed, is_final=True)
 
-    assert texts == shown
+    assert texts == lines

@@ -1,4 +1,4 @@
-"""Looks at a job through the connector: what shows it, and that a single negative answer is no end."""
+"""Looks at a job through the connector: its sources, and that a single negative answer is no end."""
 
 import pytest
 
@@ -144,7 +144,7 @@ def test_a_cancel_does_not_depend_on_one_look(client, job, server):
 
 
 def test_a_row_that_is_not_as_documented():
-    """A status that nobody knows, or none, is UNKNOWN: the job lives unless it was dropped."""
+    """An unknown or missing status is UNKNOWN: the job lives unless it was dropped."""
     rows = [{"status": status, "deleted_time": None} for status in ("EXPLODING", None)]
 
     assert [JobStatus.UNKNOWN] * 2 == [in_history(row) for row in rows]

@@ -30,7 +30,7 @@ ADDRESS = "https://user:pa55wordpa55word@feed.acme.com/simple"
 
 @pytest.fixture(autouse=True)
 def _forget():
-    """What a test has had masked is no other test's concern."""
+    """Forget the secrets of a test."""
     yield
     _secrets_masker().reset_masker()
 
@@ -126,7 +126,7 @@ def test_a_report_is_masked_before_it_is_cut():
 
 
 def test_credentials_in_addresses_are_starred():
-    """Whether or not a variable has them: in lines, notes, what is kept in XCom, and the event that ends a wait."""
+    """Credentials in addresses are starred in lines, messages, XComs and events, in any variable or none."""
     reported = {"progress": {"message": f"from {ADDRESS}"}}
 
     records, states, events = told(
@@ -161,7 +161,7 @@ def test_the_triggerer_remembers_no_secret():
 
 
 def test_one_job_learns_nothing_of_another():
-    """What is secret in one job's environment is a word like any other in the next one's log."""
+    """A secret of one job's environment is an ordinary word in the next job's log."""
     told(Secrets({"DB_PASSWORD": SECRET}))
 
     records, _, _ = told(Output([SECRET], {}))
@@ -180,7 +180,7 @@ def test_what_airflow_knows_is_masked_too():
 
 
 def print_and_fail():
-    """Say what nobody should say, at the end of a line that the tail of the log cuts, and in an exception."""
+    """Print a secret at the end of a line that the tail of the log cuts, and raise it in an exception."""
     import os
 
     print("x" * 9000 + os.environ["DB_PASSWORD"] + "y" * (8 * 1024 - 10))
@@ -189,7 +189,7 @@ def print_and_fail():
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 def test_a_failed_job_tells_no_secret(airflow, capsys, deferrable):
-    """Neither the error of its task, nor XCom, nor a part of the secret in the end of the log that XCom has."""
+    """The secret of a failed job is in neither the task's error nor XCom, not even a part of it in the log's tail."""
     run = airflow.run_task(lambda: operator(print_and_fail, deferrable=deferrable, env_vars={"DB_PASSWORD": SECRET}))
     error, tail = run.errors["job"], run.xcom("job", "logs")
 
@@ -229,7 +229,7 @@ def test_the_cause_of_an_error_tells_no_secret(airflow):
 
 
 def print_and_wait():
-    """Say what nobody should say."""
+    """Print a secret."""
     import os
     import time
 
@@ -238,10 +238,10 @@ def print_and_wait():
 
 
 def printed(airflow, job):
-    """Wait until a job has printed what it shouldn't."""
+    """Wait until a job has printed its secret."""
     query = f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main')"
     wait_until(lambda: "is printed" in str(airflow.query(query)))
-    # The process that goes on is another one.
+    # Another process resumes the task.
     _secrets_masker().reset_masker()
 
 

@@ -25,7 +25,7 @@ def test_who_has_waited_longest_is_next():
 
 
 def test_nobody_is_early():
-    """A turn comes when it is due, and who waits is told when that is."""
+    """A turn comes when it is due, and wait() returns the seconds until then."""
     turns = StatementBudget(60, NOW)
     turns.add("a", NOW + 5)
 
@@ -35,7 +35,7 @@ def test_nobody_is_early():
 
 
 def test_a_later_turn_takes_the_place_of_an_earlier_one():
-    """Each has one."""
+    """A key has one turn: a new one replaces it."""
     turns = StatementBudget(60, NOW)
     turns.add("a", NOW)
     turns.add("a", NOW + 5)
@@ -54,7 +54,7 @@ def test_a_turn_can_be_taken_away():
 
 
 def test_a_dear_turn_delays_the_next_ones():
-    """Until what it has cost is earned again: here a statement a second, and ten at once."""
+    """The next turn waits until the cost is earned again: here a statement a second, and ten at once."""
     turns = StatementBudget(60, NOW)
     turns.add("a", NOW)
     turns.add("b", NOW)
@@ -69,15 +69,15 @@ def test_a_dear_turn_delays_the_next_ones():
 def test_what_was_not_spent_is_not_saved_for_long():
     """After a quiet night there are ten seconds' worth of statements, and no more."""
     turns = StatementBudget(60, NOW)
-    taken = 0
+    turns_taken = 0
     later = NOW + 36_000
     for who in range(100):
         turns.add(who, NOW)
     while turns.take(later) is not None:
         turns.spend(1)
-        taken += 1
+        turns_taken += 1
 
-    assert 10 == taken
+    assert 10 == turns_taken
 
 
 @pytest.mark.parametrize("per_minute", [0.5, 3, 6])
@@ -104,7 +104,7 @@ def test_a_clock_that_goes_back_earns_nothing():
 
 @given(st.floats(0.5, 5000), st.integers(1, 20), st.integers(0, 1000))
 def test_over_time_the_budget_holds(per_minute, jobs, seed):
-    """Whatever the turns cost; who sleeps as long as told can act then, and all have as many turns."""
+    """At any cost of the turns, a caller that waits as asked gets its turn, and all get equally many."""
     chance = random.Random(seed)  # noqa: S311 (no secret)
     turns = StatementBudget(per_minute, NOW)
     for job in range(jobs):
@@ -119,7 +119,7 @@ def test_over_time_the_budget_holds(per_minute, jobs, seed):
             now += wait
         job = turns.take(now)
         assert job is not None
-        # One statement has to be left for a turn, whatever that costs then.
+        # A turn needs one available statement, and may cost more.
         assert spent <= most - 1 + (now - NOW) * per_minute / 60 + 1e-3
         had[job] += 1
         cost = chance.choice([0, 1, 1, 2, 20])
@@ -157,7 +157,7 @@ def test_turns_are_fair_to_those_who_are_seldom_due():
 
 
 def test_what_was_set_aside_in_vain_can_be_spent():
-    """It is given back, but never more is saved than what some seconds allow."""
+    """Refunded statements can be spent, but no more than those of some seconds are saved."""
     turns = StatementBudget(60, NOW)
     turns.spend(10)
     assert not turns.has_allowance(NOW)

@@ -36,7 +36,7 @@ SAVED, OVERDRAWN = 10, 3
 
 
 class FastClock(Clock):
-    """A clock on which a minute takes a second: what is waited for happens as often, only sooner."""
+    """A clock on which a minute takes a second."""
 
     def __init__(self, speed=SPEED):
         self._began = time.time()
@@ -48,7 +48,7 @@ class FastClock(Clock):
         return self._began + (time.time() - self._began) * self._speed - self.set_back
 
     def monotonic(self):
-        """Return seconds on this clock that nobody sets."""
+        """Return seconds on this clock that can't be set."""
         return time.monotonic() * self._speed
 
     def wait(self, condition, seconds):
@@ -58,7 +58,7 @@ class FastClock(Clock):
 
 @pytest.fixture(scope="module")
 def server():
-    """An embedded Snowflake for virtual jobs: they end by the clock and print what they are told to."""
+    """An embedded Snowflake for virtual jobs, which end by the clock and print a number of lines."""
     jobs = (
         VirtualJob(name="QUICK_%", seconds=1.5),
         VirtualJob(name="BAD_%", seconds=0.2, status="FAILED"),
@@ -154,18 +154,18 @@ class Listener:
 
     @property
     def lines(self):
-        """What was shown of the job's log."""
+        """The lines of the job's log."""
         return [line for report in self.seen if isinstance(report, LogOutput) for line in report.lines]
 
     @property
     def notes(self):
-        """What people were told."""
+        """The messages."""
         return [report.text for report in self.seen if isinstance(report, Message)]
 
 
 @pytest.fixture
 def lab(server):
-    """Start jobs and follow them; whatever is left at the end is dropped."""
+    """Start jobs and follow them; all are dropped at the end."""
     lab = Lab(server)
     server.statements.clear()
     yield lab
@@ -174,7 +174,7 @@ def lab(server):
 
 
 def test_one_listing_serves_all(lab, server):
-    """Two hundred jobs cost what one costs: a SHOW now and then, on one session, which is closed with the last one."""
+    """Two hundred jobs cost as much as one: a SHOW at a time, on one session, which is closed with the last job."""
     jobs = lab.start(*(f"QUICK_{number}" for number in range(200)))
     server.statements.clear()
     watcher = lab.watcher()
@@ -194,7 +194,7 @@ def test_one_listing_serves_all(lab, server):
 
 @pytest.mark.parametrize(("name", "status"), [("QUICK_E", "DONE"), ("BAD_E", "FAILED")])
 def test_the_end_of_a_job(lab, name, status):
-    """The event has what a task needs, and the steps of the job with their times."""
+    """The event has the job's end and its timeline."""
     (job,) = lab.start(name)
 
     listener = Listener(lab.watcher(), job)
@@ -215,9 +215,9 @@ def test_long_listings_are_read_in_pages(lab, server):
     server.statements.clear()
     client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
 
-    found = client.statuses(jobs[0].namespace, "QUICK_PAGE", most=3)
+    statuses = client.statuses(jobs[0].namespace, "QUICK_PAGE", most=3)
 
-    assert [job.name.value for job in jobs] == sorted(found)
+    assert [job.name.value for job in jobs] == sorted(statuses)
     assert 3 == server.statements.total
     client.close()
 
@@ -288,7 +288,7 @@ def test_a_healthy_job_that_is_not_shown_for_a_while(lab, server, hidden):
 
 
 def test_a_job_that_only_the_history_shows(lab, server):
-    """A role that may not see a service any more is told its status and its end by the job history."""
+    """The job history has the status and the end of a service that the role may no longer see."""
     (job,) = lab.start("QUICK_HISTORY")
     server.faults.add(Fault(matching="^SHOW JOB|^DESCRIBE SERVICE", **NOT_FOUND))
 
@@ -314,7 +314,7 @@ def test_a_job_that_only_the_history_shows(lab, server):
     ids=lambda fault: f"{fault.matching} {fault.effect} {fault.column} {fault.value}",
 )
 def test_an_odd_answer_concerns_one_job(lab, server, odd):
-    """What can't be read of one schema's job keeps nobody from looking at the others, nor gives up the odd one."""
+    """An unreadable answer about one job stops the watch over no job, not even that one."""
     run(server, "CREATE SCHEMA IF NOT EXISTS MLJOBS_DB.ODD_SCHEMA")
     (strange,) = lab.start("QUICK_ODD", schema="ODD_SCHEMA")
     (other,) = lab.start("QUICK_EVEN")
@@ -329,7 +329,7 @@ def test_an_odd_answer_concerns_one_job(lab, server, odd):
 
 
 def test_a_description_without_rows(lab, server):
-    """It is as good as none: the job history is heard, and the job is looked for again."""
+    """A description without rows counts as none: the job history is asked, and the job is looked for again."""
     (job,) = lab.start("QUICK_BLANK")
     server.faults.add(
         Fault(matching="^SHOW JOB", effect="empty", nth=1, times=2),
@@ -358,7 +358,7 @@ def test_a_schema_that_is_gone(lab, server):
 
 
 def test_many_jobs_are_gone_at_once(lab, server):
-    """All are found out soon, though each is asked for singly; the jobs that are there are looked at as ever."""
+    """Of many missing jobs, asked for singly, all count as gone soon; other jobs are looked at as often as before."""
     (job,) = lab.start("ENDLESS_M")
     names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.GONE_{number}", "job") for number in range(30)]
     watcher = lab.watcher()
@@ -372,7 +372,7 @@ def test_many_jobs_are_gone_at_once(lab, server):
 
 
 def test_jobs_that_cannot_be_asked_for_are_asked_ever_more_rarely(lab, server):
-    """What neither the listing nor a question tells doesn't become a question for each look."""
+    """A job that neither the listing nor a single question shows is asked for after ever longer pauses."""
     (job,) = lab.start("ENDLESS_W")
     names = [QualifiedName.parse(f"MLJOBS_DB.PUBLIC.ODD_{number}", "job") for number in range(5)]
     watcher = lab.watcher()
@@ -413,7 +413,7 @@ def test_a_watcher_begins_anew(lab, server):
 
 
 def test_a_job_that_comes_during_a_look(lab, server):
-    """It isn't missing because a listing that was under way didn't have it."""
+    """A job that is added during a listing doesn't count as missing from it."""
     first, second = lab.start("ENDLESS_C", "QUICK_C")
     server.faults.add(Fault(matching="SHOW JOB", effect="delay", seconds=0.5, nth=1))
     watcher = lab.watcher(Clock())
@@ -427,7 +427,7 @@ def test_a_job_that_comes_during_a_look(lab, server):
 
 
 def test_shared_by_login(lab):
-    """Whoever logs in alike shares a watcher; it is forgotten when nobody follows a job."""
+    """Equal logins share a watcher, which is forgotten after its last job."""
     one, same, other = (shared_watcher(identity, lab.watcher) for identity in ("a", "a", "b"))
 
     assert one is same
@@ -435,7 +435,7 @@ def test_shared_by_login(lab):
 
 
 def test_another_ones_bad_password_hurts_nobody(lab, server):
-    """Who can't log in waits by itself."""
+    """A refused login delays only the watcher with that login."""
     from snowflake import connector
 
     (job,) = lab.start("QUICK_P")
@@ -466,7 +466,7 @@ def test_logins_that_fail(lab, server):
 
 @pytest.mark.parametrize("effect", ["reset", "http_503", "session_expired", "master_expired", "delay"])
 def test_faults_hurt_no_job(lab, server, effect):
-    """One statement in ten goes wrong: no job is given up, none is forgotten, and nobody asks without end."""
+    """One statement in ten fails: no job is given up or forgotten, and the number of statements stays bounded."""
     jobs = lab.start(*(f"QUICK_{effect}_{number}".upper() for number in range(200)))
     server.statements.clear()
     server.faults.add(Fault(matching=".", effect=effect, share=0.1, seed=4, seconds=0.5))
@@ -478,13 +478,13 @@ def test_faults_hurt_no_job(lab, server, effect):
     assert server.statements.total < 100
 
 
-# The connector cancels what takes too long from a timer of its own, whose requests are cut as well.
+# The connector cancels slow statements from a timer of its own, whose requests are cut as well.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_outage_of_three_minutes(lab, server):
-    """Snowflake may be away for minutes: tasks are told, and the watch goes on when it is back."""
+    """During an outage of minutes the tasks get a message, and the watch continues after it."""
     jobs = lab.start(*(f"ENDLESS_O{number}" for number in range(20)))
     watcher = lab.watcher()
-    # The connector knows nothing of the fast clock: what it takes to give up counts sixty times.
+    # The connector doesn't use the fast clock: its timeouts count sixty times.
     listeners = [Listener(watcher, job, patience=36_000) for job in jobs]
     for listener in listeners:
         listener.until(Message)
@@ -523,7 +523,7 @@ def test_a_password_that_is_changed(lab, server):
 
 
 def test_a_password_that_is_mended(lab, server):
-    """Each login is tried with the connection as it is then, so nobody has to restart anything."""
+    """Each login reads the connection again, so a corrected password needs no restart."""
     (job,) = lab.start("ENDLESS_N")
     watcher = lab.watcher()
     listener = Listener(watcher, job)
@@ -551,7 +551,7 @@ def test_people_are_told_once(lab, server):
 
 
 def test_a_clock_that_is_set_back(lab, server):
-    """Nobody looks away for an hour because a clock was set back by one; logs go on, too."""
+    """A clock that is set back by an hour delays neither looks nor logs."""
     (job,) = lab.start("TALKER_C", command="for i in $(seq 60); do echo line $i; sleep 0.05; done")
     clock = FastClock()
     listener = Listener(lab.watcher(clock), job, log_interval=5)
@@ -598,7 +598,7 @@ def test_a_timeout_counts_from_the_start_of_the_job(lab):
 
 
 def test_a_job_that_waits_for_too_long(lab):
-    """While a job waits its log says what for; so does the error when that takes too long."""
+    """The messages name the reason why a job waits; so does the event of a queue timeout."""
     with serve(pool_ready=Ready(seconds=600)) as server:
         run(server, "CREATE COMPUTE POOL ML_POOL MIN_NODES = 1 MAX_NODES = 5 INSTANCE_FAMILY = CPU_X64_S")
         away = Lab(server)
@@ -615,7 +615,7 @@ def test_a_job_that_waits_for_too_long(lab):
 
 
 def test_the_log_is_told_while_the_job_runs(lab):
-    """Each line once, in order, before the end is told; what is secret in the environment is told first of all."""
+    """Each line is reported once, in order, before the end; the environment comes before any line."""
     (job,) = lab.start("TALKER", command="for i in $(seq 100); do echo line $i; sleep 0.02; done")
 
     listener = Listener(lab.watcher(), job, poll_interval=1, log_interval=5)
@@ -639,40 +639,40 @@ def test_the_log_of_several_instances(lab):
 
 @pytest.mark.parametrize(("replicas", "asked"), [(2, 3), (1, 0)], ids=["several", "one"])
 def test_public_endpoints(lab, server, replicas, asked):
-    """Where they are is told of a running job of several instances; asked for until Snowflake has provisioned them."""
+    """The endpoints of a running job of several instances are asked for until Snowflake has provisioned them."""
     (job,) = lab.start("OPEN", command="for i in $(seq 20); do echo line $i; sleep 0.1; done", replicas=replicas)
     listener = Listener(lab.watcher(), job, log_interval=5)
     listener.until(WaitEnded)
 
     states = [report.state for report in listener.seen if isinstance(report, LogOutput)]
-    known = {url for state in states for url in state["endpoints"].values()}
+    addresses = {url for state in states for url in state["endpoints"].values()}
     assert {name for state in states for name in state["endpoints"]} == ({"dashboard"} if asked else set())
-    assert all(re.fullmatch(r"https://[\w-]+\.snowflakecomputing\.app", url) for url in known)
+    assert all(re.fullmatch(r"https://[\w-]+\.snowflakecomputing\.app", url) for url in addresses)
     assert {} == states[-1]["endpoints"]
     assert asked == len(server.statements.matching("SHOW ENDPOINTS"))
 
 
 def test_another_process_goes_on_with_the_log(lab):
-    """With what the first has left, the second goes on before the first's latest lines: none of the others twice."""
+    """From the saved state another process repeats the latest lines of the first, and no earlier ones."""
     (job,) = lab.start("HANDED_OVER", command="for i in $(seq 60); do echo line $i; sleep 0.05; done")
     watcher = lab.watcher()
     first = Listener(watcher, job, log_interval=5)
-    told = []
-    while sum(bool(report.lines) for report in told) < 2:
-        told.append(first.until(LogOutput))
+    reports = []
+    while sum(bool(report.lines) for report in reports) < 2:
+        reports.append(first.until(LogOutput))
     watcher.stop(first.follower)
 
-    second = Listener(lab.watcher(), job, log_interval=5, state=told[-1].state)
+    second = Listener(lab.watcher(), job, log_interval=5, state=reports[-1].state)
     second.until(WaitEnded)
 
-    before = [line for report in told[:-1] for line in report.lines]
+    before = [line for report in reports[:-1] for line in report.lines]
     assert before
     assert [f"line {number}" for number in range(1, 61)] == before + second.lines
     assert ["running", "finishing"] == [step["phase"] for step in second.seen[-1].event["timeline"][-2:]]
 
 
 def test_what_is_being_read_does_not_count_as_shown(lab, server):
-    """A wait may end in the middle of a turn: its lines are shown then by whoever takes the result, none is lost."""
+    """Lines of a turn that is cut off by the end of the wait are left to the task that takes the result."""
     from snowflake import connector
 
     from airflow_provider_mljobs.gateway import inspection
@@ -711,7 +711,7 @@ def test_logs_cost_no_more_than_their_budget(lab, server):
 
 
 def test_jobs_that_end_together_share_the_budget(lab, server):
-    """The last lines of some are read; the log of the others is left to whoever takes the result."""
+    """The last lines of some jobs are read; the logs of the others are left to their tasks."""
     jobs = lab.start(*(f"CHATTY_END{number}" for number in range(30)))
     run(server, *(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})" for job in jobs))
     server.statements.clear()
@@ -730,18 +730,18 @@ def test_jobs_that_end_together_share_the_budget(lab, server):
 
 
 def test_last_lines_that_nobody_waits_for_leave_the_budget_to_others(lab, server):
-    """What was set aside for them can be spent again."""
+    """Statements that were reserved for the last lines of a stopped wait can be spent again."""
     jobs = lab.start(*(f"CHATTY_LEFT{number}" for number in range(9)))
     run(server, *(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})" for job in jobs))
     server.statements.clear()
     watcher = lab.watcher(Clock(), log_statements_per_minute=60)
 
     server.faults.add(Fault(matching="^DESCRIBE", effect="delay", seconds=2))
-    left = [Listener(watcher, job, log_interval=100) for job in jobs[:5]]
-    for listener in left:
+    stopped = [Listener(watcher, job, log_interval=100) for job in jobs[:5]]
+    for listener in stopped:
         assert "finishing: DONE" in listener.until(Message).text
     lab.await_statement("^DESCRIBE")
-    for listener in left:
+    for listener in stopped:
         watcher.stop(listener.follower)
     server.faults.clear()
     others = [Listener(watcher, job, log_interval=100) for job in jobs[5:]]
@@ -764,7 +764,7 @@ def test_no_log_costs_nothing(lab, server):
 
 
 def test_a_log_that_cannot_be_read_ends_no_job(lab, server):
-    """The log is read later, or by whoever takes the result."""
+    """An unreadable log is read later, or by the task that takes the result."""
     (job,) = lab.start("CHATTY_Z")
     server.faults.add(Fault(matching="GET_SERVICE_LOGS", effect="error", errno=604))
 
@@ -798,7 +798,7 @@ def test_who_cannot_take_a_report_disturbs_nobody(lab):
     ids=["timeout", "execution_timeout"],
 )
 def test_a_job_that_is_out_of_time_is_cancelled(lab, server, limits, limit):
-    """It is looked at once more after its deadline, then cancelled, and the wait ends."""
+    """A job out of time is looked at once more, then cancelled, and the wait ends."""
     (job,) = lab.start("ENDLESS_LATE")
     clock = FastClock()
     if "deadline" in limits:
@@ -837,7 +837,7 @@ def test_a_job_that_ends_before_its_deadline(lab, server):
 
 
 def test_a_job_that_ended_behind_its_deadline(lab, server):
-    """Nobody was there to cancel it, and it is DONE; when it ended tells whether that was in time."""
+    """For a job that was DONE at the first look after its deadline, the time of its end decides."""
     (job,) = lab.start("QUICK_UNWATCHED")
     clock = FastClock(speed=1)
     began = clock.now()
@@ -895,7 +895,7 @@ def test_a_cancel_that_cannot_be_said(lab, server):
     ids=str,
 )
 def test_a_state_that_cannot_be_read(lab, state):
-    """What another version has left, or people have edited, is a watch that begins again, and a line that says so."""
+    """An unreadable state starts the watch from the beginning, with a message."""
     (job,) = lab.start("QUICK_STATE")
 
     listener = Listener(lab.watcher(), job, state=state, log_interval=1)

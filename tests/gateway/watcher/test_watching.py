@@ -1,4 +1,4 @@
-"""Tasks that wait: what people read while a job waits and runs, how long it may do so, and what XCom has of that."""
+"""Tasks that wait: the log and XCom of waiting and running jobs, and the limits of their time."""
 
 import re
 import time
@@ -38,7 +38,7 @@ def talk_a_lot():
 
 
 def sleep():
-    """Run for longer than anybody waits."""
+    """Run for longer than any test waits."""
     import time
 
     time.sleep(60)
@@ -61,11 +61,11 @@ def test_the_log_is_read_while_the_job_runs(airflow, capsys, deferrable):
     """Each line is in the task's log once, in order, most of them before the job has ended."""
     run = airflow.run_task(lambda: task(talk, deferrable=deferrable))
 
-    shown = capsys.readouterr().out
+    log = capsys.readouterr().out
     assert "success" == run.state
-    assert list(range(40)) == lines(shown)
-    assert shown.index("line 5") < shown.index("finishing: DONE")
-    assert shown.count("Log of job") > 2
+    assert list(range(40)) == lines(log)
+    assert log.index("line 5") < log.index("finishing: DONE")
+    assert log.count("Log of job") > 2
     assert "line 39" == run.xcom("task", "logs").strip().splitlines()[-1]
 
 
@@ -74,14 +74,14 @@ def test_the_log_may_come_at_the_end(airflow, capsys, deferrable):
     """With log_interval=0 it is shown as a whole when the job is over."""
     airflow.run_task(lambda: task(talk, deferrable=deferrable, log_interval=0))
 
-    shown = capsys.readouterr().out
-    assert list(range(40)) == lines(shown)
-    assert 1 == shown.count("Log of job")
+    log = capsys.readouterr().out
+    assert list(range(40)) == lines(log)
+    assert 1 == log.count("Log of job")
 
 
 @BOTH
 def test_a_log_that_is_longer_than_a_node_keeps(airflow, capsys, deferrable):
-    """What the node has lost is announced, and comes from the event table at the end."""
+    """Lines that left the node are announced, and come from the event table at the end."""
     airflow.run_task(lambda: task(talk_a_lot, deferrable=deferrable))
 
     assert list(range(4000)) == sorted(lines(capsys.readouterr().out))
@@ -89,7 +89,7 @@ def test_a_log_that_is_longer_than_a_node_keeps(airflow, capsys, deferrable):
 
 @BOTH
 def test_the_timeline(airflow, deferrable):
-    """XCom has what the job was doing, and since when."""
+    """XCom has the job's phases, and when each began."""
     began = time.time()
 
     run = airflow.run_task(lambda: task(talk, deferrable=deferrable))
@@ -119,7 +119,7 @@ def test_a_job_that_does_not_begin(airflow, capsys, deferrable):
 @BOTH
 @pytest.mark.parametrize("limit", [1, timedelta(seconds=1)], ids=["seconds", "timedelta"])
 def test_a_job_that_runs_for_too_long(airflow, deferrable, limit):
-    """It is cancelled, and the error names the limit."""
+    """A job that runs for too long is cancelled, and the error names the limit."""
     run = airflow.run_task(lambda: task(sleep, deferrable=deferrable, timeout=limit))
 
     error = run.errors["task"]
@@ -146,7 +146,7 @@ def test_snowflake_out_of_reach(airflow, monkeypatch, deferrable):
 
 @BOTH
 def test_out_of_time_in_a_short_outage(airflow, deferrable):
-    """The job is cancelled as soon as that can be said again: nobody else would do it."""
+    """A job that is out of time during an outage is cancelled after it."""
     airflow.snowflake.faults.add(Fault(matching="SPCS_CANCEL_JOB", effect="error", errno=390195, nth=1, times=2))
     try:
         run = airflow.run_task(lambda: task(sleep, deferrable=deferrable, timeout=1))
@@ -158,7 +158,7 @@ def test_out_of_time_in_a_short_outage(airflow, deferrable):
 
 
 def test_the_triggerer_learns_what_is_secret(airflow):
-    """From the job itself, also what travels in another form because it has a ``$`` or no ASCII."""
+    """Secrets of the job's environment are starred, also those that travel encoded, with a ``$`` or non-ASCII text."""
     secrets = {"DB_PASSWORD": "hunt$er2secret", "API_TOKEN": "pässwort123", "PLAIN_PASSWORD": "correct-horse"}
     run = airflow.run_task(lambda: task(talk, env_vars=secrets, on_finish="keep"))
 
@@ -169,7 +169,7 @@ def test_the_triggerer_learns_what_is_secret(airflow):
 
 
 def test_everyday_words_are_not_secret():
-    """MAX_TOKENS is secret by its name; masking what it holds would mask the same number in all logs."""
+    """MAX_TOKENS is secret by its name; masking its value would mask the same number in all logs."""
     from airflow.sdk._shared.secrets_masker.secrets_masker import redact
 
     mask_environment({"MAX_TOKENS": "16384", "TOKENIZERS_PARALLELISM": "false", "API_TOKEN": "abcdef123456"})
@@ -192,6 +192,6 @@ def test_everyday_words_are_not_secret():
     ids=str,
 )
 def test_limits_that_are_none(settings, message):
-    """What can't be meant is refused while the DAG is parsed."""
+    """Impossible limits are refused while the DAG is parsed."""
     with pytest.raises(InvalidJobSpecError, match=re.escape(message)):
         task(talk, **settings)

@@ -20,7 +20,7 @@ from airflow_provider_mljobs.jobs.logs.cursor import (
 from airflow_provider_mljobs.launcher.contract import BANNER, TITLES
 
 BEGIN = 1_790_000_000 * 10**9
-# So many bytes the simulated node keeps, and what is nearly as long may be cut.
+# The simulated node keeps this many bytes; a text that is nearly as long may be cut.
 LIMIT, FULL = 200, 195
 SECOND = 10**9
 
@@ -45,7 +45,7 @@ def kept(lines):
 
 
 def tail_of(lines, since="", begun="", *, is_stamped=True):
-    """Return what Snowflake would: of the lines from a time on the last bytes, and what of a next line is there."""
+    """Return the last bytes of the lines since a time, with the beginning of the next line, as Snowflake does."""
     chosen = [(at, text) for at, text in lines if not since or at >= parsed(since)]
     texts = [f"{stamped(at)} {text}\n" if is_stamped else f"{text}\n" for at, text in chosen]
     data = ("".join(texts) + begun).encode()
@@ -77,7 +77,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one look has shown.
+    """The lines of one look.
 
     :param begin: how many lines had been read before.
     :param end: how many have been now.
@@ -127,7 +127,7 @@ def written(history):
 
 
 def follow(history, *, is_stamped=True):
-    """Read a growing log to its end, each time from what JSON has kept of the cursor, and check what is shown."""
+    """Read a growing log to its end, each time from the cursor's JSON, and check the lines."""
     lines, looks = written(history)
     cursor, begin, seen = LogCursor(), 0, []
     for count, is_early in [*looks, (len(lines), None)]:
@@ -137,25 +137,25 @@ def follow(history, *, is_stamped=True):
             at, text = lines[count]
             begun = f"{stamped(at)} {text}" if is_stamped else text
         tail = tail_of(lines[:count], cursor.since(), begun, is_stamped=is_stamped)
-        found = news(cursor, tail, is_final=is_final)
+        result = news(cursor, tail, is_final=is_final)
         # The only line that is held back may be the first one of a banner.
         end = count - (not is_final and count > 0 and lines[count - 1][1] == BANNER)
-        if found.lines or found.gap:
-            seen.append(Seen(found.gap, found.lines, begin, end, cursor, tail))
+        if result.lines or result.gap:
+            seen.append(Seen(result.gap, result.lines, begin, end, cursor, tail))
             begin = end
-        cursor = LogCursor.from_json(json.loads(json.dumps(found.cursor.to_json())))
-        assert cursor == found.cursor
+        cursor = LogCursor.from_json(json.loads(json.dumps(result.cursor.to_json())))
+        assert cursor == result.cursor
     assert begin == len(lines)
     return lines, seen
 
 
 def check(lines, seen):
-    """Assert that what was shown are the log's lines, each once, but for those in gaps."""
+    """Assert that each line of the log was shown once, except those in gaps."""
     for each in seen:
-        shown = tuple(text for _, text in lines[each.begin : each.end])
-        first = len(shown) - len(each.lines)
+        expected = tuple(text for _, text in lines[each.begin : each.end])
+        first = len(expected) - len(each.lines)
         assert first == 0 or (first > 0 and each.gap is not None)
-        assert shown[first:] == each.lines
+        assert expected[first:] == each.lines
         if each.gap is not None and each.tail.is_stamped:
             after = stamped(lines[each.begin - 1][0]) if each.begin else ""
             before = stamped(lines[each.begin + first][0]) if each.lines else ""
@@ -165,19 +165,19 @@ def check(lines, seen):
 
 @given(histories(TEXTS | LONG, st.just(0) | STEPS | st.integers(-SECOND, -1)))
 def test_each_line_is_shown_once_or_lies_in_an_announced_gap(history):
-    """Whatever a container writes, and whenever it is looked at: in order, nothing twice, nothing lost in silence."""
+    """For any log and any looks: lines are in order, none comes twice, and none is lost without an announced gap."""
     check(*follow(history))
 
 
 @given(histories(st.sampled_from(COMMON), st.just(0) | STEPS | st.integers(-SECOND, -1)))
 def test_a_log_of_lines_that_are_alike_is_read_as_exactly(history):
-    """What a line is doesn't have to tell it from others."""
+    """Equal lines are read as exactly as different ones."""
     check(*follow(history))
 
 
 @st.composite
 def alike_and_numbered(draw):
-    """Logs in which lines come again, but not so many different ones in a row that nobody could tell."""
+    """Logs with repeated lines, but without repeated runs of several different ones."""
     numbered = ["{}: " + "x" * length for length in (0, 10, 30, 500)]
     history = draw(histories(st.sampled_from(["", "tick", *numbered]), STEPS))
     return [
@@ -211,10 +211,10 @@ def test_an_event_table_goes_on_where_a_cursor_stands(history, is_stamped):
     cursor, begin = LogCursor(), 0
     for count, _ in looks:
         tail = tail_of(lines[:count], cursor.since(), is_stamped=is_stamped)
-        found = news(cursor, tail)
-        if found.gap is not None or tail.is_cut:
+        result = news(cursor, tail)
+        if result.gap is not None or tail.is_cut:
             break
-        cursor, begin = found.cursor, begin + len(found.lines)
+        cursor, begin = result.cursor, begin + len(result.lines)
 
     assert [text for _, text in lines[begin:]] == behind(cursor, kept(lines))
 
@@ -232,20 +232,20 @@ WHOLE = (*PRINTED[:2], *STARTED, *PRINTED[2:5], *FINISHED, *PRINTED[5:])
 @pytest.mark.parametrize("is_stamped", [True, False], ids=["stamped", "plain"])
 @pytest.mark.parametrize("first", range(len(WHOLE) + 1))
 def test_banners_never_show_wherever_a_look_cuts_them(first, is_stamped):
-    """A user's own dashes do, once it is known what they are."""
+    """Banners are never shown; a payload's own dashes are, once the next line shows that they are no banner."""
     for second in range(first, len(WHOLE) + 1):
-        cursor, shown = LogCursor(), []
+        cursor, printed = LogCursor(), []
         for count in (first, second, len(WHOLE)):
             lines = lines_of(*WHOLE)[:count]
             text = "".join(f"{stamped(at)} {text}\n" if is_stamped else f"{text}\n" for at, text in lines)
-            found = news(cursor, Tail(text, is_stamped), is_final=count == len(WHOLE))
-            cursor, shown = found.cursor, [*shown, *found.lines]
+            result = news(cursor, Tail(text, is_stamped), is_final=count == len(WHOLE))
+            cursor, printed = result.cursor, [*printed, *result.lines]
 
-        assert list(PRINTED) == shown
+        assert list(PRINTED) == printed
 
 
 def test_dashes_at_the_end_wait_for_what_comes():
-    """They are shown with the next line, or at the end."""
+    """Dashes that may begin a banner are shown with the next line, or at the end."""
     lines = lines_of("a", BANNER)
     first = news(LogCursor(), tail_of(lines))
 
@@ -287,18 +287,18 @@ def test_a_line_without_its_end_waits():
 def test_an_empty_log_is_no_news():
     """At the end as in between."""
     for is_final in (False, True):
-        found = news(LogCursor(), Tail(""), is_final=is_final)
+        result = news(LogCursor(), Tail(""), is_final=is_final)
 
-        assert (LogCursor(), (), None) == (found.cursor, found.lines, found.gap)
+        assert (LogCursor(), (), None) == (result.cursor, result.lines, result.gap)
 
 
 def test_a_log_that_the_node_has_begun_anew():
     """A node keeps a log of many megabytes in several files, and shows the last one."""
     first = news(LogCursor(), tail_of(lines_of("a", "b")))
-    found = news(first.cursor, tail_of(lines_of("", "", "", "c", "d")[3:]))
+    result = news(first.cursor, tail_of(lines_of("", "", "", "c", "d")[3:]))
 
-    assert ("c", "d") == found.lines
-    assert (2, digest("b")) == (found.gap.seconds, found.gap.last)
+    assert ("c", "d") == result.lines
+    assert (2, digest("b")) == (result.gap.seconds, result.gap.last)
 
 
 def test_a_users_own_times_stay():
@@ -324,7 +324,7 @@ def test_a_users_own_times_stay():
     ],
 )
 def test_a_log_without_its_times(tail, expected):
-    """What is left of the first line of a cut log shows only if there is nothing else."""
+    """The rest of the first line of a cut log is shown only if the log has no other line."""
     assert expected == without_stamps(tail)
 
 
@@ -375,7 +375,7 @@ def test_how_long_a_gap_is():
 
 
 def test_behind_a_place_that_an_event_table_does_not_have():
-    """It goes on with what came later; without times nobody can tell."""
+    """Without the last line that was read, an event table's later lines follow; without times, all of its lines do."""
     cursor = LogCursor(stamped(BEGIN + SECOND + 1), 1, (digest("x"),))
 
     assert ["c", "d"] == behind(cursor, KEPT)
@@ -384,7 +384,7 @@ def test_behind_a_place_that_an_event_table_does_not_have():
 
 
 def test_cursors_survive_json():
-    """By instance and container, whatever that is called."""
+    """Cursors of any instance and container name survive JSON."""
     cursors = {(0, "main"): LogCursor(), (12, "a/b"): LogCursor("2026-01-01T00:00:00Z", 2, ("x", "y"))}
 
     assert cursors == cursors_from_json(json.loads(json.dumps(cursors_to_json(cursors))))

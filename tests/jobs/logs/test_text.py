@@ -90,7 +90,7 @@ def test_an_empty_log_has_no_blocks():
     ],
 )
 def test_a_readable_line_is_what_a_terminal_shows_at_last(line, expected):
-    """Without colours, titles and controls; of what is drawn over itself the last state. Tabs stay."""
+    """A line loses colours, titles and controls, and keeps tabs and the last state of a progress bar."""
     assert expected == readable(line)
 
 
@@ -117,7 +117,7 @@ def test_a_progress_bar_is_its_last_state():
     ],
 )
 def test_people_read_a_log_without_banners(log, expected):
-    """All that was printed, but not what the launcher puts around it."""
+    """A log keeps all output, without the launcher's banners."""
     assert expected == without_banners(log)
 
 
@@ -137,5 +137,5 @@ def test_the_last_banner_of_a_log_needs_no_line_feed():
     ],
 )
 def test_what_a_terminal_would_obey_is_written_out(text, expected):
-    """In the form that JSON has for it, so that JSON stays what it was."""
+    """Commands to a terminal are written as JSON escapes, so that JSON keeps its meaning."""
     assert expected == printable(text)

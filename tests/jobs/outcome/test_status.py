@@ -19,7 +19,7 @@ def test_a_status_of_tomorrow_says_nothing(value):
 
 
 def test_every_status_but_unknown_has_a_meaning():
-    """What is left out would be watched for ever without a word."""
+    """A status without a phase would be watched for ever without a message."""
     assert set(JobStatus) - {JobStatus.UNKNOWN} == set(PHASES)
     assert all(phase_of(status) is phase for status, phase in PHASES.items())
 
@@ -38,10 +38,10 @@ def test_every_status_but_unknown_has_a_meaning():
     ],
 )
 def test_why_a_job_waits(reason, expected):
-    """In what its containers say, of several the worst; whatever else they say, it waits."""
+    """The worst message of its containers decides the phase; other messages mean queued."""
     assert expected is phase_of(JobStatus.PENDING, reason)
 
 
 def test_a_job_that_runs_does_not_wait():
-    """Whatever its containers have said before."""
+    """A running job is running, regardless of earlier messages of its containers."""
     assert Phase.RUNNING is phase_of(JobStatus.RUNNING, "Waiting to start")

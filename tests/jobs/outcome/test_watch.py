@@ -76,7 +76,7 @@ def test_without_deadline_a_job_may_run_for_ever():
 
 
 def test_an_unreachable_snowflake_is_borne_for_a_while():
-    """The patience counts from the first question without answer, and starts anew after an answer."""
+    """The patience counts from the first question without an answer, and starts again after an answer."""
     first = watching(patience=10).failed_to_ask("no route", 100)
     second = first.failed_to_ask("no route", 109.9)
     answered = second.observed(JobStatus.RUNNING, 109.95)
@@ -91,7 +91,7 @@ def test_an_unreachable_snowflake_is_borne_for_a_while():
 
 
 def test_the_patience_counts_time_and_no_questions():
-    """However often nobody answers within it."""
+    """The patience is a time, for any number of questions."""
     watch = watching(patience=10)
     for tenth in range(100):
         watch = watch.failed_to_ask("no route", tenth / 10)
@@ -101,7 +101,7 @@ def test_the_patience_counts_time_and_no_questions():
 
 
 def test_the_deadline_holds_while_snowflake_is_unreachable():
-    """Nobody's network moves a deadline."""
+    """An outage doesn't move a deadline."""
     assert Verdict.TIMED_OUT is watching(deadline=100).failed_to_ask("no route", 100).verdict(100)
 
 
@@ -158,7 +158,7 @@ def test_a_job_that_cannot_be_seen_is_out_of_time_at_its_deadline():
     ],
 )
 def test_out_of_time_is_for_good(watch, limit, verdict):
-    """A job that was still running at its deadline is out of time, whatever becomes of it, in the next process too."""
+    """A job that was still running at its deadline stays out of time after its end, in the next process too."""
     late = watch.observed(JobStatus.RUNNING, 0).out_of_time(10)
     stored = json.loads(json.dumps(late.overdue.to_json()))
     again = watching(deadline=10**9).resumed(late.timeline, Overdue.from_json(stored))
@@ -186,7 +186,7 @@ def test_what_is_no_decision(value):
 
 
 def test_the_queue_deadline_does_not_bind_a_job_that_nobody_can_see():
-    """It may have started in between; it binds again once the job is seen to wait."""
+    """A job that is not visible may have started, so its queue deadline binds only once it is seen to wait."""
     waiting = watching(queue_deadline=100).observed(JobStatus.PENDING, 0)
     unseen = waiting.failed_to_ask("no route", 50)
     seen = unseen.observed(JobStatus.PENDING, 150)
@@ -199,7 +199,7 @@ def test_the_queue_deadline_does_not_bind_a_job_that_nobody_can_see():
 
 
 def test_the_queue_deadline_binds_no_job_that_runs():
-    """However long it has waited before, and whatever comes after."""
+    """A running job has no queue deadline, before or after it."""
     watch = watching(queue_deadline=100).observed(JobStatus.PENDING, 0).observed(JobStatus.RUNNING, 99)
 
     assert [Verdict.WAIT] * 2 == [watch.verdict(200), watch.observed(JobStatus.UNKNOWN, 200).verdict(300)]
@@ -215,7 +215,7 @@ def test_the_timeout_counts_from_the_start_of_the_job():
 
 
 def test_snowflake_may_know_better_when_a_job_started():
-    """Between two looks; what was seen later doesn't move it."""
+    """A start between two looks counts, and later looks don't move it."""
     watch = watching(timeout=60).observed(JobStatus.RUNNING, 1000).started(990).observed(JobStatus.RUNNING, 1010)
 
     assert 1050 == watch.next_deadline()
@@ -242,7 +242,7 @@ def test_a_start_lies_behind_the_last_wait_that_another_process_saw():
 
 
 def test_the_timeout_survives_another_process():
-    """The timeline tells when the job started to run."""
+    """The timeline has the start of the job."""
     first = watching(timeout=60).observed(JobStatus.PENDING, NOW).observed(JobStatus.RUNNING, NOW + 1)
     stored = json.loads(json.dumps([step.to_xcom() for step in first.timeline]))
     second = watching(timeout=60).resumed(tuple(TimelineEntry.from_xcom(step) for step in stored))
@@ -282,7 +282,7 @@ WATCHES = st.builds(
 
 @given(WATCHES, st.lists(st.tuples(EVENTS, MOMENTS), max_size=10))
 def test_the_verdict_changes_at_the_next_deadline_and_not_before(watch, events):
-    """Whoever sleeps until then neither misses the change nor has to ask again."""
+    """A caller that sleeps until the next deadline misses no change and needs no other look."""
     for (event, value), now in sorted(events, key=lambda pair: pair[1]):
         watch = getattr(watch, event)(value, now)
     if watch.status in TERMINAL or watch.is_gone:
@@ -303,7 +303,7 @@ def test_every_verdict_but_wait_is_final(verdict):
 
 
 def test_a_timeline_tells_what_the_job_was_doing():
-    """A step at each change of it, with what its containers say while it waits, and its status at the end."""
+    """The timeline has an entry for each change of phase, with the reason to wait or the final status."""
     watch = watching()
     for status in (JobStatus.PENDING, JobStatus.PENDING):
         watch = watch.observed(status, 1)
@@ -322,7 +322,7 @@ def test_a_timeline_tells_what_the_job_was_doing():
 
 
 def test_what_containers_say_of_a_job_that_runs_is_no_step():
-    """They may have been asked before it started."""
+    """A running job's containers give no entry: they may have been asked before it started."""
     watch = watching().observed(JobStatus.RUNNING, 1).explained(PULLING, 2)
 
     assert [TimelineEntry(Phase.RUNNING, 1)] == list(watch.timeline)
@@ -387,7 +387,7 @@ def test_events_are_small_and_plain():
 
 
 def test_an_event_of_a_long_watch_is_small():
-    """Nor does one grow that has seen everything."""
+    """The event of a long watch with many phases stays small."""
     watch = watching().observed(JobStatus.PENDING, 0)
     for now in range(100):
         watch = watch.explained(f"{now}{PULLING}" + "x" * 10_000, now)
@@ -403,7 +403,7 @@ def test_a_young_job_is_looked_at_more_often(age, expected):
 
 
 def test_a_short_poll_interval_is_kept():
-    """Nobody waits longer than the poll interval."""
+    """No pause is longer than the poll interval."""
     assert 0.1 == pause(0, 0.1)
 
 
