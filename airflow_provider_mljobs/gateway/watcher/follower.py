@@ -94,7 +94,6 @@ class Follower:
         self.job = plan.job
         self.plan = plan
         self.watch, self.printed, unreadable = _resumed(plan, state, mask)
-        self.began = now
         self.is_active = True
         self._take_report = take_report
         self._layout: Layout | None = None
