@@ -156,7 +156,7 @@ def test_closure(airflow):
 
 
 def test_pip_requirements(airflow):
-    """Requirements are installed by the job; what can't be installed fails the task and says so."""
+    """Requirements are installed by the job; one that can't be installed fails the task and is named."""
 
     def build():
         @task.mljob(pip_requirements=["no-such-distribution-anywhere==1.0"], env_vars={"PIP_NO_INDEX": "1"}, **SETTINGS)
@@ -173,7 +173,7 @@ def test_pip_requirements(airflow):
 
 
 def test_no_wait_for_a_dict(airflow):
-    """Without waiting the task's value is the job's id, whatever the function returns."""
+    """Without waiting the task's value is the job's id, also for a function that returns a dict."""
 
     def build():
         @task.mljob(wait_for_completion=False, **SETTINGS)
@@ -189,7 +189,7 @@ def test_no_wait_for_a_dict(airflow):
 
 @pytest.mark.parametrize("serializer", ["auto", "source"])
 def test_imports_that_are_not_known_yet(serializer):
-    """What the function uses of them is looked at when they are."""
+    """The names that a function imports are checked once its imports are rendered."""
 
     @dag(dag_id="decorated", schedule=None, start_date=datetime(2026, 1, 1))
     def build():
@@ -218,7 +218,7 @@ def test_unbound_argument(airflow):
 
 @pytest.mark.parametrize("option", ["source", "entrypoint", "args"])
 def test_options_of_other_payloads(airflow, option):
-    """What the function itself stands for is refused, not ignored."""
+    """Fields that the function replaces are refused, not ignored."""
 
     def build():
         @task.mljob(**SETTINGS, **{option: ["x"]})

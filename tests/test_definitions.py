@@ -27,7 +27,7 @@ def script(tmp_path):
 
 
 def test_tasks_share_one_upload(airflow, script):
-    """Tasks of one definition differ in their arguments, and in what a task overrides."""
+    """Tasks of one definition differ in their arguments and overrides."""
     definition = MLJobDefinition("shared", source=script, entrypoint="main.py", **SETTINGS)
     airflow.snowflake.statements.clear()
     with DAG("definition", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
@@ -115,7 +115,7 @@ def test_registered_definitions():
     ids=["name", "args", "unknown", "other arguments"],
 )
 def test_refused(make, message):
-    """What can't be is said where it is declared."""
+    """A wrong definition is refused where it is declared."""
     with pytest.raises(InvalidJobSpecError) as raised:
         make()
 

@@ -38,13 +38,13 @@ def of(command):
 
 
 def retried(error):
-    """Return what the policy decides."""
+    """Return the policy's decision."""
     return mljob_retry_policy().evaluate(error, try_number=1, max_tries=3)
 
 
 @pytest.fixture
 def own(monkeypatch):
-    """Give an Airflow with a Snowflake of its own, for what would be in the way of other tests."""
+    """Give an Airflow with its own Snowflake, for jobs that would disturb other tests."""
     with contextlib.ExitStack() as stack:
 
         def own(**settings):
@@ -64,7 +64,7 @@ def broken(own):
 
 @pytest.fixture
 def dropping(airflow):
-    """Run a task whose job somebody drops when it has ended, and return the error.
+    """Run a task whose job is dropped when it has ended, and return the error.
 
     An ``exit_code`` is written into the history.
     """
@@ -87,7 +87,7 @@ def dropping(airflow):
 
 @BOTH
 def test_exit_code(airflow, deferrable):
-    """The error has the exit code, what Snowflake says, the instance, the last lines and what to do."""
+    """The error has the exit code, Snowflake's message, the instance, the last lines and advice."""
     run = airflow.run_task(lambda: task(spec=of("echo out of luck; exit 3"), deferrable=deferrable))
 
     error = run.errors["job"]
@@ -102,7 +102,7 @@ def test_exit_code(airflow, deferrable):
 
 @BOTH
 def test_killed(airflow, deferrable):
-    """A bare 137 is a kill; nobody says that it was for its memory."""
+    """A bare 137 is a kill, not a lack of memory."""
     run = airflow.run_task(lambda: task(spec=of("kill -9 $$"), deferrable=deferrable))
 
     error = run.errors["job"]
@@ -114,7 +114,7 @@ def test_killed(airflow, deferrable):
 
 @BOTH
 def test_out_of_memory(airflow, deferrable):
-    """Snowflake says so of a container that was killed; what the payload saw of it is the error's cause."""
+    """Snowflake's message decides that a container was out of memory; the payload's exception is the cause."""
     words = "Container was OOMKilled due to resource usage"
 
     class OutOfMemory(Try):
@@ -148,7 +148,7 @@ def test_out_of_memory(airflow, deferrable):
 
 @BOTH
 def test_user_error(airflow, deferrable):
-    """It stays what it was, with what is known of the container."""
+    """The payload's exception stays the error, with the facts about its container."""
 
     def fail():
         import no_such_module  # noqa: F401 (there is none)
@@ -165,7 +165,7 @@ def test_user_error(airflow, deferrable):
 
 @BOTH
 def test_image_pull(airflow, deferrable):
-    """A timeout in the queue tells why, and isn't tried again."""
+    """A timeout in the queue has a reason, and isn't retried."""
     spec = {"spec": {"containers": [{"name": "main", "image": "/nowhere/is/this/image:1"}]}}
     run = airflow.run_task(lambda: task(spec=spec, deferrable=deferrable, queue_timeout=2))
 
@@ -216,7 +216,7 @@ def test_platform(broken, deferrable):
     ids=["dropped", "cancelled"],
 )
 def test_ended_from_outside(airflow, deferrable, statement, kind, failure):
-    """Somebody drops the job, or cancels it."""
+    """A job that was dropped or cancelled by hand."""
 
     def payload(session):
         import os
@@ -235,7 +235,7 @@ def test_ended_from_outside(airflow, deferrable, statement, kind, failure):
 
 @BOTH
 def test_dropped_after_its_end(dropping, deferrable):
-    """The history knows of each container what its service knew."""
+    """The job history has the same facts about each container as its service."""
     error = dropping(spec=of("exit 3"), deferrable=deferrable)
 
     assert exceptions.MLJobExitCodeError is type(error)
@@ -254,7 +254,7 @@ def test_several_instances_dropped_after_their_end(dropping):
 
 
 def test_dropped_where_there_is_no_history(dropping, airflow):
-    """The status was seen before; why it is that, nobody knows any more."""
+    """A dropped job without a history keeps its last status, without a reason."""
     airflow.snowflake.faults.add(Fault(matching="GET_JOB_HISTORY", effect="error", errno=2143))
     try:
         error = dropping(spec=of("exit 3"))
@@ -267,7 +267,7 @@ def test_dropped_where_there_is_no_history(dropping, airflow):
 
 
 def test_dropped_with_a_history_of_another_shape(dropping, caplog):
-    """What can't be read says nothing of the failure."""
+    """An unreadable history row adds nothing to the failure."""
     error = dropping(spec=of("exit 3"), exit_code="three")
 
     assert (Failure.UNKNOWN, "FAILED", None) == (error.failure, error.status, error.exit_code)
@@ -309,14 +309,14 @@ def test_containers_of_the_history(code):
     ids=range(15),
 )
 def test_a_history_of_another_shape(statuses):
-    """It is refused in one way, whatever it is."""
+    """Each unreadable row is refused with the same error."""
     with pytest.raises(exceptions.UnreadableError, match=r"^INSTANCE_STATUSES .* can't be read: "):
         past_containers(statuses)
 
 
 @BOTH
 def test_timeout(airflow, deferrable):
-    """It has advice as well, and no exit code: what ended the job is us."""
+    """A timeout has advice, and no exit code, because the provider ended the job."""
     run = airflow.run_task(lambda: task(spec=of("sleep 60"), deferrable=deferrable, timeout=0.5, skip_on_exit_code=143))
 
     error = run.errors["job"]
@@ -346,7 +346,7 @@ def test_skip_by_a_script(airflow, tmp_path, deferrable):
 
 
 def test_another_exit_code_is_no_skip(airflow):
-    """It fails the task as ever."""
+    """Another exit code fails the task."""
     run = airflow.run_task(lambda: task(spec=of("exit 3"), skip_on_exit_code=99, fail_on_exit_code=[98, 97]))
 
     assert exceptions.MLJobExitCodeError is type(run.errors["job"])
@@ -370,7 +370,7 @@ def test_fail_on_exit_code(airflow, deferrable):
 
 
 def test_the_reason_of_a_skip(airflow):
-    """It is the job's error, for whoever calls the operator himself."""
+    """The cause of a skip is the job's error."""
     operator = task(spec=of("exit 3"), skip_on_exit_code=3)
     cause = exceptions.MLJobExitCodeError("It ended.", "J", "FAILED")
     cause.exit_code = 3
@@ -384,7 +384,7 @@ def test_the_reason_of_a_skip(airflow):
 @pytest.mark.parametrize("codes", ["3", 0, -1, 256, True, [1, "2"], [None], 1.0, {1: 2}, b"1"])
 @pytest.mark.parametrize("field", ["skip_on_exit_code", "fail_on_exit_code"])
 def test_refused_exit_codes(field, codes):
-    """What no failed job can end with is named while the DAG is parsed."""
+    """An exit code that no failed job can have is refused while the DAG is parsed."""
     with pytest.raises(exceptions.InvalidJobSpecError, match=f"{field} takes exit codes from 1 to 255"):
         task(spec=of("true"), **{field: codes})
 
@@ -431,7 +431,7 @@ class TestRetryPolicy:
         ids=lambda value: type(value).__name__,
     )
     def test_errors_of_no_job(self, error, expected):
-        """Of what can't mend itself, Snowflake out of reach, and all else."""
+        """The policy distinguishes permanent failures, an unreachable Snowflake, and the rest."""
         decisions = {
             Retry.NEVER: RetryDecision.fail(f"{type(error).__name__} would fail again; not retrying."),
             Retry.LATER: RetryDecision.retry(
@@ -443,7 +443,7 @@ class TestRetryPolicy:
         assert decisions[expected] == retried(error)
 
     def test_the_delay_is_the_users(self):
-        """It is given once, for capacity and platform."""
+        """The delay is one parameter, for capacity and platform failures."""
         error = exceptions.SnowflakeUnavailableError("no")
         policy = mljob_retry_policy(timedelta(hours=1))
 
@@ -458,7 +458,7 @@ class TestRetryPolicy:
 
 
 def test_the_runbook_says_what_the_policy_does():
-    """Its table has a row for each class of failures, with the policy's answer."""
+    """The documentation's table has a row for each class of failures, with the policy's answer."""
     words = {Retry.NEVER: "no", Retry.LATER: "later", Retry.AS_THE_TASK_SAYS: "as the task"}
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\w ]+) \|$", RUNBOOK.read_text(), re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""What a job can be given and what comes back from it, from the DAG to the job and back."""
+"""The parameters of a job and its outputs, from the DAG to the job and back."""
 
 from datetime import datetime
 
@@ -27,7 +27,7 @@ def one():
 
 
 def specification(airflow, run):
-    """Return what Snowflake made of a job that was kept."""
+    """Return Snowflake's specification of a job that was kept."""
     (row,) = airflow.query(f"DESCRIBE SERVICE {run.xcom('job', 'job_id')}")
     return yaml.safe_load(row["spec"])["spec"]
 
@@ -86,12 +86,12 @@ def test_the_rest_of_a_specification(airflow):
             **SETTINGS,
         )
     )
-    found = specification(airflow, run)
-    (container,) = found["containers"]
+    spec = specification(airflow, run)
+    (container,) = spec["containers"]
 
-    assert "board" == found["endpoints"][0]["name"]
-    assert {"eventTableConfig": {"logLevel": "ERROR"}} == found["logExporters"]
-    assert "platformMonitor" not in found
+    assert "board" == spec["endpoints"][0]["name"]
+    assert {"eventTableConfig": {"logLevel": "ERROR"}} == spec["logExporters"]
+    assert "platformMonitor" not in spec
     assert container["image"].endswith("/snowbooks:2.8-py3.11")
     assert "2Gi" == container["resources"]["requests"]["memory"]
     assert 1 == run.xcom("job")
@@ -116,7 +116,7 @@ def test_comment_and_query_tag(airflow):
 
 
 def test_query_tag_of_your_own(airflow):
-    """Whatever it holds."""
+    """A query tag of your own arrives with every character."""
 
     def tag():
         from snowflake import connector
@@ -160,7 +160,7 @@ def test_managed(airflow, pool):
 
 
 def test_artifact_repositories_are_for_managed_jobs(airflow):
-    """So a job with some is one."""
+    """A job with artifact repositories is managed."""
     repositories = ["snowflake.snowpark.pypi_shared_repository"]
     run = airflow.run_task(lambda: MLJobOperator(source=one, artifact_repositories=repositories, **SETTINGS))
 
@@ -169,7 +169,7 @@ def test_artifact_repositories_are_for_managed_jobs(airflow):
 
 
 def test_artifacts(airflow, tmp_path):
-    """What a job saves is listed with size and MD5; arguments may name the place."""
+    """Saved files are listed with size and MD5; arguments may name their directory."""
     (tmp_path / "save.py").write_text(
         "import pathlib, sys\n"
         "place = pathlib.Path(sys.argv[1]) / 'models'\n"
@@ -281,7 +281,7 @@ def test_command(airflow, tmp_path):
 
 
 def test_large_results_stay_on_the_stage(airflow, monkeypatch):
-    """[mljobs] max_xcom_bytes says what is large."""
+    """``[mljobs] max_xcom_bytes`` is the limit of a value in XCom."""
     monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_XCOM_BYTES", "1000")
     run = airflow.run_task(lambda: MLJobOperator(source="x".ljust, args=[2000], **SETTINGS))
 
@@ -289,7 +289,7 @@ def test_large_results_stay_on_the_stage(airflow, monkeypatch):
 
 
 def test_too_many_instances_for_the_pool(airflow):
-    """Each takes a node, so the job would wait for ever."""
+    """More instances than the pool has nodes are refused: the job would never begin."""
     run = airflow.run_task(lambda: MLJobOperator(source=one, target_instances=5, **SETTINGS))
 
     assert "compute pool ML_POOL has at most 4 nodes" in str(run.errors["job"])
@@ -298,7 +298,7 @@ def test_too_many_instances_for_the_pool(airflow):
 
 @pytest.mark.parametrize("managed", [False, True], ids=["EXECUTE JOB SERVICE", "SYSTEM$EXECUTE_ML_JOB"])
 def test_dry_run(capsys, managed, monkeypatch):
-    """It shows the statement and touches nothing: the connection leads nowhere."""
+    """A dry run prints the statement and connects to nothing."""
     monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_DEFAULT", "snowflake://u:p@/S?account=nowhere&database=D")
     operator = MLJobOperator(source=one, managed=managed, secrets={"KEY": "k"}, **SETTINGS)
     operator.dry_run()

@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def has_ray(python):
-    """Tell whether an interpreter can run a Ray cluster, and its instances find each other."""
+    """Return whether an interpreter can run a Ray cluster whose instances find each other."""
     code = "import importlib.util as u, sys; sys.exit(not (u.find_spec('ray') and u.find_spec('snowflake.snowpark')))"
     return Path(python).exists() and 0 == subprocess.run([python, "-c", code], check=False).returncode
 
@@ -63,7 +63,7 @@ def containers(airflow):
 
 
 def records(airflow, directory):
-    """Return what the instances have left, by their numbers."""
+    """Return the files of the instances, by their numbers."""
     airflow.query(f"GET '{STAGE}' 'file://{directory}/' PATTERN = '.*/output/instances/[0-9]+[.]json'")
     return {int(file.stem): json.loads(file.read_text()) for file in directory.glob("*.json")}
 
@@ -121,7 +121,9 @@ def test_one_instance_fails(airflow, ended_by, tmp_path):
     error = ended_by("raise ValueError('no such shard')").errors["job"]
 
     assert {0: 143, 1: 1, 2: 143} == containers(airflow)
-    assert {0: 143, 1: 1, 2: 143} == {index: left["exit_code"] for index, left in records(airflow, tmp_path).items()}
+    assert {0: 143, 1: 1, 2: 143} == {
+        index: record["exit_code"] for index, record in records(airflow, tmp_path).items()
+    }
     assert isinstance(error, exceptions.RemoteError)
     assert "failed on instance 1 with ValueError: no such shard" in str(error)
     assert "FAILED" == error.status
@@ -132,7 +134,7 @@ def test_one_instance_is_killed(airflow, ended_by, tmp_path):
     error = ended_by("os.kill(os.getpid(), signal.SIGKILL)").errors["job"]
 
     assert {0: 143, 1: 137, 2: 143} == containers(airflow)
-    assert {0: 143, 2: 143} == {index: left["exit_code"] for index, left in records(airflow, tmp_path).items()}
+    assert {0: 143, 2: 143} == {index: record["exit_code"] for index, record in records(airflow, tmp_path).items()}
     assert isinstance(error, exceptions.MLJobFailedError)
     assert "Instance 1, container main:" in str(error)
     assert "(exit code 137)" in str(error)
@@ -182,7 +184,7 @@ def test_ray_spreads_over_the_instances(ray_airflow, tmp_path):
 
 @needs_ray
 def test_a_worker_of_ray_is_killed(ray_airflow):
-    """The job fails, and the head doesn't wait for what will never come."""
+    """The job fails, and the head doesn't wait for an instance that is lost."""
 
     def wait_for_workers():
         import ray
@@ -211,7 +213,7 @@ def test_a_worker_of_ray_is_killed(ray_airflow):
 
     codes = containers(ray_airflow)
 
-    # Told to stop, the head's Ray ends it in one of several ways.
+    # A stopped head ends in one of several ways, which depend on Ray.
     assert (137, True) == (codes[1], codes[0] > 0)
     assert "Instance 1, container main:" in str(run.errors["job"])
     assert "(exit code 137)" in str(run.errors["job"])

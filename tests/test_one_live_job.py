@@ -121,7 +121,7 @@ class TestAJobThatIsNotShown:
         assert [("3_1", "DONE")] == task.jobs
 
     def test_known_to_the_history(self, airflow, faults):
-        """A job that the history shows running lives, whatever DESCRIBE SERVICE says."""
+        """A job that the history shows running counts as live, also when DESCRIBE SERVICE fails."""
         task = tries(airflow, brief)
         task.die(deadly=("store", "submitted"), after=True)
         faults(matching="DESCRIBE SERVICE", **NO_SERVICE)
@@ -321,7 +321,7 @@ class TestALateSubmit:
         assert ["gone", "snowflake_default"] == [each["snowflake_conn_id"] for each in task.store["mljob"]["unseen"]]
 
     def test_the_result_is_safe_first(self, airflow):
-        """What the task returns is recorded before a late job is looked for once more, which may take long."""
+        """The result is saved before the task looks for a late job, which may take long."""
         task = tries(airflow, seven)
         task.die(deadly=("store", "intended"), after=True)
         task.store["mljob"]["intended_at"] = 0

@@ -56,7 +56,7 @@ def test_file(airflow, tmp_path):
 
 
 def test_directory(airflow, tmp_path):
-    """A directory is the job's working directory; what is beside the entrypoint can be imported and read."""
+    """A source directory is the job's working directory; files beside the entrypoint can be imported and read."""
     (tmp_path / "src" / "pkg").mkdir(parents=True)
     script(tmp_path / "src", "from helper import twice\n__return__ = twice(open('data.txt').read())\n", "main.py")
     script(tmp_path / "src", "def twice(text):\n    return text + text\n", "helper.py")
@@ -92,7 +92,7 @@ def test_session_in_script(airflow, tmp_path):
 
 
 def test_saved_files_stay(airflow, tmp_path):
-    """What a job saves under MLRS_STAGE_RESULT_PATH is on the stage afterwards, at XCom stage_path."""
+    """Files saved under MLRS_STAGE_RESULT_PATH are on the stage afterwards, at XCom stage_path."""
     name = script(
         tmp_path,
         "import os, pathlib\npathlib.Path(os.environ['MLRS_STAGE_RESULT_PATH'], 'model.bin').write_bytes(b'm')\n",
@@ -124,7 +124,7 @@ def test_remote_exception(airflow):
 
 
 def test_remote_traceback_is_that_of_the_dag_file(airflow):
-    """The traceback names this file and its lines, with what caused the exception, and stands in the error once."""
+    """The traceback names this file and its lines, includes the cause, and is in the error once."""
 
     def fail():
         try:
@@ -141,7 +141,7 @@ def test_remote_traceback_is_that_of_the_dag_file(airflow):
 
 
 def test_exception_that_is_no_valid_text(airflow):
-    """Half a surrogate pair in the message of an exception hurts nobody."""
+    """Half a surrogate pair in the message of an exception is harmless."""
 
     def fail():
         raise ValueError("\ud800")
@@ -161,7 +161,7 @@ def test_exit_code(airflow, tmp_path):
 
 
 def test_killed_container(airflow):
-    """A job that dies without a word fails with what the platform says of its container."""
+    """A job that dies silently fails with the platform's message about its container."""
 
     def die():
         import os
@@ -252,7 +252,7 @@ def test_reference_with_multiple_outputs(airflow):
 
 @pytest.mark.parametrize("on_finish", ["keep", "drop_on_success"])
 def test_keep(airflow, on_finish):
-    """What on_finish keeps is there after a failure: the service and its files."""
+    """After a failure, on_finish may keep the service and its files."""
 
     def fail():
         raise RuntimeError
@@ -347,23 +347,23 @@ def test_templates(airflow, tmp_path):
 
 @pytest.fixture
 def faults(airflow):
-    """What goes wrong in Snowflake, until the end of the test."""
+    """Faults in Snowflake, until the end of the test."""
     yield airflow.snowflake.faults
     airflow.snowflake.faults.clear()
 
 
 def seven():
-    """What the jobs below return."""
+    """The value of the jobs below."""
     return 7
 
 
 class TestFaults:
-    """Whatever happens on the way, nothing is left without a word."""
+    """Leftovers are named in the log, whichever statement fails."""
 
     @pytest.mark.parametrize("nth", range(1, 13))
     @pytest.mark.parametrize("effect", ["reset_after", "session_expired"])
     def test_survived(self, airflow, faults, effect, nth):
-        """Any statement may meet what is over when it is repeated: one job runs, and it is cleaned up."""
+        """Each statement may be repeated after it took effect: one job runs, and it is cleaned up."""
         count = "SELECT COUNT(*) AS JOBS FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000))"
         (before,) = airflow.query(count)
         faults.add(Fault(matching=".", effect=effect, nth=nth))
@@ -376,7 +376,7 @@ class TestFaults:
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_refused_submit(self, airflow, faults, caplog):
-        """The error tells why, also if then the job's input can't be removed; what is left is named."""
+        """The error has the reason, also when the job's input can't be removed; leftovers are named."""
         faults.add(
             Fault(matching="EXECUTE JOB", effect="error", message="no more jobs"),
             Fault(matching="REMOVE", effect="error"),
@@ -390,7 +390,7 @@ class TestFaults:
         assert "Could not remove the files" in caplog.text
 
     def test_lost_submit(self, airflow, faults):
-        """If nobody knows whether the job has started, the error says how to find out and how to end it."""
+        """If it is unknown whether the job has started, the error says how to find out and how to end it."""
         faults.add(Fault(matching="EXECUTE JOB", effect="master_expired"))
 
         run = airflow.run_task(lambda: MLJobOperator(source=seven, **SETTINGS))
@@ -410,7 +410,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
     def test_an_end_that_takes_too_long(self, airflow, faults, monkeypatch, capfd, deferrable):
-        """Once the job is over, reading what it has left has a deadline of its own; behind it nothing is removed."""
+        """Once the job is over, reading its result has its own deadline; after it nothing is removed."""
         monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_FINISH_SECONDS", "3")
         faults.add(Fault(matching="^GET", effect="delay", seconds=600))
 
@@ -465,7 +465,7 @@ class TestFaults:
         assert f"Skipped clean-up: job {run.xcom('job', 'job_id')}" in capfd.readouterr().out
 
     def test_damaged_result_of_a_failed_job(self, airflow, tmp_path):
-        """What the task fails with is the job's failure."""
+        """The error of the task is the job's failure."""
         name = script(
             tmp_path,
             "import os, pathlib\n"
@@ -479,7 +479,7 @@ class TestFaults:
         assert "exit code 3" in str(run.errors["job"])
 
     def test_failed_trigger(self, airflow):
-        """A deferral that fails, of which no trigger tells, ends the job and cleans up."""
+        """A deferral that fails without an event ends the job and cleans up."""
 
         class Orphaned(MLJobOperator):
             def execute(self, context):
@@ -513,7 +513,7 @@ class TestFaults:
 
 
 class TestOnKill:
-    """What becomes of the job when a user ends the task."""
+    """The fate of the job when a user ends the task."""
 
     @pytest.mark.parametrize(
         ("settings", "expected"),
@@ -536,7 +536,7 @@ class TestOnKill:
         ("action", "expected"), [("drop", (0, "cancelled")), ("cancel", (1, "cancelled")), ("none", (1, "out of time"))]
     )
     def test_in_the_worker(self, airflow, action, expected):
-        """The job ends, and is dropped, or not; or it goes on as if nothing had happened."""
+        """A killed task's job is dropped, cancelled, or left running, by on_kill_action."""
 
         class Killed(Try):
             def _plan(self, *args):
@@ -557,7 +557,7 @@ class TestOnKill:
 
 
 class TestRefusedWhileParsing:
-    """What can be known to be wrong is refused when the DAG is parsed."""
+    """Known errors are refused when the DAG is parsed."""
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -587,7 +587,7 @@ class TestRefusedWhileParsing:
         ],
     )
     def test_argument(self, change, message):
-        """A wrong argument is named, with what is wrong about it."""
+        """A wrong argument is named, with the reason."""
         with pytest.raises(exceptions.InvalidJobSpecError) as raised:
             MLJobOperator(**{**SETTINGS, "source": print, **change})
 
@@ -655,7 +655,7 @@ class TestRefusedWhileParsing:
 
 
 class TestRefusedBeforeSubmit:
-    """What only Snowflake knows is refused before anything is submitted, and nothing stays on the stage."""
+    """Errors that only Snowflake can see are raised before the submit, and nothing stays on the stage."""
 
     @pytest.mark.parametrize(
         ("change", "messages"),

@@ -34,7 +34,7 @@ def seven():
 
 
 def sleeper():
-    """Run for longer than anybody waits."""
+    """Run for longer than the test waits."""
     import time
 
     time.sleep(60)

@@ -1,4 +1,4 @@
-"""What jobs report, from any of their processes to the task's log and XComs, while they run and at their end."""
+"""Reports of jobs, from all of their processes to the task's log and XComs, while they run and at the end."""
 
 import json
 import re
@@ -90,15 +90,15 @@ def task(source, **settings):
 @BOTH
 @pytest.mark.parametrize("log_interval", [0.2, 0], ids=["live", "at the end"])
 def test_a_function(airflow, capsys, deferrable, log_interval):
-    """People read how far it is; what it reports is in XCom, and its marks are nowhere."""
+    """The log shows the progress, XCom has the reports, and neither shows their marks."""
     run = airflow.run_task(lambda: task(train, args=[10], deferrable=deferrable, log_interval=log_interval))
 
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert 10 == run.xcom("task")
-    assert MARK not in shown + run.xcom("task", "logs")
-    assert [f"epoch {number}" for number in range(1, 11)] == re.findall(r"^epoch \d+", shown, re.MULTILINE)
-    assert re.search(r"^progress 10 %: epoch 1/10", shown, re.MULTILINE)
-    assert re.search(r"^progress 100 %: epoch 10/10", shown, re.MULTILINE)
+    assert MARK not in output + run.xcom("task", "logs")
+    assert [f"epoch {number}" for number in range(1, 11)] == re.findall(r"^epoch \d+", output, re.MULTILINE)
+    assert re.search(r"^progress 10 %: epoch 1/10", output, re.MULTILINE)
+    assert re.search(r"^progress 100 %: epoch 10/10", output, re.MULTILINE)
     assert {"auc": 0.6} == run.xcom("task", "metrics")
     watched = run.xcom("task", PROGRESS_XCOM)
     assert (1, "epoch 10/10") == (watched["progress"]["fraction"], watched["progress"]["message"])
@@ -109,19 +109,19 @@ def test_a_function(airflow, capsys, deferrable, log_interval):
 
 
 def test_a_script_of_several_processes(airflow, tmp_path, capsys):
-    """What its children report counts, whatever their stdout is."""
+    """Reports of child processes count, also when their stdout is redirected."""
     (tmp_path / "train.py").write_text(SCRIPT)
 
     run = airflow.run_task(lambda: task("train.py"), folder=tmp_path)
 
     assert {"loss/0": 0.0, "loss/1": 0.1} == run.xcom("task", "metrics")
-    shown = capsys.readouterr().out
-    assert "progress 50 %: in a process of its own" in shown
-    assert MARK not in shown
+    output = capsys.readouterr().out
+    assert "progress 50 %: in a process of its own" in output
+    assert MARK not in output
 
 
 def test_several_instances(airflow, capsys):
-    """Each may report; the log says which of them is how far."""
+    """Each instance may report; the log names the instance of each progress."""
     run = airflow.run_task(lambda: task(train_here, target_instances=2, parallel=True))
 
     assert {"loss/0": 1.5, "loss/1": 1.5} == run.xcom("task", "metrics")
@@ -130,7 +130,7 @@ def test_several_instances(airflow, capsys):
 
 
 def test_an_image_of_somebodys_own(airflow, capsys):
-    """It prints the lines by itself."""
+    """A program without the package reports by printing the lines itself."""
     line = MARK + json.dumps({"metrics": {"auc": 0.91}, "step": 4})
     container = {"name": "main", "image": IMAGE, "command": ["sh", "-c", f"echo before; echo '{line}'; echo behind"]}
 
@@ -141,7 +141,7 @@ def test_an_image_of_somebodys_own(airflow, capsys):
 
 
 def test_a_job_that_fails(airflow):
-    """What it reported is kept; the end of its log, in the error, has no marks."""
+    """Reports of a failed job are kept; the end of its log, in the error, has no marks."""
     run = airflow.run_task(lambda: task(train_and_fail))
 
     error = run.errors["task"]
@@ -151,7 +151,7 @@ def test_a_job_that_fails(airflow):
 
 
 def xcom_while_it_runs(seen, stop):
-    """Collect what XCom says of a running job."""
+    """Collect the XComs of a running job."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
@@ -162,7 +162,7 @@ def xcom_while_it_runs(seen, stop):
 
 
 def test_xcom_while_the_job_runs(airflow):
-    """A task that waits in its worker tells how far its job is, too."""
+    """A task that waits in its worker pushes the progress of its job, too."""
     seen, stop = [], threading.Event()
     watching = threading.Thread(target=xcom_while_it_runs, args=(seen, stop))
     watching.start()
@@ -185,21 +185,21 @@ def follow(hook, job, **settings):
     plan = WaitPlan(job_id=str(job), poll_interval=0.1, log_interval=0.2)
     with closing(hook.follow(plan, reports.put, **settings)):
         while True:
-            told = reports.get(timeout=budget())
-            yield told
-            if isinstance(told, WaitEnded):
+            item = reports.get(timeout=budget())
+            yield item
+            if isinstance(item, WaitEnded):
                 return
 
 
 def test_another_triggerer_goes_on(airflow):
-    """It has the first one's state, as XCom had it, reads some lines again, and counts nothing twice."""
+    """The second trigger continues from the first one's XCom, reads some lines again, and counts nothing twice."""
     job_id = submit("MLJOB_SLOW", train_slowly)
     with MLJobHook() as hook:
         job = hook.job(job_id)
-        for told in follow(hook, job):
-            if isinstance(told, LogOutput) and told.state["progress"] and told.state["progress"]["fraction"] > 0.3:
+        for item in follow(hook, job):
+            if isinstance(item, LogOutput) and item.state["progress"] and item.state["progress"]["fraction"] > 0.3:
                 break
-        *_, ended = follow(hook, job, state=json.loads(json.dumps(told.state)))
+        *_, ended = follow(hook, job, state=json.loads(json.dumps(item.state)))
 
     printed = ended.event["printed"]
     assert list(range(1, 41)) == [step for _, step, _ in printed["series"]["loss"]]
@@ -208,7 +208,7 @@ def test_another_triggerer_goes_on(airflow):
 
 
 def test_no_marks_for_people(airflow, capsys):
-    """Neither the hook nor the command line shows them."""
+    """Marks are hidden by the hook and by the command line."""
     from airflow.cli.cli_parser import get_parser
 
     job_id = submit("MLJOB_TOLD", train_and_fail, wait_for="FAILED")
@@ -222,13 +222,13 @@ def test_no_marks_for_people(airflow, capsys):
 
 
 def test_secrets_are_masked():
-    """In what a job says itself, by their values only: a metric may be called as secrets are."""
+    """Secrets in reports are masked by their values only: a metric may have the name of a secret."""
     mask_environment({"DB_PASSWORD": "hunter2of"})
     asset = {
         "uri": "s3://hunter2of/a",
         "extra": {"password": "none", "hunter2of": ["hunter2of"]},
     }
-    known = {
+    progress = {
         "metrics": {"tokens": 5.0},
         "progress": {"message": "as hunter2of"},
         "assets": [asset],
@@ -240,4 +240,4 @@ def test_secrets_are_masked():
         "progress": {"message": "as ***"},
         "assets": [{"uri": "s3://***/a", "extra": {"password": "none", "***": ["***"]}}],
         "at": "now",
-    } == redacted(known)
+    } == redacted(progress)

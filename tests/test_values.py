@@ -1,4 +1,4 @@
-"""What a job returns is data: the next task gets the same, whatever it looks like to Airflow, or to us."""
+"""Return values of jobs are data: the next task gets the same value, also if it looks like an object of Airflow's."""
 
 import json
 from datetime import datetime
@@ -68,7 +68,7 @@ def test_values_that_airflow_would_change(airflow):
 
 
 def test_a_retry_returns_the_deepest_value(airflow):
-    """What XCom takes at most, the task state store gives back after a crash, too."""
+    """The largest value for XCom survives a crash in the task state store."""
 
     def deep():
         value = 1
@@ -143,7 +143,7 @@ def test_a_record_of_an_instance_with_an_impossible_exit_code(airflow):
     ids=["reserved", "no text", "number", "changed", "infinite"],
 )
 def test_airflow_itself_is_asked(xcoms, value, key):
-    """Before anything is pushed or removed, Airflow's own serialisers say what they would not give back."""
+    """Before anything is pushed or removed, Airflow's own serialisers are tried on the XComs."""
     outcome = Outcome(job=QualifiedName.parse("A.B.C", "job"), status=JobStatus.DONE, xcoms=xcoms, return_value=value)
 
     refusal = refused(outcome, multiple_outputs=False)

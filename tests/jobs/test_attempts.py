@@ -1,4 +1,4 @@
-"""What a task remembers of its job, and what the next try does about it."""
+"""The record of a task's job, and the first step of the next try."""
 
 import json
 from dataclasses import replace
@@ -62,14 +62,14 @@ def test_a_damaged_record(part):
 
 @pytest.mark.parametrize("document", [None, "MLJOB_TRAIN", [], {}, {"version": 1}], ids=str)
 def test_what_is_no_record_at_all(document):
-    """What somebody else has written is refused, not guessed at."""
+    """A record of a foreign shape is refused, not guessed at."""
     with pytest.raises(ValueError, match=r"a record of version None|no record"):
         Record.from_json(document)
 
 
 @pytest.mark.parametrize("part", [{"version": 2}, {"progress": "lost"}, {"colour": "blue"}], ids=str)
 def test_a_record_of_another_version(part):
-    """So is what a later version has written."""
+    """A record written by a newer version is refused."""
     with pytest.raises(ValueError, match=r"a record of version 2|no record|not a valid Progress"):
         Record.from_json({**RECORD.to_json(), **part})
 
@@ -80,7 +80,7 @@ class TestNextStep:
 
     @pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN, JobStatus.DONE])
     def test_goes_on(self, record, status):
-        """It waits for a job that runs, and takes what one has left that is DONE."""
+        """The next try waits for a job that runs, and reads the result of one that is DONE."""
         assert NextStep.ATTACH is record.next_step(EPOCH, status)
 
     @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ class TestNextStep:
 
     @pytest.mark.parametrize("status", [None, *JobStatus])
     def test_cleared(self, record, status):
-        """Somebody has cleared the task: whatever there is, he wants another job."""
+        """A cleared task gets another job, in every state of the old one."""
         assert NextStep.SUBMIT_ANOTHER is record.next_step(Epoch(max_tries=2, clear_number=3), status)
 
     def test_another_task_was_cleared(self, record):
-        """That is no reason to end a job that runs."""
+        """A clear of another task of the DAG run does not end a running job."""
         assert NextStep.ATTACH is record.next_step(Epoch(max_tries=1, clear_number=3), JobStatus.RUNNING)
 
 
@@ -114,7 +114,7 @@ def test_a_job_that_is_not_there():
 
 
 def test_a_failure_is_told_once():
-    """A job whose failure the task has told of is followed by another one."""
+    """A job whose failure the task has reported is followed by another one."""
     assert NextStep.SUBMIT_ANOTHER is SUBMITTED.failed().next_step(EPOCH, JobStatus.DONE)
 
 

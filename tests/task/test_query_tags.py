@@ -1,4 +1,4 @@
-"""Snowflake's own history tells of each statement which task it is of, and a job knows its task."""
+"""Snowflake's query history names the task of each statement, and a job's environment names its task."""
 
 import json
 
@@ -32,11 +32,11 @@ def history(airflow):
     before = statements().keys()
 
     def since():
-        found = {}
+        by_tag = {}
         for query_id, (tag, text) in statements().items():
             if query_id not in before and tag:
-                found.setdefault(tag, []).append(text)
-        return found
+                by_tag.setdefault(tag, []).append(text)
+        return by_tag
 
     return since
 
@@ -53,11 +53,11 @@ def test_a_task(airflow, history, deferrable):
     """Upload, submit, clean-up and the job's own queries have the task's tag; the watcher of all tasks has its own."""
     run = airflow.run_task(lambda: MLJobOperator(task_id="job", source=ask, deferrable=deferrable, **SETTINGS))
 
-    found = history()
-    assert {tag_of(run), WATCHER} == found.keys()
+    by_tag = history()
+    assert {tag_of(run), WATCHER} == by_tag.keys()
     for words in ("PUT", "LIST", "EXECUTE JOB SERVICE", "SELECT 'asked in the job'", "GET", "DROP SERVICE"):
-        assert any(text.lstrip().startswith(words) for text in found[tag_of(run)]), words
-    assert {"SHOW", "CALL", "SELECT", "DESCRIBE"} >= {text.split()[0] for text in found[WATCHER]}
+        assert any(text.lstrip().startswith(words) for text in by_tag[tag_of(run)]), words
+    assert {"SHOW", "CALL", "SELECT", "DESCRIBE"} >= {text.split()[0] for text in by_tag[WATCHER]}
 
 
 def test_mapped_tasks(airflow, history):
@@ -70,7 +70,7 @@ def test_mapped_tasks(airflow, history):
 
 
 def test_a_sensor(airflow, history):
-    """What a sensor asks has its own tag, not that of the task that has submitted the job."""
+    """The statements of a sensor have its own tag, not that of the task that submitted the job."""
     submit("NIGHTLY", lambda: None)
     run = airflow.run_task(lambda: MLJobSensor(task_id="wait", job_id="NIGHTLY", poll_interval=0.05))
 
@@ -87,7 +87,7 @@ def test_a_tag_of_ones_own(airflow, history, given):
 
 
 def test_other_parameters_of_a_session(airflow, history):
-    """They are kept beside the tag."""
+    """Other session parameters stay beside the tag."""
     with MLJobHook(session_parameters={"TIMEZONE": "Asia/Tokyo"}, query_tag="ours") as hook:
         rows = hook.client.connection.rows("SHOW PARAMETERS LIKE 'TIMEZONE'")
 
@@ -96,14 +96,14 @@ def test_other_parameters_of_a_session(airflow, history):
 
 
 def test_one_watcher_for_all_tags(airflow):
-    """Tasks that log in alike share a watcher, whatever their tags."""
+    """Tasks with the same login share a watcher, although their tags differ."""
     hooks = [MLJobHook(query_tag=tag) for tag in ("one", "two")]
 
     assert hooks[0].watcher is hooks[1].watcher
 
 
 def test_the_job_knows_its_task(airflow):
-    """Its environment says so, in the words of Airflow's own operators."""
+    """A job's environment names its task, with the variables of Airflow's own operators."""
 
     def environment():
         import os
@@ -137,7 +137,7 @@ def test_the_job_knows_its_task(airflow):
     ],
 )
 def test_long_tags(tag, expected):
-    """What Snowflake would refuse is cut; JSON stays JSON."""
+    """A tag that is too long for Snowflake is cut; JSON stays JSON."""
     assert expected == query_tags.shortened(tag)
 
 

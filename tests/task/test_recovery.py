@@ -1,4 +1,4 @@
-"""Exactly one live job for a task instance, and no result lost, whatever becomes of its tries."""
+"""Exactly one live job for a task instance, and no lost result, however its tries end."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ def large():
 
 
 def table():
-    """Return what is no JSON."""
+    """Return a value that is not JSON."""
     import pandas as pd
 
     return pd.DataFrame({"a": [1, 2]})
@@ -82,7 +82,7 @@ class TestALostTry:
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     @pytest.mark.parametrize("step", STEPS, ids=":".join)
     def test_killed(self, airflow, step, after, deferrable):
-        """The retry goes on where the first try was lost: one job, one result, nothing left."""
+        """The retry continues where the first try was lost: one job, one result, no leftovers."""
         task = tries(airflow, seven, deferrable=deferrable)
         task.die(deadly=step, after=after)
 
@@ -93,7 +93,7 @@ class TestALostTry:
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_killed_again_and_again(self, airflow):
-        """So do all that follow."""
+        """All retries after it continue there as well."""
         task = tries(airflow, seven)
         for step in STEPS:
             task.die(deadly=step)
@@ -121,7 +121,7 @@ class TestALostTry:
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_its_job_has_gone(self, airflow):
-        """A job that somebody has dropped is followed by another one."""
+        """A job that was dropped by hand is followed by another one."""
         task = tries(airflow, seven)
         task.die(deadly=("xcom", "status"))
         (job,) = airflow.jobs
@@ -165,7 +165,7 @@ class TestALostTry:
         assert [("3_1", "FAILED")] == task.jobs
 
     def test_a_large_result(self, airflow):
-        """What is too large for one value of the state store stands there in pieces."""
+        """A result that is too large for one value of the state store is stored in pieces."""
         task = tries(airflow, source=large)
         task.die(deadly=("store", "succeeded"), after=True)
 
@@ -187,14 +187,14 @@ class TestALostTry:
             task.run()
 
     def test_a_result_for_nobody(self, airflow):
-        """What isn't pushed to XCom stands nowhere else, either."""
+        """A value that isn't pushed to XCom is not in the state store either."""
         task = tries(airflow, seven, do_xcom_push=False)
 
         assert 7 == task.run()
         assert "seven" not in json.dumps(task.store)
 
     def test_a_reference(self, airflow):
-        """A reference stays one, and what it stands for stays where it is."""
+        """A saved reference stays a reference, and its files stay on the stage."""
         task = tries(airflow, source=table)
         task.die(deadly=("store", "succeeded"), after=True)
 
@@ -206,7 +206,7 @@ class TestALostTry:
         assert [] == airflow.jobs
 
     def test_without_waiting(self, airflow):
-        """A task that only submits has done its part when the job is there, whatever becomes of it."""
+        """A task that only submits is done once its job exists, however the job ends."""
         task = tries(airflow, source=failing, wait_for_completion=False)
         task.die(deadly=("store", "submitted"))
 
@@ -236,9 +236,9 @@ class TestAFailedTry:
         assert [("3_1", "FAILED"), ("3_2", "FAILED")] == task.jobs
         assert {"drop": 0, "keep": 2}[on_finish] == len(airflow.jobs)
 
-    @pytest.mark.parametrize(("try_number", "left"), [(1, 1), (2, 0)], ids=["a retry is left", "the last one"])
-    def test_a_failure_of_ours(self, airflow, try_number, left):
-        """Whatever fails after the submit leaves the job to the retry; the last try ends it."""
+    @pytest.mark.parametrize(("try_number", "remaining"), [(1, 1), (2, 0)], ids=["a retry is left", "the last one"])
+    def test_a_failure_of_ours(self, airflow, try_number, remaining):
+        """A failure after the submit leaves the job to the retry; the last try ends the job."""
 
         class Broken(Try):
             def _plan(self, *_):
@@ -249,15 +249,15 @@ class TestAFailedTry:
 
         with pytest.raises(OSError, match="no more memory"):
             task.run()
-        assert left == len(airflow.jobs)
+        assert remaining == len(airflow.jobs)
 
 
 class TestAKilledProcess:
-    """A worker that is ended, though nobody has ended the task: it is shut down, or was away for too long."""
+    """A worker that is killed although no user has ended the task: it shuts down, or was unreachable for too long."""
 
     @pytest.mark.parametrize(("retries", "expected"), [(1, "success"), (0, "failed")])
     def test_on_kill(self, airflow, retries, expected):
-        """It leaves the job to the next try; without one it cancels it."""
+        """A killed worker leaves the job to the next try; without a next try it cancels the job."""
 
         class ShutDown(Try):
             def _plan(self, *args):
@@ -277,7 +277,7 @@ class TestADeferredTry:
         ("error", "retries"), [("Trigger failure", 0), ("Trigger timeout", 0), ("Trigger timeout", 3)]
     )
     def test_its_job_is_ended(self, airflow, error, retries):
-        """Nobody waits for the job any more, or it is out of time."""
+        """A job that no try will wait for, or that is out of time, is ended."""
         task = tries(airflow, source=sleeper, deferrable=True, retries=retries)
         task.defer()
 
@@ -297,7 +297,7 @@ class TestADeferredTry:
 
     @pytest.mark.parametrize("error", ["Trigger failure", "Trigger timeout"])
     def test_its_job_is_done(self, airflow, error):
-        """What the job has done meanwhile is not thrown away."""
+        """A job that ended although its trigger failed completes the task."""
         task = tries(airflow, seven, deferrable=True)
         trigger = task.defer()
         asyncio.run(anext(trigger.run()))
@@ -321,7 +321,7 @@ class TestAnEndThatIsNotTaken:
     """Snowflake doesn't give the result of a job that is DONE."""
 
     def test_stays(self, airflow):
-        """Neither this try nor the next one throws it away."""
+        """An unreadable result is kept by this try and by the next one."""
         task = tries(airflow, seven)
         task.die(deadly=("xcom", "status"))
         refusal = {"matching": "^(LIST|GET) ", "effect": "error", "message": "Insufficient privileges"}
@@ -362,7 +362,7 @@ class TestAChangedTask:
     """A DAG file that is another one when the task is tried again."""
 
     def test_another_schema(self, airflow):
-        """What wasn't submitted is submitted where the task says now."""
+        """A job that was not submitted yet is submitted to the task's current schema."""
         airflow.query("CREATE SCHEMA IF NOT EXISTS OTHERS")
         task = tries(airflow, seven)
         task.die(deadly=("store", "intended"), after=True)
@@ -385,7 +385,7 @@ class TestAChangedTask:
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_a_connection_that_is_gone(self, airflow, monkeypatch, capsys):
-        """A job that nobody can ask for doesn't keep the task from having another one."""
+        """A job whose connection is gone doesn't keep the task from getting another one."""
         monkeypatch.setenv("AIRFLOW_CONN_OLD", airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
         task = tries(airflow, snowflake_conn_id="old", source=sleeper)
         task.die(deadly=("store", "submitted"), after=True)
@@ -396,7 +396,7 @@ class TestAChangedTask:
         assert "may still run; connection old failed" in capsys.readouterr().out
 
     def test_a_specification(self, airflow):
-        """A job with a specification of the user's own has no place on the stage, whatever there was before."""
+        """A job with the user's own specification has no directory on the stage, although the earlier job had one."""
         task = tries(airflow, seven)
         task.die(deadly=("store", "intended"), after=True)
         container = {"name": "x", "image": "/snowflake/images/snowflake_images/x:1", "command": ["true"]}
@@ -417,7 +417,7 @@ class TestAChangedTask:
 
 
 class TestACleared:
-    """A task that somebody has cleared."""
+    """A task that a user has cleared."""
 
     def test_running(self, airflow):
         """The old job has ended before the new one begins."""
@@ -434,7 +434,7 @@ class TestACleared:
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_succeeded(self, airflow):
-        """It runs again."""
+        """A cleared task runs again."""
         task = tries(airflow, seven)
         task.run()
         task.clear()
@@ -443,7 +443,7 @@ class TestACleared:
         assert [("3_1", "DONE"), ("4_2", "DONE")] == task.jobs
 
     def test_done_but_not_taken(self, airflow):
-        """Even if there is a result that nobody has taken: somebody wants another one."""
+        """A cleared task gets another job even if the old one has an unread result."""
         task = tries(airflow, seven)
         task.die(deadly=("xcom", "status"))
         task.clear()
@@ -468,7 +468,7 @@ class TestWithoutAStore:
 
     @pytest.mark.parametrize("map_index", [-1, 0, 3])
     def test_killed(self, airflow, map_index):
-        """The retry takes what the first try has left, and not what others have."""
+        """The retry finds the job of the first try by its name, and ignores jobs of other tasks."""
         other = tries(airflow, seven, store=None, map_index=7)
         task = tries(airflow, seven, store=None, map_index=map_index)
         other.run_id = task.run_id
@@ -491,7 +491,7 @@ class TestWithoutAStore:
         assert dict(task.jobs)["3_1"] in {"CANCELLED", "DELETED"}
 
     def test_a_record_of_another_version(self, airflow, capsys):
-        """It is left alone until there is something to note; the job is looked for by its name."""
+        """An unreadable record stays until the try writes its own; the job is looked up by its name."""
         task = tries(airflow, seven, retries=2)
         task.die(deadly=("xcom", "status"))
         task.store["mljob"] = {"version": 99, "job": "whatever"}
@@ -516,7 +516,7 @@ class TestATakenName:
         assert all(row in airflow.query(f"LIST {STAGE}") for row in before)
 
     def test_of_somebody_else(self, airflow):
-        """Who made it is told to whoever can do something about it, and it stays as it is, with its files."""
+        """A job of another owner stays untouched with its files, and the error names the owner."""
         task = tries(airflow, on_finish="keep", source=seven)
         task.run()
         (row,) = airflow.query("SHOW JOB SERVICES IN ACCOUNT")

@@ -1,4 +1,4 @@
-"""What Airflow says of tasks: the same, whichever way it is asked."""
+"""The states of tasks are the same from Airflow's API and from its database."""
 
 from datetime import datetime
 
@@ -20,7 +20,7 @@ def key(run_id, dag_id, task_id, map_index=-1):
 @pytest.fixture
 def answers(airflow):
     """Ask both ways, in a DAG with a mapped task, one that is called like an instance of it, and one that waits."""
-    found = {}
+    states_by_way = {}
     with DAG("states", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
 
         @task
@@ -42,7 +42,7 @@ def answers(airflow):
             tasks += [key(f"never {number}", "states", "train_1") for number in range(60)]
             for way in (of_api, of_database):
                 states = {(each.task_id, each.map_index): state for each, state in way(tasks).items()}
-                found[way] = (states, way([]))
+                states_by_way[way] = (states, way([]))
 
         @task
         def never():
@@ -50,19 +50,19 @@ def answers(airflow):
 
         [train.expand(number=[0, 1]), train_1()] >> ask() >> never()
     airflow.run(dag)
-    return found
+    return states_by_way
 
 
 @pytest.mark.parametrize("way", [of_api, of_database])
 def test_states(answers, way):
-    """A mapped instance is none of a task that is called like it; what Airflow doesn't know isn't in the answer."""
+    """A mapped instance is distinct from a task of the same name; unknown tasks are missing."""
     expected = {("train", 0): "success", ("train", 1): "failed", ("train_1", -1): "skipped", ("never", -1): None}
 
     assert (expected, {}) == answers[way]
 
 
 def test_outside_of_a_task(airflow):
-    """Only a task can ask the API; who is told so knows what to do instead."""
+    """Outside of a task the API can't be asked, and the error names the database instead."""
     with pytest.raises(AirflowException, match="ask its database"):
         of_api([key("r", "states", "train")])
 

@@ -11,7 +11,7 @@ from airflow_provider_mljobs.task.timeout_signals import disarm, held_back, limi
 
 
 class StruckError(Exception):
-    """What the timeout raises."""
+    """The error of the timeout."""
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_it_strikes_later():
 
 @pytest.mark.usefixtures("armed")
 def test_it_strikes_no_more():
-    """Nor does one that is disarmed."""
+    """A timeout that was cancelled does not strike."""
     disarm()
     time.sleep(0.1)
 
@@ -63,7 +63,7 @@ def out_of_time():
 
 @pytest.mark.parametrize("catches", [contextlib.nullcontext, lambda: contextlib.suppress(Exception)])
 def test_a_block_that_takes_too_long(catches):
-    """The error of the caller ends it, wherever it is; what catches any error doesn't keep it."""
+    """The caller's error ends the block at any line; a handler of all errors doesn't stop it."""
     with pytest.raises(TimeoutError, match="It took too long"), limited(0.02, out_of_time), catches():
         time.sleep(60)
 

@@ -1,4 +1,4 @@
-"""What a task tells of its job in XCom, in each of its tries and at the end."""
+"""The XComs about a job, in each try of its task and at the end."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ SETTINGS = {"task_id": "job", "compute_pool": POOL.lower(), "stage_name": STAGE,
 
 
 def report():
-    """Tell how well it goes."""
+    """Report progress and metrics."""
     from airflow_provider_mljobs import report
 
     report.progress(0.5, "half")
@@ -34,7 +34,7 @@ def task(airflow, **settings):
 
 
 def test_facts(airflow):
-    """Which job it is, where it runs and since when, what it runs, and by which statement it was started."""
+    """XCom has the job with its pool, time of submit, payload and query id."""
     tries = task(airflow)
     tries.run()
 
@@ -53,7 +53,7 @@ def test_facts(airflow):
 
 
 def test_facts_of_a_job_that_is_there(airflow):
-    """A retry that goes on with a job tells of it, too: since when Snowflake has it."""
+    """A retry that attaches to a job pushes the same facts, with Snowflake's time of the submit."""
     tries = task(airflow)
     tries.die(deadly=("store", "submitted"), after=True)
     first = tries.xcoms["mljob"]
@@ -67,7 +67,7 @@ def test_facts_of_a_job_that_is_there(airflow):
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
 def test_the_end(airflow, deferrable):
-    """The last state of the job and of what it has reported; nothing that is for a running job only."""
+    """XCom ends with the job's last status and its reports, without the parts for running jobs."""
     tries = task(airflow, deferrable=deferrable)
     tries.run()
 
@@ -81,7 +81,7 @@ def test_the_end(airflow, deferrable):
 
 
 def test_the_end_of_a_try_that_was_lost(airflow):
-    """A retry that returns what an earlier try has finished with tells the same end."""
+    """A retry that returns a saved result pushes the same end."""
     tries = task(airflow)
     tries.die(deadly=("store", "succeeded"), after=True)
     first = tries.xcoms["mljob_watched"]
@@ -91,7 +91,7 @@ def test_the_end_of_a_try_that_was_lost(airflow):
 
 
 def test_tasks_that_push_nothing(airflow):
-    """What Airflow's pages show of the job is there all the same."""
+    """The XComs for Airflow's pages are pushed without do_xcom_push, too."""
     tries = task(airflow, do_xcom_push=False)
     tries.die(deadly=("store", "succeeded"), after=True)
     expected = {"job_id", "stage_path", "mljob", "mljob_watched"}
@@ -105,48 +105,48 @@ def test_reported_artifacts():
     """Files that were reported, or lie in a directory that was, are marked and come first; others keep their order."""
     files = [{"path": path, "bytes": 1} for path in ("a.txt", "model/a.bin", "model.bin", "models/b.bin", "z.txt")]
 
-    found = with_reported(files, ["z.txt", "model", "missing"])
+    marked = with_reported(files, ["z.txt", "model", "missing"])
 
-    assert ["model/a.bin", "z.txt", "a.txt", "model.bin", "models/b.bin"] == [file["path"] for file in found]
-    assert [True, True, None, None, None] == [file.get("reported") for file in found]
+    assert ["model/a.bin", "z.txt", "a.txt", "model.bin", "models/b.bin"] == [file["path"] for file in marked]
+    assert [True, True, None, None, None] == [file.get("reported") for file in marked]
 
 
 class Elsewhere(BaseXCom):
     """Keeps XComs elsewhere, and references in Airflow's database, as the backend for object stores does."""
 
-    kept: ClassVar[list] = []
+    values: ClassVar[list] = []
 
     @staticmethod
     def serialize_value(value, **_):
         """Keep a value and return a reference."""
-        Elsewhere.kept.append(value)
-        return f"elsewhere/{len(Elsewhere.kept) - 1}"
+        Elsewhere.values.append(value)
+        return f"elsewhere/{len(Elsewhere.values) - 1}"
 
     @staticmethod
     def deserialize_value(result):
-        """Return what a reference stands for."""
-        return Elsewhere.kept[int(result.value.removeprefix("elsewhere/"))]
+        """Return the value of a reference."""
+        return Elsewhere.values[int(result.value.removeprefix("elsewhere/"))]
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
 def test_a_backend_for_xcoms(airflow, monkeypatch, deferrable):
-    """What Airflow's pages read of the job is in its database; what the task pushes is where XComs are kept."""
+    """XComs for Airflow's pages are in its database; outputs of the task are in the backend."""
     for module in ("xcom", "task_runner"):
         monkeypatch.setattr(f"airflow.sdk.execution_time.{module}.XCom", Elsewhere)
     run = airflow.run_task(lambda: MLJobOperator(source=report, **SETTINGS, deferrable=deferrable))
     with create_session() as session:
         rows = session.query(XComModel).filter(XComModel.run_id == run.instances[0].run_id).all()
-        found = {row.key: row.value for row in rows}
+        xcoms = {row.key: row.value for row in rows}
 
     assert "success" == run.state
     assert run.instances[0].run_id
-    assert {"metrics", "status"} <= {key for key, value in found.items() if str(value).startswith("elsewhere/")}
-    assert ("ML_POOL", "DONE") == (found["mljob"]["compute_pool"], found["mljob_watched"]["status"])
-    assert found["_link_SnowsightLink"].startswith("https://app.snowflake.com/")
+    assert {"metrics", "status"} <= {key for key, value in xcoms.items() if str(value).startswith("elsewhere/")}
+    assert ("ML_POOL", "DONE") == (xcoms["mljob"]["compute_pool"], xcoms["mljob_watched"]["status"])
+    assert xcoms["_link_SnowsightLink"].startswith("https://app.snowflake.com/")
 
 
 def test_xcoms_that_cannot_be_read(airflow):
-    """A job that has ended well ends its task well; what only XCom knew of it is missing."""
+    """A task succeeds with its job although its XComs can't be read."""
     tries = task(airflow, deferrable=True, durable=False)
     trigger = tries.defer()
     event = asyncio.run(anext(trigger.run())).payload
@@ -157,7 +157,7 @@ def test_xcoms_that_cannot_be_read(airflow):
 
 
 def test_secrets_in_the_tail_of_the_log(airflow):
-    """They are masked in XCom as they are in the log."""
+    """Secrets in the tail of the log are masked in XCom."""
 
     def tell():
         import os
