@@ -31,10 +31,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from enum import StrEnum
 
-if TYPE_CHECKING:
-    from airflow_provider_mljobs.jobs.outcome.failures import Failure
+
+class Failure(StrEnum):
+    """The classes of failures."""
+
+    USER_ERROR = "user error"
+    OUT_OF_MEMORY = "out of memory"
+    EXIT_CODE = "exit code"
+    KILLED = "killed"
+    IMAGE_PULL = "image pull"
+    CAPACITY = "capacity"
+    PLATFORM = "platform"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    TIMEOUT = "timeout"
+    UNKNOWN = "unknown"
 
 
 class MLJobError(Exception):

@@ -225,9 +225,10 @@ def imported_modules(tree, names):
                 yield from {name for name in (module if module in names else node.module,) if name in names}
 
 
-def test_no_import_circle_in_the_emulator():
-    """Each part of the emulator can be read without the parts that use it."""
-    assert set() == circles({name: tree for name, tree in TREES.items() if layer(name) == "emulator"})
+@pytest.mark.parametrize("is_emulator", [True, False], ids=["emulator", "provider"])
+def test_no_import_circle(is_emulator):
+    """Each part of the emulator, and of the provider, can be read without the parts that use it."""
+    assert set() == circles({name: tree for name, tree in TREES.items() if (layer(name) == "emulator") is is_emulator})
 
 
 def test_a_planted_import_circle_is_seen():

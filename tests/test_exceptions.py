@@ -4,11 +4,13 @@ import pickle
 import pytest
 
 from airflow_provider_mljobs import exceptions
-from airflow_provider_mljobs.exceptions import GatewayError, MLJobError, MLJobFailedError, RemoteError
-from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis, Failure
+from airflow_provider_mljobs.exceptions import Failure, GatewayError, MLJobError, MLJobFailedError, RemoteError
+from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis
 
 CLASSES = [
-    kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if kind.__module__ == exceptions.__name__
+    kind
+    for _, kind in inspect.getmembers(exceptions, inspect.isclass)
+    if kind.__module__ == exceptions.__name__ and issubclass(kind, Exception)
 ]
 
 

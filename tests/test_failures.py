@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
-from airflow_provider_mljobs.jobs.outcome.failures import KINDS, ContainerEnd, Failure, Retry, past_containers
+from airflow_provider_mljobs.exceptions import Failure
+from airflow_provider_mljobs.jobs.outcome.failures import KINDS, ContainerEnd, Retry, past_containers
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.retries import DEFAULT_DELAY, mljob_retry_policy
 from airflow_provider_mljobs.task.completion import raise_as

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
+    Failure,
     GatewayError,
     MissingFileError,
     MLJobError,
@@ -26,7 +27,6 @@ from airflow_provider_mljobs.jobs.outcome.failures import (
     KINDS,
     ContainerEnd,
     Diagnosis,
-    Failure,
     diagnose,
     diagnose_wait,
 )

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_provider_mljobs.exceptions import (
+    Failure,
     JobAlreadyExistsError,
     MLJobCancelledError,
     MLJobFailedError,
@@ -26,7 +27,7 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.attempts import NextStep
-from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis, Failure
+from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict, to_event
 from airflow_provider_mljobs.jobs.spec.rendering import result_directory

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
-from airflow_provider_mljobs.jobs.outcome.failures import Failure
+from airflow_provider_mljobs.exceptions import Failure
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.run import Try
 from tests.budget import wait_until

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
+    Failure,
     MLJobCancelledError,
     MLJobCapacityError,
     MLJobExitCodeError,
@@ -28,22 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_provider_mljobs.jobs.outcome.results import JobResult
-
-
-class Failure(StrEnum):
-    """The kinds of failures."""
-
-    USER_ERROR = "user error"
-    OUT_OF_MEMORY = "out of memory"
-    EXIT_CODE = "exit code"
-    KILLED = "killed"
-    IMAGE_PULL = "image pull"
-    CAPACITY = "capacity"
-    PLATFORM = "platform"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-    TIMEOUT = "timeout"
-    UNKNOWN = "unknown"
 
 
 class Retry(StrEnum):
