@@ -79,12 +79,12 @@ def comments(source):
             yield token.start[0], re.sub(r"(?:# )?(?:noqa|type): ?[\w\[\]:, -]*", "", token.string.lstrip("# "))
 
 
-def measure(files):
+def measure(files, root=ROOT):
     """Measure the docstrings and comments of files."""
     voice = Voice()
     for file in files:
         source = file.read_text()
-        name = file.relative_to(ROOT)
+        name = file.relative_to(root)
         for line, text, _ in docstrings(ast.parse(source)):
             voice.add(name, line, text)
         for line, text in comments(source):
@@ -92,10 +92,10 @@ def measure(files):
     return voice
 
 
-def unclear_beginnings(files):
+def unclear_beginnings(files, root=ROOT):
     """Return the docstrings of tests that can't be read alone, as ``file:line: text``."""
     return [
-        f"{file.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        f"{file.relative_to(root)}:{line}: {text.splitlines()[0]}"
         for file in files
         for line, text, node in docstrings(ast.parse(file.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
