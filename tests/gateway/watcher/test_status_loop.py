@@ -862,7 +862,7 @@ def test_a_process_that_dies_between_the_cancel_and_the_event(lab, server):
 
     again = Listener(lab.watcher(), job, cancels=True, timeout=10_000, state=json.loads(json.dumps(states[-1]))).event
 
-    assert "Output" in order[:-1]
+    assert "LogOutput" in order[:-1]
     assert ("timed_out", "timeout", True) == tuple(again[key] for key in ("verdict", "message", "is_overdue"))
     assert event["verdict"] == again["verdict"]
     assert 1 == len(server.statements.matching("SPCS_CANCEL_JOB"))
