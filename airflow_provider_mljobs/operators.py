@@ -10,8 +10,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_mljobs import links
-from airflow_provider_mljobs.jobs.payload.imports import plain as plain_imports
-from airflow_provider_mljobs.task.fields import JobFields, is_known, templatable
+from airflow_provider_mljobs.task.fields import JobFields, is_known, templatable, templatable_imports
 
 if TYPE_CHECKING:
     import os
@@ -223,7 +222,7 @@ class MLJobOperator(BaseOperator):
         self.entrypoint = entrypoint
         self.args = args
         # Modules can't stand there either; the files that they are made of can.
-        self.imports = plain_imports(imports) if is_known(imports) else imports
+        self.imports = templatable_imports(imports)
         self.serializer = serializer
         self.compute_pool = compute_pool
         self.stage_name = stage_name

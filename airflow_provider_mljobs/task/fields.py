@@ -17,19 +17,6 @@ from airflow.sdk import XComArg
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Identifier, StagePath
-from airflow_provider_mljobs.jobs.payload.functions import called, pack, refuse_empty, validate_serializer
-from airflow_provider_mljobs.jobs.payload.git import GitSource
-from airflow_provider_mljobs.jobs.payload.imports import plain, validate_imports
-from airflow_provider_mljobs.jobs.payload.requirements import validate_requirements
-from airflow_provider_mljobs.jobs.payload.sources import Place, is_on_stage, locate, validate_source
-from airflow_provider_mljobs.jobs.spec.job import (
-    validate_artifact_repositories,
-    validate_env_vars,
-    validate_instances,
-    validate_log_level,
-    validate_runtime_environment,
-)
-from airflow_provider_mljobs.jobs.values.arguments import Arguments, script_arguments
 from airflow_provider_mljobs.jobs.values.escaping import validate_text
 from airflow_provider_mljobs.task.airflow_internals import is_lazy_sequence
 
@@ -39,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_provider_mljobs.jobs.payload.functions import Serializer
+    from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 OnFinish = Literal["drop", "drop_on_success", "keep"]
 OnKillAction = Literal["cancel", "drop", "none"]
@@ -156,7 +144,7 @@ class JobFields:
     @property
     def importable(self) -> tuple[str, ...]:
         """The names under which a function imports the modules that travel with it."""
-        return tuple(name or PurePath(path).stem for path, name in plain(self.imports))
+        return tuple(name or PurePath(path).stem for path, name in templatable_imports(self.imports))
 
     def drops(self, *, is_success: bool, is_killed: bool = False) -> bool:
         """Return whether the task drops a job that is over."""
@@ -166,6 +154,9 @@ class JobFields:
 
     def pack_arguments(self) -> Arguments:
         """Pack the payload's arguments."""
+        # Imported here, as all code for a kind of payload: a DAG file loads only the code for its own payloads.
+        from airflow_provider_mljobs.jobs.values.arguments import Arguments
+
         if self.function is None:
             return Arguments.of_script(self.args, to_process=self._is_command)
         return Arguments.of_function(
@@ -200,13 +191,19 @@ class JobFields:
         for name, check in _CHECKS.items():
             if is_known(value := getattr(self, name)):
                 check(value)
-        validate_instances(self.target_instances, self.min_instances)
+        if self.min_instances is not None:
+            from airflow_provider_mljobs.jobs.spec.job import validate_instances
+
+            validate_instances(self.target_instances, self.min_instances)
         if not self.cancel_on_kill and self.on_kill_action not in {None, "none"}:
             raise InvalidJobSpecError(
                 f"on_kill_action={self.on_kill_action!r} ends the job, cancel_on_kill=False doesn't; leave one of them."
             )
         self._refuse_contradictions()
-        if self.is_in_dag and is_known(self.imports):
+        if self.is_in_dag and self.imports and is_known(self.imports):
+            from airflow_provider_mljobs.jobs.payload.imports import validate_imports
+            from airflow_provider_mljobs.jobs.payload.sources import Place
+
             validate_imports(self.imports, Place(folder=self.folder))
         if self.function is not None:
             self._validate_function(self.function)
@@ -241,6 +238,8 @@ class JobFields:
             raise InvalidJobSpecError(f"serializer={self.serializer!r} is for a callable; source is none.")
 
     def _validate_function(self, function: Callable[..., Any]) -> None:
+        from airflow_provider_mljobs.jobs.payload.functions import pack, refuse_empty
+
         refuse_empty(function)
         # The imports decide which names the function and its arguments may use.
         if not is_known(self.imports):
@@ -251,7 +250,12 @@ class JobFields:
             self.pack_arguments()
 
     def _validate_source(self) -> None:
-        if is_known(self.args):
+        from airflow_provider_mljobs.jobs.payload.git import GitSource
+        from airflow_provider_mljobs.jobs.payload.sources import is_on_stage, locate, validate_source
+
+        if self.args != () and is_known(self.args):
+            from airflow_provider_mljobs.jobs.values.arguments import script_arguments
+
             script_arguments(self.args, to_process=self._is_command)
         source = GitSource(**self.source) if isinstance(self.source, dict) else self.source
         validate_source(source, self.entrypoint)
@@ -326,9 +330,24 @@ def exit_codes(value: Any, field: str) -> tuple[int, ...]:
 
 def templatable(source: Any) -> Any:
     """Return a source as a template field can hold it; Airflow would call a callable as a template."""
-    if isinstance(source, GitSource):
-        return dataclasses.asdict(source)
-    return called(source) if callable(source) else source
+    if callable(source):
+        from airflow_provider_mljobs.jobs.payload.functions import called
+
+        return called(source)
+    if source is None or isinstance(source, str):
+        return source
+    from airflow_provider_mljobs.jobs.payload.git import GitSource
+
+    return dataclasses.asdict(source) if isinstance(source, GitSource) else source
+
+
+def templatable_imports(imports: Sequence[Any]) -> Sequence[Any]:
+    """Return imports as a template field can hold them: the files of modules instead of the modules."""
+    if imports == () or not is_known(imports):
+        return imports
+    from airflow_provider_mljobs.jobs.payload.imports import plain
+
+    return plain(imports)
 
 
 def seconds(limit: float | timedelta | None) -> float | None:
@@ -394,9 +413,9 @@ def _validate_spec(value: Any) -> None:
         text(value, "spec")
 
 
-def _if_given(value: Any, *, module: str, check: str) -> None:
+def _if_given(value: Any, *, module: str, check: str, default: Any = None) -> None:
     """Check a rare field with a module that only its DAG files load."""
-    if value is not None and value != ():
+    if value is not default and value != ():
         getattr(import_module(f"airflow_provider_mljobs.jobs.{module}"), check)(value)
 
 
@@ -405,27 +424,27 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "stage_name": _validate_stage,
     "spec": _validate_spec,
     "using": partial(_if_given, module="spec.specification", check="validate_using"),
-    "imports": validate_imports,
+    "imports": partial(_if_given, module="payload.imports", check="validate_imports", default=()),
     "database": partial(optional_identifier, field="database"),
     "schema": partial(optional_identifier, field="schema"),
     "query_warehouse": partial(optional_identifier, field="query_warehouse"),
     "external_access_integrations": integrations,
-    "env_vars": lambda value: validate_env_vars(value or {}),
+    "env_vars": lambda value: _if_given(value or None, module="spec.job", check="validate_env_vars"),
     "secrets": partial(_if_given, module="spec.secrets", check="validate_secrets"),
     "volumes": partial(_if_given, module="spec.mounts", check="validate_volumes"),
     "endpoints": partial(_if_given, module="spec.mounts", check="parse_endpoints"),
     "spec_overrides": partial(_if_given, module="spec.rendering", check="validate_overrides"),
-    "pip_requirements": validate_requirements,
-    "runtime_environment": validate_runtime_environment,
-    "log_level": validate_log_level,
-    "artifact_repositories": validate_artifact_repositories,
-    "serializer": validate_serializer,
+    "pip_requirements": partial(_if_given, module="payload.requirements", check="validate_requirements", default=()),
+    "runtime_environment": partial(_if_given, module="spec.job", check="validate_runtime_environment"),
+    "log_level": partial(_if_given, module="spec.job", check="validate_log_level"),
+    "artifact_repositories": partial(_if_given, module="spec.job", check="validate_artifact_repositories", default=()),
+    "serializer": partial(_if_given, module="payload.functions", check="validate_serializer", default="auto"),
     "comment": partial(_validate_text, field="comment"),
     "query_tag": partial(_validate_text, field="query_tag"),
     "enable_metrics": partial(_validate_flag, field="enable_metrics"),
     "parallel": partial(_validate_flag, field="parallel"),
     "managed": partial(_validate_flag, field="managed", allowed=(True, False, None)),
-    "target_instances": validate_instances,
+    "target_instances": partial(_if_given, module="spec.job", check="validate_instances", default=1),
     "poll_interval": _validate_interval,
     "log_interval": _validate_log_interval,
     "queue_timeout": partial(_validate_limit, field="queue_timeout"),

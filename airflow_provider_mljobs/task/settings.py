@@ -7,9 +7,6 @@ from urllib.parse import urlsplit
 
 from airflow.sdk.configuration import conf
 
-from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES
-from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
-
 
 def max_unreachable_seconds() -> float:
     """Return the seconds that Snowflake may be unreachable before a wait ends."""
@@ -18,6 +15,9 @@ def max_unreachable_seconds() -> float:
 
 def max_unseen_seconds() -> float:
     """Return the seconds after which a job that nothing shows counts as lost."""
+    # Imported here: links need no more than the paths below.
+    from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
+
     return float(conf.getfloat("mljobs", "max_unseen_seconds", fallback=MAX_UNSEEN_SECONDS))
 
 
@@ -28,6 +28,8 @@ def max_finish_seconds() -> float:
 
 def max_xcom_bytes() -> int:
     """Return the maximum bytes of a value in XCom; XCom has a reference to a larger one."""
+    from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES
+
     return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_provider_mljobs.jobs.values.portability import misfit_outputs
 from airflow_provider_mljobs.task.airflow_internals import (
     get_database_xcom,
     get_xcom,
@@ -179,6 +178,8 @@ def refused(outcome: Outcome, *, multiple_outputs: bool) -> tuple[str, str] | No
             return key, "a later task would get another value"
     if not multiple_outputs or outcome.is_reference or outcome.return_value is None:
         return None
+    from airflow_provider_mljobs.jobs.values.portability import misfit_outputs
+
     reason = misfit_outputs(outcome.return_value)
     return (_RETURN_VALUE, f"with multiple_outputs=True {reason}") if reason else None
 

@@ -22,8 +22,8 @@ LOG_LEVELS = ("INFO", "ERROR", "NONE")
 # The specification is a part of one SQL statement, which Snowflake takes up to 1 MB.
 _MAX_ENV_BYTES = 500_000
 _MAX_QUERY_TAG = 2000
-# JSON writes other characters as two surrogates, and YAML doesn't join them again.
-_SPECIFIABLE = re.compile("[\x00-\ud7ff\ue000-\uffff]*")
+# JSON writes a character beyond 16 bits as two surrogates, and YAML doesn't join them again.
+_UNSPECIFIABLE = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _RESERVED_ENV = re.compile(
     # Except for the time that instances wait for each other: authors may set it.
@@ -116,7 +116,7 @@ class JobSpec:
             )
         if not self.compute_pool.is_bare:
             raise InvalidJobSpecError(f"compute_pool {self.compute_pool} isn't valid: names of pools can't be quoted.")
-        if self.stage is not None and not _SPECIFIABLE.fullmatch(str(self.stage)):
+        if self.stage is not None and _UNSPECIFIABLE.search(str(self.stage)):
             raise InvalidJobSpecError(f"{self.stage} can't be written into a specification; use a path without emoji.")
         validate_instances(self.target_instances, self.min_instances)
         validate_env_vars(self.env_vars)
