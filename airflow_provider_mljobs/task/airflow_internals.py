@@ -58,10 +58,7 @@ def task_states(dag_id: str, task_id: str, run_ids: list[str]) -> dict[str, Any]
 
 
 def database_states(dag_id: str, task_id: str, run_ids: list[str]) -> dict[tuple[str, int], str | None]:
-    """Return the states of a task's instances by run and map index, from Airflow's database.
-
-    :raises AirflowException: if the database can't be reached.
-    """
+    """Return the states of a task's instances by run and map index, from Airflow's database."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -85,10 +82,7 @@ def set_database_xcom(ti: Any, key: str, value: Any) -> None:
 
 
 def get_database_xcom(ti: Any, key: str) -> Any:
-    """Return an XCom of Airflow's database.
-
-    :param ti: the task instance, or its key.
-    """
+    """Return an XCom of Airflow's database."""
     from airflow.sdk.bases.xcom import BaseXCom
 
     return BaseXCom.get_value(ti_key=ti, key=key)

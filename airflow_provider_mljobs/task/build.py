@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 
 
 def payload_of(fields: JobFields, namespace: Namespace) -> Payload:
-    """Pack the payload of a task.
-
-    :raises PayloadError: if it can't be packed.
-    """
+    """Pack the payload of a task."""
     common: dict[str, Any] = {
         "imports": fields.imports,
         "pip_requirements": fields.pip_requirements,
@@ -60,12 +57,8 @@ def job_spec(  # noqa: PLR0913 (the parts that no field has)
 ) -> JobSpec:
     """Build the spec of a task's job.
 
-    :param name: the name of the job in its schema.
-    :param comment: its COMMENT, which names the submitter.
-    :param query_tag: the default QUERY_TAG.
     :param warehouse: the default warehouse; a container's session has none, not even its user's.
     :param environment: variables beside the task's own, which win.
-    :raises InvalidJobSpecError: naming the wrong field.
     """
     pool = identifier(fields.compute_pool, "compute_pool")
     volumes, mounts = parse_volumes(fields.volumes or {}, namespace)
@@ -121,10 +114,7 @@ def environment_of(context: Context) -> dict[str, str]:
 
 
 def specification_source(fields: JobFields, namespace: Namespace) -> SpecificationSource:
-    """Read a task's own specification, and refuse known errors in it.
-
-    :raises InvalidJobSpecError: with the path in the specification.
-    """
+    """Read a task's own specification, and refuse known errors in it."""
     spec, using = fields.spec, fields.using
     if isinstance(spec, str) and spec.startswith("@"):
         if using is not None:
@@ -139,10 +129,7 @@ def specification_source(fields: JobFields, namespace: Namespace) -> Specificati
 
 
 def preview(fields: JobFields, namespace: Namespace) -> str:
-    """Return the statement that would start a task's job, without asking Snowflake.
-
-    :raises InvalidJobSpecError: if the arguments can't make a job.
-    """
+    """Return the statement that would start a task's job, without asking Snowflake."""
     fields = fields.with_specification()
     name = TaskKey(airflow="", dag_id=fields.dag_id, run_id="dry_run", task_id=fields.task_id).job_name(0, 1)
     task_name = json.dumps({"dag_id": fields.dag_id, "task_id": fields.task_id})

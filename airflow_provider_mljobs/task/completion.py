@@ -75,12 +75,6 @@ class Completion:
 
     The order matters, because each step may be the last one of this process: log and XComs, the record for a retry,
     the job's files, the job itself. While the job exists, its COMMENT names the files.
-
-    :param fields: the fields of the task.
-    :param context: the context of the try.
-    :param hook: the task's connection.
-    :param log: the task's log.
-    :param recovery: the jobs of the task.
     """
 
     def __init__(self, fields: JobFields, context: Context, hook: MLJobHook, log: Any, recovery: JobRecovery) -> None:
@@ -103,11 +97,7 @@ class Completion:
         return Outcome(job=job, status=JobStatus.UNKNOWN, facts=self.facts, account=self._hook.account_name)
 
     def finish(self, event: Mapping[str, Any], *, is_killed: bool = False) -> ReturnValue:
-        """Return the job's value, or raise its error.
-
-        :param event: the event that ended the wait.
-        :param is_killed: whether a user has ended the task.
-        """
+        """Return the job's value, or raise its error."""
         job = self._hook.job(str(event["job_id"]))
         directory = self._directory(event.get("stage_path"))
         printed = Printed.restored(self._printed(str(job), event), self._log, star)

@@ -34,10 +34,7 @@ class JobEnding:
 
     A job is dropped only if it was seen to end, or to be cancelled, and if its log is safe in the task's log.
 
-    :param client: the jobs behind the connection that submitted it.
-    :param job: the job.
     :param directory: its own directory on the stage; ``None`` for a job without our launcher.
-    :param log: the task's log.
     :param patience: how many seconds to try to cancel a job that nothing shows.
     """
 
@@ -77,7 +74,6 @@ class JobEnding:
     def replace(self, sighting: Sighting, *, drop: bool) -> bool:
         """End a job beside which the task is about to submit another one.
 
-        :param sighting: the last look at it.
         :param drop: also drop a job that has ended, with its input. One that doesn't end is dropped in any case.
         :returns: whether the job is known to have ended.
         """

@@ -63,8 +63,6 @@ class JobFields:
 
     :param folder: the folder in which relative paths start: that of the DAG file.
     :param is_in_dag: whether the task belongs to a DAG, so that its files lie in ``folder``.
-    :param function: the callable to run; its name stands in ``source``.
-    :param kwargs: the callable's arguments by name.
     """
 
     task_id: str
@@ -168,11 +166,7 @@ class JobFields:
         )
 
     def with_specification(self, render: Callable[[str], Any] = str) -> Self:
-        """Return the fields with the text of a specification's file in place of the file's name.
-
-        :param render: renders the templates in the text.
-        :raises InvalidJobSpecError: if the file can't be read.
-        """
+        """Return the fields with the text of a specification's file in place of the file's name."""
         if not is_specification_file(self.spec):
             return self
         path = self.folder / str(self.spec)
@@ -183,11 +177,7 @@ class JobFields:
         return dataclasses.replace(self, spec=render(text))
 
     def validate(self) -> None:
-        """Check the fields while the DAG is parsed; fields with templates wait until these are rendered.
-
-        :raises InvalidJobSpecError: naming the field.
-        :raises PayloadError: if a source or an import doesn't exist, or the function can't be packed.
-        """
+        """Check the fields while the DAG is parsed; fields with templates wait until these are rendered."""
         for name, check in _CHECKS.items():
             if is_known(value := getattr(self, name)):
                 check(value)

@@ -29,9 +29,6 @@ _BY_THE_JOB = ("logs", "progress", "metrics", "series", "artifacts", "assets")
 class TaskLog:
     """Takes the reports on a job, in the threads of a watcher, where writing blocks no event loop.
 
-    :param log: the task's log.
-    :param job: the job.
-    :param end: takes the event that ends the wait.
     :param keep: saves the job's state, from which the next triggerer continues, should this one die.
     """
 
@@ -88,11 +85,7 @@ class TaskLog:
 
 
 class Watched:
-    """Saves the state of a running job to XCom, for people and for the next triggerer.
-
-    :param ti: the task instance that waits for the job.
-    :param job: the job.
-    """
+    """Saves the state of a running job to XCom, for people and for the next triggerer."""
 
     def __init__(self, ti: Any, job: QualifiedName) -> None:
         self._ti = ti

@@ -31,7 +31,6 @@ class JobMemory:
     The store survives retries and clears of the task; Airflow removes it with the DAG run.
 
     :param store: Airflow's task state store; ``None`` for a task that isn't durable, or an Airflow without one.
-    :param log: the task's log.
     """
 
     def __init__(self, store: Any, log: Any) -> None:
@@ -48,10 +47,7 @@ class JobMemory:
                 self._store.set(_RECORD_KEY, record.to_json(), retention=NEVER_EXPIRE)
 
     def load(self) -> Record | None:
-        """Return the record of an earlier try, or of an earlier phase of this one.
-
-        :raises UnreadableError: if another version wrote it.
-        """
+        """Return the record of an earlier try, or of an earlier phase of this one."""
         if not self:
             return None
         with held_back():

@@ -15,19 +15,13 @@ _PROVIDER = "airflow-provider-mljobs"
 
 
 def query_tag(ti: Any) -> str:
-    """Return the QUERY_TAG of a try's statements in Snowflake, inside and outside of its job.
-
-    :param ti: the task instance, as a task or a trigger has it.
-    """
+    """Return the QUERY_TAG of a try's statements in Snowflake, inside and outside of its job."""
     # Unescaped, names of any script fit: Airflow's have at most 250 characters.
     return json.dumps({**_names(ti), "try_number": ti.try_number}, ensure_ascii=False)
 
 
 def role_tag(role: str) -> str:
-    """Return the QUERY_TAG of statements for no task, or for many.
-
-    :param role: the part of the provider, e.g. ``watcher``.
-    """
+    """Return the QUERY_TAG of statements for no task, or for many."""
     return json.dumps({"provider": _PROVIDER, "role": role})
 
 
@@ -49,10 +43,7 @@ def shortened(tag: str) -> str:
 
 
 def environment(ti: Any) -> dict[str, str]:
-    """Return the variables that name the task to its job, under the names of Airflow's own operators.
-
-    :param ti: the task instance.
-    """
+    """Return the variables that name the task to its job, under the names of Airflow's own operators."""
     # Imported here: a DAG file needs none of it.
     from airflow_provider_mljobs.jobs.comment import VARIABLES
 

@@ -41,7 +41,6 @@ _ACTIVE_STATES = frozenset({"up_for_retry", "scheduled", "queued", "running", "d
 class Decision:
     """The job that a try works with, and the first step.
 
-    :param next_step: submit the job, attach to it, or return its saved result.
     :param record: the job, which may not have been submitted yet.
     :param status: its status; ``None`` if there is no such job.
     :param submitted_at: the time of its submit as ISO 8601; ``None`` if there is no such job.
@@ -54,13 +53,7 @@ class Decision:
 
 
 class JobRecovery:
-    """The jobs of a task instance, over all of its tries.
-
-    :param fields: the fields of the task.
-    :param context: the context of the try.
-    :param hook: the task's connection.
-    :param log: the task's log.
-    """
+    """The jobs of a task instance, over all of its tries."""
 
     def __init__(self, fields: JobFields, context: Context, hook: MLJobHook, log: Any) -> None:
         self._fields = fields

@@ -66,10 +66,6 @@ _REPEAT_SECONDS = 300.0
 class Try:
     """One try of a task, or one of the processes of a try that was deferred.
 
-    :param fields: the fields of the task.
-    :param context: the context of the try.
-    :param hook: the task's connection.
-    :param log: the task's log.
     :param render: renders the templates in the file of a specification.
     :param show_links: writes the task's links, which Airflow would write at the end of the task only.
     :param is_killed: whether a user ended the task before the try began.

@@ -38,10 +38,7 @@ def of_api(tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
 
 
 def of_database(tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
-    """Return the states of task instances, on a machine with Airflow's database; unknown instances are missing.
-
-    :raises AirflowException: if the database can't be asked.
-    """
+    """Return the states of task instances, on a machine with Airflow's database; unknown instances are missing."""
     states: dict[TaskKey, str | None] = {}
     for dag_id, task_id, runs, keys in _batches(tasks):
         rows = database_states(dag_id, task_id, runs)

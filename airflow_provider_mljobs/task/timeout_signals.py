@@ -44,9 +44,6 @@ def limited(seconds: float, error: Callable[[], Exception]) -> Iterator[None]:
     """Raise an error in a block that takes too long, whether it waits or computes.
 
     Only the main thread is limited. An alarm that is already set strikes after the block.
-
-    :param seconds: the limit.
-    :param error: makes the error.
     """
     if current_thread() is not main_thread():
         yield

@@ -51,9 +51,6 @@ def defer(plan: WaitPlan, snowflake_conn_id: str) -> NoReturn:
 class WorkerWait:
     """A wait in this process, by the same watcher as the trigger's.
 
-    :param hook: the task's connection.
-    :param plan: the job, until when to wait for it, and how.
-    :param log: the task's log, which gets the job's.
     :param ti: the task instance whose XComs get the job's progress; ``None`` for no XComs.
     """
 

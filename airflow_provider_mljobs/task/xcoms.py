@@ -55,28 +55,18 @@ def pull_job_id(ti: Any) -> Any:
 
 
 def push_page_xcom(ti: Any, key: str, value: Any) -> None:
-    """Push an XCom that Airflow's pages read: into Airflow's database, wherever XComs of tasks are stored.
-
-    :param ti: the task instance, as a task or a trigger has it.
-    """
+    """Push an XCom that Airflow's pages read: into Airflow's database, wherever XComs of tasks are stored."""
     set_database_xcom(ti, key, value)
 
 
 def pull_page_xcom(ti: Any, key: str) -> Mapping[str, Any]:
-    """Return an XCom that Airflow's pages read; an empty one if it is missing or no mapping.
-
-    :param ti: the task instance, or its key.
-    """
+    """Return an XCom that Airflow's pages read; an empty one if it is missing or no mapping."""
     value = get_database_xcom(ti, key)
     return value if isinstance(value, dict) else {}
 
 
 def push_end(ti: Any, job_id: str, status: JobStatus, log: Any) -> None:
-    """Push the end of a job that no task waits for any more, unless the task has another job already.
-
-    :param ti: the task instance, as a task or a trigger has it.
-    :param log: the task's log.
-    """
+    """Push the end of a job that no task waits for any more, unless the task has another job already."""
     # Imported here: DAG files don't need it.
     from airflow_provider_mljobs.jobs.outcome.reports import Reported
     from airflow_provider_mljobs.jobs.outcome.status import Phase
@@ -102,7 +92,6 @@ def job_facts(
 ) -> dict[str, Any]:
     """Return the facts about a job that has a name, for XCom.
 
-    :param submitted_at: the time of its submit as ISO 8601; ``None`` before it.
     :param query_id: the id of the statement that submitted it, if this try did.
     """
     # Imported here: triggers don't need it.
@@ -124,11 +113,7 @@ def job_facts(
 def final_progress(
     job_id: str, status: str, timeline: Sequence[Mapping[str, str]], reported: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the progress of a job that is over, in the form of a running one's.
-
-    :param timeline: its phases.
-    :param reported: its reports, as JSON.
-    """
+    """Return the progress of a job that is over, in the form of a running one's."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"job_id": job_id, "at": now, "status": status, "timeline": timeline, **reported, "endpoints": {}}
 
@@ -148,11 +133,7 @@ def reported_artifacts(outcome: Outcome) -> list[str]:
 
 
 def with_reported(artifacts: Sequence[Mapping[str, Any]], reported: Sequence[str]) -> list[dict[str, Any]]:
-    """Mark the files that a job has reported, alone or with their directory, and put them first.
-
-    :param artifacts: the files that it has saved.
-    :param reported: paths.
-    """
+    """Mark the files that a job has reported, alone or with their directory, and put them first."""
     marked = [
         {**file, "reported": True}
         for file in artifacts
@@ -166,8 +147,6 @@ def refused(outcome: Outcome, *, multiple_outputs: bool) -> tuple[str, str] | No
     """Return the key of an XCom that Airflow can't store, or would change on the way to a later task, and why.
 
     A dry run of Airflow's own serialisers, before anything of the job is removed.
-
-    :param multiple_outputs: whether the return value is also one XCom for each of its keys.
     """
     for key, value in {**outcome.xcoms, _RETURN_VALUE: outcome.return_value}.items():
         try:

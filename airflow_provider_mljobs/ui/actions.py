@@ -53,11 +53,7 @@ _PACKED = frozenset({MLJOBS_ARGS, MLJOBS_ENV})
 
 @dataclass(frozen=True, kw_only=True)
 class TaskJob:
-    """The job of a task instance, from Airflow's database.
-
-    :param state: of the task instance.
-    :param submitted_at: the time of the submit, if it is recorded.
-    """
+    """The job of a task instance, from Airflow's database."""
 
     task: TaskKey
     job: QualifiedName
@@ -82,10 +78,7 @@ def cancel(task: TaskKey, job_id: str) -> dict[str, str]:
 
 
 def drop(task: TaskKey, job_id: str) -> dict[str, str]:
-    """Drop the job of a task instance once both have ended: a task reads the result of its job first.
-
-    :param job_id: as for :func:`cancel`.
-    """
+    """Drop the job of a task instance once both have ended: a task reads the result of its job first."""
     own = _job_of(task, job_id)
     if own.state not in FINISHED:
         raise HTTPException(
@@ -148,10 +141,7 @@ def clean_up(
 
 
 def _job_of(task: TaskKey, job_id: str | None = None) -> TaskJob:
-    """Return the job of a task instance.
-
-    :param job_id: the job that it must be.
-    """
+    """Return the job of a task instance."""
     with create_session() as session:
         row = listing.one(session, task.dag_id, task.run_id, task.task_id, task.map_index)
         own_conn_id = connection_of(session, task)
@@ -192,10 +182,7 @@ def _parsed(task: TaskKey, job_id: str) -> QualifiedName:
 
 
 def _described(hook: PageHook, own: TaskJob) -> Mapping[str, Any]:
-    """Return DESCRIBE SERVICE of a job; its COMMENT must name the task instance.
-
-    :raises NotFoundOrNotAuthorizedError: if the job doesn't exist.
-    """
+    """Return DESCRIBE SERVICE of a job; its COMMENT must name the task instance."""
     row = hook.client.describe(own.job)
     origin = Origin.parse(row["comment"])
     if origin is None or origin.task != own.task or not origin.is_called(own.job.name.value):

@@ -68,7 +68,6 @@ def page(session: Session, chosen: Filter, limit: int, offset: int) -> tuple[int
 def runs(session: Session, dag_id: str, task_id: str, limit: int, map_indexes: int) -> Sequence[RowMapping]:
     """Return the jobs of a task in its newest runs, oldest first.
 
-    :param limit: the number of runs.
     :param map_indexes: the number of mapped instances of each run.
     """
     jobs = _chosen(session, Filter(dag_ids=(dag_id,))).where(_Job.task_id == task_id, _Job.map_index < map_indexes)

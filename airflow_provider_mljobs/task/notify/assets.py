@@ -22,9 +22,7 @@ def announce(outcome: Outcome, outlets: Iterable[Any], events: Any, log: Any) ->
     that the job has reported and that isn't an outlet gets its event through an AssetAlias among the outlets. Errors of
     Airflow are logged: they must not fail a task whose job is done.
 
-    :param outlets: the task's.
     :param events: Airflow's ``outlet_events``; ``None`` for a task that runs without Airflow.
-    :param log: the task's log.
     """
     if events is None:
         return

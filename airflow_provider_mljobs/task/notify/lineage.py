@@ -27,10 +27,7 @@ _FACET = "snowflake_mljob"
 
 
 def environment(ti: Any) -> dict[str, str]:
-    """Return the environment variable that makes the task the parent of the job's own OpenLineage events.
-
-    :param ti: the task instance.
-    """
+    """Return the environment variable that makes the task the parent of the job's own OpenLineage events."""
     if find_spec("airflow.providers.openlineage") is None:
         return {}
     try:
@@ -52,7 +49,6 @@ def lineage_of(task: BaseOperator, ti: Any, outcome: Outcome | None) -> Operator
     The run has a facet ``snowflake_mljob``, and ``externalQuery`` with the query that started the job. Outputs are the
     job's files on its stage, the assets that it has reported, and the task's outlets; inputs are the task's inlets.
 
-    :param ti: the task instance.
     :param outcome: the outcome of the job, or the facts about one that has not ended; ``None`` without a job.
     """
     from airflow.providers.openlineage.extractors import OperatorLineage

@@ -26,8 +26,6 @@ def count(outcome: Outcome, ti: Any) -> None:
     ``mljobs.jobs`` is a counter, ``mljobs.queue_duration`` and ``mljobs.run_duration`` are timings of jobs that have
     run; Airflow sends timings in milliseconds.
     Where the backend has tags, they have ``state`` (the job's last status), ``pool``, ``dag_id`` and ``task_id``.
-
-    :param ti: the task instance.
     """
     try:
         _count(outcome, ti)
