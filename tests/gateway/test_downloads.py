@@ -212,7 +212,7 @@ def test_files_that_no_launcher_writes_are_not_fetched(connection, directory, le
     """A file far larger than the launcher writes is refused by its size in the listing."""
     leave({"output/mljob_result": result("x" * 2_000_000), path: " " * (MAX_SUMMARY_BYTES + 1)})
     snowflake.statements.clear()
-    with pytest.raises(ResultError, match=re.escape(f"{directory}/{path} has 4000001 bytes, of which at most 4000000")):
+    with pytest.raises(ResultError, match=re.escape(f"{directory}/{path} has 4000001 bytes, and the limit is 4000000")):
         read(connection, directory)
 
     assert ["LIST"] == [text.split()[0] for text in snowflake.statements.texts]
@@ -398,9 +398,9 @@ def test_pickles_are_opened_where_that_is_allowed(connection, directory, run):
 
     assert (
         f"The value of type builtins.set at {directory}/output/mljob_extra.pkl is a pickle. Loading it runs code from "
-        "that the job has written, on this worker and with its rights. Pass the reference to a @task.mljob, which "
-        "loads it inside a job, or return JSON, a DataFrame or an array. If every job that this task gets a value from "
-        "may be trusted so far, set [mljobs] allow_pickle = True."
+        "the job on this worker, with the worker's rights. Pass the reference to a @task.mljob, which loads it inside "
+        "a job, or return JSON, a DataFrame or an array. If you trust every job whose values this task reads, set "
+        "[mljobs] allow_pickle = True."
     ) == str(caught.value)
     assert {1, 2} == open_reference(connection, reference, allow_pickle=True)
 
