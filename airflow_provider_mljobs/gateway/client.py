@@ -28,7 +28,7 @@ from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.launcher.contract import INPUT_FILES, OWN_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from snowflake.connector import SnowflakeConnection
 
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _ENDING = frozenset({JobStatus.CANCELLING, JobStatus.DELETING})
-# Instead of one, Snowflake writes that provisioning is in progress.
-_HOST = re.compile(r"[\w.-]+\.[\w.-]+(?::\d+)?(?:/\S*)?")
+_CANCEL_LOOK_SECONDS = 1.0
 
 
 class MLJobClient:
@@ -128,7 +127,11 @@ class MLJobClient:
         try:
             row = self.describe(job)
         except NotFoundOrNotAuthorizedError as error:
-            return self._look_in_history(job, error.message)
+            rows, refusal = self.history(statements.get_job_history(job))
+            if not rows:
+                why = refusal or "The job history doesn't have it."
+                return Sighting(why=f"{error.message} {why}")
+            return Sighting(status=in_history(rows[0]), why=error.message)
         return Sighting(status=JobStatus(str(row.get("status"))), row=row)
 
     def look_for(
@@ -139,13 +142,11 @@ class MLJobClient:
         :param patience: seconds after which the job is returned as unseen.
         :param needs_row: accept only DESCRIBE SERVICE, because the job is sure to exist.
         """
-        sighting = self.look(job)
-        for pause in pauses(patience):
-            if sighting.row is not None or (not sighting.is_unseen and not needs_row):
-                break
-            time.sleep(pause)
-            sighting = self.look(job)
-        return sighting
+        return _repeated(
+            lambda: self.look(job),
+            patience,
+            lambda sighting: sighting.row is not None or (not sighting.is_unseen and not needs_row),
+        )
 
     def status(self, job: QualifiedName) -> JobStatus:
         """Return the status of a job.
@@ -156,12 +157,6 @@ class MLJobClient:
         if sighting.status is None:
             raise JobNotFoundError(f"Job {job} does not exist or not authorized. {sighting.why}")
         return sighting.status
-
-    def _look_in_history(self, job: QualifiedName, why: str) -> Sighting:
-        rows, refusal = self.history(statements.get_job_history(job))
-        if not rows:
-            return Sighting(why=f"{why} {refusal}" if refusal else f"{why} The job history doesn't have it.")
-        return Sighting(status=in_history(rows[0]), why=why)
 
     def history(self, statement: str) -> tuple[list[dict[str, Any]], str]:
         """Query the job history; returns its rows, or none and the reason why it can't be read.
@@ -207,6 +202,23 @@ class MLJobClient:
             return Sighting(why=error.message)
         return sighting if sighting.lives else Sighting(status=JobStatus.CANCELLING, why=sighting.why)
 
+    def cancel_unseen(self, job: QualifiedName, *, patience: float) -> Sighting:
+        """Cancel a job unless it is over; try again while nothing shows it, since it may live nevertheless.
+
+        :returns: the last look before the cancel. A job that is still unseen may live on.
+        """
+        return _repeated(lambda: self.cancel(job), patience, lambda sighting: not sighting.is_unseen)
+
+    def cancel_and_wait(self, job: QualifiedName, *, seconds: float) -> Sighting:
+        """Cancel a job and wait for its end, for a limited time; returns the last look."""
+        self.cancel_unseen(job, patience=seconds)
+        give_up = time.time() + seconds
+        while True:
+            sighting = self.look(job)
+            if sighting.has_ended or time.time() >= give_up:
+                return sighting
+            time.sleep(_CANCEL_LOOK_SECONDS)
+
     def drop(self, job: QualifiedName) -> None:
         """Drop a job's service, and with it the logs that no event table keeps."""
         self.connection.rows(statements.drop_service(job))
@@ -220,17 +232,14 @@ class MLJobClient:
         # The job comes last: its COMMENT leads the collector to any files that remain.
         try:
             if directory is not None:
-                self._remove_own_files(job, directory, OWN_FILES if result else INPUT_FILES)
+                own = f".*/{re.escape(job.name.value)}/({'|'.join(OWN_FILES if result else INPUT_FILES)}).*"
+                self.connection.rows(statements.remove(directory / "", own), most=0)
+                self.payloads.remove_own(directory.parent)
         except NotFoundOrNotAuthorizedError:
             # The stage is gone, and its files with it.
             self.drop(job)
             raise
         self.drop(job)
-
-    def _remove_own_files(self, job: QualifiedName, directory: StagePath, names: Collection[str]) -> None:
-        own = f".*/{re.escape(job.name.value)}/({'|'.join(names)}).*"
-        self.connection.rows(statements.remove(directory / "", own), most=0)
-        self.payloads.remove_own(directory.parent)
 
     def statuses(self, schema: Namespace, prefix: str, *, most: int = statements.MAX_ROWS) -> dict[str, JobStatus]:
         """Return the statuses of a schema's jobs by name.
@@ -274,6 +283,16 @@ class MLJobClient:
         fits = re.compile(re.sub(r"\\.|.", _as_regular_expression, pattern, flags=re.DOTALL), re.IGNORECASE | re.DOTALL)
         rows = [row for row in self.list(schema, pattern) if fits.fullmatch(row["name"])]
         return job_of(max(rows, key=lambda row: row["created_on"])) if rows else None
+
+
+def _repeated(look: Callable[[], Sighting], patience: float, is_enough: Callable[[Sighting], bool]) -> Sighting:
+    sighting = look()
+    for pause in pauses(patience):
+        if is_enough(sighting):
+            break
+        time.sleep(pause)
+        sighting = look()
+    return sighting
 
 
 def _stage_of(spec: JobSpec) -> StagePath:

@@ -161,7 +161,8 @@ class Collector:
         # Files come before jobs, so that this list has no files of a job that starts later.
         files = [file for stage in self._rules.stages for file in self._files(stage)]
         rows, is_complete = self._rows(JOB_NAME_PREFIX)
-        looked_at = [row for row in rows if self._is_looked_at(row)]
+        schema = self._rules.schema
+        looked_at = [row for row in rows if schema.schema is None or job_of(row).namespace == schema]
         jobs = [job for row in looked_at if (job := self._job(row)) is not None]
         old = [job for job in jobs if self._now - job.created > self._rules.older_than]
         states = task_states({job.origin.task for job in old}) if old else {}
@@ -209,10 +210,6 @@ class Collector:
             jobs += rows
             is_complete = is_complete and are_all
         return jobs, is_complete
-
-    def _is_looked_at(self, row: Mapping[str, Any]) -> bool:
-        schema = self._rules.schema
-        return schema.schema is None or job_of(row).namespace == schema
 
     def _job(self, row: Mapping[str, Any]) -> _Job | None:
         """Read a row of SHOW JOB SERVICES; ``None`` if it isn't the job of a task of this Airflow."""
@@ -353,13 +350,12 @@ class Collector:
         if job.status not in _COSTLY:
             return 0.0
         if job.pool not in self._families:
-            self._families[job.pool] = self._family(job.pool)
+            try:
+                rows = self._client.connection.rows(statements.show_compute_pools(Identifier(job.pool)))
+            except GatewayError as error:
+                logger.warning("Could not find the price of compute pool %s: %s", job.pool, error)
+                rows = []
+            self._families[job.pool] = next(
+                (str(row["instance_family"]) for row in rows if row["name"] == job.pool), ""
+            )
         return credits_per_hour(self._families[job.pool], job.nodes)
-
-    def _family(self, pool: str) -> str:
-        try:
-            rows = self._client.connection.rows(statements.show_compute_pools(Identifier(pool)))
-        except GatewayError as error:
-            logger.warning("Could not find the price of compute pool %s: %s", pool, error)
-            return ""
-        return next((str(row["instance_family"]) for row in rows if row["name"] == pool), "")

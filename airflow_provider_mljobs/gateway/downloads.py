@@ -107,7 +107,9 @@ def _read(
     file = files[SUMMARY_NAME if large else name]
     most = MAX_SUMMARY_BYTES if large else max_bytes + LARGE
     _refuse_large(output / file.path, file.bytes, most)
-    result = JobResult.parse(_text(connection, output / file.path, most), output, max_xcom_bytes=max_bytes)
+    with _downloaded(connection, output / file.path) as path:
+        text = _decoded(path, output / file.path, most)
+    result = JobResult.parse(text, output, max_xcom_bytes=max_bytes)
     if result.reference is None:
         return result, True
     sizes = [files[name].bytes for name in result.reference.names if name in files]
@@ -384,11 +386,6 @@ def _too_large(reference: StageRef, reason: str) -> ResultError:
         f"{', '.join(reference.stage_paths)}: {reason}. Pass the reference to a @task.mljob, which reads the value "
         "inside a job, or raise max_bytes."
     )
-
-
-def _text(connection: Connection, file: StagePath, most: int) -> str:
-    with _downloaded(connection, file) as path:
-        return _decoded(path, file, most)
 
 
 def _refuse_large(file: StagePath, size: int, most: int) -> None:

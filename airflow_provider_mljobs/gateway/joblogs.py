@@ -121,7 +121,7 @@ class LogStore:
         most = self._most.shared(share)
         rows = self._rows(statements.spcs_get_logs(*place, start=start, end=before, most=most))
         if rows is None:
-            table = self._event_table()
+            table = event_table(self._rows(statements.show_event_table()) or [])
             if table is None:
                 return StoredLog([])
             rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=most))
@@ -129,10 +129,6 @@ class LogStore:
             return StoredLog([])
         lines = [(row["timestamp"].replace(tzinfo=UTC), str(row["line"])) for row in reversed(rows)]
         return StoredLog(lines, is_cut=int(rows[0]["lines"]) > len(rows))
-
-    def _event_table(self) -> QualifiedName | None:
-        """Return the account's event table, if it has one that the role may know of."""
-        return event_table(self._rows(statements.show_event_table()) or [])
 
     def _rows(self, statement: str) -> list[dict[str, Any]] | None:
         """Run a statement; ``None`` if its object doesn't exist, or not for this role.

@@ -19,7 +19,6 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
-from airflow_provider_mljobs.gateway.ending import cancel
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.failures import (
@@ -221,7 +220,7 @@ def _cancelled(client: MLJobClient, outcome: Outcome, patience: float) -> Outcom
     job = outcome.job
     if outcome.verdict is Verdict.QUEUE_TIMED_OUT and not outcome.message:
         outcome = replace(outcome, message=_containers(client, job)[1])
-    sighting = cancel(client, job, patience=patience)
+    sighting = client.cancel_unseen(job, patience=patience)
     if sighting.status is JobStatus.DONE and not outcome.is_overdue:
         # In the last moment.
         return replace(outcome, verdict=Verdict.FINISHED, status=JobStatus.DONE)

@@ -79,14 +79,9 @@ def put(file: Path, directory: StagePath) -> str:
     return f"PUT {source} {target} AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE"
 
 
-def get(file: StagePath, directory: Path) -> str:
-    """Download one file."""
-    return f"GET {literal(str(file))} {literal(_url(directory) + '/')}"
-
-
 def get_matching(path: StagePath, directory: Path, pattern: str) -> str:
     """Download the files whose path begins with a path and, as a whole, fits a pattern."""
-    return f"{get(path, directory)} PATTERN = {literal(pattern)}"
+    return f"GET {literal(str(path))} {literal(_url(directory) + '/')} PATTERN = {literal(pattern)}"
 
 
 def list_files(path: StagePath, pattern: str | None = None) -> str:

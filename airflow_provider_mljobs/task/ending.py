@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError
-from airflow_provider_mljobs.gateway import ending, inspection
+from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs.logs import text
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -46,7 +46,7 @@ class JobEnding:
 
     def cancel(self) -> Sighting:
         """Cancel the job unless it is over."""
-        sighting = ending.cancel(self.client, self.job, patience=self.patience)
+        sighting = self.client.cancel_unseen(self.job, patience=self.patience)
         if sighting.is_unseen:
             self.leave(sighting.why)
         return sighting
@@ -79,7 +79,7 @@ class JobEnding:
         """
         if sighting.lives:
             self.log.info("Cancelling job %s (%s) of an earlier try.", self.job, sighting.status)
-            sighting = ending.cancel_and_wait(self.client, self.job, seconds=_END_SECONDS)
+            sighting = self.client.cancel_and_wait(self.job, seconds=_END_SECONDS)
             if not sighting.has_ended:
                 if sighting.row is None:
                     self.log.warning(

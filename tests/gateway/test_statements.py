@@ -51,8 +51,8 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             ),
         ),
         (
-            statements.get(DIRECTORY / "output/mljob_result", Path("/tmp/x")),
-            "GET '@DB.ML.\"payloads\"/A b/MLJOB_A/output/mljob_result' 'file:///tmp/x/'",
+            statements.get_matching(DIRECTORY / "output/mljob_result", Path("/tmp/x"), ".*result"),
+            "GET '@DB.ML.\"payloads\"/A b/MLJOB_A/output/mljob_result' 'file:///tmp/x/' PATTERN = '.*result'",
         ),
         (statements.remove(DIRECTORY / ""), "REMOVE '@DB.ML.\"payloads\"/A b/MLJOB_A/'"),
         (statements.remove(StagePath(ODD)), 'REMOVE \'@"d""b"."m\'\'l"."a\\\\b\\n$$ 🚀"\''),

@@ -35,8 +35,7 @@ class StatementBudget(Generic[T]):
 
     def take(self, now: float) -> T | None:
         """Return the next turn and forget it; ``None`` if no turn is due, or no statement is available."""
-        self._count(now)
-        if self._wait(now) != 0.0:
+        if self.wait(now) != 0.0:
             return None
         key = min(self._due, key=self._due.__getitem__)
         del self._due[key]
@@ -58,15 +57,12 @@ class StatementBudget(Generic[T]):
     def wait(self, now: float) -> float | None:
         """Return the seconds until the next turn; ``None`` if none is planned."""
         self._count(now)
-        return self._wait(now)
-
-    def _count(self, now: float) -> None:
-        self._allowance = min(self._maximum, self._allowance + max(0.0, now - self._counted) * self._rate)
-        self._counted = now
-
-    def _wait(self, now: float) -> float | None:
         if not self._due:
             return None
         until_affordable = (1.0 - self._allowance) / self._rate
         wait = max(min(self._due.values()) - now, until_affordable)
         return wait if wait > _INSTANT else 0.0
+
+    def _count(self, now: float) -> None:
+        self._allowance = min(self._maximum, self._allowance + max(0.0, now - self._counted) * self._rate)
+        self._counted = now

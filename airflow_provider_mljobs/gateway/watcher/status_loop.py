@@ -211,7 +211,7 @@ class Watcher:
                 if status is not watch.status or status is JobStatus.PENDING or watch.trouble:
                     follower.update(partial(JobWatch.observed, status=status, now=now), now)
                 cancels = follower.plan.cancel_on_timeout
-                job.needs_end = status is JobStatus.DONE and cancels and watch.is_late(now)
+                job.needs_end = status is JobStatus.DONE and cancels and watch.late(now) is not None
         return [job for job in group if job.has_question]
 
     def _ask_for_each(self, client: MLJobClient, jobs: Iterable[WatchedJob]) -> Exception | None:
@@ -248,7 +248,7 @@ class Watcher:
         elif job.needs_end:
             ended = inspection.ended(client, follower.job, self._clock.now)
             if ended is not None:
-                follower.update(partial(JobWatch.ended, at=ended), self._clock.now())
+                follower.update(partial(JobWatch.out_of_time, now=ended), self._clock.now())
         elif job.is_listed:
             started = inspection.started(client, follower.job, self._clock.now)
             job.is_start_known = started is not None
@@ -288,7 +288,7 @@ class Watcher:
         now = self._clock.now()
         for job in jobs:
             verdict = job.follower.watch.verdict(now)
-            if not verdict.is_final or self._awaits_cancel(job, verdict):
+            if verdict is Verdict.WAIT or self._awaits_cancel(job, verdict):
                 continue
             if verdict is not Verdict.FINISHED or not self._logs.reads_last_lines(job):
                 self._end(job, verdict)

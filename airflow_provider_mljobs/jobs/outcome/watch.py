@@ -34,11 +34,6 @@ class Verdict(StrEnum):
     UNREACHABLE = "unreachable"
 
     @property
-    def is_final(self) -> bool:
-        """Whether the wait is over."""
-        return self is not Verdict.WAIT
-
-    @property
     def is_out_of_time(self) -> bool:
         """Whether the job has not ended, or not begun, in time."""
         return self in {Verdict.TIMED_OUT, Verdict.QUEUE_TIMED_OUT}
@@ -200,17 +195,9 @@ class JobWatch:
         return gone.entered(TimelineEntry(Phase.FINISHING, now, JobStatus.DELETED.value))
 
     def out_of_time(self, now: float) -> JobWatch:
-        """Decide once and for all that the job is out of time, if a deadline has passed."""
-        late = self._late(now)
+        """Decide once and for all that the job is out of time, if a deadline had passed by then, or by its end."""
+        late = self.late(now)
         return self if late is None or self.overdue is not None else replace(self, overdue=late)
-
-    def ended(self, at: float) -> JobWatch:
-        """Record when a job has ended; after its deadline, it was out of time."""
-        return self.out_of_time(at)
-
-    def is_late(self, now: float) -> bool:
-        """Return whether a deadline has passed, regardless of the status."""
-        return self._late(now) is not None
 
     def cancelled(self, now: float) -> JobWatch:
         """Record that the job was cancelled because it is out of time."""
@@ -229,13 +216,13 @@ class JobWatch:
             return Verdict.GONE
         if self.status.is_terminal:
             return Verdict.FINISHED
-        late = self._late(now)
+        late = self.late(now)
         if late is not None:
             return late.verdict
         return Verdict.UNREACHABLE if _passed(self._end_of_patience, now) else Verdict.WAIT
 
-    def _late(self, now: float) -> Overdue | None:
-        """Return the deadline that has passed, if one has; the task's own comes first."""
+    def late(self, now: float) -> Overdue | None:
+        """Return the deadline that has passed, regardless of the status; the task's own comes first."""
         if _passed(self.plan.deadline, now):
             return Overdue(Verdict.TIMED_OUT, "execution_timeout")
         if _passed(self._run_deadline, now):
@@ -254,7 +241,7 @@ class JobWatch:
         verdict = self.verdict(now)
         if verdict is Verdict.QUEUE_TIMED_OUT:
             return self.reason
-        late = self.overdue or self._late(now)
+        late = self.overdue or self.late(now)
         return late.limit if late is not None and verdict is Verdict.TIMED_OUT else self.trouble
 
     @property

@@ -292,14 +292,8 @@ def test_the_verdict_changes_at_the_next_deadline_and_not_before(watch, events):
     if moment is None:
         assert Verdict.WAIT is watch.verdict(math.inf)
     else:
-        assert watch.verdict(moment).is_final
+        assert watch.verdict(moment) is not Verdict.WAIT
         assert Verdict.WAIT is watch.verdict(math.nextafter(moment, -math.inf))
-
-
-@pytest.mark.parametrize("verdict", Verdict)
-def test_every_verdict_but_wait_is_final(verdict):
-    """The loops that wait end with the first other one."""
-    assert (verdict is not Verdict.WAIT) is verdict.is_final
 
 
 def test_a_timeline_tells_what_the_job_was_doing():
