@@ -226,7 +226,6 @@ class MLJobClient:
     def clean_up(self, job: QualifiedName, directory: StagePath | None, *, result: bool = True) -> None:
         """Remove a job's input and drop the job; files that the payload saved stay.
 
-        :param directory: the job's directory on the stage; ``None`` if it has none.
         :param result: also remove the result file.
         """
         # The job comes last: its COMMENT leads the collector to any files that remain.
@@ -242,11 +241,7 @@ class MLJobClient:
         self.drop(job)
 
     def statuses(self, schema: Namespace, prefix: str, *, most: int = statements.MAX_ROWS) -> dict[str, JobStatus]:
-        """Return the statuses of a schema's jobs by name.
-
-        :param prefix: the beginning of the names.
-        :param most: rows to ask for at once.
-        """
+        """Return the statuses of a schema's jobs by name."""
         statuses: dict[str, JobStatus] = {}
         after: str | None = None
         while True:
@@ -262,24 +257,17 @@ class MLJobClient:
         """Return the rows of SHOW JOB SERVICES.
 
         :param schema: the schema to look in; the whole account by default.
-        :param prefix: the beginning of the names.
         """
         return self.connection.rows(statements.show_job_services(schema, prefix))
 
     def living(self, schema: Namespace, beginning: str) -> tuple[QualifiedName, ...]:
-        """Return the jobs of a schema that the job history shows running or waiting; none if it can't be read.
-
-        :param beginning: the beginning of their names.
-        """
+        """Return the jobs of a schema that the job history shows running or waiting; none if it can't be read."""
         rows, _ = self.history(statements.get_jobs_called(schema, beginning))
         names = (str(Identifier(row["name"])) for row in rows if not in_history(row).is_terminal)
         return tuple(QualifiedName.parse(name, "job", schema) for name in names)
 
     def newest(self, schema: Namespace, pattern: str) -> QualifiedName | None:
-        """Return the newest job whose name fits a pattern of LIKE; ``None`` if none does.
-
-        :param schema: as for :meth:`list`.
-        """
+        """Return the newest job whose name fits a pattern of LIKE; ``None`` if none does."""
         fits = re.compile(re.sub(r"\\.|.", _as_regular_expression, pattern, flags=re.DOTALL), re.IGNORECASE | re.DOTALL)
         rows = [row for row in self.list(schema, pattern) if fits.fullmatch(row["name"])]
         return job_of(max(rows, key=lambda row: row["created_on"])) if rows else None

@@ -27,12 +27,9 @@ class Item:
 
     :param name: the job, or the directory on the stage.
     :param action: ``dropped``, ``removed``, ``would drop``, ``would remove`` or ``left``.
-    :param task: of a job: the task instance.
     :param task_state: the task's state in Airflow; ``gone`` if Airflow has no such task instance.
-    :param job_status: the job's status before.
     :param created: when the job, or the newest of the files, was created.
     :param credits_per_hour: the price of the job's nodes; ``None`` if it is unknown.
-    :param error: why it could not be collected.
     """
 
     kind: Kind

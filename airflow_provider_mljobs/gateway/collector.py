@@ -60,14 +60,9 @@ _DONE = {"drop": "dropped", "remove": "removed"}
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The limits of a collection.
+    """The limits of a collection: see :meth:`.MLJobHook.collect`.
 
-    :param airflow: the name of the Airflow whose jobs are collected.
-    :param older_than: the minimum age of a job, or of a file without a job.
-    :param schema: the schema whose jobs are collected; the whole account by default.
-    :param stages: the only stages whose files may be removed.
     :param result_retention: the minimum age of a dropped job's result; 0 keeps it for ever.
-    :param dry_run: only report, and change nothing.
     :raises InvalidJobSpecError: if the Airflow has no name, or a time is negative.
     """
 
@@ -129,12 +124,7 @@ class _File:
 
 
 class Collector:
-    """Collects the leftovers of crashes and outages.
-
-    :param rules: the limits of the collection.
-    :param clock: returns seconds since the epoch.
-    :param most: rows to ask for at once.
-    """
+    """Collects the leftovers of crashes and outages."""
 
     def __init__(
         self,

@@ -49,8 +49,6 @@ def origin_of(row: Mapping[str, Any], job: QualifiedName, airflow: str) -> Origi
     """Return a job's task instance from its COMMENT; if that is lost, from its name and specification.
 
     A job's name ends with a digest of the task instance. Its environment has the names of DAG, run and task.
-
-    :param airflow: the Airflow whose task it may be, which the environment lacks.
     """
     origin = Origin.parse(row["comment"])
     if origin is not None:

@@ -73,9 +73,7 @@ def read_result(
 ) -> JobResult | None:
     """Return the result that the launcher wrote; ``None`` without one.
 
-    :param directory: the job's directory on the stage.
     :param max_bytes: a larger value is not downloaded; the result has a reference to it.
-    :param patience: seconds to wait for files that are still uploading.
     :raises ResultError: if the file is no result.
     """
     output = directory / _OUTPUT
@@ -129,8 +127,6 @@ def read_instances(
 ) -> tuple[InstanceResult, ...]:
     """Return how each instance of a job ended; one without a record was lost.
 
-    :param count: the number of instances.
-    :param max_bytes: a larger value is a reference.
     :raises ResultError: if a record is damaged.
     """
     place = directory / _OUTPUT / "instances"
@@ -174,9 +170,6 @@ def artifacts(  # noqa: PLR0913 (the wait, and the limits)
     If there are more than ``most``, the first are returned, and a warning has the total.
 
     :param expected: path and size of the files that the launcher listed there.
-    :param patience: seconds to wait for these.
-    :param most: the number of files to return.
-    :param most_listed: the number of files to read of the directory's listing.
     """
     is_cut = False
 
@@ -222,9 +215,6 @@ def download_reference(
 ) -> list[Path]:
     """Download the files of a reference; returns their local paths. A file appears there only when it is complete.
 
-    :param directory: an existing directory.
-    :param max_bytes: the limit for all files together; ``None`` for no limit.
-    :param overwrite: whether to replace files and links of the same names.
     :raises ResultError: if a file is missing, the files exceed the limit, or one would replace another file.
     """
     for name in reference.names:
@@ -244,7 +234,6 @@ def open_reference(
 ) -> Any:
     """Download the value of a reference, and load it.
 
-    :param allow_pickle: whether to load a pickle, which can run any code.
     :param max_bytes: the limit for the download, and for the memory of the loaded value; ``None`` for no limit.
     :raises ResultError: if the value can't be loaded, with advice.
     """
@@ -280,11 +269,7 @@ def list_directory(
     pattern: str | None = None,
     most: int = MAX_LISTED,
 ) -> list[StageFile]:
-    """Return the files in a directory of a stage whose relative path begins with a prefix.
-
-    :param pattern: only files whose whole path fits it.
-    :param most: the number of files to read of a longer listing.
-    """
+    """Return the files in a directory of a stage whose relative path begins with a prefix, and fits a pattern."""
     rows = connection.rows(statements.list_files(directory / prefix, pattern), most=most)
     # The part before the directory's path depends on the kind of stage.
     paths = [f"/{row['name']}".partition(f"/{directory.path}/")[2] for row in rows]

@@ -30,10 +30,7 @@ _ADDRESS = re.compile(r"[\w.-]+\.[\w.-]+(?::\d+)?(?:/\S*)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container of one instance, as SHOW SERVICE CONTAINERS lists it.
-
-    :param started: when it started, in seconds since the epoch.
-    """
+    """One container of one instance, as SHOW SERVICE CONTAINERS lists it."""
 
     instance_id: str
     name: str
@@ -109,8 +106,6 @@ def started(client: MLJobClient, job: QualifiedName, clock: Callable[[], float])
 
     Snowflake gives the time by its own clock, or by a node's, so the difference to the caller's clock is measured. A
     start before the job's creation doesn't count.
-
-    :param clock: returns seconds since the epoch.
     """
     starts = [container.started for container in containers(client, job) if container.started]
     if not starts:
@@ -120,10 +115,7 @@ def started(client: MLJobClient, job: QualifiedName, clock: Callable[[], float])
 
 
 def ended(client: MLJobClient, job: QualifiedName, clock: Callable[[], float]) -> float | None:
-    """Return when a job ended, by the caller's clock; ``None`` if the job history doesn't say.
-
-    :param clock: as for :func:`started`.
-    """
+    """Return when a job ended, by the caller's clock; ``None`` if the job history doesn't say."""
     rows, _ = client.history(statements.get_job_history(job))
     moment = _moment(rows[0]["completed_time"]) if rows else None
     return None if moment is None else _by_the_clock(client, clock, moment)
@@ -173,11 +165,7 @@ def environment(client: MLJobClient, job: QualifiedName) -> dict[str, str]:
 def sources(
     client: MLJobClient, job: QualifiedName, instance: int | None = None, container: str | None = None
 ) -> list[Source]:
-    """Return the logs of a job, labelled if there are several.
-
-    :param instance: only this instance.
-    :param container: only containers of this name.
-    """
+    """Return the logs of a job, of one instance or of containers of one name, labelled if there are several."""
     try:
         logs = labelled(job, layout(client, job).containers)
     except NotFoundOrNotAuthorizedError:

@@ -67,11 +67,7 @@ class Source:
 
 @dataclass(frozen=True)
 class StoredLog:
-    """The end of a log in an event table.
-
-    :param lines: times and lines.
-    :param is_cut: whether there are lines before these.
-    """
+    """Times and lines of the end of a log in an event table; it is cut if there are lines before these."""
 
     lines: Sequence[tuple[datetime, str]]
     is_cut: bool = False
@@ -80,7 +76,6 @@ class StoredLog:
 class LogStore:
     """Reads logs over one connection, and remembers the form of log that the account offers.
 
-    :param connection: the connection.
     :param most: how much of a log to read from an event table: a log of gigabytes must not fill a worker's memory.
     """
 
@@ -95,7 +90,6 @@ class LogStore:
         The form of the function with times is undocumented, but Snowflake's own command line uses it; whether an
         account accepts it is checked once.
 
-        :param since: leave out older lines.
         :returns: ``None`` if the node has no log, yet or any more.
         """
         if self._is_stamped is not False:
@@ -112,8 +106,6 @@ class LogStore:
 
         At most the last 50 000 lines, or 20 million characters.
 
-        :param after: only lines since this time; all if empty.
-        :param before: only lines until this time.
         :param share: how many containers share the limit, in equal parts.
         """
         place = source.job, source.instance, source.container
@@ -160,10 +152,7 @@ class LogStore:
 
 
 def event_table(parameters: Sequence[Mapping[str, Any]]) -> QualifiedName | None:
-    """Return the account's event table; ``None`` if it has none.
-
-    :param parameters: the answer to :func:`~airflow_provider_mljobs.gateway.statements.show_event_table`.
-    """
+    """Return the account's event table, from the answer to SHOW PARAMETERS; ``None`` if it has none."""
     name = str(parameters[0]["value"]) if parameters else ""
     return QualifiedName.parse(name, "event table") if name else None
 
@@ -175,7 +164,6 @@ class Printed:
     :param cursors: the place up to which each container's log has been read, by instance and name.
     :param gaps: missing parts, with the container of each.
     :param is_whole: whether the log has been read up to its end.
-    :param reported: the job's own reports so far.
     :param characters: how many have been read since this object was made or copied.
     :param mask: stars secrets in the job's own reports, before they are cut.
     :param silences: how many looks in a row have brought no news, by container.
@@ -227,10 +215,7 @@ class Printed:
 
     @classmethod
     def restored(cls, value: Any, log: Any, mask: Callable[[str], str] = str) -> Printed:
-        """Read it from JSON; if that fails, warn in the log and start from the beginning.
-
-        :param log: the task's.
-        """
+        """Read it from JSON; if that fails, warn in the log and start from the beginning."""
         try:
             return cls.from_json(value, mask)
         except UnreadableError as error:
@@ -281,12 +266,7 @@ def read_news(
 
 @dataclass(frozen=True)
 class WholeLog:
-    """A job's log at its end.
-
-    :param text: its text, of a long log the end.
-    :param unseen: the lines that the task's log doesn't have yet.
-    :param reported: the job's own reports.
-    """
+    """The end of a job's log, the lines that the task's log doesn't have yet, and the job's own reports."""
 
     text: str
     unseen: tuple[str, ...]
@@ -315,10 +295,7 @@ def read_rest(store: LogStore, containers: Sequence[Source], printed: Printed) -
 
 
 def read_log(store: LogStore, source: Source, *, share: int = 1) -> str:
-    """Return the log of one container, as far as it is available; a line says so if its beginning is missing.
-
-    :param share: how many containers are read.
-    """
+    """Return the log of one container, as far as it is available; a line says so if its beginning is missing."""
     return without_reports(_raw_log(store, source, share))
 
 

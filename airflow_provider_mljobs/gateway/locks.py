@@ -26,9 +26,7 @@ _LOOK_AGAIN_SECONDS = 0.25
 def locked(name: str, what: str, limit: float) -> Iterator[None]:
     """Hold the lock of a name, unless this machine has no safe place for it or another process holds it too long.
 
-    :param name: the resource.
     :param what: the locked action in log messages, e.g. ``"the upload of …"``.
-    :param limit: seconds to wait.
     """
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % _LOCKS
     directory = Path(tempfile.gettempdir(), f"mljobs-{os.geteuid()}")

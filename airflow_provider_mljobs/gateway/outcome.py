@@ -68,8 +68,6 @@ class Outcome:
 
     The event has these fields:
 
-    :param job: the job.
-    :param status: its last status.
     :param directory: its own directory on the stage; ``None`` for a job without our launcher.
     :param verdict: why the wait ended.
     :param message: the watcher's explanation of the verdict.
@@ -91,7 +89,6 @@ class Outcome:
     The task pushes and returns these, and saves them for a retry:
 
     :param xcoms: the XComs beside the return value.
-    :param return_value: the task's value.
     :param is_reference: whether the value is a reference to the stage.
     :param is_taken: whether the result's files are no longer needed.
     :param facts: the XCom of the job, which the task pushed at its submit.
@@ -172,9 +169,7 @@ def complete(
 ) -> Outcome:
     """Read log, result and files of a job before any of them is dropped; cancel a job that is out of time first.
 
-    :param instances: how many instances the job has.
     :param max_bytes: the maximum size of a result in XCom; a larger one stays on the stage.
-    :param unseen_patience: how many seconds to look for a job that nothing shows.
     :raises SnowflakeUnavailableError: if Snowflake was, or is, out of reach: then nothing is known of the job.
     """
     job = outcome.job

@@ -59,7 +59,6 @@ class Payloads:
     """The payloads on stages.
 
     :param grace: the length of a period in seconds; 0 gives each job an unshared payload, which its clean-up removes.
-    :param clock: returns seconds since the epoch.
     :param lock_seconds: how long to wait for an upload by another process on this machine.
     """
 
@@ -79,7 +78,6 @@ class Payloads:
     def upload(self, stage: StagePath, payload: Payload, job: Identifier, *, patience: float = 0.0) -> StagePath:
         """Upload a payload unless the stage has it; returns its directory.
 
-        :param job: the job that needs it.
         :param patience: seconds to leave the upload to another task with the same code.
         """
         with self._explaining(stage):
@@ -218,9 +216,6 @@ def is_incomplete(connection: Connection, listed: AbstractSet[QualifiedName], be
     """Check whether a listing of the account's jobs lacks one that the job history shows running or waiting.
 
     A listing may lack a job for a moment. If the history can't be read, the listing counts as complete.
-
-    :param listed: the jobs of the listing.
-    :param beginning: the beginning of their names.
     """
     try:
         living = connection.fold(statements.get_living_jobs(), lambda rows: {job_of(row) for row in rows})

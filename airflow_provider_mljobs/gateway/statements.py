@@ -33,12 +33,7 @@ _ALL_LINES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much of a log is read.
-
-    :param lines: how many lines.
-    :param characters: how many characters all lines have together.
-    :param line_characters: how many characters of each line.
-    """
+    """How much of a log is read: lines, characters of all lines together, and characters of each line."""
 
     lines: int
     characters: int
@@ -154,11 +149,7 @@ def describe_service(job: QualifiedName) -> str:
 
 
 def show_job_services(schema: Namespace, prefix: str, *, limit: int | None = None, after: str | None = None) -> str:
-    """List jobs by the beginning of their names.
-
-    :param limit: the limit of rows.
-    :param after: only jobs after the one with this name.
-    """
+    """List jobs by the beginning of their names, up to a limit, and only after the job with a name."""
     page = "" if limit is None else f" LIMIT {limit:d}"
     start = "" if after is None else f" FROM {literal(after)}"
     return f"SHOW JOB SERVICES LIKE {literal(prefix + '%')} IN {_scope(schema)}{page}{start}"
@@ -256,10 +247,7 @@ def spcs_get_logs(
 
 
 def _last_lines(lines: str, most: Extent) -> str:
-    """Read the end of a log, cut by Snowflake, with the number of all lines.
-
-    :param lines: a query for times and lines.
-    """
+    """Read the end of a log, cut by Snowflake, with the number of all lines, from a query for times and lines."""
     line = f"LEFT(LOG, {most.line_characters:d})"
     up_to_here = "OVER (ORDER BY TIMESTAMP DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
     cut = (
@@ -316,10 +304,8 @@ def _of_service(job: QualifiedName) -> list[str]:
 def spcs_get_metrics(job: QualifiedName, metrics: Collection[str], *, start: str, points: int, most: int) -> str:
     """Read the platform's measurements of a job's containers, thinned.
 
-    :param metrics: the names of metrics.
     :param start: the earliest time; Snowflake's default is a day ago.
     :param points: the limit of values for a metric of a container; each covers the time since the last.
-    :param most: the limit of rows.
     """
     return _thinned(
         "SELECT METRIC_NAME AS METRIC, INSTANCE_ID AS INSTANCE, CONTAINER_NAME AS CONTAINER, TIMESTAMP, "

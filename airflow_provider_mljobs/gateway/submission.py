@@ -47,7 +47,6 @@ logger = logging.getLogger(__name__)
 class Submission:
     """The submission of one job.
 
-    :param spec: how and where to run.
     :param describe: returns the row of DESCRIBE SERVICE of a job that is sure to exist, after several looks if needed.
     """
 

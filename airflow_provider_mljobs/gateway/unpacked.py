@@ -19,8 +19,6 @@ def unpacked_bytes(protocol: str, files: Sequence[Path], limit: int) -> int:
 
     Files may claim less than they hold. So only a claim above the limit is trusted; otherwise Parquet is read once in
     small parts, with repeated texts left in their dictionary.
-
-    :param protocol: the format of the files.
     """
     total = 0
     for file in files:

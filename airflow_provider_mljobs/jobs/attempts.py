@@ -69,11 +69,8 @@ class Record:
     """A task's job.
 
     :param job_id: its fully qualified name, chosen before it was submitted.
-    :param snowflake_conn_id: the Airflow connection by which it is submitted.
-    :param epoch: the epoch of its submit.
     :param run_started: the start of the DAG run, as in its COMMENT.
     :param attempt: which of the task's jobs it is: at least the number of the try that chose the name.
-    :param progress: the progress of the task.
     :param stage_path: the job's own directory on the stage; ``None`` if it has none.
     :param intended_at: the time just before its submit, in seconds since the epoch; 0 for unknown.
     :param unseen: jobs of earlier attempts that were not seen to end. Their submit may still take effect.
@@ -99,7 +96,6 @@ class Record:
     ) -> NextStep:
         """Decide the first step of a try.
 
-        :param epoch: the try's.
         :param status: the job's status; ``None`` if there is no such job.
         :param waits: whether the task waits for its job; otherwise the task is done once it has one.
         :param takes_failures: whether the exit code of a failed job may end the task.
@@ -115,10 +111,7 @@ class Record:
         return NextStep.ATTACH if is_worth_it or not waits else NextStep.SUBMIT_ANOTHER
 
     def after(self, earlier: Record, *, has_ended: bool) -> Self:
-        """Take over the unseen jobs of an earlier attempt.
-
-        :param has_ended: whether that attempt's own job was seen to end, or is this one; otherwise it is unseen, too.
-        """
+        """Take over the unseen jobs of an earlier attempt, and its own job unless that has ended."""
         last = () if has_ended else (replace(earlier, unseen=()),)
         return replace(self, unseen=(*earlier.unseen, *last)[-_MAX_UNSEEN:])
 

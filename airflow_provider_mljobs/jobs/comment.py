@@ -48,7 +48,6 @@ class TaskKey:
         """Choose the name of a job of the task instance: see :class:`Origin`.
 
         :param epoch: a number that a clear of the task raises.
-        :param attempt: the number of the job in this epoch.
         """
         return job_name(**asdict(self), attempt=f"{epoch}_{attempt}")
 
@@ -63,10 +62,8 @@ class Origin:
 
     :param run_started: the start of its DAG run, which a run that is deleted and repeated changes.
     :param epoch: the task instance's ``max_tries``, which Airflow raises on each clear, and only then.
-    :param try_number: the number of the try; later ones may have attached to the job.
     :param waits: whether the task waits for the job; if so, the job is abandoned once the task is over.
     :param payload: the directory of the payload on the stage; empty if the job has none.
-    :param comment: the author's own text.
     """
 
     task: TaskKey
@@ -120,10 +117,6 @@ class Origin:
         """Read the environment of a job whose COMMENT is lost; ``None`` unless the job's name confirms it.
 
         ``run_started`` and ``waits`` are lost with the COMMENT.
-
-        :param airflow: the Airflow that may have submitted the job.
-        :param name: the job's name.
-        :param payload: the directory of its payload on the stage.
         """
         if TASKS_JOB.fullmatch(name) is None:
             return None

@@ -24,10 +24,7 @@ JOB_NAME_PREFIX = "MLJOB_"
 
 @dataclass(frozen=True)
 class Identifier:
-    """One name as Snowflake stores it: upper case unless it was written in double quotes.
-
-    :param value: the stored spelling.
-    """
+    """One name as Snowflake stores it: upper case unless it was written in double quotes."""
 
     value: str
 
@@ -40,10 +37,7 @@ class Identifier:
 
     @classmethod
     def parse(cls, text: str, what: str) -> Self:
-        """Read one name as users write it, e.g. ``ml_pool`` or ``"my pool"``.
-
-        :param what: the argument, for the error.
-        """
+        """Read one name as users write it, e.g. ``ml_pool`` or ``"my pool"``."""
         (identifier,) = cls.parse_path(text, what, most=1)
         return identifier
 
@@ -86,7 +80,6 @@ class Namespace:
     def parse(cls, text: str, what: str, default: Identifier | None = None) -> Self:
         """Read ``[db.]schema``.
 
-        :param default: the database if ``text`` has none.
         :raises InvalidJobSpecError: if no database is given at all.
         """
         *database, schema = Identifier.parse_path(text, what, most=2)
@@ -195,7 +188,6 @@ def job_name(*, airflow: str, dag_id: str, run_id: str, task_id: str, map_index:
     The first part is for people. The hash identifies the task instance. The attempt is unique among its jobs, so that a
     late kill of an older job can't hit a newer one.
 
-    :param airflow: the Airflow's name: several may have DAGs of the same names, and share a schema.
     :param attempt: unique among the jobs of a task instance; letters, digits and ``_``.
     """
     instance = (airflow, dag_id, run_id, task_id, str(map_index))

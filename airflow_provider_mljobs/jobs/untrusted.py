@@ -39,7 +39,6 @@ def reading(what: str) -> Iterator[None]:
 
     Example: ``with reading("The record of instance 1"): return int(document["exit_code"])``
 
-    :param what: the document, for the message.
     :raises UnreadableError: in place of any error that Python raises for a value of another type.
     """
     try:
@@ -60,10 +59,6 @@ def read_json(text: object, what: str, *, limit: int = MAX_CHARACTERS, depth: in
 
     Example: ``read_json(row["comment"], f"The COMMENT of job {job}")``
 
-    :param text: the document; a value that is no text is refused.
-    :param what: the document, for the message.
-    :param limit: the limit of characters.
-    :param depth: the limit of nested objects and arrays.
     :raises UnreadableError: with the reason.
     """
     value, end = read_json_prefix(text, what, limit=limit, depth=depth)
@@ -94,9 +89,6 @@ def read_yaml(text: object, what: str, *, limit: int = MAX_CHARACTERS) -> Any:
     So the version ``1.10`` doesn't become 1.1, nor ``2026-01-01`` a date, ``on`` true, or ``0600`` 384. Tags, keys that
     are no text, and documents of more than 50 levels or 50 000 values, with aliases expanded, are refused.
 
-    :param text: the document; a value that is no text is refused.
-    :param what: the document, for the message.
-    :param limit: the limit of characters.
     :raises UnreadableError: with line and column.
     """
     import yaml

@@ -12,11 +12,7 @@ _INSTANT = 1e-6
 
 
 class StatementBudget(Generic[T]):
-    """A token bucket of statements, and turns to spend them. Not thread-safe.
-
-    :param per_minute: how many statements a minute all turns may take together.
-    :param now: the current moment; as all moments, in seconds.
-    """
+    """A token bucket of so many statements a minute, and turns to spend them. Not thread-safe."""
 
     def __init__(self, per_minute: float, now: float) -> None:
         self._rate = per_minute / 60.0

@@ -50,7 +50,6 @@ class JobEnvironment:
 class LogOutput:
     """New lines of the job's log, with the state of the wait.
 
-    :param lines: whole lines, readable; may be empty.
     :param state: the job's progress, and the place in its log before these lines: another :class:`Follower` continues
         from there.
     """
@@ -75,9 +74,6 @@ Report = Message | JobEnvironment | LogOutput | WaitEnded
 class Follower:
     """One wait for one job.
 
-    :param plan: the job, until when to wait for it, and how.
-    :param take_report: takes the reports, in the threads of a watcher.
-    :param now: when the wait begins, in seconds since the epoch.
     :param state: of an earlier wait by another process: see :class:`LogOutput`.
     :param mask: stars secrets in the job's own reports; it has had the :class:`JobEnvironment` by then.
     """

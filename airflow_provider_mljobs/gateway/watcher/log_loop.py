@@ -31,11 +31,7 @@ _FIRST_LOG_SECONDS = 1.0
 class LogLoop:
     """Reads the logs of a watcher's jobs in turn. The caller holds the lock where a docstring says so.
 
-    :param connect: opens a connection.
     :param per_minute: how many statements all logs together may cost; 0 reads none.
-    :param lock: the watcher's; never held while a statement runs.
-    :param backoff: the watcher's.
-    :param clock: the watcher's.
     :param end: ends the wait for a finished job whose last lines have been read.
     """
 

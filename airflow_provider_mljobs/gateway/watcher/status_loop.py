@@ -45,9 +45,7 @@ _SINGLE_SECONDS = 5.0
 class Watcher:
     """Watches the jobs that one login can see, for all that follow one of them.
 
-    :param connect: opens a connection.
     :param log_statements_per_minute: how many statements all logs together may cost; 0 reads none.
-    :param clock: the time.
     """
 
     def __init__(
@@ -78,7 +76,6 @@ class Watcher:
     def follow(self, plan: WaitPlan, report: Callable[[Report], None], **earlier: Any) -> Follower:
         """Begin to wait for a job. Doesn't block.
 
-        :param plan: the job, and until when to wait for it.
         :param report: takes the reports. It is called from threads of this watcher, and must not block for long.
         :param earlier: ``state`` and ``mask``, as :class:`.follower.Follower` takes them.
         """
@@ -331,7 +328,6 @@ def shared_watcher(identity: str, make: Callable[[], Watcher]) -> Watcher:
     """Return this process's watcher for a login; it lives as long as a job is followed.
 
     :param identity: distinguishes logins, and the jobs that they can see.
-    :param make: makes the watcher if the process has none.
     """
     with _SHARED_LOCK:
         watcher = _SHARED.get(identity)

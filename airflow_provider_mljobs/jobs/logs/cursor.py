@@ -48,10 +48,7 @@ class LogCursor:
     digests: tuple[str, ...] = ()
 
     def since(self, overlap: timedelta = _OVERLAP) -> str:
-        """Return the time since which to ask for lines; empty for all.
-
-        :param overlap: how much to read again; at least the time between two looks.
-        """
+        """Return the time since which to ask for lines, to read so much again; empty for all."""
         return shifted(self.stamp, -max(overlap, _OVERLAP)) if self.stamp else ""
 
     def to_json(self) -> list[Any]:
@@ -73,12 +70,7 @@ class LogCursor:
 
 @dataclass(frozen=True)
 class Tail:
-    """The end of a container's log, as Snowflake returns it.
-
-    :param text: its lines.
-    :param is_stamped: whether there is a time before each.
-    :param is_cut: whether Snowflake's limit may have cut off its beginning.
-    """
+    """The end of a log as Snowflake returns it, with a time before each line or without, perhaps cut."""
 
     text: str
     is_stamped: bool = True
@@ -141,9 +133,7 @@ class Gap:
 class News:
     """The result of one look at a log.
 
-    :param cursor: the place up to which the log has been read now.
     :param lines: the new lines, whole, without the launcher's banners.
-    :param gap: the gap before them, if lines may be missing.
     """
 
     cursor: LogCursor
@@ -160,7 +150,6 @@ class _Line:
 def news(cursor: LogCursor, tail: Tail, *, is_final: bool = False) -> News:
     """Find the new lines in a log's end.
 
-    :param tail: the end of the log, or its part since :attr:`LogCursor.since`.
     :param is_final: whether the log is complete; otherwise an unfinished line, and the beginning of a banner of the
         launcher, wait for the next look.
     """

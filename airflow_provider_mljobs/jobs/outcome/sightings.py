@@ -24,7 +24,6 @@ class Sighting:
 
     :param status: the status by DESCRIBE SERVICE or else by the job history; ``None`` if neither shows it.
     :param row: the row of DESCRIBE SERVICE, with ``comment`` and ``created_on``; ``None`` if it shows no such job.
-    :param why: Snowflake's message in place of the job.
     """
 
     status: JobStatus | None = None

@@ -83,10 +83,7 @@ _WAITING: Mapping[str, Phase] = {
 
 
 def phase_of(status: JobStatus, reason: str = "") -> Phase | None:
-    """Return the phase of a job; ``None`` if its status gives none.
-
-    :param reason: the message of its containers.
-    """
+    """Return the phase of a job; ``None`` if its status gives none."""
     if status is JobStatus.PENDING:
         return next((phase for words, phase in _WAITING.items() if words in reason), Phase.QUEUED)
     return PHASES.get(status)

@@ -44,7 +44,6 @@ class Overdue:
     """The final decision that a job is out of time, also for a process that continues the wait.
 
     :param verdict: by the deadline that has passed: the job's, or the queue's.
-    :param limit: the task's parameter, e.g. ``timeout``.
     """
 
     verdict: Verdict
@@ -71,8 +70,6 @@ class Overdue:
 class TimelineEntry:
     """A job's entry into a phase.
 
-    :param phase: the phase.
-    :param at: when it began, in seconds since the epoch.
     :param message: the reason that its containers give, or its status.
     """
 
@@ -104,19 +101,14 @@ class JobWatch:
 
     All moments are in seconds since the epoch, so that they mean the same after a restart.
 
-    :param plan: until when to wait, and how patiently.
-    :param status: the last status that Snowflake has shown.
     :param reason: the last reason that its containers gave for being PENDING.
     :param pending_at: when it was last PENDING.
     :param running_since: when it started to run, by our clock.
     :param unreachable_since: since when Snowflake has not answered.
     :param unseen_since: since when nothing has shown the job.
     :param unseen_looks: how many looks in a row have not shown it.
-    :param trouble: Snowflake's message in place of the job.
     :param is_gone: whether nothing has shown the job for so long that it counts as gone.
     :param overdue: the decision that it is out of time, once made.
-    :param is_cancelled: whether it was cancelled for that.
-    :param timeline: its phases so far.
     """
 
     plan: WaitPlan
@@ -296,10 +288,7 @@ def to_event(  # noqa: PLR0913 (the fields of an event)
 ) -> dict[str, Any]:
     """Build the event that ends a wait: small and of fixed shape, since Airflow logs and stores it.
 
-    :param stage_path: the job's directory on the stage, where the task finds the result.
-    :param timeline: the job's phases.
     :param printed: the place in its log up to which the task's log has it.
-    :param is_overdue: whether the job was decided to be out of time, so that its end no longer counts.
     """
     return {
         "job_id": job_id,
