@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import (
-    GatewayError,
     InvalidJobSpecError,
     JobNotFoundError,
-    LoginRefusedError,
     NotFoundOrNotAuthorizedError,
-    SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import Connection
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource
     from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
-logger = logging.getLogger(__name__)
 _ENDING = frozenset({JobStatus.CANCELLING, JobStatus.DELETING})
 _CANCEL_LOOK_SECONDS = 1.0
 
@@ -163,13 +158,8 @@ class MLJobClient:
 
         Accounts that haven't enabled it refuse the query, and so do sessions without a warehouse.
         """
-        try:
-            return self.connection.rows(statement), ""
-        except (SnowflakeUnavailableError, LoginRefusedError):
-            raise
-        except GatewayError as error:
-            logger.debug("Could not read the job history: %s", error)
-            return [], f"The job history can't be read: {error.message}"
+        rows, refusal = self.connection.rows_or_refusal(statement)
+        return rows, refusal and f"The job history can't be read: {refusal}"
 
     def describe(self, job: QualifiedName) -> dict[str, Any]:
         """Return the row of DESCRIBE SERVICE.

@@ -117,6 +117,19 @@ class Connection:
         """
         return self.fold(statement, lambda rows: list(islice(rows, most)))
 
+    def rows_or_refusal(self, statement: str) -> tuple[list[dict[str, Any]], str]:
+        """Run a query that accounts and roles may lack; returns its rows, or none and the reason.
+
+        Snowflake doesn't document the error numbers of all such refusals. Other errors are raised.
+        """
+        try:
+            return self.rows(statement), ""
+        except (SnowflakeUnavailableError, LoginRefusedError):
+            raise
+        except GatewayError as error:
+            logger.debug("Snowflake refuses: %s", error)
+            return [], error.message
+
     def fold(self, statement: str, take: Callable[[Iterator[dict[str, Any]]], Result]) -> Result:
         """Run a statement and reduce its rows, without holding all of them in memory.
 

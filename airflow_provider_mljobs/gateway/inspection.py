@@ -76,7 +76,12 @@ def ends(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd]:
     try:
         listed = containers(client, job)
     except NotFoundOrNotAuthorizedError:
-        past = _past_containers(client, job)
+        rows, _ = client.history(statements.get_job_instances(job))
+        try:
+            past = past_containers(rows[0]["instance_statuses"]) if rows else []
+        except UnreadableError as error:
+            logger.warning("Could not read the containers of job %s from the job history: %s", job, error)
+            past = []
         if not past:
             raise
         return past
@@ -90,15 +95,6 @@ def ends(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd]:
         )
         for container in listed
     ]
-
-
-def _past_containers(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd]:
-    rows, _ = client.history(statements.get_job_instances(job))
-    try:
-        return past_containers(rows[0]["instance_statuses"]) if rows else []
-    except UnreadableError as error:
-        logger.warning("Could not read the containers of job %s from the job history: %s", job, error)
-        return []
 
 
 def started(client: MLJobClient, job: QualifiedName, clock: Callable[[], float]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -189,8 +189,9 @@ class Printed:
 
     def copy(self) -> Printed:
         """Return a copy that can be changed."""
-        copied = (dict(self.cursors), list(self.gaps), self.is_whole, self.reported)
-        return Printed(*copied, mask=self.mask, silences=dict(self.silences))
+        return replace(
+            self, cursors=dict(self.cursors), gaps=list(self.gaps), characters=0, silences=dict(self.silences)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Write it as JSON, for the task's event."""
@@ -198,7 +199,7 @@ class Printed:
 
     def place_to_json(self) -> dict[str, Any]:
         """Write the place in the log as JSON."""
-        gaps = [[instance, container, *gap.to_json()] for instance, container, gap in self.gaps]
+        gaps = [[instance, container, *astuple(gap)] for instance, container, gap in self.gaps]
         return {"cursors": cursors_to_json(self.cursors), "gaps": gaps, "is_whole": self.is_whole}
 
     @classmethod
@@ -296,18 +297,16 @@ def read_rest(store: LogStore, containers: Sequence[Source], printed: Printed) -
 
 def read_log(store: LogStore, source: Source, *, share: int = 1) -> str:
     """Return the log of one container, as far as it is available; a line says so if its beginning is missing."""
-    return without_reports(_raw_log(store, source, share))
-
-
-def _raw_log(store: LogStore, source: Source, share: int) -> str:
     tail = store.tail(source)
     text = "" if tail is None else without_stamps(tail)
-    if tail is not None and not tail.is_cut:
-        return text
-    stored = "\n".join(line for _, line in store.stored(source, share=share).lines)
-    if tail is None or (len(stored) > len(text) and stored.rstrip().endswith(text.rstrip().rpartition("\n")[2])):
-        return stored
-    return f"[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]\n{text}"
+    if tail is None or tail.is_cut:
+        stored = "\n".join(line for _, line in store.stored(source, share=share).lines)
+        if tail is None or (len(stored) > len(text) and stored.rstrip().endswith(text.rstrip().rpartition("\n")[2])):
+            text = stored
+        else:
+            cut = "[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]"
+            text = f"{cut}\n{text}"
+    return without_reports(text)
 
 
 def read_logs(store: LogStore, containers: Sequence[Source]) -> str:

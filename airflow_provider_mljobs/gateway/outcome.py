@@ -242,7 +242,12 @@ def _looked_for_again(client: MLJobClient, outcome: Outcome) -> Outcome:
 def _read(client: MLJobClient, outcome: Outcome, instances: int, max_bytes: int) -> Outcome:
     """Read log, result and files; an error in the outcome says that they can't be read."""
     job, directory, status = outcome.job, outcome.directory, outcome.status
-    outcome = _with_log(client, outcome)
+    try:
+        log = inspection.rest_of_log(client, job, outcome.printed)
+        outcome = replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported)
+    except SnowflakeUnavailableError as error:
+        logger.warning("The log of job %s can't be read now: %s", job, error)
+        outcome = replace(outcome, reported=outcome.printed.reported)
     if directory is None:
         return outcome
     is_done = status is JobStatus.DONE
@@ -281,15 +286,6 @@ def _read(client: MLJobClient, outcome: Outcome, instances: int, max_bytes: int)
             places = ", ".join(value.reference.stage_paths)
             logger.info("The value of job %s stays in %s; XCom has a reference to it: %s.", job, places, value.misfit)
     return replace(outcome, result=result, artifacts=saved, instances=each, is_taken=is_taken)
-
-
-def _with_log(client: MLJobClient, outcome: Outcome) -> Outcome:
-    try:
-        log = inspection.rest_of_log(client, outcome.job, outcome.printed)
-    except SnowflakeUnavailableError as error:
-        logger.warning("The log of job %s can't be read now: %s", outcome.job, error)
-        return replace(outcome, reported=outcome.printed.reported)
-    return replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported)
 
 
 def _error(client: MLJobClient, outcome: Outcome, tail: str) -> MLJobFailedError | None:

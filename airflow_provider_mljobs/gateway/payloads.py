@@ -22,7 +22,6 @@ from airflow_provider_mljobs.exceptions import (
     InvalidJobSpecError,
     NotFoundOrNotAuthorizedError,
     ResultError,
-    SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import explained
@@ -88,18 +87,17 @@ class Payloads:
             give_up = time.monotonic() + patience
             while (newest := self._newest(stage, payload)) is None and time.monotonic() < give_up:
                 time.sleep(_LOOK_AGAIN_SECONDS)
-            return newest or self._upload_locked(stage, payload)
-
-    def _upload_locked(self, stage: StagePath, payload: Payload) -> StagePath:
-        directory = stage / f"{PREFIX}{payload.digest}_{self._period}"
-        # A task that starts at the same moment on this machine waits here, and then finds the upload.
-        with locked(str(directory), f"the upload to {directory}", self._lock_seconds):
-            newest = self._newest(stage, payload)
             if newest is not None:
                 return newest
-            put(self._connection, payload.archive, directory / ARCHIVE)
-        self.sweep(stage)
-        return directory
+            directory = stage / f"{PREFIX}{payload.digest}_{self._period}"
+            # A task that starts at the same moment on this machine waits here, and then finds the upload.
+            with locked(str(directory), f"the upload to {directory}", self._lock_seconds):
+                newest = self._newest(stage, payload)
+                if newest is not None:
+                    return newest
+                put(self._connection, payload.archive, directory / ARCHIVE)
+            self.sweep(stage)
+            return directory
 
     def keep(self, stage: StagePath, payload: Payload) -> StagePath:
         """Upload a payload that no sweep removes, unless the stage has it; returns its directory."""
@@ -217,13 +215,7 @@ def is_incomplete(connection: Connection, listed: AbstractSet[QualifiedName], be
 
     A listing may lack a job for a moment. If the history can't be read, the listing counts as complete.
     """
-    try:
-        living = connection.fold(statements.get_living_jobs(), lambda rows: {job_of(row) for row in rows})
-    except SnowflakeUnavailableError:
-        raise
-    except GatewayError as error:
-        logger.debug("Could not read the job history: %s", error)
-        return False
+    living = map(job_of, connection.rows_or_refusal(statements.get_living_jobs())[0])
     unlisted = {job for job in living if job.name.value.startswith(beginning)} - listed
     for job in unlisted:
         logger.info(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.jobs.names import QualifiedName
 
-logger = logging.getLogger(__name__)
 _CORES, _BYTES, _RATIO = "cores", "bytes", "ratio"
 # Accounts use different names for the same units.
 UNITS = {
@@ -125,13 +123,12 @@ def _reason(client: MLJobClient, job: QualifiedName) -> str:
 
 def _rows(connection: Connection, job: QualifiedName, begin: str, most: int) -> list[dict[str, Any]] | None:
     """Return rows by series and time; ``None`` if there is no event table."""
-    try:
-        return connection.rows(statements.spcs_get_metrics(job, UNITS, start=begin, points=MAX_POINTS, most=most))
-    except SnowflakeUnavailableError:
-        raise
-    except GatewayError as error:
-        # Not enabled (2143), the job is dropped, or the role may not: Snowflake doesn't document all the numbers.
-        logger.debug("Could not read the metrics of the job: %s", error)
+    # Refused if not enabled (2143), if the job is dropped, or if the role may not.
+    rows, refusal = connection.rows_or_refusal(
+        statements.spcs_get_metrics(job, UNITS, start=begin, points=MAX_POINTS, most=most)
+    )
+    if not refusal:
+        return rows
     table = event_table(connection.rows(statements.show_event_table()))
     if table is None:
         return None

@@ -37,7 +37,9 @@ def starred(text: str) -> str:
     """Return a text with stars in place of the credentials in its URLs."""
     # A cheap check first: logs are long, and most have no URL.
     if "://" in text:
-        text = _USER.sub(lambda match: match[0] if not _is_secret(match[2]) else f"{match[1]}{STARS}@", text)
+        text = _USER.sub(
+            lambda match: match[0] if _HARMLESS.fullmatch(_password(match[2])) else f"{match[1]}{STARS}@", text
+        )
         text = _PARAMETER.sub(lambda match: match[0] if _HARMLESS.fullmatch(match[2]) else f"{match[1]}={STARS}", text)
     return text
 
@@ -49,26 +51,14 @@ def forms(secret: str) -> list[str]:
     JSON, in JSON within JSON, and in an SQL literal, which carries a job's environment.
     """
     texts = dict.fromkeys((secret, *secret.splitlines()))
-    written = [write(text) for text in texts for write in (_in_json, _in_ascii_json, _as_transported)]
-    written += [_in_json(text) for text in written]
+    written = [form[1:-1] for text in texts for form in (_to_json(text), json.dumps(text), to_ascii(text))]
+    written += [_to_json(text)[1:-1] for text in written]
     literals = [literal(text)[1:-1] for text in (*texts, *written)]
     return [form for form in dict.fromkeys((*texts, quote(secret, safe=""), *written, *literals)) if form]
 
 
-def _in_json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _in_ascii_json(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
-def _as_transported(text: str) -> str:
-    return to_ascii(text)[1:-1]
-
-
-def _is_secret(user: str) -> bool:
-    return not _HARMLESS.fullmatch(_password(user))
+def _to_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _password(user: str) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([A-Za-z_][A-Za-z0-9_$]*))\s*')
 _BARE = re.compile(r"[A-Z_][A-Z0-9_$]*")
@@ -193,11 +190,7 @@ def job_name(*, airflow: str, dag_id: str, run_id: str, task_id: str, map_index:
     instance = (airflow, dag_id, run_id, task_id, str(map_index))
     digest = hashlib.sha256("\0".join(instance).encode(errors="surrogatepass")).hexdigest()[:12]
     tail = f"_{digest}_{attempt}".upper()
-    slug = "_".join(_words(task_id)) or "TASK"
+    slug = "_".join(re.findall(r"[A-Z0-9]+", task_id.upper())) or "TASK"
     # All jobs of a task instance share the beginning of their names, by which they are listed.
     room = MAX_JOB_NAME_LENGTH - len(JOB_NAME_PREFIX) - len(tail) - max(0, _USUAL_ATTEMPT_LENGTH - len(attempt))
     return Identifier(f"{JOB_NAME_PREFIX}{slug[:room].rstrip('_')}{tail}")
-
-
-def _words(text: str) -> Iterator[str]:
-    yield from re.findall(r"[A-Z0-9]+", text.upper())

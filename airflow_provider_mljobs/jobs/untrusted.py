@@ -27,7 +27,7 @@ MAX_DEPTH = 50
 MAX_YAML_NODES = 50_000
 MAX_REASON = 500
 _DECODER = json.JSONDecoder()
-_BLANKS = re.compile(r"[ \t\n\r]*")
+_BLANKS = " \t\n\r"
 _HALF = re.compile("[\ud800-\udfff]")
 _MAY_HAVE_HALVES = re.compile(rf"\\u[dD][89a-fA-F]|{_HALF.pattern}")
 _TAG = "tag:yaml.org,2002:"
@@ -127,8 +127,7 @@ def _checked(text: object, limit: int) -> str:
 
 
 def _behind_blanks(text: str, start: int) -> int:
-    blanks = _BLANKS.match(text, start)
-    return start if blanks is None else blanks.end()
+    return len(text) - len(text[start:].lstrip(_BLANKS))
 
 
 def _refuse_deep(value: Any, depth: int) -> None:
@@ -171,7 +170,11 @@ def _loader() -> type[yaml.SafeLoader]:
         level = 0
 
         def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-            _check_event(self.peek_event(), self.level)  # type: ignore[no-untyped-call]
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            if getattr(event, "tag", None) not in {None, "!"}:
+                raise _problem(f"the tag {event.tag} is not allowed; put the text in quotes instead", event.start_mark)
+            if self.level > MAX_DEPTH:
+                raise _problem(f"more than {MAX_DEPTH} levels deep", event.start_mark)
             self.level += 1
             node = super().compose_node(parent, index)
             self.level -= 1
@@ -191,13 +194,6 @@ def _loader() -> type[yaml.SafeLoader]:
     ):
         Loader.add_implicit_resolver(f"{_TAG}{kind}", re.compile(f"(?:{pattern})\\Z"), list(first))
     return Loader
-
-
-def _check_event(event: Any, level: int) -> None:
-    if getattr(event, "tag", None) not in {None, "!"}:
-        raise _problem(f"the tag {event.tag} is not allowed; put the text in quotes instead", event.start_mark)
-    if level > MAX_DEPTH:
-        raise _problem(f"more than {MAX_DEPTH} levels deep", event.start_mark)
 
 
 def _check_keys(keys: Iterable[yaml.Node]) -> None:

@@ -115,10 +115,6 @@ class Gap:
             return None
         return list(without_banner_lines([text for _, text in stored[start : end - 1]]))
 
-    def to_json(self) -> list[str]:
-        """Write the gap as JSON."""
-        return [self.after, self.last, self.before, self.next]
-
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Gap:
         """Read a gap.
