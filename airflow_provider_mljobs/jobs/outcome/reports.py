@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -73,103 +73,58 @@ class Progress:
         return {"fraction": self.fraction, "message": self.message, "at": at}
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """Metrics of a job.
-
-    :param values: by name; ``None`` for NaN, infinities and numbers of more than 64 bits.
-    :param at: the time of the report, in seconds since the epoch.
-    :param step: the epoch, round or batch of the values.
-    """
-
-    values: Mapping[str, float | None]
-    at: float
-    step: float | None = None
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file or directory that a job saved.
-
-    :param path: its path below ``$MLRS_STAGE_RESULT_PATH``.
-    """
-
-    path: str
-
-
-@dataclass(frozen=True)
-class Asset:
-    """An asset that a job creates or changes elsewhere.
-
-    :param uri: its URI.
-    :param extra: facts about it; JSON.
-    """
-
-    uri: str
-    extra: Mapping[str, Any]
-
-
-Report = Progress | Metrics | Artifact | Asset
-
-
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """All reports of a job so far, cut to a size that Airflow can store.
+    """One report of a job, or all so far, cut to a size that Airflow can store.
 
     A report counts once even if the log is read twice. All processes and instances share the names of metrics: the
     value of one is the last by time, and its series has the points of all.
 
     :param progress: the last progress.
-    :param metrics: the last value of each metric; the first 100 names.
-    :param series: the points of each metric, by time: 500 in all, among them the first and the last of each.
+    :param series: the points of the first 100 metrics, by time: 500 in all, among them the first and the last of each.
     :param artifacts: the paths of artifacts; the first 100.
     :param assets: ``uri`` and ``extra`` of each asset; the first 20. The last report on an asset counts.
     """
 
     progress: Progress | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
     series: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
     assets: tuple[Mapping[str, Any], ...] = ()
 
-    def folded(self, reports: Sequence[Report]) -> Reported:
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The last value of each metric."""
+        return {name: points[-1][2] for name, points in self.series.items()}
+
+    def folded(self, reports: Sequence[Reported]) -> Reported:
         """Return the state after more reports."""
         if not reports:
             return self
-        progress = [each for each in reports if isinstance(each, Progress)]
-        earlier = [] if self.progress is None else [self.progress]
-        paths = dict.fromkeys((*self.artifacts, *(each.path for each in reports if isinstance(each, Artifact))))
-        assets = {str(asset["uri"]): dict(asset["extra"]) for asset in self.assets}
-        assets |= {each.uri: dict(each.extra) for each in reports if isinstance(each, Asset)}
-        reported = replace(
-            self,
+        everything = (self, *reports)
+        series: dict[str, list[Point]] = {}
+        assets: dict[str, Mapping[str, Any]] = {}
+        for each in everything:
+            assets |= {asset["uri"]: asset for asset in each.assets}
+            for name, points in each.series.items():
+                if name in series or len(series) < _MAX_METRICS:
+                    series.setdefault(name, []).extend(points)
+        return Reported(
             # Of several at one time the last counts.
-            progress=max((*reversed(progress), *earlier), key=lambda each: each.at, default=None),
-            artifacts=tuple(paths)[:_MAX_ARTIFACTS],
-            assets=tuple({"uri": uri, "extra": extra} for uri, extra in assets.items())[:_MAX_ASSETS],
+            progress=max(
+                (each.progress for each in reversed(everything) if each.progress is not None),
+                key=lambda progress: progress.at,
+                default=None,
+            ),
+            series=_thinned({name: sorted(dict.fromkeys(points), key=_time) for name, points in series.items()}),
+            artifacts=tuple(dict.fromkeys(path for each in everything for path in each.artifacts))[:_MAX_ARTIFACTS],
+            assets=tuple(assets.values())[:_MAX_ASSETS],
         )
-        measured = [each for each in reports if isinstance(each, Metrics)]
-        return reported._measured(measured) if measured else reported  # noqa: SLF001 (a copy of this object)
-
-    def _measured(self, reports: Iterable[Metrics]) -> Reported:
-        metrics = dict(self.metrics)
-        series = {name: list(points) for name, points in self.series.items()}
-        for report in reports:
-            for name, value in report.values.items():
-                if name not in metrics and len(metrics) >= _MAX_METRICS:
-                    continue
-                points = series.setdefault(name, [])
-                if not points or report.at >= points[-1][0]:
-                    metrics[name] = value
-                points.append((report.at, report.step, value))
-        ordered = {name: sorted(dict.fromkeys(points), key=_time) for name, points in series.items()}
-        return replace(self, metrics=metrics, series=_thinned(ordered))
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON."""
         return {
             "progress": None if self.progress is None else self.progress.to_json(),
-            "metrics": dict(self.metrics),
+            "metrics": self.metrics,
             "series": {name: [list(point) for point in points] for name, points in self.series.items()},
             "artifacts": list(self.artifacts),
             "assets": [dict(asset) for asset in self.assets],
@@ -180,10 +135,9 @@ class Reported:
         """Read the state from JSON; parts that are missing or invalid count as not reported."""
         return cls(
             progress=_or_none(_progress_of, value.get("progress")),
-            metrics=_or_none(_values_of, value.get("metrics")) or {},
             series=_or_none(_series_of, value.get("series")) or {},
-            artifacts=tuple(_or_none(_paths_of, value.get("artifacts")) or ()),
-            assets=tuple(_or_none(_assets_of, value.get("assets")) or ()),
+            artifacts=_or_none(_artifacts_of, value.get("artifacts")) or (),
+            assets=_or_none(_assets_of, value.get("assets")) or (),
         )
 
 
@@ -199,7 +153,7 @@ def take_reports(
     :returns: the lines for people, some of them for progress, and all reports so far.
     """
     readable_lines: list[str] = []
-    reports: list[Report] = []
+    reports: list[Reported] = []
     last, is_after_blank = reported.progress, False
     for line in lines:
         before, report, after = _split(line, now, mask)
@@ -213,10 +167,10 @@ def take_reports(
         is_after_blank = False
         readable_lines += filter(None, (before, after))
         reports.append(report)
-        if isinstance(report, Progress):
-            if report.is_worth_a_line(last):
-                readable_lines.append(str(report))
-            last = report
+        if report.progress is not None:
+            if report.progress.is_worth_a_line(last):
+                readable_lines.append(str(report.progress))
+            last = report.progress
     return readable_lines, reported.folded(reports)
 
 
@@ -227,7 +181,7 @@ def without_reports(text: str) -> str:
     return "\n".join(take_reports(text.split("\n"), Reported(), 0.0)[0])
 
 
-def _split(line: str, now: float, mask: Callable[[str], str]) -> tuple[str, Report | None, str]:
+def _split(line: str, now: float, mask: Callable[[str], str]) -> tuple[str, Reported | None, str]:
     """Return the text before a report in a line, the report, and the text behind it."""
     # A report has no mark in it.
     before, mark, rest = line.rpartition(MARK)
@@ -249,16 +203,17 @@ def _is_prefix(text: str) -> bool:
     return not text or (len(text) <= _MAX_PREFIX and _RAY_PREFIX.fullmatch(text) is not None)
 
 
-def _report_of(document: Mapping[str, Any], now: float, mask: Callable[[str], str]) -> Report:
+def _report_of(document: Mapping[str, Any], now: float, mask: Callable[[str], str]) -> Reported:
     at = _moment(now if document.get("at") is None else document["at"])
     if "progress" in document:
-        return _progress(document["progress"], _text(document.get("message") or "", _MAX_MESSAGE, mask), at)
+        message = _text(document.get("message") or "", _MAX_MESSAGE, mask)
+        return Reported(progress=_progress(document["progress"], message, at))
     if "metrics" in document:
-        step = document.get("step")
-        return Metrics(_values_of(document["metrics"], mask), at, None if step is None else _number(step))
+        points = {name: [(at, document.get("step"), value)] for name, value in document["metrics"].items()}
+        return Reported(series=_series_of(points, mask))
     if "artifact" in document:
-        return Artifact(_path(document["artifact"]))
-    return _asset(document["asset"], document.get("extra") or {})
+        return Reported(artifacts=_artifacts_of([document["artifact"]]))
+    return Reported(assets=_assets_of([{"uri": document["asset"], "extra": document.get("extra") or {}}]))
 
 
 def _progress(fraction: Any, message: Any, at: float) -> Progress:
@@ -270,13 +225,9 @@ def _progress_of(value: Mapping[str, Any]) -> Progress:
     return _progress(value["fraction"], value["message"], at)
 
 
-def _values_of(values: Mapping[str, Any], mask: Callable[[str], str] = str) -> dict[str, float | None]:
-    named = list(values.items())[:_MAX_METRICS]
-    return {_name(name, mask): _measure(value) for name, value in named}
-
-
-def _series_of(value: Mapping[str, Any]) -> Mapping[str, Sequence[Point]]:
-    return _thinned({_name(name): sorted(map(_point, points), key=_time) for name, points in value.items()})
+def _series_of(value: Mapping[str, Any], mask: Callable[[str], str] = str) -> Mapping[str, Sequence[Point]]:
+    named = list(value.items())[:_MAX_METRICS]
+    return _thinned({_name(name, mask): sorted(map(_point, points), key=_time) for name, points in named if points})
 
 
 def _point(value: Sequence[Any]) -> Point:
@@ -284,13 +235,12 @@ def _point(value: Sequence[Any]) -> Point:
     return _moment(at), None if step is None else _number(step), _measure(number)
 
 
-def _paths_of(value: Iterable[Any]) -> list[str]:
-    return [_path(path) for path in value][:_MAX_ARTIFACTS]
+def _artifacts_of(value: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(map(_path, value))[:_MAX_ARTIFACTS]
 
 
-def _assets_of(value: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    assets = [_asset(asset["uri"], asset["extra"]) for asset in value]
-    return [{"uri": asset.uri, "extra": dict(asset.extra)} for asset in assets][:_MAX_ASSETS]
+def _assets_of(value: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(_asset(asset["uri"], asset["extra"]) for asset in value)[:_MAX_ASSETS]
 
 
 def _or_none(read: Any, value: Any) -> Any:
@@ -302,26 +252,21 @@ def _or_none(read: Any, value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
-    number = _finite(value)
-    if not fits(number):
+    number = _measure(value)
+    if number is None:
         raise ValueError
     return number
 
 
 def _measure(value: Any) -> float | None:
     """Read a metric; ``None`` for numbers that Airflow's database doesn't take."""
-    number = None if value is None else _finite(value)
-    return None if number is None or not fits(number) else number
-
-
-def _finite(value: Any) -> float:
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
     # JavaScript reads a larger integer as a float as well.
     number = value if abs(value) <= _EXACT else float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
+    return number if fits(number) else None
 
 
 def _moment(value: Any) -> float:
@@ -361,10 +306,10 @@ def _place(value: Any) -> str:
     return place
 
 
-def _asset(uri: Any, extra: Any) -> Asset:
+def _asset(uri: Any, extra: Any) -> dict[str, Any]:
     if not isinstance(extra, dict) or not _is_plain(extra, _MAX_DEPTH):
         raise TypeError
-    return Asset(_place(uri), extra)
+    return {"uri": _place(uri), "extra": extra}
 
 
 def _is_plain(value: Any, levels: int) -> bool:

@@ -19,7 +19,6 @@ from hypothesis import given, strategies as st
 from airflow_provider_mljobs import __version__, report
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.outcome.reports import (
-    Metrics,
     Progress,
     Reported,
     take_reports,
@@ -550,12 +549,17 @@ def test_a_log_may_be_read_again():
     assert 0.6 == twice.progress.fraction
 
 
+def measured(name, value, at, step=None):
+    """Return a report of one metric."""
+    return Reported(series={name: [(at, step, value)]})
+
+
 def test_long_series_are_thinned_evenly():
     """500 points remain in all, evenly in time; the first, the last and short series stay."""
     reported = Reported()
     for turn in range(100):
-        loss = [Metrics({"loss": float(step)}, NOW + step, step) for step in range(turn * 100, turn * 100 + 100)]
-        reported = reported.folded([*loss, Metrics({"auc": 0.5 + turn / 200}, NOW + turn * 100, turn)])
+        loss = [measured("loss", float(step), NOW + step, step) for step in range(turn * 100, turn * 100 + 100)]
+        reported = reported.folded([*loss, measured("auc", 0.5 + turn / 200, NOW + turn * 100, turn)])
 
     assert 100 == len(reported.series["auc"])
     times = [at - NOW for at, _, _ in reported.series["loss"]]
@@ -567,8 +571,8 @@ def test_long_series_are_thinned_evenly():
 
 def test_metrics_of_several_instances():
     """A metric of several instances has the last value by time, and the points of all."""
-    first = [Metrics({"loss": 1.0}, NOW + 1), Metrics({"loss": 3.0}, NOW + 3)]
-    second = [Metrics({"loss": 2.0}, NOW + 2)]
+    first = [measured("loss", 1.0, NOW + 1), measured("loss", 3.0, NOW + 3)]
+    second = [measured("loss", 2.0, NOW + 2)]
 
     reported = Reported().folded(first).folded(second)
 
