@@ -21,9 +21,6 @@ def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.envir
     """Return the job's arguments as JSON: a script's texts, or the document for :func:`function_arguments`.
 
     No package is needed, so that pickles of another Python are refused before pip installs anything.
-
-    :param directory: the directory to unpack their files into.
-    :param environ: the environment that the specification sets.
     """
     file = Path(environ.get(MLRS_STAGE_RESULT_PATH, ""), ARGUMENTS_FILE)
     if file.exists():
@@ -50,10 +47,7 @@ def read_arguments(directory: Path, environ: MutableMapping[str, str] = os.envir
 
 
 def function_arguments(document: dict[str, Any], directory: Path) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a function's call.
-
-    :param directory: the directory into which :func:`read_arguments` unpacks the files.
-    """
+    """Return the arguments of a function's call."""
     if not document:
         # No arguments at all: an empty list.
         return [], {}

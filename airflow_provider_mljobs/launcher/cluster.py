@@ -69,10 +69,7 @@ class Requirement:
 
     @classmethod
     def of(cls, target: int, environ: Mapping[str, str]) -> Requirement:
-        """Read the job's environment.
-
-        :param target: the number of instances.
-        """
+        """Read the job's environment."""
         timeout = float(environ.get("MLRS_INSTANCES_TIMEOUT") or 720)
         min_wait = float(environ.get("MLRS_INSTANCES_MIN_WAIT") or -1)
         return cls(
@@ -84,10 +81,7 @@ class Requirement:
         )
 
     def met(self, available: int, elapsed: float) -> str:
-        """Return the log line for a requirement that is met; an empty text until then.
-
-        :raises TimeoutError: if the time is over.
-        """
+        """Return the log line for a requirement that is met; an empty text until then."""
         after = f"{available} instances available after {elapsed:.1f}s"
         if available >= self.target:
             return f"Target instance requirement met: {after}"
@@ -116,22 +110,14 @@ def on_one_machine(address: str) -> bool:
 
 
 def head_port(head: str, environ: Mapping[str, str]) -> int:
-    """Return the port of a head.
-
-    :param head: its address. On one machine each head has another port, since Ray listens on all addresses.
-    """
+    """Return the port of a head: on one machine another one for each, since Ray listens on all addresses."""
     if on_one_machine(head):
         return _FIRST_PORT + 2 * (int(ipaddress.ip_address(head)) % _PORTS)
     return int(_port("HEAD_GCS_PORT", environ))
 
 
 def raylet_options(address: str, directory: str, store: int, environ: Mapping[str, str]) -> list[str]:
-    """Return the options of ``ray start`` that are the same on every instance.
-
-    :param address: the instance's own.
-    :param directory: the directory of Ray's logs and sockets.
-    :param store: bytes of the object store.
-    """
+    """Return the options of ``ray start`` that are the same on every instance."""
     shared = on_one_machine(address)
     # Ray's options have the names of the runtime's variables.
     ports = {name.lower().replace("_", "-"): environ.get(name, default) for name, default in _RAYLET_PORTS.items()}
@@ -147,10 +133,7 @@ def raylet_options(address: str, directory: str, store: int, environ: Mapping[st
 
 
 def head_options(address: str, memory: int, environ: Mapping[str, str]) -> list[str]:
-    """Return the options of the head.
-
-    :param memory: bytes of the machine's memory; a small machine runs no dashboard.
-    """
+    """Return the options of the head; a small machine runs no dashboard."""
     port, shared = head_port(address, environ), on_one_machine(address)
     dashboard = memory >= _DASHBOARD_MEMORY and not shared
     return [
@@ -168,11 +151,7 @@ def head_options(address: str, memory: int, environ: Mapping[str, str]) -> list[
 
 
 def worker_options(head: str, service: str, environ: Mapping[str, str]) -> list[str]:
-    """Return the options of the other instances.
-
-    :param head: the head's address.
-    :param service: the job's name, a resource of its workers.
-    """
+    """Return the options of the other instances."""
     return [
         f"--address={head}:{head_port(head, environ)}",
         f"--resources={json.dumps({'node_tag:worker': 1, service: 1})}",
@@ -231,11 +210,7 @@ def work(index: int, count: int) -> None:
 
 
 def find_head(peers: Callable[[], dict[int, Peer]], requirement: Requirement) -> str | None:
-    """Return the address of a head that accepts workers; ``None`` if the head has ended.
-
-    :param peers: queries Snowflake for the job's instances.
-    :raises TimeoutError: if it doesn't start.
-    """
+    """Return the address of a head that accepts workers; ``None`` if the head has ended."""
     deadline = time.monotonic() + requirement.timeout
     while time.monotonic() < deadline:
         peer, next_look = peers().get(0), time.monotonic() + requirement.interval

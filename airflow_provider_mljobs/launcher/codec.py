@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
 
 class Decoder:
-    """Reads the values of one document.
-
-    :param directory: the directory of its files.
-    :param classes: the classes that values refer to by number.
-    :param pickled: the pickled values.
-    """
+    """Reads the values of one document."""
 
     def __init__(self, directory: Path, classes: list[dict[str, str]], pickled: list[Any]) -> None:
         self.directory = directory
@@ -39,10 +34,7 @@ class Decoder:
         self._classes: dict[int, Any] = {}
 
     def read(self, value: Any, argument: str) -> Any:
-        """Return the value of an argument.
-
-        :param argument: its name, for messages.
-        """
+        """Return the value of an argument."""
         self.argument = argument
         return self.decode(value)
 

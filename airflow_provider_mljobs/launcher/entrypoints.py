@@ -131,10 +131,7 @@ def call(manifest: dict[str, Any], directory: Path, arguments: dict[str, Any]) -
 
 
 def load_function(manifest: dict[str, Any], directory: Path) -> Any:
-    """Return the payload's function.
-
-    :param directory: the directory of the unpacked archive.
-    """
+    """Return the payload's function."""
     if manifest["pickled_by"]:
         subjects = [f"Function {manifest['function']!r}"]
         (function,) = unpickle(directory / FUNCTION_PICKLE, manifest["pickled_by"], subjects)

@@ -23,10 +23,7 @@ TOKEN = Path("/snowflake/session/token")
 
 
 def find_packages(*directories: Path) -> None:
-    """Make the payload, its imports, their zip files and the image's packages importable, here and in child processes.
-
-    :param directories: the working directory, the directory of the imports, and that of the provider's package.
-    """
+    """Make the payload, its imports, their zip files and the image's packages importable, also in child processes."""
     own = [place for directory in directories for place in (directory, *zip_files(directory))]
     image = [RUNTIME_PACKAGES] if Path(RUNTIME_PACKAGES).is_dir() else []
     inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

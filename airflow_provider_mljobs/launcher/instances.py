@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
 
 class Instance:
-    """The instance of the job that this process runs on.
-
-    :param index: its number; the head is 0.
-    :param count: the number of instances.
-    :param is_parallel: whether each runs the entrypoint.
-    """
+    """The instance of the job that this process runs on; the head has index 0."""
 
     def __init__(self, index: int = 0, count: int = 1, *, is_parallel: bool = False) -> None:
         self.index = index
@@ -64,10 +59,7 @@ class Instance:
         os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=let_go)
 
     def run(self, payload: Callable[[], Any]) -> Any:
-        """Run the payload, or work for the instance that runs it.
-
-        :param payload: runs the entrypoint and returns its value.
-        """
+        """Run the payload, or work for the instance that runs it."""
         if self.is_parallel or self.count == 1:
             return payload()
         if self.index:
@@ -77,11 +69,7 @@ class Instance:
         return payload()
 
     def end(self, value: Any, code: int) -> int:
-        """Write the result, and the record of an instance of several; return the exit code.
-
-        :param value: the payload's value, or the exception that ended it.
-        :param code: the exit code so far.
-        """
+        """Write the result, and the record of an instance of several; return the exit code."""
         with self._cluster:
             if not self._keeps_record:
                 write_result(value, success=not code, exit_code=code)

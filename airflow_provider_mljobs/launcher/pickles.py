@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_python(pickled_by: dict[str, str], subject: str, instead: str) -> None:
-    """Refuse a pickle of another Python, with the fix instead of an error from within pickle.
-
-    :param pickled_by: the versions of Python and cloudpickle that wrote it.
-    :param subject: the pickled value, for the message.
-    :param instead: how to avoid the pickle.
-    """
+    """Refuse a pickle of another Python, with the fix instead of an error from within pickle."""
     running = "{}.{}".format(*sys.version_info)
     if pickled_by["python"] != running:
         raise LauncherError(
@@ -29,10 +24,7 @@ def check_python(pickled_by: dict[str, str], subject: str, instead: str) -> None
 
 
 def unpickle(path: Path, pickled_by: dict[str, str], subjects: list[str]) -> list[Any]:
-    """Load the values that the worker pickled for this job.
-
-    :param subjects: the name of each value, for messages.
-    """
+    """Load the values that the worker pickled for this job."""
     check_cloudpickle(pickled_by["cloudpickle"])
     values = []
     with path.open("rb") as file:

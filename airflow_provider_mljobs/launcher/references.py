@@ -49,12 +49,7 @@ def load_reference(entry: dict[str, Any], argument: str) -> Any:
 
 
 def load(protocol: str, files: Sequence[Path], *, kind: str = "") -> Any:
-    """Read a value from its files.
-
-    :param protocol: the format of the files.
-    :param kind: the name of its class.
-    :raises ValueError: if the protocol is unknown.
-    """
+    """Read a value from its files."""
     if protocol not in READERS:
         raise ValueError(f"protocol {protocol!r} is unknown; choose from {', '.join(sorted(READERS))}")
     value = READERS[protocol](files)

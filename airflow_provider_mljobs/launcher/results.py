@@ -44,10 +44,6 @@ def write_result(
     """Write ``mljob_result``, and a file beside it for a value that is no JSON; return the result, but no large value.
 
     The run is over: a value that can't be saved is reported in the result and doesn't turn success into failure.
-
-    :param value: the payload's value, or the exception that ended it.
-    :param exit_code: the container's exit code; by default 0 after success, else 1.
-    :param path: the file to write; the job's result by default.
     """
     path = path or result_path()
     result: dict[str, Any] = {

@@ -217,11 +217,6 @@ def diagnose(
     A cancel or a drop decides. Then comes a container's message with a known reason, then the payload's exception: a
     head whose worker ran out of memory fails with another exception.
 
-    Example: ``diagnose(JobStatus.FAILED, [ContainerEnd(instance=0, name="main", status="FAILED", exit_code=3)])``
-
-    :param status: the job's last status.
-    :param containers: its containers.
-    :param result: the launcher's result.
     :param stopped: the instances that were stopped because another failed.
     """
     if status in ENDED_FROM_OUTSIDE:
@@ -247,7 +242,6 @@ def past_containers(statuses: str | None) -> list[ContainerEnd]:
     """Return the containers of a job in the job history.
 
     :param statuses: its INSTANCE_STATUSES, a JSON object; ``None`` if it has none.
-    :raises UnreadableError: if their shape is not the documented one.
     """
     if statuses is None:
         return []
@@ -273,10 +267,7 @@ def _past_container(instance: Mapping[str, Any], container: Mapping[str, Any]) -
 
 
 def diagnose_wait(reason: str) -> Diagnosis:
-    """Return why a job did not start.
-
-    :param reason: the message of its containers.
-    """
+    """Return why a job did not start."""
     return Diagnosis(failure=failure_of(reason) or Failure.CAPACITY, container_message=reason)
 
 

@@ -80,11 +80,6 @@ class JobResult:
         """Read the content of ``mljob_result``, or of the ``mljob_result.json`` that older launchers write.
 
         A value that Airflow would not give back unchanged stays on the stage, and the result has a reference to it.
-        Example: ``JobResult.parse(path.read_text(), stage / "output").value``
-
-        :param directory: the stage directory of the file, for the values beside it.
-        :param max_xcom_bytes: the result has a reference to a larger value.
-        :raises ResultError: if the text is no result, or the value could not be saved.
         """
         limit = max(max_xcom_bytes, MAX_SUMMARY_BYTES) + LARGE
         try:
@@ -179,14 +174,7 @@ class InstanceResult:
         *,
         max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
     ) -> InstanceResult:
-        """Read the content of ``instances/<i>.json``; ``None`` if there is no such file.
-
-        Example: ``InstanceResult.parse(1, path.read_text()).exit_code``
-
-        :param directory: the stage directory of this instance's files, for values beside its result.
-        :param max_xcom_bytes: the result has a reference to a larger value.
-        :raises ResultError: if the text is no such record.
-        """
+        """Read the content of ``instances/<i>.json``; ``None`` if there is no such file."""
         if text is None:
             return cls(instance=instance)
         limit = MAX_SUMMARY_BYTES + LARGE

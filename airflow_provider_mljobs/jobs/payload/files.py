@@ -37,12 +37,7 @@ _SPECIAL = {
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that travels.
-
-    :param path: its path on this machine.
-    :param size: its bytes.
-    :param is_executable: whether its owner may run it; the rest of its mode doesn't travel.
-    """
+    """A file that travels: of its mode only whether its owner may run it."""
 
     path: Path
     size: int
@@ -50,10 +45,7 @@ class SourceFile:
 
     @classmethod
     def of(cls, path: Path) -> SourceFile:
-        """Describe a file.
-
-        :raises PayloadError: if it is no regular file, or unreadable.
-        """
+        """Describe a file."""
         try:
             status = path.stat()
         except OSError as error:
@@ -64,10 +56,7 @@ class SourceFile:
         return cls(path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
 
     def read(self) -> bytes:
-        """Return its content.
-
-        :raises PayloadError: if it is unreadable.
-        """
+        """Return its content."""
         try:
             return self.path.read_bytes()
         except OSError as error:
@@ -97,8 +86,6 @@ def tree(root: Path) -> dict[str, SourceFile]:
     """Return the files below a directory that travel, by their names relative to it.
 
     Links within the tree are followed.
-
-    :raises PayloadError: naming the file that can't travel, or the directories with too many files.
     """
     files: dict[str, SourceFile] = {}
     seen: Counter[str] = Counter()
@@ -137,10 +124,7 @@ def exclusion(root: Path, name: str) -> str:
 
 
 def refuse_large(files: Mapping[str, bytes | SourceFile]) -> None:
-    """Refuse a payload that is too large.
-
-    :raises PayloadError: naming its largest parts.
-    """
+    """Refuse a payload that is too large."""
     sizes: Counter[str] = Counter()
     for name, file in files.items():
         sizes[_top(name.removeprefix("app/"))] += file.size if isinstance(file, SourceFile) else len(file)
@@ -154,11 +138,7 @@ def refuse_large(files: Mapping[str, bytes | SourceFile]) -> None:
 
 
 def inside(path: str, label: str, whole: str) -> str:
-    """Return a relative path in its simplest form.
-
-    :param label: the name of the path in the message, as ``whole`` is that of its root.
-    :raises InvalidJobSpecError: if it leads out of the root.
-    """
+    """Return a relative path in its simplest form; refuse one that leads out of its root."""
     simple = posixpath.normpath(path)
     if simple.startswith("/") or simple.split("/")[0] == "..":
         raise InvalidJobSpecError(f"{label} is outside of {whole}.")

@@ -39,10 +39,7 @@ class PackedFunction:
 
 
 def validate_serializer(serializer: object) -> None:
-    """Refuse an unknown serializer.
-
-    :raises InvalidJobSpecError: naming the serializers.
-    """
+    """Refuse an unknown serializer."""
     if serializer not in get_args(Serializer):
         choices = ", ".join(map(repr, get_args(Serializer)))
         raise InvalidJobSpecError(f"serializer must be one of {choices}; got {serializer!r}.")
@@ -53,15 +50,9 @@ def pack(
 ) -> PackedFunction:
     """Pack a function.
 
-    Example::
-
-        pack(evaluate, "source").source
-
     :param serializer: ``"source"`` or ``"cloudpickle"``; ``"auto"`` is source if the function stands alone, else a
         pickle.
     :param importable: names of modules that travel with the payload.
-    :raises PayloadError: if the function has an empty body, or the serializer can't pack it.
-    :raises InvalidJobSpecError: if the serializer is unknown.
     """
     validate_serializer(serializer)
     refuse_empty(function)
@@ -82,10 +73,7 @@ def pack(
 
 
 def stands_alone(function: Callable[..., Any], importable: Collection[str] = ()) -> bool:
-    """Return whether a function can travel as source.
-
-    :param importable: names of modules that travel with the payload.
-    """
+    """Return whether a function can travel as source."""
     try:
         function_source(function, importable)
     except DependenceError:
@@ -94,19 +82,13 @@ def stands_alone(function: Callable[..., Any], importable: Collection[str] = ())
 
 
 def refuse_empty(function: Callable[..., Any]) -> None:
-    """Refuse a function with an empty body.
-
-    :raises PayloadError: naming it.
-    """
+    """Refuse a function with an empty body."""
     if is_empty(function):
         raise PayloadError(f"Function {called(function)!r} has an empty body: the job would do nothing.")
 
 
 def refuse_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments that the function doesn't take.
-
-    :raises PayloadError: if the call would fail in the job.
-    """
+    """Refuse arguments that the function doesn't take."""
     try:
         session = {SESSION: None} if wants_session(function, args, kwargs) else {}
         inspect.signature(function).bind(*args, **{**kwargs, **session})

@@ -50,12 +50,7 @@ class Imports:
     called: dict[str, str]
 
     def refuse_hidden(self, names: Collection[str], label: str) -> None:
-        """Refuse an import with the name of a module of the source.
-
-        :param names: the files of the source.
-        :param label: the name of the source in the message.
-        :raises InvalidJobSpecError: naming the import.
-        """
+        """Refuse an import with the name of a module of the source."""
         for name, called in self.called.items():
             top = name.partition(".")[0]
             if not {f"{top}{_MODULE}", f"{top}/__init__{_MODULE}"}.isdisjoint(names):
@@ -85,10 +80,7 @@ class _Item:
 def validate_imports(imports: object, place: Place | None = None) -> None:
     """Refuse invalid imports. No file is read.
 
-    :param imports: paths, modules, stage paths, or any of these with a name: ``[("src/utils/", "utils")]``.
     :param place: the origin of relative paths; without it the disk isn't checked.
-    :raises InvalidJobSpecError: naming the import.
-    :raises PayloadError: if a file is missing.
     """
     for index, item in enumerate(_items(imports, place or Place())):
         if is_on_stage(item.path):
@@ -98,21 +90,12 @@ def validate_imports(imports: object, place: Place | None = None) -> None:
 
 
 def plain(imports: Sequence[Import]) -> list[tuple[str, str | None]]:
-    """Return imports as paths and names, which can be copied and written as JSON.
-
-    :raises InvalidJobSpecError: naming the invalid import.
-    """
+    """Return imports as paths and names, which can be copied and written as JSON."""
     return [_path_and_name(index, entry)[1:] for index, entry in enumerate(_listed(imports))]
 
 
 def collect(imports: Sequence[Import], place: Place) -> Imports:
-    """Collect the files of imports.
-
-    :param imports: as for :func:`validate_imports`.
-    :param place: the origin of relative paths and unqualified stage names.
-    :raises InvalidJobSpecError: naming the invalid import.
-    :raises PayloadError: if a file is missing, or can't travel.
-    """
+    """Collect the files of imports."""
     files: dict[str, SourceFile] = {}
     copies: list[StageCopy] = []
     manifest: list[dict[str, str]] = []

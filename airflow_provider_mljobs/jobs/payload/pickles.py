@@ -56,8 +56,6 @@ def is_available(module: Any, importable: Collection[str] = ()) -> bool:
     """Return whether the job has a module: it comes with Python or a distribution, or travels with the payload.
 
     Other modules are in the DAG folder or in a source tree, which the job doesn't have.
-
-    :param importable: names of modules and packages that travel with the payload.
     """
     name = getattr(module, "__name__", "")
     if name in _INSIDE or any(name == other or name.startswith(f"{other}.") for other in importable):

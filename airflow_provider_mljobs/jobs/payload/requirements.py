@@ -24,10 +24,7 @@ _LOGIN = re.compile(r"UV_\w*(?:PASSWORD|TOKEN)", re.IGNORECASE)
 
 
 def validate_requirements(pip_requirements: object) -> list[str]:
-    """Refuse invalid lines of a requirements file, and credentials in them.
-
-    :raises InvalidJobSpecError: naming the line.
-    """
+    """Refuse invalid lines of a requirements file, and credentials in them."""
     if isinstance(pip_requirements, str) or not hasattr(pip_requirements, "__iter__"):
         raise InvalidJobSpecError(
             f"pip_requirements must be a list of requirements, got {starred(repr(pip_requirements))}."
@@ -44,21 +41,14 @@ def validate_requirements(pip_requirements: object) -> list[str]:
 
 
 def refuse_credentials(files: Mapping[str, SourceFile]) -> None:
-    """Refuse credentials in a source's ``requirements.txt``, and in the files that it includes.
-
-    :raises InvalidJobSpecError: naming file and address.
-    """
+    """Refuse credentials in a source's ``requirements.txt``, and in the files that it includes."""
     for name in _included(files):
         for line in _text(files[name]).split("\n"):
             _refuse_credentials(line.strip(), name)
 
 
 def validate_settings(environment: Mapping[str, object], label: str) -> None:
-    """Refuse credentials in the variables of pip and uv.
-
-    :param label: the name of the variables in the message, e.g. ``env_vars``.
-    :raises InvalidJobSpecError: naming the variable.
-    """
+    """Refuse credentials in the variables of pip and uv."""
     for name in settings_with_credentials(environment):
         raise InvalidJobSpecError(
             f"{label}[{name!r}] holds credentials, and the job's specification would show them. Put the value into a "

@@ -69,11 +69,7 @@ def is_empty(function: Callable[..., Any]) -> bool:
 
 
 def function_source(function: Callable[..., Any], importable: Collection[str] = ()) -> Source:
-    """Return a function's source without its decorators, and with the imports of its module that it uses.
-
-    :param importable: modules that travel with the payload.
-    :raises DependenceError: if the function needs more of its module.
-    """
+    """Return a function's source without its decorators, and with the imports of its module that it uses."""
     definition = _function_definition(function)
     code = function.__code__
     if code.co_freevars:
@@ -94,11 +90,7 @@ def function_source(function: Callable[..., Any], importable: Collection[str] = 
 
 
 def class_source(kind: type, importable: Collection[str] = ()) -> Source:
-    """Return a class's source with its decorators, and with the imports of its module that it uses.
-
-    :param importable: modules that travel with the payload.
-    :raises DependenceError: if the class needs more of its module.
-    """
+    """Return a class's source with its decorators, and with the imports of its module that it uses."""
     namespace = getattr(sys.modules.get(kind.__module__), "__dict__", {})
     if namespace.get(kind.__qualname__) is not kind:
         raise DependenceError("is not defined at the top level of a module")

@@ -75,10 +75,7 @@ class LocalSource:
     start: Start
 
     def files(self) -> dict[str, SourceFile]:
-        """Return the files that travel, by their names in the working directory.
-
-        :raises PayloadError: if a file can't travel, or the entrypoint is excluded.
-        """
+        """Return the files that travel, by their names in the working directory."""
         if self.file is not None:
             return {self.file.name: SourceFile.of(self.file)}
         files = tree(self.root)
@@ -95,10 +92,7 @@ class LocalSource:
 
 
 def validate_source(source: object, entrypoint: object) -> None:
-    """Refuse an invalid source or entrypoint, without access to disks or stages.
-
-    :raises InvalidJobSpecError: naming ``source`` or ``entrypoint``.
-    """
+    """Refuse an invalid source or entrypoint, without access to disks or stages."""
     if isinstance(source, GitSource):
         source.validate()
         start_of_directory(entrypoint, f"source {source.url!r}")
@@ -119,12 +113,7 @@ def is_on_stage(path: object) -> bool:
 
 
 def locate(source: str | os.PathLike[str], entrypoint: object) -> LocalSource:
-    """Describe a source on this machine. No file is read.
-
-    :param entrypoint: a Python file of the source, or a command as a list.
-    :raises PayloadError: if the source or the entrypoint doesn't exist.
-    :raises InvalidJobSpecError: if the entrypoint is missing, outside the source, or no Python file.
-    """
+    """Describe a source on this machine. No file is read."""
     path, label = Path(source), f"source {str(source)!r}"
     if not path.exists():
         raise PayloadError(f"{label} does not exist (looked at {path.absolute()}).")
@@ -144,9 +133,6 @@ def staged(source: str, entrypoint: object, place: Place) -> tuple[StageCopy, St
     """Return the copy and the start of a source on a stage or at another address in Snowflake.
 
     A path that ends in ``.py`` is one file.
-
-    :param entrypoint: a Python file of the source, or a command as a list.
-    :raises InvalidJobSpecError: if the address or the entrypoint is invalid.
     """
     location, file = stage_location(source, "source", place, (".py",))
     label = f"source {source!r}"
@@ -157,9 +143,7 @@ def staged(source: str, entrypoint: object, place: Place) -> tuple[StageCopy, St
 def stage_location(path: str, label: str, place: Place, files: tuple[str, ...]) -> tuple[str, str | None]:
     """Return an address in Snowflake as COPY FILES takes it, and the name of the file if it is one.
 
-    :param label: the name of the path in the message.
     :param files: the endings of files; any other path is a directory.
-    :raises InvalidJobSpecError: if the address is invalid.
     """
     if path.startswith("snow://"):
         if not _SNOW.fullmatch(path) or ".." in path.split("/"):
@@ -178,11 +162,7 @@ def stage_location(path: str, label: str, place: Place, files: tuple[str, ...]) 
 
 
 def start_of_directory(entrypoint: object, label: str) -> Start:
-    """Return the start of a directory.
-
-    :param label: the name of the source in the message.
-    :raises InvalidJobSpecError: if the entrypoint is missing or invalid.
-    """
+    """Return the start of a directory."""
     words, kind = _words(entrypoint)
     if not words:
         raise InvalidJobSpecError(

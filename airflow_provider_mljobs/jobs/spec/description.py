@@ -30,10 +30,7 @@ class Description:
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
-        """Read a specification; ``None`` without one: only the owner's role sees it.
-
-        :raises UnreadableError: if it is something else.
-        """
+        """Read a specification; ``None`` without one: only the owner's role sees it."""
         if not text:
             return None
         document = read_yaml(text, _WHAT)

@@ -21,8 +21,6 @@ def plain(value: Any, path: str, above: tuple[int, ...] = ()) -> Any:
     """Copy a document into new dicts, lists and scalars.
 
     :param path: where the value stands; empty for a whole specification.
-    :param above: the ids of the containers around the value.
-    :raises InvalidJobSpecError: for values of other types, keys that aren't strings, and endless documents.
     """
     where = path or "The specification"
     if id(value) in above:

@@ -34,12 +34,7 @@ _RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """The resources of a node that containers can use.
-
-    :param cpu: cores.
-    :param memory_gib: memory, in GiB.
-    :param gpu: GPUs.
-    """
+    """The resources of a node that containers can use."""
 
     cpu: int
     memory_gib: int

@@ -25,7 +25,6 @@ def parse_volumes(value: object, namespace: Namespace = ANYWHERE) -> tuple[list[
     :param value: absolute paths, each with a stage path that begins with ``@``, or with a volume as in a service
         specification, without its name.
     :param namespace: database and schema of stages that are named without.
-    :raises InvalidJobSpecError: with the mount path.
 
     Example::
 
@@ -63,15 +62,7 @@ def validate_volumes(value: object) -> None:
 
 
 def parse_endpoints(value: object) -> list[dict[str, Any]]:
-    """Check endpoints, which are written as in a service specification.
-
-    :param value: a list of them, or ``None``.
-    :raises InvalidJobSpecError: with the path in the list, e.g. ``endpoints[0].port``.
-
-    Example::
-
-        parse_endpoints([{"name": "dashboard", "port": 8080}])
-    """
+    """Check endpoints, which are written as in a service specification."""
     from airflow_provider_mljobs.jobs.spec.refusals import check
     from airflow_provider_mljobs.jobs.spec.schema import TaskEndpoints
 
@@ -81,11 +72,7 @@ def parse_endpoints(value: object) -> list[dict[str, Any]]:
 
 
 def directory(path: Any, argument: str) -> str:
-    """Return the path of a directory in a container, checked against the platform's own.
-
-    :param argument: the name of the argument, for the message.
-    :raises InvalidJobSpecError: unless it is an absolute path beside the platform's.
-    """
+    """Return the path of a directory in a container, checked against the platform's own."""
     from airflow_provider_mljobs.jobs.spec.forms import Directory
     from airflow_provider_mljobs.jobs.spec.refusals import check
 

@@ -36,13 +36,7 @@ _TEXTS = {
 
 
 def check(value: Any, argument: str, kind: Any = Document, path: str = "") -> None:
-    """Validate a document, or a part of one.
-
-    :param argument: the name of the argument, for the message.
-    :param kind: the model.
-    :param path: the path of the part, e.g. ``volumes['/data']``.
-    :raises InvalidJobSpecError: with up to 20 problems, each with its path.
-    """
+    """Validate a document, or a part of one."""
     try:
         TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

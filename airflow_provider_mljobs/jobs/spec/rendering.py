@@ -77,11 +77,7 @@ class SpecificationSource:
 
 
 def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runtime: Runtime) -> dict[str, Any]:
-    """Build the service specification: one container of the ML runtime that starts the payload's archive.
-
-    :param payload: the payload's directory on the stage.
-    :raises InvalidJobSpecError: if the overrides make it invalid, or the runtime has no image.
-    """
+    """Build the service specification: one container of the ML runtime that starts the payload's archive."""
     if runtime.image.lower().startswith("cre@"):
         raise InvalidJobSpecError(
             f"Compute pool {spec.compute_pool} has no image for jobs that aren't managed, only {runtime.image!r}: set "
@@ -114,7 +110,6 @@ def ml_job_options(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Build the two options of SYSTEM$EXECUTE_ML_JOB; Snowflake builds the same specification from them.
 
-    :param payload: the payload's directory on the stage.
     :param image: the runtime's image, or a reference to it; ``None`` for Snowflake's choice.
     :param generate_suffix: whether Snowflake completes the job's name, so that the statement can be repeated.
     """
@@ -145,10 +140,7 @@ def ml_job_options(
 
 
 def validate_overrides(overrides: Mapping[str, Any] | None) -> None:
-    """Refuse overrides that no specification can take.
-
-    :raises InvalidJobSpecError: with the path in the overrides.
-    """
+    """Refuse overrides that no specification can take."""
     if overrides is None:
         return
     if not isinstance(overrides, dict):

@@ -22,7 +22,6 @@ def parse_secrets(secrets: object, namespace: Namespace = ANYWHERE) -> list[dict
         or with ``{"snowflakeSecret": …, "secretKeyRef": …}``, for another key of the secret than ``secret_string``. A
         directory gets a file for each key.
     :param namespace: database and schema of secrets that are named without.
-    :raises InvalidJobSpecError: with the variable or directory.
 
     Example::
 

@@ -22,17 +22,7 @@ _DEFAULT = re.compile(r"(?:^|\|)\s*default\b")
 
 
 def parse(source: object, argument: str = "spec") -> dict[str, Any]:
-    """Read a service specification.
-
-    :param source: a mapping, or text in YAML or JSON.
-    :param argument: the name of the argument, for the message.
-    :return: a copy, of dicts, lists and scalars only.
-    :raises InvalidJobSpecError: with line and column of a text, or the path in a mapping.
-
-    Example::
-
-        parse("spec: {containers: [{name: main, image: /db/schema/repository/image:1.0}]}")
-    """
+    """Read a service specification."""
     if isinstance(source, str):
         try:
             document = read_yaml(source, argument)
@@ -48,12 +38,7 @@ def parse(source: object, argument: str = "spec") -> dict[str, Any]:
 
 
 def validate(document: Mapping[str, Any], argument: str = "spec") -> None:
-    """Check a specification against Snowflake's reference.
-
-    :param argument: the name of the argument, for the message.
-    :raises InvalidJobSpecError: with up to 20 problems, each with its path, e.g.
-        ``spec.containers[0].resources.limits.memory``.
-    """
+    """Check a specification against Snowflake's reference."""
     from airflow_provider_mljobs.jobs.spec.refusals import check
 
     check(document, argument)
@@ -75,12 +60,6 @@ def merge(
     :param overrides: the changes, in the shape of a specification.
     :param protected: volumes that can't be changed, removed, or mounted elsewhere.
     :param required_containers: containers that can't be removed.
-    :return: the merged specification, not validated yet.
-    :raises InvalidJobSpecError: with the path in the overrides, e.g. ``spec_overrides.spec.volumes[0]``.
-
-    Example::
-
-        merge(document, {"spec": {"containers": [{"name": "main", "image": "/db/schema/repository/image:2.0"}]}})
     """
     patch = plain(overrides, _OVERRIDES)
     if not isinstance(patch, dict):
@@ -113,13 +92,7 @@ def validate_using(using: object, argument: str = "using", *, template: str | No
     """Refuse values that Snowflake's templates can't use.
 
     :param using: the values of variables: numbers, booleans, lists and dicts; a string must be alphanumeric or JSON.
-    :param argument: the name of the argument, for the message.
     :param template: the template, to find variables without a value, and values without a variable.
-    :raises InvalidJobSpecError: with the name of the variable.
-
-    Example::
-
-        validate_using({"tag": "latest", "image": '"/db/schema/repository/image:1.0"', "args": ["--depth", 3]})
     """
     if not isinstance(using, Mapping):
         raise InvalidJobSpecError(f"{argument} must map names of variables to values, got {excerpt(using)}.")

@@ -196,7 +196,6 @@ def script_arguments(args: Sequence[Any], *, to_process: bool = False) -> list[s
     """Return a script's arguments as text.
 
     :param to_process: whether they start a process, which takes at most 100 KB in one argument.
-    :raises InvalidJobSpecError: naming the invalid argument.
     """
     validate_arguments(args)
     texts = []

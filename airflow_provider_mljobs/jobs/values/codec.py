@@ -76,11 +76,7 @@ class Encoder:
         return any("source" in entry for entry in self.classes)
 
     def encode(self, value: Any) -> Any:
-        """Return a value as JSON.
-
-        :raises RefusedError: if only a pickle could hold it, and none is allowed.
-        :raises TooLargeError: if the files exceed the limit.
-        """
+        """Return a value as JSON."""
         if is_reference(value):
             return self._reference(argument_reference(value))
         write = _WRITERS.get(type(value))
@@ -95,21 +91,14 @@ class Encoder:
         return self._table(value)
 
     def pickle(self, value: Any, reason: str = "") -> Any:
-        """Keep a value for the pickle.
-
-        :param reason: the reason for a pickle.
-        :raises RefusedError: if no pickle is allowed.
-        """
+        """Keep a value for the pickle."""
         if not self.may_pickle:
             raise RefusedError(f"of type {type(value).__name__}{reason and f': {reason}'}")
         self.pickled.append(value)
         return {TAG: "pickle", "n": len(self.pickled) - 1}
 
     def add_file(self, suffix: str, content: bytes) -> str:
-        """Add a file, and return its name.
-
-        :raises TooLargeError: if the files exceed the limit.
-        """
+        """Add a file, and return its name."""
         name = f"{len(self.files)}.{suffix}"
         self.files[name] = content
         self._size += len(content)

@@ -29,9 +29,7 @@ def to_ascii(value: Any) -> str:
 def validate_text(value: str, label: str, *, any_size: bool = False) -> None:
     """Refuse text that can't be an argument or an environment variable of a process.
 
-    :param label: the name of the value in the message, e.g. ``args[2]``.
     :param any_size: whether the value stays within a process, which has no limit of its size.
-    :raises InvalidJobSpecError: naming the value.
     """
     if "\0" in value:
         raise InvalidJobSpecError(f"{label} holds a NUL character, which no process accepts. Remove it.")

@@ -37,8 +37,6 @@ def misfit(value: Any) -> str:
     """Return why a later task would not get a value back from XCom, as part of a sentence; empty if it would.
 
     NaN, infinities, NUL and halves of surrogate pairs are fine except in a key: :func:`jsonb_safe` replaces them.
-
-    :param value: JSON.
     """
     level = [value]
     for _ in range(MAX_LEVELS + 1):

@@ -120,10 +120,7 @@ class StageRef:
         )
 
     def entry(self, number: int) -> dict[str, Any]:
-        """Return the JSON for the value in a job's arguments.
-
-        :param number: the position of the reference among those of the job: see :func:`references_in`.
-        """
+        """Return the JSON for the value in a job's arguments."""
         details = {key: getattr(self, key) for key in ("version", "python", "type")}
         return {
             TAG: "ref",
@@ -158,10 +155,6 @@ def argument_reference(value: Any) -> StageRef:
 
     A StageRef comes from the code of a DAG author. A JSON object may come from any data, so it may refer only to files
     that jobs save.
-
-    Example: ``argument_reference(ti.xcom_pull("train"))``
-
-    :raises InvalidJobSpecError: if the value is no reference, a damaged one, or an object with other files.
     """
     reference = StageRef.from_xcom(value)
     if isinstance(value, StageRef):
@@ -176,10 +169,7 @@ def argument_reference(value: Any) -> StageRef:
 
 
 def references_in(value: Any) -> tuple[StageRef, ...]:
-    """Return the references in arguments, at any depth of lists, tuples and dicts; each once, in their order.
-
-    :raises InvalidJobSpecError: see :func:`argument_reference`.
-    """
+    """Return the references in arguments, at any depth of lists, tuples and dicts; each once, in their order."""
     references: dict[StageRef, None] = {}
     pending, seen = [value], set()
     while pending:
@@ -193,10 +183,7 @@ def references_in(value: Any) -> tuple[StageRef, ...]:
 
 
 def collect(references: Sequence[StageRef]) -> tuple[ReferenceCopy, ...]:
-    """Return the copies for a job's references.
-
-    :param references: all references of the job: see :func:`references_in`.
-    """
+    """Return the copies for a job's references."""
     copies = []
     for number, reference in enumerate(references):
         by_directory: dict[StagePath, list[str]] = {}

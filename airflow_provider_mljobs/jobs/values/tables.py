@@ -42,7 +42,6 @@ def write(value: Any, file: BinaryIO) -> Written | None:
     The frequency of an index of dates is lost, because Parquet has none.
 
     :return: its description; ``None`` for a value of another type.
-    :raises UnfitError: if the file would hold another value.
     """
     # A value of a package exists only if that is imported.
     numpy, pyarrow = sys.modules.get("numpy"), sys.modules.get("pyarrow")
