@@ -14,9 +14,10 @@ from airflow_provider_mljobs.jobs.payload.git import GIT_SECRET_DIRECTORY, GitSo
 from airflow_provider_mljobs.jobs.payload.sources import Place
 from airflow_provider_mljobs.jobs.spec.job import CONTAINER, JobSpec, Resources, Runtime, is_managed
 from airflow_provider_mljobs.jobs.spec.mounts import parse_endpoints, parse_volumes
+from airflow_provider_mljobs.jobs.spec.refusals import check
 from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, ml_job_options, render, specification
 from airflow_provider_mljobs.jobs.spec.secrets import parse_secrets
-from airflow_provider_mljobs.jobs.spec.specification import is_template, parse, validate, validate_using
+from airflow_provider_mljobs.jobs.spec.specification import is_template, parse, validate_using
 from airflow_provider_mljobs.task import query_tags
 from airflow_provider_mljobs.task.fields import identifier, integrations, optional_identifier
 from airflow_provider_mljobs.task.notify import lineage
@@ -123,8 +124,8 @@ def specification_source(fields: JobFields, namespace: Namespace) -> Specificati
         return SpecificationSource(file=file, using=None if using is None else using_values(using))
     if using is not None:
         return _template(spec, using)
-    document = parse(spec, "spec")
-    validate(document, "spec")
+    document = parse(spec)
+    check(document)
     return SpecificationSource(text=render(document))
 
 

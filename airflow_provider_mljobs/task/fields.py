@@ -396,9 +396,10 @@ def _validate_text(value: Any, *, field: str) -> None:
 def _validate_spec(value: Any) -> None:
     """Check a specification that stands in the DAG file; files and stages are read later."""
     if isinstance(value, Mapping):
-        from airflow_provider_mljobs.jobs.spec.specification import parse, validate
+        from airflow_provider_mljobs.jobs.spec.refusals import check
+        from airflow_provider_mljobs.jobs.spec.specification import parse
 
-        validate(parse(value, "spec"), "spec")
+        check(parse(value))
     elif value is not None:
         text(value, "spec")
 
@@ -420,8 +421,8 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "query_warehouse": partial(optional_identifier, field="query_warehouse"),
     "external_access_integrations": integrations,
     "env_vars": lambda value: _if_given(value or None, module="spec.job", check="validate_env_vars"),
-    "secrets": partial(_if_given, module="spec.secrets", check="validate_secrets"),
-    "volumes": partial(_if_given, module="spec.mounts", check="validate_volumes"),
+    "secrets": partial(_if_given, module="spec.secrets", check="parse_secrets"),
+    "volumes": partial(_if_given, module="spec.mounts", check="parse_volumes"),
     "endpoints": partial(_if_given, module="spec.mounts", check="parse_endpoints"),
     "spec_overrides": partial(_if_given, module="spec.rendering", check="validate_overrides"),
     "pip_requirements": partial(_if_given, module="payload.requirements", check="validate_requirements", default=()),

@@ -7,7 +7,8 @@ from operator import attrgetter
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.spec.specification import parse, validate
+from airflow_provider_mljobs.jobs.spec.refusals import check
+from airflow_provider_mljobs.jobs.spec.specification import parse
 from tests.specifications import corpus
 
 DOCUMENTS = corpus()
@@ -51,7 +52,7 @@ def submit():
 def refusal(text):
     """Return the text of the provider's refusal, if there is one."""
     try:
-        validate(parse(text))
+        check(parse(text))
     except InvalidJobSpecError as error:
         return str(error)
     return ""

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import ANYWHERE, PLACEHOLDER, Namespace, StagePath
+from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Namespace, StagePath
 from airflow_provider_mljobs.jobs.spec.documents import excerpt, plain
+from airflow_provider_mljobs.jobs.spec.forms import Directory
+from airflow_provider_mljobs.jobs.spec.refusals import check
+from airflow_provider_mljobs.jobs.spec.schema import TaskEndpoints, TaskVolume, TaskVolumes
 
 # The job can't run without these; a volume over them would hide them.
 PLATFORM_PATHS = ("/mnt/job_stage", "/mnt/job_result", "/dev/shm", "/snowflake", "/opt/env")  # noqa: S108 (in containers)
@@ -19,20 +22,19 @@ _OWN_VOLUMES = 3
 _MAX_SLUG = 40
 
 
-def parse_volumes(value: object, namespace: Namespace = ANYWHERE) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def parse_volumes(
+    value: object, namespace: Namespace = PLACEHOLDER
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Turn volumes by mount path into ``volumes`` of a specification and ``volumeMounts`` of its container.
 
     :param value: absolute paths, each with a stage path that begins with ``@``, or with a volume as in a service
         specification, without its name.
-    :param namespace: database and schema of stages that are named without.
+    :param namespace: database and schema of stages that are named without; while a DAG is parsed, they are unknown.
 
     Example::
 
         parse_volumes({"/data": "@ml.public.data/in", "/cache": {"source": "memory", "size": "2Gi"}})
     """
-    from airflow_provider_mljobs.jobs.spec.refusals import check
-    from airflow_provider_mljobs.jobs.spec.schema import TaskVolumes
-
     if not isinstance(value, Mapping):
         raise InvalidJobSpecError(
             f"volumes must map mount paths to volumes, e.g. {{'/data': '@db.schema.stage/path'}}; got {excerpt(value)}."
@@ -53,19 +55,8 @@ def parse_volumes(value: object, namespace: Namespace = ANYWHERE) -> tuple[list[
     return list(volumes.values()), mounts
 
 
-def validate_volumes(value: object) -> None:
-    """Check volumes while the DAG is parsed, without a connection's database and schema.
-
-    :raises InvalidJobSpecError: with the mount path.
-    """
-    parse_volumes(value, PLACEHOLDER)
-
-
 def parse_endpoints(value: object) -> list[dict[str, Any]]:
     """Check endpoints, which are written as in a service specification."""
-    from airflow_provider_mljobs.jobs.spec.refusals import check
-    from airflow_provider_mljobs.jobs.spec.schema import TaskEndpoints
-
     endpoints: list[dict[str, Any]] = plain([] if value is None else value, "endpoints")
     check({"endpoints": endpoints}, "endpoints", TaskEndpoints)
     return endpoints
@@ -73,9 +64,6 @@ def parse_endpoints(value: object) -> list[dict[str, Any]]:
 
 def directory(path: Any, argument: str) -> str:
     """Return the path of a directory in a container, checked against the platform's own."""
-    from airflow_provider_mljobs.jobs.spec.forms import Directory
-    from airflow_provider_mljobs.jobs.spec.refusals import check
-
     check(path, argument, Directory, "the path")
     text: str = re.sub("/+", "/", path).rstrip("/")
     for platform_path in PLATFORM_PATHS:
@@ -88,8 +76,6 @@ def directory(path: Any, argument: str) -> str:
 
 
 def _volume(given: Any, path: str, namespace: Namespace) -> dict[str, Any]:
-    from airflow_provider_mljobs.jobs.spec.refusals import check
-    from airflow_provider_mljobs.jobs.spec.schema import TaskVolume
 
     if isinstance(given, str) and given.startswith("@"):
         given = {"source": "stage", "stageConfig": {"name": given}}

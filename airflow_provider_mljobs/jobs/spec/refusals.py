@@ -35,7 +35,7 @@ _TEXTS = {
 }
 
 
-def check(value: Any, argument: str, kind: Any = Document, path: str = "") -> None:
+def check(value: Any, argument: str = "spec", kind: Any = Document, path: str = "") -> None:
     """Validate a document, or a part of one."""
     try:
         TypeAdapter(kind).validate_python(value)

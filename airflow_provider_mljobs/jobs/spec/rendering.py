@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE
 from airflow_provider_mljobs.jobs.spec.job import CONTAINER, encoded
-from airflow_provider_mljobs.jobs.spec.specification import merge, validate
+from airflow_provider_mljobs.jobs.spec.specification import merge
 from airflow_provider_mljobs.jobs.untrusted import read_json
 from airflow_provider_mljobs.jobs.values.escaping import to_ascii
 from airflow_provider_mljobs.launcher.contract import (
@@ -78,6 +78,8 @@ class SpecificationSource:
 
 def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runtime: Runtime) -> dict[str, Any]:
     """Build the service specification: one container of the ML runtime that starts the payload's archive."""
+    from airflow_provider_mljobs.jobs.spec.refusals import check
+
     if runtime.image.lower().startswith("cre@"):
         raise InvalidJobSpecError(
             f"Compute pool {spec.compute_pool} has no image for jobs that aren't managed, only {runtime.image!r}: set "
@@ -101,7 +103,7 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
     merged = merge(
         {"spec": document}, spec.spec_overrides or {}, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,)
     )
-    validate(merged, "The specification, with the additions of the task,")
+    check(merged, "The specification, with the additions of the task,")
     return merged
 
 

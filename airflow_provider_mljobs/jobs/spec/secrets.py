@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import ANYWHERE, PLACEHOLDER, Namespace, QualifiedName
+from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Namespace, QualifiedName
 from airflow_provider_mljobs.jobs.spec.documents import excerpt, plain
 from airflow_provider_mljobs.jobs.spec.job import validate_env_name
 from airflow_provider_mljobs.jobs.spec.mounts import directory
+from airflow_provider_mljobs.jobs.spec.refusals import check
+from airflow_provider_mljobs.jobs.spec.schema import TaskSecret
 
 _MAX_SECRETS = 50
 _DEFAULT_KEY = "secret_string"
 
 
-def parse_secrets(secrets: object, namespace: Namespace = ANYWHERE) -> list[dict[str, Any]]:
+def parse_secrets(secrets: object, namespace: Namespace = PLACEHOLDER) -> list[dict[str, Any]]:
     """Turn secrets by their place in the container into entries of its ``secrets``.
 
     :param secrets: names of environment variables or absolute paths of directories, each with the name of a secret;
         or with ``{"snowflakeSecret": …, "secretKeyRef": …}``, for another key of the secret than ``secret_string``. A
         directory gets a file for each key.
-    :param namespace: database and schema of secrets that are named without.
+    :param namespace: database and schema of secrets that are named without; while a DAG is parsed, they are unknown.
 
     Example::
 
@@ -46,17 +48,7 @@ def parse_secrets(secrets: object, namespace: Namespace = ANYWHERE) -> list[dict
     return list(entries.values())
 
 
-def validate_secrets(value: object) -> None:
-    """Check secrets while the DAG is parsed, without a connection's database and schema.
-
-    :raises InvalidJobSpecError: with the variable or directory.
-    """
-    parse_secrets(value, PLACEHOLDER)
-
-
 def _entry(place: Any, given: Any, namespace: Namespace) -> dict[str, Any]:
-    from airflow_provider_mljobs.jobs.spec.refusals import check
-    from airflow_provider_mljobs.jobs.spec.schema import TaskSecret
 
     path = f"secrets[{place!r}]"
     if not isinstance(given, str | Mapping):

@@ -21,27 +21,20 @@ _BOUND = re.compile(r"-?\s*(?:set|for)\s+([A-Za-z_][A-Za-z0-9_]*)")
 _DEFAULT = re.compile(r"(?:^|\|)\s*default\b")
 
 
-def parse(source: object, argument: str = "spec") -> dict[str, Any]:
+def parse(source: object) -> dict[str, Any]:
     """Read a service specification."""
     if isinstance(source, str):
         try:
-            document = read_yaml(source, argument)
+            document = read_yaml(source, "spec")
         except UnreadableError as error:
             raise InvalidJobSpecError(str(error)) from error
     elif isinstance(source, Mapping):
         document = plain(source, "")
     else:
-        raise InvalidJobSpecError(f"{argument} must be a dict or a text in YAML, got {excerpt(source)}.")
+        raise InvalidJobSpecError(f"spec must be a dict or a text in YAML, got {excerpt(source)}.")
     if not isinstance(document, dict):
-        raise InvalidJobSpecError(f"{argument} must be a mapping with the key 'spec', got {excerpt(document)}.")
+        raise InvalidJobSpecError(f"spec must be a mapping with the key 'spec', got {excerpt(document)}.")
     return document
-
-
-def validate(document: Mapping[str, Any], argument: str = "spec") -> None:
-    """Check a specification against Snowflake's reference."""
-    from airflow_provider_mljobs.jobs.spec.refusals import check
-
-    check(document, argument)
 
 
 def merge(
@@ -88,23 +81,23 @@ def template_variables(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in needed if name not in bound))
 
 
-def validate_using(using: object, argument: str = "using", *, template: str | None = None) -> None:
+def validate_using(using: object, *, template: str | None = None) -> None:
     """Refuse values that Snowflake's templates can't use.
 
     :param using: the values of variables: numbers, booleans, lists and dicts; a string must be alphanumeric or JSON.
     :param template: the template, to find variables without a value, and values without a variable.
     """
     if not isinstance(using, Mapping):
-        raise InvalidJobSpecError(f"{argument} must map names of variables to values, got {excerpt(using)}.")
+        raise InvalidJobSpecError(f"using must map names of variables to values, got {excerpt(using)}.")
     for name, value in using.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidJobSpecError(
-                f"{excerpt(name)} in {argument} can't be the name of a variable: use letters, digits and '_', a letter "
+                f"{excerpt(name)} in using can't be the name of a variable: use letters, digits and '_', a letter "
                 "first."
             )
-        _validate_value(plain(value, f"{argument}[{name!r}]"), f"{argument}[{name!r}]")
+        _validate_value(plain(value, f"using[{name!r}]"), f"using[{name!r}]")
     if template is not None:
-        _compare(using, template, argument)
+        _compare(using, template)
 
 
 def _validate_value(value: Any, path: str) -> None:
@@ -125,15 +118,14 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _compare(using: Mapping[str, Any], template: str, argument: str) -> None:
+def _compare(using: Mapping[str, Any], template: str) -> None:
     needed = template_variables(template)
     if missing := [name for name in needed if name not in using]:
-        raise InvalidJobSpecError(f"{argument} has no value for {', '.join(missing)}, which the template needs.")
+        raise InvalidJobSpecError(f"using has no value for {', '.join(missing)}, which the template needs.")
     names = {name for tag in _TAG.finditer(template) for name in _NAME.findall(tag[0])}
     if unknown := [name for name in using if name not in names]:
         raise InvalidJobSpecError(
-            f"{argument} has a value for {', '.join(unknown)}, which the template doesn't have; names are "
-            "case-sensitive."
+            f"using has a value for {', '.join(unknown)}, which the template doesn't have; names are case-sensitive."
         )
 
 

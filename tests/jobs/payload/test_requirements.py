@@ -8,7 +8,7 @@ from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.payload.git import GitSource
 from airflow_provider_mljobs.jobs.payload.requirements import validate_requirements
 from airflow_provider_mljobs.jobs.spec.job import validate_env_vars
-from airflow_provider_mljobs.jobs.spec.specification import validate
+from airflow_provider_mljobs.jobs.spec.refusals import check
 
 SECRET = "pa55wordpa55word"
 LINES = [
@@ -118,7 +118,7 @@ def test_variables_of_pip_and_uv_with_credentials_are_refused(name, value):
     with pytest.raises(InvalidJobSpecError) as in_variables:
         validate_env_vars({name: value})
     with pytest.raises(InvalidJobSpecError) as in_specification:
-        validate({"spec": {"containers": [container]}})
+        check({"spec": {"containers": [container]}})
 
     assert f"secrets={{'{name}': 'db.schema.name'}}" in str(in_variables.value)
     assert "spec.containers[0] has credentials of a package index in its env" in str(in_specification.value)

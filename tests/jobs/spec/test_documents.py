@@ -132,8 +132,8 @@ def test_texts_that_can_not_be_read(text, message):
 
 
 def test_the_message_names_the_argument():
-    """The message names the argument or file that the specification comes from."""
-    assert "job.yaml is empty." == raised(parse, "", "job.yaml")
+    """The message names the task's argument."""
+    assert "spec is empty." == raised(parse, "")
 
 
 ENDLESS = {"spec": {}}

@@ -1,10 +1,10 @@
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier, Namespace
-from airflow_provider_mljobs.jobs.spec.mounts import PLATFORM_PATHS, parse_endpoints, parse_volumes, validate_volumes
+from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, Namespace
+from airflow_provider_mljobs.jobs.spec.mounts import PLATFORM_PATHS, parse_endpoints, parse_volumes
+from airflow_provider_mljobs.jobs.spec.refusals import check
 from airflow_provider_mljobs.jobs.spec.rendering import PROTECTED_VOLUMES, RESULT_MOUNT, STAGE_MOUNT
-from airflow_provider_mljobs.jobs.spec.specification import validate
 
 IMAGE = "/db/schema/repository/image:1.0"
 DB, ML = Identifier("DB"), Identifier("ML")
@@ -35,7 +35,7 @@ def test_volumes(given, expected):
 
     assert [{"name": "volume-data-bd47413b", **expected}] == volumes
     assert [{"name": "volume-data-bd47413b", "mountPath": "/data"}] == mounts
-    validate({"spec": {"containers": [{"name": "main", "image": IMAGE, "volumeMounts": mounts}], "volumes": volumes}})
+    check({"spec": {"containers": [{"name": "main", "image": IMAGE, "volumeMounts": mounts}], "volumes": volumes}})
 
 
 def test_names_of_volumes():
@@ -48,7 +48,7 @@ def test_names_of_volumes():
     assert len(paths) == len(set(names) - set(PROTECTED_VOLUMES))
     assert paths == [mount["mountPath"] for mount in mounts]
     assert (volumes, mounts) == parse_volumes(given)
-    validate({"spec": {"containers": [{"name": "main", "image": IMAGE, "volumeMounts": mounts}], "volumes": volumes}})
+    check({"spec": {"containers": [{"name": "main", "image": IMAGE, "volumeMounts": mounts}], "volumes": volumes}})
 
 
 def test_slashes_in_paths():
@@ -60,10 +60,10 @@ def test_slashes_in_paths():
 
 def test_what_is_known_of_volumes_while_parsing():
     """A stage without a database and schema gets those of the connection later."""
-    validate_volumes({"/data": "@data"})
+    parse_volumes({"/data": "@data"})
 
     with pytest.raises(InvalidJobSpecError, match="no database and schema"):
-        parse_volumes({"/data": "@data"})
+        parse_volumes({"/data": "@data"}, ANYWHERE)
 
 
 def test_the_argument_is_left_as_it_is():
@@ -85,7 +85,7 @@ def test_the_platform_s_paths():
 def test_the_platform_s_paths_are_not_mounted_over(path):
     """A platform path, its subdirectories and its parents are refused."""
     with pytest.raises(InvalidJobSpecError) as caught:
-        validate_volumes({path: {"source": "local"}})
+        parse_volumes({path: {"source": "local"}})
 
     assert f"{path!r} in volumes can't be mounted: the platform uses /" in str(caught.value)
     assert "Choose another path, e.g. /data." in str(caught.value)
@@ -94,7 +94,7 @@ def test_the_platform_s_paths_are_not_mounted_over(path):
 @pytest.mark.parametrize("path", ["/mnt/job_stages", "/mnt/data", "/opt/environment", "/snowflakes"])
 def test_paths_beside_the_platform_s(path):
     """A path that only begins like a platform path is accepted."""
-    validate_volumes({path: {"source": "local"}})
+    parse_volumes({path: {"source": "local"}})
 
 
 PATH_FORM = "volumes is not valid: the path must be an absolute path without '.' and '..', e.g. /data, got"
@@ -154,7 +154,7 @@ PATH_FORM = "volumes is not valid: the path must be an absolute path without '.'
 def test_volumes_that_no_job_can_have(volumes, message):
     """The message about an invalid volume names its mount path."""
     with pytest.raises(InvalidJobSpecError) as caught:
-        validate_volumes(volumes)
+        parse_volumes(volumes)
 
     assert message in str(caught.value)
 

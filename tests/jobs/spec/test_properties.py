@@ -3,9 +3,10 @@ from hypothesis import given, strategies as st
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.spec.documents import select
-from airflow_provider_mljobs.jobs.spec.mounts import parse_endpoints, validate_volumes
-from airflow_provider_mljobs.jobs.spec.secrets import validate_secrets
-from airflow_provider_mljobs.jobs.spec.specification import merge, parse, validate, validate_using
+from airflow_provider_mljobs.jobs.spec.mounts import parse_endpoints, parse_volumes
+from airflow_provider_mljobs.jobs.spec.refusals import check
+from airflow_provider_mljobs.jobs.spec.secrets import parse_secrets
+from airflow_provider_mljobs.jobs.spec.specification import merge, parse, validate_using
 from airflow_provider_mljobs.jobs.values.escaping import to_ascii
 
 KEYS = [
@@ -70,10 +71,10 @@ def attempt(call, *args, **kwargs):
 def test_any_value_is_taken_or_refused(value):
     """Any value of a DAG is accepted or refused with InvalidJobSpecError."""
     attempt(parse, value)
-    attempt(validate, {"spec": value})
-    attempt(validate, {"spec": {"containers": [value], "volumes": [value], "endpoints": [value]}})
-    attempt(validate_volumes, {"/data": value})
-    attempt(validate_secrets, {"KEY": value})
+    attempt(check, {"spec": value})
+    attempt(check, {"spec": {"containers": [value], "volumes": [value], "endpoints": [value]}})
+    attempt(parse_volumes, {"/data": value})
+    attempt(parse_secrets, {"KEY": value})
     attempt(validate_using, {"name": value})
     attempt(parse_endpoints, value)
 
@@ -88,7 +89,7 @@ def test_any_text_is_read_or_refused(text):
 def test_texts_arrive_as_they_are(text):
     """An accepted text reads back from the rendered JSON, by PyYAML and by the provider."""
     document = {"spec": {"containers": [{**MAIN, "env": {"A": text}, "args": [text]}]}}
-    if attempt(lambda: validate(document) or document) is not None:
+    if attempt(lambda: check(document) or document) is not None:
         assert document == yaml.safe_load(to_ascii(document))
         assert document == parse(to_ascii(document))
 

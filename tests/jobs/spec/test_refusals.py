@@ -1,7 +1,7 @@
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.spec.specification import validate
+from airflow_provider_mljobs.jobs.spec.refusals import check
 
 MAIN = {"name": "main", "image": "/db/schema/repository/image:1.0"}
 
@@ -9,7 +9,7 @@ MAIN = {"name": "main", "image": "/db/schema/repository/image:1.0"}
 def refusal(document, *what):
     """Return the message of the error that a specification is refused with."""
     with pytest.raises(InvalidJobSpecError) as caught:
-        validate(document, *what)
+        check(document, *what)
     return str(caught.value)
 
 
@@ -53,9 +53,9 @@ def test_messages_are_short(name):
     ("value", "problem"),
     [
         (float("nan"), "must be a string, a number, true or false; got nan."),
-        ("\0", "holds a NUL character, which no process can be given."),
-        ("\udc00", "holds half a surrogate pair, which is no valid text."),
-        ("x" * 100_001, "has 100001 bytes, more than the 100000 that one can hold; put it into a file or on a stage."),
+        ("\0", "holds a NUL character, which no process accepts. Remove it."),
+        ("\udc00", "holds half a surrogate pair, which is no valid text. Remove it."),
+        ("x" * 100_001, "has 100001 bytes, more than the limit of 100000. Pass it in a file or on a stage."),
     ],
     ids=["nan", "nul", "surrogate", "long"],
 )

@@ -1,9 +1,9 @@
 import pytest
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
-from airflow_provider_mljobs.jobs.names import Identifier, Namespace
-from airflow_provider_mljobs.jobs.spec.secrets import parse_secrets, validate_secrets
-from airflow_provider_mljobs.jobs.spec.specification import validate
+from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, Namespace
+from airflow_provider_mljobs.jobs.spec.refusals import check
+from airflow_provider_mljobs.jobs.spec.secrets import parse_secrets
 
 DB, ML = Identifier("DB"), Identifier("ML")
 
@@ -41,9 +41,7 @@ def test_secrets(place, given, expected):
     entries = parse_secrets({place: given}, Namespace(DB, ML))
 
     assert [expected] == entries
-    validate(
-        {"spec": {"containers": [{"name": "main", "image": "/db/schema/repository/image:1.0", "secrets": entries}]}}
-    )
+    check({"spec": {"containers": [{"name": "main", "image": "/db/schema/repository/image:1.0", "secrets": entries}]}})
 
 
 def test_order():
@@ -60,10 +58,10 @@ def test_no_secrets():
 
 def test_what_is_known_of_secrets_while_parsing():
     """A name without a database and schema gets those of the connection later."""
-    validate_secrets({"API_KEY": "wandb"})
+    parse_secrets({"API_KEY": "wandb"})
 
     with pytest.raises(InvalidJobSpecError, match="no database and schema"):
-        parse_secrets({"API_KEY": "wandb"})
+        parse_secrets({"API_KEY": "wandb"}, ANYWHERE)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +130,6 @@ def test_what_is_known_of_secrets_while_parsing():
 def test_secrets_that_no_job_can_have(secrets, message):
     """The message about an invalid secret names its variable or directory."""
     with pytest.raises(InvalidJobSpecError) as caught:
-        validate_secrets(secrets)
+        parse_secrets(secrets)
 
     assert message in str(caught.value)
