@@ -32,8 +32,8 @@ from airflow_provider_mljobs.jobs.outcome.results import (
     InstanceResult,
     JobResult,
 )
-from airflow_provider_mljobs.jobs.values.references import StageRef, collect
-from airflow_provider_mljobs.launcher.contract import LARGE, OWN_FILES, RESULT_FILE, SUMMARY_NAME
+from airflow_provider_mljobs.jobs.values.references import StageRef
+from airflow_provider_mljobs.launcher.contract import LARGE, OWN_FILES, REFERENCES_DIRECTORY, RESULT_FILE, SUMMARY_NAME
 from airflow_provider_mljobs.launcher.references import load, version_problem
 
 if TYPE_CHECKING:
@@ -197,12 +197,14 @@ def copy_references(connection: Connection, references: Sequence[StageRef], dire
 
     :raises ResultError: if a file isn't there.
     """
-    for copy in collect(references):
-        rows = connection.rows(statements.copy_named_files(copy.source, copy.names, directory / copy.target))
-        copied = {str(row["file"]).rpartition("/")[2] for row in rows}
-        for name in copy.names:
-            if name not in copied:
-                raise _gone(copy.source / name)
+    for number, reference in enumerate(references):
+        target = directory / REFERENCES_DIRECTORY / str(number)
+        for source, names in reference.names_by_directory.items():
+            rows = connection.rows(statements.copy_named_files(source, names, target))
+            copied = {str(row["file"]).rpartition("/")[2] for row in rows}
+            for name in names:
+                if name not in copied:
+                    raise _gone(source / name)
 
 
 def download_reference(

@@ -41,12 +41,7 @@ class Retry(StrEnum):
 
 @dataclass(frozen=True)
 class Kind:
-    """The consequences of a failure.
-
-    :param error: the error of the task.
-    :param retry: whether the same job may succeed in another try.
-    :param advice: the next step for the user.
-    """
+    """The consequences of a failure: its error, the rule for retries, and the next step for the user."""
 
     error: type[MLJobFailedError]
     retry: Retry
@@ -160,10 +155,7 @@ _USER_ERRORS: Mapping[str, str] = {
 class ContainerEnd:
     """The state of a container in Snowflake.
 
-    :param instance: the number of its instance.
-    :param name: its name in the specification.
     :param status: PENDING, READY, DONE, FAILED, TERMINATING or UNKNOWN.
-    :param message: the reason for the status.
     :param exit_code: ``None`` if it didn't end by itself.
     """
 

@@ -42,12 +42,7 @@ _RAY_PREFIX, _MAX_PREFIX = re.compile(r"\([^()]*\bpid=\d+[^()]*\)"), 300
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a job.
-
-    :param fraction: from 0 to 1.
-    :param message: the job's words on it.
-    :param at: the time of the report, in seconds since the epoch.
-    """
+    """The progress of a job: a fraction from 0 to 1, and the time of the report in seconds since the epoch."""
 
     fraction: float
     message: str
@@ -147,7 +142,6 @@ def take_reports(
     """Separate the reports from the other lines of a log.
 
     :param lines: whole lines, as the container printed them.
-    :param reported: the reports so far.
     :param now: the time of reports without one.
     :param mask: stars secrets in texts, before these are cut.
     :returns: the lines for people, some of them for progress, and all reports so far.

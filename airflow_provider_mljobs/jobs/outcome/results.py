@@ -50,12 +50,9 @@ _LOST_VALUE = "Unserializable object: "
 class JobResult:
     """The result of a job.
 
-    :param success: whether the payload ended without an exception.
     :param value: its return value if that is JSON.
     :param reference: a reference to the return value if it is no JSON, or JSON that XCom doesn't take.
     :param misfit: why XCom doesn't take the JSON.
-    :param remote_type: the class of the exception that ended the payload.
-    :param message: its text.
     :param traceback: the formatted exception with its causes, as in the log.
     :param exit_code: the container's exit code; ``None`` if it is unknown.
     :param instance: the instance of the result; ``None`` for a job of one.
@@ -152,10 +149,8 @@ class JobResult:
 class InstanceResult:
     """The end of one instance of a job of several.
 
-    :param instance: its number.
     :param exit_code: ``None`` if it was killed before it wrote a record.
     :param ended_at: the time of its end by its clock, in seconds since the epoch.
-    :param failure: the exception that ended it, if any.
     :param result: its result, if it succeeded and has recorded one.
     """
 

@@ -24,11 +24,8 @@ Serializer = Literal["auto", "source", "cloudpickle"]
 class PackedFunction:
     """A packed function: exactly one of ``source`` and ``pickle`` is set.
 
-    :param name: its name in the source.
     :param file: the name of its original file, for tracebacks.
     :param source: the text of a module that defines it, on the same lines as that file.
-    :param pickle: the function, pickled by value.
-    :param pickled_by: the versions of Python and cloudpickle of the pickle.
     """
 
     name: str
@@ -52,7 +49,6 @@ def pack(
 
     :param serializer: ``"source"`` or ``"cloudpickle"``; ``"auto"`` is source if the function stands alone, else a
         pickle.
-    :param importable: names of modules that travel with the payload.
     """
     validate_serializer(serializer)
     refuse_empty(function)

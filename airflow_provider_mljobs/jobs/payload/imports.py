@@ -38,8 +38,6 @@ _RESERVED = {"__main__", "mljob_launcher", "mljob_function", "airflow_provider_m
 class Imports:
     """The packed imports of a job.
 
-    :param files: the files for the archive, by their names in it.
-    :param copies: the files and directories that Snowflake copies.
     :param manifest: name and place of each import, for the launcher; without paths of this machine.
     :param called: the text for each import in messages, by its name.
     """

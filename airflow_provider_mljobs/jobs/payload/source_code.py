@@ -31,8 +31,6 @@ class DependenceError(Exception):
 class Source:
     """Code that stands alone.
 
-    :param name: the name of the function or class.
-    :param file: the name of its original file, for tracebacks.
     :param text: a module that defines it, on the same lines as that file.
     """
 
@@ -46,7 +44,6 @@ class _Definition:
     """A definition in its file.
 
     :param text: its lines; below an ``if`` if they are indented.
-    :param node: the definition in their tree.
     :param line: the line of ``def`` or ``class`` in the file.
     """
 

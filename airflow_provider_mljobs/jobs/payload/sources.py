@@ -67,7 +67,6 @@ class LocalSource:
 
     :param root: the directory that becomes the job's working directory.
     :param file: the only file that travels; ``None`` for a directory.
-    :param start: the start of the payload.
     """
 
     root: Path

@@ -17,10 +17,8 @@ _WHAT = "The specification"
 class Description:
     """The parts of a specification that matter after the submit.
 
-    :param containers: the names of its containers.
     :param environment: the variables of all of them.
     :param volumes: a path on a stage or a kind such as ``block``, by the name of the volume.
-    :param metric_groups: the groups of platform metrics.
     """
 
     containers: tuple[str, ...]

@@ -57,24 +57,14 @@ class Runtime:
 class JobSpec:
     """How and where to run a payload or the author's own service specification.
 
-    :param name: fully qualified name of the job.
-    :param compute_pool: the pool that runs it.
     :param stage: for payloads and results; ``None`` for the author's own specification.
-    :param query_warehouse: warehouse of the session inside the job, if the payload runs queries.
-    :param external_access_integrations: the hosts outside Snowflake that the job may reach.
     :param env_vars: environment of the payload; any text but NUL.
-    :param target_instances: number of instances.
     :param min_instances: the number of instances to start with; all by default.
     :param parallel: whether each instance runs the entrypoint; otherwise the first does, and the others serve Ray.
     :param runtime_environment: tag or image of the runtime; Snowflake's choice by default.
     :param secrets: entries of the container's ``secrets``.
-    :param volumes: further volumes, as in a service specification.
-    :param volume_mounts: their mounts, as in a service specification.
-    :param endpoints: endpoints, as in a service specification.
     :param spec_overrides: changes to the specification, merged by names of containers and volumes.
-    :param enable_metrics: whether the platform collects metrics.
     :param log_level: which streams an event table keeps: one of ``LOG_LEVELS``; the account's default if ``None``.
-    :param artifact_repositories: repositories that pip installs from within Snowflake; managed jobs only.
     :param managed: whether SYSTEM$EXECUTE_ML_JOB starts it instead of EXECUTE JOB SERVICE.
     :param query_tag: QUERY_TAG of the sessions inside the job.
     :param comment: the task that submitted the job, so that a later try finds it.

@@ -12,11 +12,10 @@ from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Namespace, StagePath
 from airflow_provider_mljobs.jobs.spec.documents import excerpt, plain
 from airflow_provider_mljobs.jobs.spec.forms import Directory
 from airflow_provider_mljobs.jobs.spec.refusals import check
-from airflow_provider_mljobs.jobs.spec.schema import TaskEndpoints, TaskVolume, TaskVolumes
+from airflow_provider_mljobs.jobs.spec.schema import MAX_VOLUMES, TaskEndpoints, TaskVolume, TaskVolumes
 
 # The job can't run without these; a volume over them would hide them.
 PLATFORM_PATHS = ("/mnt/job_stage", "/mnt/job_result", "/dev/shm", "/snowflake", "/opt/env")  # noqa: S108 (in containers)
-_MAX_VOLUMES = 20
 # Payload, result and shared memory.
 _OWN_VOLUMES = 3
 _MAX_SLUG = 40
@@ -45,9 +44,9 @@ def parse_volumes(
         if place in volumes:
             raise InvalidJobSpecError(f"{path!r} is in volumes twice; mount one volume there.")
         volumes[place] = {"name": _name(place), **_volume(given, f"volumes[{path!r}]", namespace)}
-    if len(volumes) > _MAX_VOLUMES - _OWN_VOLUMES:
+    if len(volumes) > MAX_VOLUMES - _OWN_VOLUMES:
         raise InvalidJobSpecError(
-            f"volumes has {len(volumes)} volumes; a job can have {_MAX_VOLUMES - _OWN_VOLUMES} beside its own "
+            f"volumes has {len(volumes)} volumes; a job can have {MAX_VOLUMES - _OWN_VOLUMES} beside its own "
             f"{_OWN_VOLUMES}. Mount a directory that holds several."
         )
     check({"volumes": list(volumes.values())}, "volumes", TaskVolumes)

@@ -66,8 +66,6 @@ _RAY_ENVIRONMENT = {**{variable: str(port) for variable, port in PORTS.items()},
 class SpecificationSource:
     """The place of a specification for EXECUTE JOB SERVICE: in the statement, or in a file on a stage.
 
-    :param text: the specification itself.
-    :param file: the file that holds it.
     :param using: the values of a template's variables; ``None`` if it is no template.
     """
 

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-_MAX_VOLUMES = 20
+MAX_VOLUMES = 20
 _MAX_BLOCK_VOLUMES = 3
 _MAX_OLD_STAGE_VOLUMES = 5
-_MAX_SECRETS = 50
+MAX_SECRETS = 50
 # A key that may be missing. Pydantic doesn't validate defaults, so null is still refused.
 _ABSENT: Any = None
 
@@ -301,7 +301,7 @@ class _Volume(TaskVolume, _Named):
 class TaskVolumes(_Part):
     """The volumes of a job."""
 
-    volumes: list[_Volume] = Field([], max_length=_MAX_VOLUMES)
+    volumes: list[_Volume] = Field([], max_length=MAX_VOLUMES)
 
     def _problems(self) -> Iterator[str]:
         yield from distinct(_names("volumes", self.volumes))
@@ -373,8 +373,8 @@ class _Spec(TaskEndpoints, TaskVolumes):
                         f".containers[{number}].volumeMounts[{index}].name {mount.name!r} is not in spec.volumes, "
                         f"which has {', '.join(names) or 'nothing'}."
                     )
-        if (secrets := sum(len(container.secrets) for container in self.containers)) > _MAX_SECRETS:
-            yield f"has {secrets} secrets; Snowflake takes {_MAX_SECRETS}."
+        if (secrets := sum(len(container.secrets) for container in self.containers)) > MAX_SECRETS:
+            yield f"has {secrets} secrets; Snowflake takes {MAX_SECRETS}."
 
 
 class Document(_Part):

@@ -11,9 +11,8 @@ from airflow_provider_mljobs.jobs.spec.documents import excerpt, plain
 from airflow_provider_mljobs.jobs.spec.job import validate_env_name
 from airflow_provider_mljobs.jobs.spec.mounts import directory
 from airflow_provider_mljobs.jobs.spec.refusals import check
-from airflow_provider_mljobs.jobs.spec.schema import TaskSecret
+from airflow_provider_mljobs.jobs.spec.schema import MAX_SECRETS, TaskSecret
 
-_MAX_SECRETS = 50
 _DEFAULT_KEY = "secret_string"
 
 
@@ -38,8 +37,8 @@ def parse_secrets(secrets: object, namespace: Namespace = PLACEHOLDER) -> list[d
             f"secrets must map variables or directories to secrets, e.g. {{'API_KEY': 'db.schema.secret'}}; got "
             f"{excerpt(secrets)}."
         )
-    if len(secrets) > _MAX_SECRETS:
-        raise InvalidJobSpecError(f"secrets has {len(secrets)} entries; Snowflake takes {_MAX_SECRETS}.")
+    if len(secrets) > MAX_SECRETS:
+        raise InvalidJobSpecError(f"secrets has {len(secrets)} entries; Snowflake takes {MAX_SECRETS}.")
     entries: dict[str, dict[str, Any]] = {}
     for place, given in secrets.items():
         entry = _entry(place, given, namespace)

@@ -49,8 +49,6 @@ def merge(
     ``None`` removes a key. Items that share a name, as a volume mounted twice, are merged in order. Other lists are
     replaced.
 
-    :param document: the specification; it isn't changed.
-    :param overrides: the changes, in the shape of a specification.
     :param protected: volumes that can't be changed, removed, or mounted elsewhere.
     :param required_containers: containers that can't be removed.
     """

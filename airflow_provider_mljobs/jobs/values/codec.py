@@ -53,9 +53,7 @@ class TooLargeError(Exception):
 class Encoder:
     """Writes the values of one document.
 
-    :param may_pickle: whether other values may be pickled.
     :param may_define: whether classes may travel as source, which defines new classes in the job.
-    :param importable: modules that travel with the payload.
     :param limit: the bytes of all files.
     """
 

@@ -11,15 +11,12 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.names import StagePath
 from airflow_provider_mljobs.jobs.values.portability import REFERENCE as MARKER
-from airflow_provider_mljobs.launcher.contract import REFERENCES_DIRECTORY, TAG
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from airflow_provider_mljobs.launcher.contract import TAG
 
 _FORM = 1
 _TEXTS = ("version", "python", "type", "repr")
@@ -79,6 +76,14 @@ class StageRef:
         """The files' names without their directories."""
         return tuple(path.name for path in self.paths)
 
+    @property
+    def names_by_directory(self) -> dict[StagePath, list[str]]:
+        """The files' names by their directories."""
+        names: dict[StagePath, list[str]] = {}
+        for path in self.paths:
+            names.setdefault(path.parent, []).append(path.name)
+        return names
+
     def to_xcom(self) -> dict[str, Any]:
         """Return the reference as a JSON object.
 
@@ -131,20 +136,6 @@ class StageRef:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReferenceCopy:
-    """Files that Snowflake copies into a job's own directory before the job starts.
-
-    :param source: their directory.
-    :param names: their names.
-    :param target: the directory to copy them to, relative to the job's.
-    """
-
-    source: StagePath
-    names: tuple[str, ...]
-    target: str
-
-
 def is_reference(value: object) -> bool:
     """Return whether a value is a reference, or the JSON object of one."""
     return isinstance(value, StageRef) or (isinstance(value, dict) and MARKER in value)
@@ -180,20 +171,6 @@ def references_in(value: Any) -> tuple[StageRef, ...]:
             seen.add(id(item))
             pending += reversed(item.values() if isinstance(item, dict) else item)
     return tuple(references)
-
-
-def collect(references: Sequence[StageRef]) -> tuple[ReferenceCopy, ...]:
-    """Return the copies for a job's references."""
-    copies = []
-    for number, reference in enumerate(references):
-        by_directory: dict[StagePath, list[str]] = {}
-        for path in reference.paths:
-            by_directory.setdefault(path.parent, []).append(path.name)
-        copies += [
-            ReferenceCopy(source=source, names=tuple(names), target=f"{REFERENCES_DIRECTORY}/{number}")
-            for source, names in by_directory.items()
-        ]
-    return tuple(copies)
 
 
 def _file(path: object) -> StagePath:

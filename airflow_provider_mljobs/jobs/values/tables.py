@@ -24,12 +24,7 @@ class UnfitError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A written value.
-
-    :param kind: its tag.
-    :param suffix: the suffix of its file; ``None`` if it has no file.
-    :param details: its data outside the file.
-    """
+    """A written value: its tag, the suffix of its file if it has one, and its data outside the file."""
 
     kind: str
     suffix: str | None

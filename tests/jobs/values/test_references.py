@@ -13,10 +13,8 @@ from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.values.references import (
     MARKER,
-    ReferenceCopy,
     StageRef,
     argument_reference,
-    collect,
     is_reference,
     references_in,
 )
@@ -178,19 +176,15 @@ def test_references_are_told_from_other_values(value, expected):
     assert expected is is_reference(value)
 
 
-def test_files_are_copied_below_the_jobs_directory():
-    """Each reference has its own directory, so that files of the same name don't clash."""
+def test_files_are_copied_from_each_directory():
+    """The files of one directory are copied together."""
     parts = StageRef(stage_paths=("@db.ml.payloads/a/1.parquet", "@db.ml.payloads/a/2.parquet", "@db.ml.payloads/3"))
 
-    assert (
-        ReferenceCopy(source=StagePath(STAGE, "a"), names=("1.parquet", "2.parquet"), target="input/references/0"),
-        ReferenceCopy(source=StagePath(STAGE, ""), names=("3",), target="input/references/0"),
-        ReferenceCopy(
-            source=StagePath(STAGE, "payload_1/JOB/output"),
-            names=("mljob_extra_0.parquet",),
-            target="input/references/1",
-        ),
-    ) == collect([parts, FRAME])
+    assert {
+        StagePath(STAGE, "a"): ["1.parquet", "2.parquet"],
+        StagePath(STAGE, ""): ["3"],
+    } == parts.names_by_directory
+    assert {StagePath(STAGE, "payload_1/JOB/output"): ["mljob_extra_0.parquet"]} == FRAME.names_by_directory
 
 
 def test_what_stands_for_a_reference_in_a_jobs_arguments():
