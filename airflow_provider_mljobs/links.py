@@ -13,7 +13,6 @@ from urllib.parse import quote
 from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_mljobs.task.settings import base_path
-from airflow_provider_mljobs.task.timeout_signals import held_back
 from airflow_provider_mljobs.task.xcoms import DASHBOARD, JOB_XCOM, PROGRESS_XCOM, pull_page_xcom, push_page_xcom
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ class MLJobLink(_JobLink):
 def show(operator: BaseOperator, ti: Any) -> None:
     """Write the links of a task that waits in its worker: Airflow writes them only at the end."""
     for link in operator.operator_extra_links:
-        with held_back():
-            push_page_xcom(ti, link.xcom_key, link.get_link(operator, ti_key=ti))
+        push_page_xcom(ti, link.xcom_key, link.get_link(operator, ti_key=ti))
 
 
 def dashboard(watched: Mapping[str, Any]) -> str:

@@ -33,14 +33,6 @@ def _make_app() -> ASGIApp:
     return create_app()
 
 
-def _bundle_url() -> str:
-    """Return the address of the page's code; Airflow may be served below a path of its host."""
-    from airflow_provider_mljobs.task.settings import base_path
-    from airflow_provider_mljobs.ui.files import version
-
-    return f"{base_path()}{URL_PREFIX}/static/{version()}/mljobs.js"
-
-
 class MLJobsPlugin(AirflowPlugin):
     """The page in the menu "Browse", the tabs of task instances and of tasks, and their routes."""
 
@@ -50,10 +42,14 @@ class MLJobsPlugin(AirflowPlugin):
     @property
     def react_apps(self) -> list[Any]:  # type: ignore[override]
         """The page for Airflow's UI: a property, so that only the API server reads the files for their version."""
+        from airflow_provider_mljobs.task.settings import base_path
+        from airflow_provider_mljobs.ui.files import version
+
         places = [
             {"name": "ML Jobs", "destination": "nav", "url_route": "mljobs", "category": "browse"},
             {"name": "ML Job", "destination": "task_instance", "url_route": "mljob"},
             {"name": "ML Model", "destination": "task", "url_route": "mlmodel"},
         ]
-        bundle_url = _bundle_url()
+        # Airflow may be served below a path of its host.
+        bundle_url = f"{base_path()}{URL_PREFIX}/static/{version()}/mljobs.js"
         return [{**place, "bundle_url": bundle_url} for place in places]

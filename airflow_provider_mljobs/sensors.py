@@ -26,11 +26,7 @@ from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry, Verdict, t
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.links import SnowsightLink
 from airflow_provider_mljobs.task.query_tags import query_tag
-from airflow_provider_mljobs.task.settings import (
-    max_finish_seconds,
-    max_unseen_seconds,
-    max_xcom_bytes,
-)
+from airflow_provider_mljobs.task.settings import max_finish_seconds, max_unseen_seconds, max_xcom_bytes
 from airflow_provider_mljobs.task.waiting import WorkerWait, defer, plan_wait
 from airflow_provider_mljobs.task.xcoms import push_xcom, snowsight_url
 

@@ -22,7 +22,7 @@ from rich.markup import escape
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, MLJobError, UnreadableError
 from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_logs
-from airflow_provider_mljobs.gateway.watcher.follower import LogOutput, Message, WaitEnded
+from airflow_provider_mljobs.gateway.watcher.follower import LogOutput, Message, Report, WaitEnded
 from airflow_provider_mljobs.hooks import MLJobHook
 from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.logs.text import printable
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from typing import NoReturn, TextIO
 
     from airflow_provider_mljobs.gateway.collection import Item
-    from airflow_provider_mljobs.gateway.watcher.follower import Report
     from airflow_provider_mljobs.jobs.names import QualifiedName
 
 _FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130

@@ -74,27 +74,6 @@ def database_states(dag_id: str, task_id: str, run_ids: list[str]) -> dict[tuple
         raise AirflowException(f"Airflow's database can't be asked for the states of tasks: {error}") from error
 
 
-def set_database_xcom(ti: Any, key: str, value: Any) -> None:
-    """Push an XCom into Airflow's database, also where another backend holds the XComs of tasks."""
-    from airflow.sdk.bases.xcom import BaseXCom
-
-    BaseXCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
-
-
-def get_database_xcom(ti: Any, key: str) -> Any:
-    """Return an XCom of Airflow's database."""
-    from airflow.sdk.bases.xcom import BaseXCom
-
-    return BaseXCom.get_value(ti_key=ti, key=key)
-
-
-def get_xcom(ti: Any, key: str) -> Any:
-    """Return an XCom of a task instance from wherever XComs are kept; a trigger has no ``xcom_pull``."""
-    from airflow.sdk.execution_time.xcom import XCom
-
-    return XCom.get_one(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
-
-
 def through_xcom(value: Any) -> Any:
     """Return a value as a later task gets it: serialised as worker, supervisor and API do, one after the other."""
     import msgspec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
-from airflow_provider_mljobs.jobs.names import Namespace, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import PREFIX, Payload
 from airflow_provider_mljobs.jobs.payload.git import GIT_SECRET_DIRECTORY, GitSource
 from airflow_provider_mljobs.jobs.payload.sources import Place
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_provider_mljobs.jobs.names import Identifier
     from airflow_provider_mljobs.task.fields import JobFields
 
 
@@ -144,23 +143,20 @@ def preview(fields: JobFields, namespace: Namespace) -> str:
     if spec.managed:
         options, job = ml_job_options(spec, place, arguments, image)
         return statements.execute_ml_job(str(spec.name), spec.compute_pool, _indented(options), _indented(job))
+    import yaml
+
     node = Runtime(image="/snowflake/images/snowflake_images/runtime", resources=Resources(cpu=1, memory_gib=1))
     document = specification(spec, place, arguments, node)
     (container,) = (each for each in document["spec"]["containers"] if each["name"] == CONTAINER)
     container["image"] = image
     container["resources"] = f"<the whole node of {spec.compute_pool}>"
     document["spec"]["volumes"][0]["size"] = "<30 % of its memory>"
-    return statements.execute_job_service(spec, SpecificationSource(text=_yaml(document)))
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return statements.execute_job_service(spec, SpecificationSource(text=f"\n{text}"))
 
 
 def _indented(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def _yaml(document: Mapping[str, Any]) -> str:
-    import yaml
-
-    return f"\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}"
 
 
 def using_values(using: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_mljobs.exceptions import (
     GatewayError,
+    MLJobError,
     MLJobFailedError,
     ResultError,
     SnowflakeUnavailableError,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_provider_mljobs.exceptions import MLJobError
     from airflow_provider_mljobs.hooks import MLJobHook
     from airflow_provider_mljobs.jobs.attempts import Record
     from airflow_provider_mljobs.jobs.names import QualifiedName, StagePath

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mljobs.gateway import inspection
-from airflow_provider_mljobs.gateway.watcher.follower import JobEnvironment, LogOutput, Message, WaitEnded
+from airflow_provider_mljobs.gateway.watcher.follower import JobEnvironment, LogOutput, Message, Report, WaitEnded
 from airflow_provider_mljobs.jobs.logs.text import blocks, printable
 from airflow_provider_mljobs.links import RayDashboardLink, dashboard
 from airflow_provider_mljobs.task.masking import Mask, secrets, star
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
-    from airflow_provider_mljobs.gateway.watcher.follower import Report
     from airflow_provider_mljobs.jobs.names import QualifiedName
 
 # Parts of a job's state that the job itself has written.

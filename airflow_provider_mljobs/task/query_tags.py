@@ -17,7 +17,7 @@ _PROVIDER = "airflow-provider-mljobs"
 def query_tag(ti: Any) -> str:
     """Return the QUERY_TAG of a try's statements in Snowflake, inside and outside of its job."""
     # Unescaped, names of any script fit: Airflow's have at most 250 characters.
-    return json.dumps({**_names(ti), "try_number": ti.try_number}, ensure_ascii=False)
+    return json.dumps(_names(ti), ensure_ascii=False)
 
 
 def role_tag(role: str) -> str:
@@ -47,13 +47,14 @@ def environment(ti: Any) -> dict[str, str]:
     # Imported here: a DAG file needs none of it.
     from airflow_provider_mljobs.jobs.comment import VARIABLES
 
-    values = {**_names(ti), "try_number": ti.try_number}
+    values = _names(ti)
     return {variable: str(values[name]) for name, variable in VARIABLES.items()}
 
 
 def _names(ti: Any) -> dict[str, str | int]:
     map_index = -1 if ti.map_index is None else ti.map_index
-    return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index}
+    place = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+    return {**place, "map_index": map_index, "try_number": ti.try_number}
 
 
 def _cut(text: str, most: int) -> str:

@@ -9,12 +9,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import (
-    AirflowFailException,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferralTimeout,
-)
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferralTimeout
 
 from airflow_provider_mljobs.exceptions import (
     Failure,
@@ -26,7 +21,7 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.hooks import MLJobHook
-from airflow_provider_mljobs.jobs.attempts import NextStep
+from airflow_provider_mljobs.jobs.attempts import NextStep, Record
 from airflow_provider_mljobs.jobs.outcome.failures import Diagnosis
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict, to_event
@@ -38,7 +33,7 @@ from airflow_provider_mljobs.task.fields import seconds
 from airflow_provider_mljobs.task.joblog import mask_environment
 from airflow_provider_mljobs.task.query_tags import query_tag
 from airflow_provider_mljobs.task.recovery import JobRecovery
-from airflow_provider_mljobs.task.timeout_signals import disarm, held_back
+from airflow_provider_mljobs.task.timeout_signals import disarm
 from airflow_provider_mljobs.task.waiting import WorkerWait, defer, plan_wait
 from airflow_provider_mljobs.task.xcoms import JOB_XCOM, job_facts, pull_xcom, push_page_xcom, push_xcom
 
@@ -48,7 +43,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.exceptions import TaskDeferralError
 
-    from airflow_provider_mljobs.jobs.attempts import Record
     from airflow_provider_mljobs.jobs.names import QualifiedName
     from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
     from airflow_provider_mljobs.jobs.payload.archive import Payload
@@ -212,8 +206,7 @@ class Try:
 
     def _push_facts(self, record: Record, **submit: str | None) -> None:
         self.completion.facts = job_facts(self._fields, self._hook, record, **submit)
-        with held_back():
-            push_page_xcom(self._ti, JOB_XCOM, self.completion.facts)
+        push_page_xcom(self._ti, JOB_XCOM, self.completion.facts)
 
     def _submit_patiently(self, record: Record, deadline: float | None) -> Record:
         """Submit a job; while the account has its maximum of services, wait for one to end."""
@@ -313,7 +306,6 @@ class Try:
         )
 
     def _wait(self, plan: WaitPlan) -> dict[str, Any]:
-        """Wait in the worker."""
         self._show_links()
         self._worker_wait = WorkerWait(self._hook, plan, self._log, self._ti)
         return self._worker_wait.event()

@@ -8,12 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_provider_mljobs.task.airflow_internals import (
-    get_database_xcom,
-    get_xcom,
-    set_database_xcom,
-    through_xcom,
-)
+from airflow_provider_mljobs.task.airflow_internals import through_xcom
 from airflow_provider_mljobs.task.timeout_signals import held_back
 
 if TYPE_CHECKING:
@@ -50,18 +45,26 @@ def pull_xcom(ti: Any, key: str) -> str | None:
 
 
 def pull_job_id(ti: Any) -> Any:
-    """Return the id of the task's current job, for a trigger."""
-    return get_xcom(ti, "job_id")
+    """Return the id of the task's current job, for a trigger, which has no ``xcom_pull``."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom.get_one(key="job_id", dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
 
 
 def push_page_xcom(ti: Any, key: str, value: Any) -> None:
     """Push an XCom that Airflow's pages read: into Airflow's database, wherever XComs of tasks are stored."""
-    set_database_xcom(ti, key, value)
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    with held_back():
+        BaseXCom.set(key=key, value=value, **place)
 
 
 def pull_page_xcom(ti: Any, key: str) -> Mapping[str, Any]:
     """Return an XCom that Airflow's pages read; an empty one if it is missing or no mapping."""
-    value = get_database_xcom(ti, key)
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    value = BaseXCom.get_value(ti_key=ti, key=key)
     return value if isinstance(value, dict) else {}
 
 

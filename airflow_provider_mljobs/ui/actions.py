@@ -26,7 +26,7 @@ from airflow_provider_mljobs.exceptions import (
 )
 from airflow_provider_mljobs.gateway.collector import FINISHED
 from airflow_provider_mljobs.gateway.usage import read_usage
-from airflow_provider_mljobs.jobs.comment import Origin
+from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
 from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
 
-    from airflow_provider_mljobs.jobs.comment import TaskKey
     from airflow_provider_mljobs.ui.hooks import PageHook
 
 logger = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ def clean_up(
 def _job_of(task: TaskKey, job_id: str | None = None) -> TaskJob:
     """Return the job of a task instance."""
     with create_session() as session:
-        row = listing.one(session, task.dag_id, task.run_id, task.task_id, task.map_index)
+        row = listing.one(session, task)
         own_conn_id = connection_of(session, task)
     if row is None:
         raise HTTPException(404, f"{task} has no ML job.")

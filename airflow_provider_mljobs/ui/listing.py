@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, RowMapping, Select
     from sqlalchemy.orm import Session
 
+    from airflow_provider_mljobs.jobs.comment import TaskKey
+
 # The keys of a task instance: in the primary key of XComs, and in that of task instances.
 _TASK = ("dag_run_id", "task_id", "map_index")
 _PLACE = ("dag_id", "task_id", "run_id", "map_index")
@@ -83,11 +85,10 @@ def runs(session: Session, dag_id: str, task_id: str, limit: int, map_indexes: i
     return session.execute(some.order_by(DagRun.run_after, DagRun.id, _Job.map_index)).mappings().all()
 
 
-def one(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> RowMapping | None:
+def one(session: Session, task: TaskKey) -> RowMapping | None:
     """Return the job of a task instance, or ``None``."""
-    jobs = _chosen(session, Filter(dag_ids=(dag_id,)))
-    place = (_Job.run_id == run_id, _Job.task_id == task_id, _Job.map_index == map_index)
-    return session.execute(_described(session, jobs.where(*place))).mappings().one_or_none()
+    jobs = _chosen(session, Filter(dag_ids=(task.dag_id,))).where(_is_of(task, _PLACE))
+    return session.execute(_described(session, jobs)).mappings().one_or_none()
 
 
 def _chosen(session: Session, chosen: Filter) -> Select[Any]:

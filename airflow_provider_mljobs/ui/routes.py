@@ -81,14 +81,9 @@ class CleanUp(BaseModel):
     dry_run: bool = True
 
 
-def task_key(dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskKey:
+def task_key(dag_id: str, run_id: str, task_id: str, map_index: Annotated[MapIndex, Query()] = -1) -> TaskKey:
     """Return the key of a task instance of this Airflow."""
     return TaskKey(airflow=deployment(), dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
-
-
-def asked_task(dag_id: str, run_id: str, task_id: str, map_index: Annotated[MapIndex, Query()] = -1) -> TaskKey:
-    """Parse the task instance of a request."""
-    return task_key(dag_id, run_id, task_id, map_index)
 
 
 class Wanted(BaseModel):
@@ -138,13 +133,13 @@ def list_rights(user: GetUserDep, dag_id: str) -> dict[str, bool]:
 
 
 @router.get(OF_TASK + "/specification", dependencies=READS_JOBS)
-async def show_specification(task: Annotated[TaskKey, Depends(asked_task)]) -> dict[str, Any]:
+async def show_specification(task: Annotated[TaskKey, Depends(task_key)]) -> dict[str, Any]:
     """Show the specification of a job, without secrets."""
     return await _in_thread(_READERS, partial(actions.specification, task))
 
 
 @router.get(OF_TASK + "/usage", dependencies=READS_JOBS)
-async def show_usage(task: Annotated[TaskKey, Depends(asked_task)]) -> dict[str, Any]:
+async def show_usage(task: Annotated[TaskKey, Depends(task_key)]) -> dict[str, Any]:
     """Show CPU, memory and GPU of a job's containers."""
     return await _in_thread(_READERS, partial(actions.usage, task))
 

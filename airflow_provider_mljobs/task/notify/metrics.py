@@ -27,25 +27,17 @@ def count(outcome: Outcome, ti: Any) -> None:
     run; Airflow sends timings in milliseconds.
     Where the backend has tags, they have ``state`` (the job's last status), ``pool``, ``dag_id`` and ``task_id``.
     """
+    status, pool = progress_of(outcome).get("status"), outcome.facts.get("compute_pool")
+    tags = {"state": status, "pool": pool, "dag_id": ti.dag_id, "task_id": ti.task_id}
     try:
-        _count(outcome, ti)
+        stats.incr("mljobs.jobs", tags=tags)
+        queued, ran = durations(outcome)
+        if queued is not None:
+            stats.timing("mljobs.queue_duration", queued, tags=tags)
+        if ran is not None:
+            stats.timing("mljobs.run_duration", ran, tags=tags)
     except Exception:
         logger.warning("Could not send the metrics of job %s.", outcome.facts.get("job_id"), exc_info=True)
-
-
-def _count(outcome: Outcome, ti: Any) -> None:
-    tags = {
-        "state": progress_of(outcome).get("status"),
-        "pool": outcome.facts.get("compute_pool"),
-        "dag_id": ti.dag_id,
-        "task_id": ti.task_id,
-    }
-    stats.incr("mljobs.jobs", tags=tags)
-    queued, ran = durations(outcome)
-    if queued is not None:
-        stats.timing("mljobs.queue_duration", queued, tags=tags)
-    if ran is not None:
-        stats.timing("mljobs.run_duration", ran, tags=tags)
 
 
 def durations(outcome: Outcome) -> tuple[timedelta | None, timedelta | None]:
