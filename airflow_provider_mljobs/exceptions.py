@@ -148,7 +148,7 @@ class MLJobCancelledError(MLJobFailedError):
 
 
 class MLJobCapacityError(MLJobFailedError):
-    """Raised when a job failed because its compute pool had the compute pool had no node for it."""
+    """Raised when a job failed because its compute pool had no node for it."""
 
 
 class MLJobExitCodeError(MLJobFailedError):

@@ -11,7 +11,7 @@ from airflow.sdk._shared.secrets_masker import _secrets_masker, redact
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import GatewayError, MLJobError
 from airflow_provider_mljobs.gateway import connection
-from airflow_provider_mljobs.gateway.watcher.follower import Ended, Note, Output, Secrets
+from airflow_provider_mljobs.gateway.watcher.follower import JobEnvironment, LogOutput, Message, WaitEnded
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.jobs.outcome.reports import Reported, take_reports
 from airflow_provider_mljobs.launcher.contract import MARK
@@ -62,7 +62,7 @@ def test_a_secret_on_the_border_of_two_records_is_masked(character):
     """A line of more than 64 KB becomes several records, and the secret lies wherever the cut may be."""
     line = "".join(f"{character * 37}{SECRET}" for _ in range(2500))
 
-    records, _, _ = told(Secrets({"DB_PASSWORD": SECRET}), Output([line], {}))
+    records, _, _ = told(JobEnvironment({"DB_PASSWORD": SECRET}), LogOutput([line], {}))
 
     assert 1 < len(records)
     assert "".join(f"{character * 37}***" for _ in range(2500)) == "".join(
@@ -73,9 +73,9 @@ def test_a_secret_on_the_border_of_two_records_is_masked(character):
 def test_a_secret_of_several_lines_is_masked_line_by_line():
     """A private key is printed in lines, which come in records and turns of their own."""
     key = "-----BEGIN KEY-----\nMIIEvQIBADAN\nBgkqhkiG9w0B\n-----END KEY-----"
-    reports = [Output([f"[instance 1] {line}"], {}) for line in key.split("\n")]
+    reports = [LogOutput([f"[instance 1] {line}"], {}) for line in key.split("\n")]
 
-    records, _, _ = told(Secrets({"PRIVATE_KEY": key}), *reports)
+    records, _, _ = told(JobEnvironment({"PRIVATE_KEY": key}), *reports)
 
     assert ["Log of job TRAIN:\n[instance 1] ***"] * 4 == records
 
@@ -130,7 +130,9 @@ def test_credentials_in_addresses_are_starred():
     reported = {"progress": {"message": f"from {ADDRESS}"}}
 
     records, states, events = told(
-        Output([f"Looking in indexes: {ADDRESS}"], reported), Note(f"Waits: {ADDRESS}"), Ended({"printed": reported})
+        LogOutput([f"Looking in indexes: {ADDRESS}"], reported),
+        Message(f"Waits: {ADDRESS}"),
+        WaitEnded({"printed": reported}),
     )
 
     starred = "https://***@feed.acme.com/simple"
@@ -142,7 +144,8 @@ def test_credentials_in_addresses_are_starred():
 def test_the_password_of_an_address_is_masked_alone_too():
     """A variable that holds an address is secret by no name; its password may be printed without the rest."""
     records, _, _ = told(
-        Secrets({"DATABASE": "postgres://user:pa55wordpa55word@db/ml"}), Output(["password pa55wordpa55word"], {})
+        JobEnvironment({"DATABASE": "postgres://user:pa55wordpa55word@db/ml"}),
+        LogOutput(["password pa55wordpa55word"], {}),
     )
 
     assert ["Log of job TRAIN:\npassword ***"] == records
@@ -153,7 +156,9 @@ def test_the_triggerer_remembers_no_secret():
     before = set(_secrets_masker().patterns)
     began = time.perf_counter()
     for number in range(1000):
-        records, _, _ = told(Secrets({"API_TOKEN": f"secret-of-{number}"}), Output([f"a secret-of-{number}"], {}))
+        records, _, _ = told(
+            JobEnvironment({"API_TOKEN": f"secret-of-{number}"}), LogOutput([f"a secret-of-{number}"], {})
+        )
         assert ["Log of job TRAIN:\na ***"] == records
 
     assert before == _secrets_masker().patterns
@@ -162,9 +167,9 @@ def test_the_triggerer_remembers_no_secret():
 
 def test_one_job_learns_nothing_of_another():
     """A secret of one job's environment is an ordinary word in the next job's log."""
-    told(Secrets({"DB_PASSWORD": SECRET}))
+    told(JobEnvironment({"DB_PASSWORD": SECRET}))
 
-    records, _, _ = told(Output([SECRET], {}))
+    records, _, _ = told(LogOutput([SECRET], {}))
 
     assert [f"Log of job TRAIN:\n{SECRET}"] == records
 
