@@ -40,9 +40,8 @@ def payload_of(fields: JobFields, namespace: Namespace) -> Payload:
     }
     if fields.function is not None:
         return Payload.of_function(fields.function, serializer=fields.serializer, **common)
-    if isinstance(fields.source, dict):
-        return Payload.of_git(GitSource(**fields.source), fields.entrypoint or "", **common)
-    return Payload.of_source(fields.source, fields.entrypoint, **common)
+    source = GitSource(**fields.source) if isinstance(fields.source, dict) else fields.source
+    return Payload.of_source(source, fields.entrypoint, **common)
 
 
 def job_spec(  # noqa: PLR0913 (the parts that no field has)

@@ -26,7 +26,6 @@ from airflow_provider_mljobs.launcher.contract import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-    from typing import Any
 
     from airflow_provider_mljobs.jobs.outcome.results import JobResult
 
@@ -241,21 +240,16 @@ def past_containers(statuses: str | None) -> list[ContainerEnd]:
     document = read_json(statuses, subject)
     with reading(subject):
         return [
-            _past_container(instance, container)
+            ContainerEnd(
+                instance=int(instance["instanceId"]),
+                name=str(container["containerName"]),
+                status=str(container["status"]),
+                message=str(container.get("message") or ""),
+                exit_code=None if container.get("lastExitCode") in {None, ""} else int(container["lastExitCode"]),
+            )
             for instance in document["instances"]
             for container in instance["containers"]
         ]
-
-
-def _past_container(instance: Mapping[str, Any], container: Mapping[str, Any]) -> ContainerEnd:
-    code = container.get("lastExitCode")
-    return ContainerEnd(
-        instance=int(instance["instanceId"]),
-        name=str(container["containerName"]),
-        status=str(container["status"]),
-        message=str(container.get("message") or ""),
-        exit_code=None if code in {None, ""} else int(code),
-    )
 
 
 def diagnose_wait(reason: str) -> Diagnosis:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.jobs.payload import functions
 from airflow_provider_mljobs.jobs.payload.files import SourceFile, refuse_large
-from airflow_provider_mljobs.jobs.payload.git import GIT_SECRET_DIRECTORY
+from airflow_provider_mljobs.jobs.payload.git import GIT_SECRET_DIRECTORY, GitSource
 from airflow_provider_mljobs.jobs.payload.imports import collect
 from airflow_provider_mljobs.jobs.payload.requirements import refuse_credentials, validate_requirements
 from airflow_provider_mljobs.jobs.payload.sources import (
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_mljobs.jobs.payload.functions import Serializer
-    from airflow_provider_mljobs.jobs.payload.git import GitSource
     from airflow_provider_mljobs.jobs.payload.imports import Import, Imports
     from airflow_provider_mljobs.jobs.payload.sources import Start
 
@@ -107,16 +106,18 @@ class Payload:
     @classmethod
     def of_source(
         cls,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | GitSource,
         entrypoint: str | os.PathLike[str] | Sequence[str] | None,
         *,
         imports: Sequence[Import] = (),
         pip_requirements: Sequence[str] = (),
         place: Place = _ANYWHERE,
     ) -> Payload:
-        """Pack a file, a directory with an entrypoint, or the address of these in Snowflake.
+        """Pack a file or a directory, or the address of these in Snowflake or in a git repository.
 
-        :param source: a path, or an address that starts with ``@`` or ``snow://``, which the worker never downloads.
+        The worker downloads nothing. The container needs a git source's secret, as files in ``GIT_SECRET_DIRECTORY``.
+
+        :param source: a path, an address that starts with ``@`` or ``snow://``, or a GitSource.
         :param entrypoint: a Python file of the source, or a command such as ``["torchrun", "train.py"]``.
 
         Example::
@@ -124,6 +125,12 @@ class Payload:
             Payload.of_source("train/", ["torchrun", "train.py"], imports=["../common/features"])
         """
         extra = collect(imports, place)
+        if isinstance(source, GitSource):
+            source.validate()
+            git = {"url": source.url, "ref": source.ref, "path": source.path}
+            git["secret_directory"] = GIT_SECRET_DIRECTORY if source.secret is not None else ""
+            manifest = _manifest(start_of_directory(entrypoint, f"source {source.url!r}")) | {"git": git}
+            return cls._pack(manifest, {}, extra, pip_requirements)
         if is_on_stage(source):
             copy, start = staged(str(source), entrypoint, place)
             manifest = _manifest(start) | {"stage": {"from": copy.source, "input": copy.target}}
@@ -134,28 +141,6 @@ class Payload:
         refuse_credentials(source_files)
         files: dict[str, bytes | SourceFile] = {f"{APP}/{name}": file for name, file in source_files.items()}
         return cls._pack(_manifest(local.start), files, extra, pip_requirements)
-
-    @classmethod
-    def of_git(
-        cls,
-        source: GitSource,
-        entrypoint: str | os.PathLike[str] | Sequence[str],
-        *,
-        imports: Sequence[Import] = (),
-        pip_requirements: Sequence[str] = (),
-        place: Place = _ANYWHERE,
-    ) -> Payload:
-        """Pack the address of a git repository, which the job clones.
-
-        The container needs the source's secret, as files in ``GIT_SECRET_DIRECTORY``.
-
-        :param entrypoint: a Python file below the source's path, or a command.
-        """
-        source.validate()
-        git = {"url": source.url, "ref": source.ref, "path": source.path}
-        git["secret_directory"] = GIT_SECRET_DIRECTORY if source.secret is not None else ""
-        manifest = _manifest(start_of_directory(entrypoint, f"source {source.url!r}")) | {"git": git}
-        return cls._pack(manifest, {}, collect(imports, place), pip_requirements)
 
     @classmethod
     def _pack(

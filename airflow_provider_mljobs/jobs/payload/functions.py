@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, PayloadError
 from airflow_provider_mljobs.jobs.payload.pickles import by_value, pickled_by
-from airflow_provider_mljobs.jobs.payload.source_code import DependenceError, function_source, is_empty
+from airflow_provider_mljobs.jobs.payload.source_code import DependenceError, Packed, function_source, is_empty
 from airflow_provider_mljobs.launcher.contract import SESSION, wants_session
 
 if TYPE_CHECKING:
@@ -20,21 +19,6 @@ FILE = "mljob_function.py"
 Serializer = Literal["auto", "source", "cloudpickle"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackedFunction:
-    """A packed function: exactly one of ``source`` and ``pickle`` is set.
-
-    :param file: the name of its original file, for tracebacks.
-    :param source: the text of a module that defines it, on the same lines as that file.
-    """
-
-    name: str
-    file: str
-    source: str | None = None
-    pickle: bytes | None = None
-    pickled_by: Mapping[str, str] | None = None
-
-
 def validate_serializer(serializer: object) -> None:
     """Refuse an unknown serializer."""
     if serializer not in get_args(Serializer):
@@ -42,9 +26,7 @@ def validate_serializer(serializer: object) -> None:
         raise InvalidJobSpecError(f"serializer must be one of {choices}; got {serializer!r}.")
 
 
-def pack(
-    function: Callable[..., Any], serializer: Serializer = "auto", importable: Collection[str] = ()
-) -> PackedFunction:
+def pack(function: Callable[..., Any], serializer: Serializer = "auto", importable: Collection[str] = ()) -> Packed:
     """Pack a function.
 
     :param serializer: ``"source"`` or ``"cloudpickle"``; ``"auto"`` is source if the function stands alone, else a
@@ -54,18 +36,14 @@ def pack(
     refuse_empty(function)
     if serializer != "cloudpickle":
         try:
-            source = function_source(function, importable)
+            return function_source(function, importable)
         except DependenceError as error:
             if serializer == "source":
                 raise PayloadError(
                     f"Function {called(function)!r} can't travel as source: it {error}. Or leave serializer at 'auto': "
                     "then the function is pickled, and the job needs the same Python."
                 ) from error
-        else:
-            return PackedFunction(name=source.name, file=source.file, source=source.text)
-    return PackedFunction(
-        name=called(function), file=FILE, pickle=_pickle(function, importable), pickled_by=pickled_by()
-    )
+    return Packed(name=called(function), file=FILE, pickle=_pickle(function, importable), pickled_by=pickled_by())
 
 
 def stands_alone(function: Callable[..., Any], importable: Collection[str] = ()) -> bool:

@@ -28,15 +28,18 @@ class DependenceError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Code that stands alone.
+class Packed:
+    """A packed function or class: exactly one of ``source`` and ``pickle`` is set.
 
-    :param text: a module that defines it, on the same lines as that file.
+    :param file: the name of its original file, for tracebacks.
+    :param source: a module that defines it, on the same lines as that file.
     """
 
     name: str
     file: str
-    text: str
+    source: str | None = None
+    pickle: bytes | None = None
+    pickled_by: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ def is_empty(function: Callable[..., Any]) -> bool:
     )
 
 
-def function_source(function: Callable[..., Any], importable: Collection[str] = ()) -> Source:
+def function_source(function: Callable[..., Any], importable: Collection[str] = ()) -> Packed:
     """Return a function's source without its decorators, and with the imports of its module that it uses."""
     definition = _function_definition(function)
     code = function.__code__
@@ -83,10 +86,10 @@ def function_source(function: Callable[..., Any], importable: Collection[str] = 
             "differs from the text in its file: the file has changed, a tool has rewritten the code, or it is a method "
             "with private names"
         )
-    return Source(name=definition.node.name, file=PurePath(code.co_filename).name, text=text)
+    return Packed(name=definition.node.name, file=PurePath(code.co_filename).name, source=text)
 
 
-def class_source(kind: type, importable: Collection[str] = ()) -> Source:
+def class_source(kind: type, importable: Collection[str] = ()) -> Packed:
     """Return a class's source with its decorators, and with the imports of its module that it uses."""
     namespace = getattr(sys.modules.get(kind.__module__), "__dict__", {})
     if namespace.get(kind.__qualname__) is not kind:
@@ -101,7 +104,7 @@ def class_source(kind: type, importable: Collection[str] = ()) -> Source:
     header += [statement for statement in statements if statement is not None]
     first = min([definition.node.lineno, *(decorator.lineno for decorator in definition.node.decorator_list)])
     file = PurePath(inspect.getsourcefile(kind) or "").name
-    return Source(name=kind.__name__, file=file, text=_module(header, definition, first))
+    return Packed(name=kind.__name__, file=file, source=_module(header, definition, first))
 
 
 def _function_definition(function: Callable[..., Any]) -> _Definition:

@@ -87,7 +87,7 @@ class Arguments:
         call = _Call(function=function, args=tuple(args), kwargs=named, importable=importable)
         may_define = serializer != "cloudpickle" and (serializer == "source" or stands_alone(function, importable))
         document, encoder = call.encode(serializer, may_define=may_define)
-        if encoder.pickled and encoder.has_defined:
+        if encoder.pickled and any("source" in entry for entry in encoder.classes):
             # A pickle may hold the same classes, and in the job they would be unequal to those defined by source.
             document, encoder = call.encode(serializer, may_define=False)
         return cls._pack(document, encoder.files, tuple(encoder.references))

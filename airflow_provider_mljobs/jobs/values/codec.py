@@ -68,11 +68,6 @@ class Encoder:
     _numbers: dict[type, int] = field(default_factory=dict)
     _size: int = 0
 
-    @property
-    def has_defined(self) -> bool:
-        """Whether the source of a class travels."""
-        return any("source" in entry for entry in self.classes)
-
     def encode(self, value: Any) -> Any:
         """Return a value as JSON."""
         if is_reference(value):
@@ -138,8 +133,8 @@ class Encoder:
                     return entry
         if not self.may_define:
             raise DependenceError("is defined in the DAG file")
-        source = class_source(kind, self.importable)
-        return {**entry, "file": source.file, "source": source.text}
+        packed = class_source(kind, self.importable)
+        return {**entry, "file": packed.file, "source": packed.source}
 
     def _table(self, value: Any) -> Any:
         # A value that is refused half-way leaves no file.

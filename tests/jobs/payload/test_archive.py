@@ -120,8 +120,8 @@ def test_other_code_has_another_digest(write):
         Payload.of_source(source, "main.py", pip_requirements=["numpy"]),
         Payload.of_source(source, "main.py", imports=[(source, "pkg")]),
         Payload.of_source("@code/", "main.py", place=ML),
-        Payload.of_git(GitSource("https://github.com/acme/models", "main"), "main.py"),
-        Payload.of_git(GitSource("https://github.com/acme/models", "v1"), "main.py"),
+        Payload.of_source(GitSource("https://github.com/acme/models", "main"), "main.py"),
+        Payload.of_source(GitSource("https://github.com/acme/models", "v1"), "main.py"),
     ]
 
     assert len(payloads) == len({payload.digest for payload in payloads})
@@ -195,7 +195,7 @@ def test_sources_on_stages_are_copied_by_snowflake():
 def test_git_sources_are_cloned_by_the_job():
     """The archive has the address of a repository, but not the name of its secret."""
     source = GitSource("https://github.com/acme/models", "v1.2", path="churn", secret="ml.secrets.github")
-    payload = Payload.of_git(source, "train.py")
+    payload = Payload.of_source(source, "train.py")
 
     assert ["__main__.py", "mljob.json"] == sent(payload)
     assert {
@@ -209,7 +209,7 @@ def test_git_sources_are_cloned_by_the_job():
 def test_git_sources_whose_templates_are_not_rendered_are_refused():
     """A git source whose templates aren't rendered is refused when it is packed."""
     with pytest.raises(InvalidJobSpecError, match=r"ref '{{ params.ref }}' can't be a branch, a tag or a commit"):
-        Payload.of_git(GitSource("https://github.com/acme/models", "{{ params.ref }}"), "train.py")
+        Payload.of_source(GitSource("https://github.com/acme/models", "{{ params.ref }}"), "train.py")
 
 
 def test_payloads_that_are_too_large_are_refused(write):
@@ -244,7 +244,7 @@ def test_requirements_are_lines(script, requirements, message):
         lambda: validate_requirements(requirements),
         lambda: Payload.of_source(script(""), None, pip_requirements=requirements),
         lambda: Payload.of_source("@code", "a.py", pip_requirements=requirements, place=ML),
-        lambda: Payload.of_git(GitSource("https://a.b/c", "main"), "a.py", pip_requirements=requirements),
+        lambda: Payload.of_source(GitSource("https://a.b/c", "main"), "a.py", pip_requirements=requirements),
         lambda: Payload.of_function(lambda: 1, pip_requirements=requirements),
     )
     for pack in packers:

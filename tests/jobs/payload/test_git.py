@@ -86,7 +86,7 @@ def clone(run, tmp_path):
     """Run a git source; ``secret`` are the files of its secret in the container."""
 
     def clone(source, entrypoint="main.py", secret=None, **environment):
-        payload = Payload.of_git(source, entrypoint)
+        payload = Payload.of_source(source, entrypoint)
         if secret is not None:
             directory = tmp_path / "the secret"
             directory.mkdir()
