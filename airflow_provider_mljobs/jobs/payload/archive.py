@@ -119,10 +119,6 @@ class Payload:
 
         :param source: a path, an address that starts with ``@`` or ``snow://``, or a GitSource.
         :param entrypoint: a Python file of the source, or a command such as ``["torchrun", "train.py"]``.
-
-        Example::
-
-            Payload.of_source("train/", ["torchrun", "train.py"], imports=["../common/features"])
         """
         extra = collect(imports, place)
         if isinstance(source, GitSource):

@@ -23,11 +23,7 @@ _SNOW = re.compile(r"snow://\w+/[^\x00-\x1f\x7f'\\/]+(/[^\x00-\x1f\x7f'\\]*)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The origin of a task's relative paths and unqualified names.
-
-    :param folder: the origin of relative paths; the working directory by default.
-    :param namespace: database and schema of unqualified stages.
-    """
+    """The origin of a task's relative paths, by default the working directory, and of unqualified stages."""
 
     folder: Path | None = None
     namespace: Namespace = ANYWHERE
@@ -39,11 +35,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class StageCopy:
-    """Files that Snowflake copies into a job's own directory before the job starts.
-
-    :param source: the file or directory, as COPY FILES takes it.
-    :param target: the directory to copy into, relative to the job's own.
-    """
+    """Files that Snowflake copies, before a job starts, into a directory relative to the job's own."""
 
     source: str
     target: str
@@ -51,11 +43,7 @@ class StageCopy:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The start of a payload.
-
-    :param kind: whether ``command`` begins with a Python file of the source, or with a program.
-    :param command: the file or program, and its first arguments; the task's follow.
-    """
+    """The start of a payload: a Python file of the source or a program, and its first arguments; the task's follow."""
 
     kind: Literal["script", "command"]
     command: tuple[str, ...]

@@ -29,10 +29,6 @@ def parse_volumes(
     :param value: absolute paths, each with a stage path that begins with ``@``, or with a volume as in a service
         specification, without its name.
     :param namespace: database and schema of stages that are named without; while a DAG is parsed, they are unknown.
-
-    Example::
-
-        parse_volumes({"/data": "@ml.public.data/in", "/cache": {"source": "memory", "size": "2Gi"}})
     """
     if not isinstance(value, Mapping):
         raise InvalidJobSpecError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY = "stage-volume", "result-volume", "dshm"
 # An override that points these elsewhere could make the task delete other files with its own rights.
 PROTECTED_VOLUMES = (STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY)
+_merge = partial(merge, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,))
 STAGE_MOUNT, RESULT_MOUNT = "/mnt/job_stage", "/mnt/job_result"
 # The ML runtime image sets up its Python environment in here and then runs the arguments.
 IMAGE_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
@@ -98,9 +100,7 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
         document["logExporters"] = {"eventTableConfig": {"logLevel": spec.log_level}}
     if spec.enable_metrics:
         document["platformMonitor"] = {"metricConfig": {"groups": list(_METRICS)}}
-    merged = merge(
-        {"spec": document}, spec.spec_overrides or {}, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,)
-    )
+    merged = _merge({"spec": document}, spec.spec_overrides or {})
     check(merged, "The specification, with the additions of the task,")
     return merged
 
@@ -116,7 +116,7 @@ def ml_job_options(
     overrides: Mapping[str, Any] = spec.spec_overrides or {}
     if spec.secrets:
         secrets = {"spec": {"containers": [{"name": CONTAINER, "secrets": list(spec.secrets)}]}}
-        overrides = merge(secrets, overrides, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,))
+        overrides = _merge(secrets, overrides)
     options = {
         "STAGE_PATH": str(payload),
         "ARGS": list(_COMMAND),
@@ -139,14 +139,12 @@ def ml_job_options(
     return options, job
 
 
-def validate_overrides(overrides: Mapping[str, Any] | None) -> None:
+def validate_overrides(overrides: object) -> None:
     """Refuse overrides that no specification can take."""
-    if overrides is None:
-        return
     if not isinstance(overrides, dict):
         raise InvalidJobSpecError(f"spec_overrides must be a dict in the shape of a specification, got {overrides!r}.")
     containers = {"containers": [{"name": CONTAINER}], "volumes": [{"name": name} for name in PROTECTED_VOLUMES]}
-    merge({"spec": containers}, overrides, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,))
+    _merge({"spec": containers}, overrides)
 
 
 def result_directory(spec: JobSpec, payload: StagePath) -> StagePath:

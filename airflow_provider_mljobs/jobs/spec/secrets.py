@@ -23,14 +23,6 @@ def parse_secrets(secrets: object, namespace: Namespace = PLACEHOLDER) -> list[d
         or with ``{"snowflakeSecret": …, "secretKeyRef": …}``, for another key of the secret than ``secret_string``. A
         directory gets a file for each key.
     :param namespace: database and schema of secrets that are named without; while a DAG is parsed, they are unknown.
-
-    Example::
-
-        parse_secrets({
-            "WANDB_API_KEY": "ml.secrets.wandb",
-            "DB_PASSWORD": {"snowflakeSecret": "ml.secrets.db", "secretKeyRef": "password"},
-            "/secrets/feed": "ml.secrets.feed",
-        })
     """
     if not isinstance(secrets, Mapping):
         raise InvalidJobSpecError(
