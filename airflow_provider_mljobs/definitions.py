@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.jobs.payload.archive import Payload
     from airflow_provider_mljobs.jobs.payload.git import GitSource
 
 _PER_TASK = {"task_id", "args", "spec", "using"}
@@ -153,23 +152,20 @@ class MLJobDefinition:
             warehouse=hook.default_warehouse,
         )
         payload, arguments = build.payload_of(fields, namespace), fields.pack_arguments()
-        self._refuse_files(payload, arguments.files)
-        place = hook.client.keep(spec, payload)
-        options, job = ml_job_options(spec, place, arguments, hook.client.runtimes.image(spec), generate_suffix=True)
-        text = render({**job, "ASYNC": asynchronous})
-        return statements.execute_ml_job(f"{spec.name}_", spec.compute_pool, render(options), text)
-
-    def _refuse_files(self, payload: Payload, files: object) -> None:
         if payload.copies:
             raise InvalidJobSpecError(
                 f"Definition {self.name!r} has a source or imports on a stage, which would have to be copied for each "
                 "run. Use files of your own, or a GitSource."
             )
-        if files:
+        if arguments.files:
             raise InvalidJobSpecError(
                 f"The arguments of definition {self.name!r} don't fit into a statement: pass text and numbers, or the "
                 "name of a table or a stage file."
             )
+        place = hook.client.keep(spec, payload)
+        options, job = ml_job_options(spec, place, arguments, hook.client.runtimes.image(spec), generate_suffix=True)
+        text = render({**job, "ASYNC": asynchronous})
+        return statements.execute_ml_job(f"{spec.name}_", spec.compute_pool, render(options), text)
 
     def __repr__(self) -> str:
         return f"MLJobDefinition({json.dumps(self.name)})"

@@ -86,7 +86,10 @@ class MLJobTrigger(BaseTrigger):
         finally:
             # The trigger may be cancelled while a thread is still beginning the wait.
             beginning.add_done_callback(_stop)
-        await self._settle(began)
+        if self.task_instance is not None:
+            # The worker that deferred the task may report its exit some seconds later. A task that is queued again by
+            # then looks to the scheduler as if its worker had died, and is failed. dag.test() has no such worker.
+            await asyncio.sleep(max(0.0, began + _SETTLE_SECONDS - time.time()))
         if task_log.is_kept:
             # Airflow writes the whole event to the task's log; the curves, which are most of it, are in XCom.
             event["printed"].pop("series", None)
@@ -128,15 +131,6 @@ class MLJobTrigger(BaseTrigger):
         # The end of a task leaves a state without a place in the log.
         is_ours = state.get("job_id") == self.plan.job_id and "shown_until" in state
         return state if is_ours else {}
-
-    async def _settle(self, began: float) -> None:
-        """Wait until the worker that deferred the task has surely reported its exit.
-
-        It may do so some seconds after the deferral. A task that is queued again by then looks to the scheduler as if
-        its worker had died, and is failed. In ``dag.test()`` there is no such worker.
-        """
-        if self.task_instance is not None:
-            await asyncio.sleep(max(0.0, began + _SETTLE_SECONDS - time.time()))
 
     async def _end_job(self) -> None:
         """Cancel the job, and retry for as long as the wait is patient: no other process will."""

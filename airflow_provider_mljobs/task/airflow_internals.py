@@ -17,7 +17,9 @@ from airflow.sdk.definitions.asset import AssetRef as AssetRef  # noqa: PLC0414 
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE as NEVER_EXPIRE  # noqa: PLC0414 (for the task state store)
-from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+from airflow.sdk.execution_time.lazy_sequence import (
+    LazyXComSequence as LazyXComSequence,  # noqa: PLC0414 (a mapped task's output, which Airflow reads item by item)
+)
 
 # A decorated function's parameters of these names get the context's values.
 CONTEXT_KEYS = frozenset(KNOWN_CONTEXT_KEYS)
@@ -28,11 +30,6 @@ def empty_masker() -> Any:
     masker = copy.copy(_secrets_masker())
     masker.reset_masker()
     return masker
-
-
-def is_lazy_sequence(value: object) -> bool:
-    """Return whether a value is a mapped task's output, which Airflow reads item by item."""
-    return isinstance(value, LazyXComSequence)
 
 
 def is_in_task() -> bool:

@@ -18,7 +18,7 @@ from airflow.sdk import XComArg
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError
 from airflow_provider_mljobs.jobs.names import PLACEHOLDER, Identifier, StagePath
 from airflow_provider_mljobs.jobs.values.escaping import validate_text
-from airflow_provider_mljobs.task.airflow_internals import is_lazy_sequence
+from airflow_provider_mljobs.task.airflow_internals import LazyXComSequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,7 +271,7 @@ def resolved(value: Any) -> Any:
 
     A mapped task's output is read from Airflow's database item by item, and Airflow's dates are pendulum's.
     """
-    if is_lazy_sequence(value) or type(value) is list:
+    if isinstance(value, LazyXComSequence) or type(value) is list:
         return [resolved(item) for item in value]
     if type(value) is tuple:
         return tuple(resolved(item) for item in value)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from airflow_provider_mljobs.exceptions import UnreadableError
+from airflow_provider_mljobs.jobs.comment import VARIABLES
 from airflow_provider_mljobs.jobs.untrusted import read_json
 
 # Snowflake's limit.
@@ -44,9 +45,6 @@ def shortened(tag: str) -> str:
 
 def environment(ti: Any) -> dict[str, str]:
     """Return the variables that name the task to its job, under the names of Airflow's own operators."""
-    # Imported here: a DAG file needs none of it.
-    from airflow_provider_mljobs.jobs.comment import VARIABLES
-
     values = _names(ti)
     return {variable: str(values[name]) for name, variable in VARIABLES.items()}
 

@@ -15,7 +15,6 @@ def max_unreachable_seconds() -> float:
 
 def max_unseen_seconds() -> float:
     """Return the seconds after which a job that nothing shows counts as lost."""
-    # Imported here: links need no more than the paths below.
     from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
 
     return float(conf.getfloat("mljobs", "max_unseen_seconds", fallback=MAX_UNSEEN_SECONDS))

@@ -52,10 +52,6 @@ def _batches(tasks: Collection[TaskKey]) -> Iterator[tuple[str, str, list[str], 
     for key in tasks:
         by_task[key.dag_id, key.task_id][key.run_id].append(key)
     for (dag_id, task_id), by_run in by_task.items():
-        for runs in _chunks(list(by_run)):
+        for first in range(0, len(by_run), _RUNS):
+            runs = list(by_run)[first : first + _RUNS]
             yield dag_id, task_id, runs, [key for run in runs for key in by_run[run]]
-
-
-def _chunks(runs: list[str]) -> Iterator[list[str]]:
-    for first in range(0, len(runs), _RUNS):
-        yield runs[first : first + _RUNS]

@@ -16,7 +16,6 @@ from airflow_provider_mljobs.task.settings import max_unreachable_seconds, max_u
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.hooks import MLJobHook
-    from airflow_provider_mljobs.triggers import MLJobTrigger
 
 # Airflow's own timeout of a deferral is for the case that no trigger reports the deadline.
 _DEFER_GRACE_SECONDS = 60.0
@@ -32,20 +31,15 @@ def plan_wait(job_id: str, **arguments: Any) -> WaitPlan:
     )
 
 
-def to_trigger(plan: WaitPlan, snowflake_conn_id: str) -> MLJobTrigger:
-    """Return the trigger that waits by a plan."""
+def defer(plan: WaitPlan, snowflake_conn_id: str) -> NoReturn:
+    """Defer a task until its job is over; ``execute_complete`` resumes it."""
     # Imported here: DAG files don't need it.
     from airflow_provider_mljobs.triggers import MLJobTrigger
 
-    return MLJobTrigger(snowflake_conn_id=snowflake_conn_id, **asdict(plan))
-
-
-def defer(plan: WaitPlan, snowflake_conn_id: str) -> NoReturn:
-    """Defer a task until its job is over; ``execute_complete`` resumes it."""
-    timeout = None
+    trigger, timeout = MLJobTrigger(snowflake_conn_id=snowflake_conn_id, **asdict(plan)), None
     if plan.deadline is not None:
         timeout = timedelta(seconds=plan.deadline - time.time() + plan.poll_interval + _DEFER_GRACE_SECONDS)
-    raise TaskDeferred(trigger=to_trigger(plan, snowflake_conn_id), method_name="execute_complete", timeout=timeout)
+    raise TaskDeferred(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
 
 class WorkerWait:
@@ -55,7 +49,6 @@ class WorkerWait:
     """
 
     def __init__(self, hook: MLJobHook, plan: WaitPlan, log: Any, ti: Any = None) -> None:
-        # Imported here: DAG files don't need it.
         from airflow_provider_mljobs.task.joblog import TaskLog, Watched
 
         self._events: SimpleQueue[dict[str, Any]] = SimpleQueue()

@@ -98,8 +98,10 @@ def job_facts(
     :param query_id: the id of the statement that submitted it, if this try did.
     """
     # Imported here: triggers don't need it.
+    from airflow_provider_mljobs.jobs.payload.archive import PREFIX
     from airflow_provider_mljobs.task.fields import identifier
 
+    payload = re.search(rf"/{PREFIX}([0-9a-f]+)_[^/]+/", record.stage_path or "")
     return {
         "job_id": record.job_id,
         "snowflake_conn_id": record.snowflake_conn_id,
@@ -108,7 +110,7 @@ def job_facts(
         "submitted_at": submitted_at,
         "snowsight": snowsight_url(hook.account_name, hook.job(record.job_id)),
         "stage_path": record.stage_path,
-        "payload": _payload(record.stage_path),
+        "payload": payload and payload[1],
         "query_id": query_id,
     }
 
@@ -183,12 +185,3 @@ def snowsight_url(account: str, job: QualifiedName) -> str:
     place = f"{quote(organization, safe='')}/{quote(name.replace('-', '_'), safe='')}" if is_named else "_deeplink"
     parts = (job.database, job.schema, job.name)
     return f"https://app.snowflake.com/{place}/#/compute/job/{'/'.join(quote(part.value, safe='') for part in parts)}"
-
-
-def _payload(stage_path: str | None) -> str | None:
-    """Return the hash of a payload, by where its job's directory lies."""
-    # Imported here: DAG files have no payloads.
-    from airflow_provider_mljobs.jobs.payload.archive import PREFIX
-
-    match = re.search(rf"/{PREFIX}([0-9a-f]+)_[^/]+/", stage_path or "")
-    return match[1] if match else None

@@ -36,7 +36,6 @@ from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.launcher.contract import MLJOBS_ARGS, MLJOBS_ENV
 from airflow_provider_mljobs.task.task_states import of_database
 from airflow_provider_mljobs.ui import listing, presenters
-from airflow_provider_mljobs.ui.connections import connection_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -143,7 +142,7 @@ def _job_of(task: TaskKey, job_id: str | None = None) -> TaskJob:
     """Return the job of a task instance."""
     with create_session() as session:
         row = listing.one(session, task)
-        own_conn_id = connection_of(session, task)
+        own_conn_id = listing.connection_of(session, task)
     if row is None:
         raise HTTPException(404, f"{task} has no ML job.")
     facts = presenters.mapping(row["job"])

@@ -1,4 +1,4 @@
-"""Jobs in Airflow's database: task instances with an XCom `mljob`, and their XComs."""
+"""Jobs in Airflow's database: task instances with an XCom `mljob`, their XComs and their connections."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.models.dagrun import DagRun
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import JSON, Text, and_, case, cast, distinct, func, literal, or_, select
@@ -91,6 +93,23 @@ def one(session: Session, task: TaskKey) -> RowMapping | None:
     return session.execute(_described(session, jobs)).mappings().one_or_none()
 
 
+def connection_of(session: Session, task: TaskKey) -> str | None:
+    """Return the id of a task instance's connection; ``None`` if Airflow no longer has it.
+
+    XCom ``mljob`` names a connection as well, but it can be forged by users who may edit XComs.
+    The id is a rendered field. Airflow keeps the rendered fields of the newest runs only; for older runs the DAG version
+    has the field, unless it is a template.
+    """
+    place = {name: getattr(task, name) for name in _PLACE}
+    rendered = session.scalar(select(RenderedTaskInstanceFields.rendered_fields).filter_by(**place))
+    if rendered is not None:
+        return _text(rendered.get("snowflake_conn_id"))
+    version = select(TaskInstance.dag_version_id).filter_by(**place).scalar_subquery()
+    dag = session.scalar(select(SerializedDagModel).where(SerializedDagModel.dag_version_id == version))
+    written = None if dag is None else _field(dag.data or {}, task.task_id)
+    return None if written is None or "{{" in written or "{%" in written else written
+
+
 def _chosen(session: Session, chosen: Filter) -> Select[Any]:
     """Select the keys of XComs `mljob`."""
     jobs = select(*(getattr(_Job, name) for name in _TASK)).where(_Job.key == JOB_XCOM, _Job.dag_id.in_(chosen.dag_ids))
@@ -159,3 +178,16 @@ def _without_curves(session: Session, value: Any) -> ColumnElement[Any]:
 
 def _is_sqlite(session: Session) -> bool:
     return session.get_bind().dialect.name == "sqlite"
+
+
+def _field(data: dict[str, Any], task_id: str) -> str | None:
+    """Return the field of a task of a serialised DAG, before rendering."""
+    tasks = [task.get("__var", {}) for task in data.get("dag", {}).get("tasks", ())]
+    for task in tasks:
+        if task.get("task_id") == task_id:
+            return _text(task.get("partial_kwargs", task).get("snowflake_conn_id"))
+    return None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
