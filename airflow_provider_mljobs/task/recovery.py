@@ -171,7 +171,6 @@ class JobRecovery:
         return state in _ACTIVE_STATES
 
     def _earlier(self) -> Record | None:
-        """Return the record of the job of earlier tries."""
         record = self.recorded()
         if record is None and (not self.memory or self.origin.try_number > 1):
             return self._look_up()

@@ -97,8 +97,8 @@ def connection_of(session: Session, task: TaskKey) -> str | None:
     """Return the id of a task instance's connection; ``None`` if Airflow no longer has it.
 
     XCom ``mljob`` names a connection as well, but it can be forged by users who may edit XComs.
-    The id is a rendered field. Airflow keeps the rendered fields of the newest runs only; for older runs the DAG version
-    has the field, unless it is a template.
+    The id is a rendered field. Airflow keeps those of the newest runs only; for older runs the DAG version has the
+    field, unless it is a template.
     """
     place = {name: getattr(task, name) for name in _PLACE}
     rendered = session.scalar(select(RenderedTaskInstanceFields.rendered_fields).filter_by(**place))
