@@ -71,7 +71,10 @@ def translate(error: Exception) -> GatewayError:
     """Convert an error of the connector's to one of the provider's."""
     errno = getattr(error, "errno", None)
     text = str(getattr(error, "raw_msg", None) or getattr(error, "msg", None) or error)
-    return _kind(errno, text)(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
+    by_text = (kind for number, words, kind in _TEXTS if number in {None, errno} and words in text.lower())
+    by_number = GatewayError if errno is None else _ERRORS.get(errno, GatewayError)
+    kind = next(by_text, by_number)
+    return kind(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
 
 
 def explained(error: GatewayError, happened: str, *grants: str) -> GatewayError:
@@ -80,12 +83,6 @@ def explained(error: GatewayError, happened: str, *grants: str) -> GatewayError:
     missing = f"\nIf something is missing for the role:{advice}" if grants else ""
     message = f"{happened} Snowflake says: {error.message}{missing}"
     return type(error)(message, error.errno, error.sqlstate, error.query_id)
-
-
-def _kind(errno: int | None, text: str) -> type[GatewayError]:
-    by_text = (kind for number, words, kind in _TEXTS if number in {None, errno} and words in text.lower())
-    by_number = GatewayError if errno is None else _ERRORS.get(errno, GatewayError)
-    return next(by_text, by_number)
 
 
 class Connection:

@@ -69,9 +69,7 @@ class Outcome:
     The event has these fields:
 
     :param directory: its own directory on the stage; ``None`` for a job without our launcher.
-    :param verdict: why the wait ended.
     :param message: the watcher's explanation of the verdict.
-    :param timeline: the phases of the job, as in XCom.
     :param printed: the part of its log that the task's log already has.
     :param is_overdue: whether a deadline decided for good that the job is out of time, however it ended.
 
@@ -79,16 +77,11 @@ class Outcome:
 
     :param log: the output of the job, of a long log the end; ``None`` if it could not be read, so it isn't safe yet.
     :param unseen: the lines of the log that aren't in the task's log yet.
-    :param result: the launcher's result; ``None`` if there is no readable one.
-    :param error: the task's error; ``None`` if the job succeeded.
-    :param instances: how each instance of a job of several ended.
     :param artifacts: path, bytes and md5 of each file that the job saved on the stage; ``None`` without a directory.
-    :param reported: the reports of the job, as far as its log could be read.
     :param is_over: whether the job was seen to be over, or was cancelled; otherwise it may live and stays.
 
     The task pushes and returns these, and saves them for a retry:
 
-    :param xcoms: the XComs beside the return value.
     :param is_reference: whether the value is a reference to the stage.
     :param is_taken: whether the result's files are no longer needed.
     :param facts: the XCom of the job, which the task pushed at its submit.
@@ -169,7 +162,6 @@ def complete(
 ) -> Outcome:
     """Read log, result and files of a job before any of them is dropped; cancel a job that is out of time first.
 
-    :param max_bytes: the maximum size of a result in XCom; a larger one stays on the stage.
     :raises SnowflakeUnavailableError: if Snowflake was, or is, out of reach: then nothing is known of the job.
     """
     job = outcome.job

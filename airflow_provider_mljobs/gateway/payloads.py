@@ -58,7 +58,6 @@ class Payloads:
     """The payloads on stages.
 
     :param grace: the length of a period in seconds; 0 gives each job an unshared payload, which its clean-up removes.
-    :param lock_seconds: how long to wait for an upload by another process on this machine.
     """
 
     def __init__(

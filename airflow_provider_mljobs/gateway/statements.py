@@ -233,7 +233,6 @@ def spcs_get_logs(
     """Read a container's log from the event table, which keeps it longer and whole.
 
     :param start: the earliest time; Snowflake's default is a day ago.
-    :param end: the latest time.
     :param most: read only the end of the log, the last line first. Without it, read all, the first line first.
     """
     window = f"START_TIME => TO_TIMESTAMP_LTZ({literal(start)})"

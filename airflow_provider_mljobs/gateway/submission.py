@@ -132,7 +132,6 @@ class Submission:
         """Check whether an earlier call or try has submitted the job already.
 
         :param directory: the job's directory, which identifies the job even if its COMMENT was changed.
-        :param row: the row of DESCRIBE SERVICE of the job with this name; ``None`` if no such job exists.
         :raises JobAlreadyExistsError: if another job has the name; its files must not be touched.
         """
         if row is None:

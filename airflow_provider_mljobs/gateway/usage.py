@@ -49,7 +49,6 @@ class Series:
     """A metric of one container.
 
     :param metric: its name; for several GPUs the mean, for memory that of the fullest one.
-    :param unit: cores, bytes or ratio.
     :param points: pairs of seconds since the epoch and the value up to then: the peak for memory, the mean otherwise.
     """
 
@@ -62,11 +61,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Usage:
-    """The measured usage of a job's containers.
-
-    :param series: by instance, container and metric.
-    :param reason: why series are missing; empty if none are.
-    """
+    """The measured usage of a job's containers, and the reason why series are missing, empty if none are."""
 
     job: QualifiedName
     series: tuple[Series, ...] = ()
@@ -83,7 +78,6 @@ def read_usage(
     """Read the usage of a job's containers from Snowflake's function, or else from the event table.
 
     :param since: the time of the job's submit, which saves Snowflake reading.
-    :param max_rows: the limit of points in all series together.
     :raises SnowflakeUnavailableError: if a repetition may help.
     """
     begin = datetime.now(UTC) - _RETENTION if since is None else since.astimezone(UTC) - _MARGIN

@@ -69,9 +69,7 @@ class Record:
     """A task's job.
 
     :param job_id: its fully qualified name, chosen before it was submitted.
-    :param run_started: the start of the DAG run, as in its COMMENT.
     :param attempt: which of the task's jobs it is: at least the number of the try that chose the name.
-    :param stage_path: the job's own directory on the stage; ``None`` if it has none.
     :param intended_at: the time just before its submit, in seconds since the epoch; 0 for unknown.
     :param unseen: jobs of earlier attempts that were not seen to end. Their submit may still take effect.
     """

@@ -35,7 +35,6 @@ class TaskKey:
     """A task instance, with all its tries.
 
     :param airflow: the Airflow's name: several may have DAGs of the same names, and share a schema.
-    :param map_index: -1 for a task that isn't mapped.
     """
 
     airflow: str
@@ -63,7 +62,6 @@ class Origin:
     :param run_started: the start of its DAG run, which a run that is deleted and repeated changes.
     :param epoch: the task instance's ``max_tries``, which Airflow raises on each clear, and only then.
     :param waits: whether the task waits for the job; if so, the job is abandoned once the task is over.
-    :param payload: the directory of the payload on the stage; empty if the job has none.
     """
 
     task: TaskKey
@@ -168,10 +166,7 @@ def _document(comment: str | None) -> dict[str, Any] | None:
 
 
 def _arguments(kind: type, document: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a dataclass in a document; fields of later versions are ignored.
-
-    :raises TypeError: if a field has another type.
-    """
+    """Return the fields of a dataclass in a document; fields of later versions are ignored."""
     typed = {field.name: (field.type, document[field.name]) for field in fields(kind) if field.name in document}
     if any(type(value).__name__ != expected for expected, value in typed.values()):
         raise TypeError(document)

@@ -60,10 +60,7 @@ class LogOutput:
 
 @dataclass(frozen=True)
 class WaitEnded:
-    """The end of the wait, and the last report.
-
-    :param event: see :func:`~airflow_provider_mljobs.jobs.outcome.watch.to_event`.
-    """
+    """The end of the wait, and the last report: see :func:`~airflow_provider_mljobs.jobs.outcome.watch.to_event`."""
 
     event: dict[str, Any]
 

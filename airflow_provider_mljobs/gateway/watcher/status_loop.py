@@ -12,6 +12,7 @@ import random
 import threading
 from contextlib import suppress
 from functools import partial
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -189,8 +190,10 @@ class Watcher:
     def _list(self, client: MLJobClient, group: Sequence[WatchedJob]) -> list[WatchedJob]:
         """Take the statuses of a schema's jobs from one listing; returns those that have to be asked for singly."""
         names = [job.follower.job for job in group]
+        # LIKE would take a backslash for an escape.
+        prefix = commonprefix([name.name.value for name in names]).partition("\\")[0]  # noqa: RUF071 (no paths)
         try:
-            statuses = client.statuses(names[0].namespace, _common_prefix([name.name.value for name in names]))
+            statuses = client.statuses(names[0].namespace, prefix)
         except NotFoundOrNotAuthorizedError:
             # Single questions find out whether jobs are left where the schema is not listed.
             statuses = {}
@@ -311,13 +314,6 @@ def _until_look(jobs: Iterable[WatchedJob], looked_at: float) -> float:
     """Return the seconds from the last look at all these jobs to the next one."""
     shortest = min(job.next_look(looked_at) for job in jobs)
     return shortest if any(job.is_new for job in jobs) else shortest * random.uniform(1 - _JITTER, 1)  # noqa: S311 (no secret)
-
-
-def _common_prefix(names: Sequence[str]) -> str:
-    """Return the common beginning of all names, up to a backslash, which LIKE would take for an escape."""
-    first, last = min(names), max(names)
-    length = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), None)
-    return first[:length].partition("\\")[0]
 
 
 _SHARED: WeakValueDictionary[str, Watcher] = WeakValueDictionary()

@@ -23,11 +23,7 @@ _MIN_LOG_INTERVAL = 0.5
 class WatchedJob:
     """A job on a watcher's list; all its moments are monotonic.
 
-    :param is_new: whether the first look at it is still to come.
-    :param is_listed: whether the last listing had it.
     :param single_at: when to ask for it singly, if that is needed.
-    :param single_pause: how long to wait before the next single question.
-    :param is_start_known: whether Snowflake has said when it started.
     :param final_since: since when its last lines wait to be read.
     :param set_aside: statements that are reserved for that.
     :param needs_end: whether it was DONE after its deadline, so that the time of its end decides.

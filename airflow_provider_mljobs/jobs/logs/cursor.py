@@ -57,10 +57,7 @@ class LogCursor:
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> LogCursor:
-        """Read a cursor.
-
-        :raises ValueError: if the value is no cursor; or TypeError.
-        """
+        """Read a cursor."""
         stamp, count, *digests = value
         if type(count) is not int or count < 0 or len(digests) > _COMPARED:
             msg = f"{count!r} lines with {len(digests)} digests are no place in a log"
@@ -82,9 +79,7 @@ class Gap:
     """Lines that the container's node no longer has.
 
     :param after: the time of the last line before them; empty if they are the first ones, or lines have no times.
-    :param last: the digest of that line.
     :param before: the time of the first line after them; empty if they are the last ones, or lines have no times.
-    :param next: the digest of that line.
     """
 
     after: str = ""
@@ -117,20 +112,14 @@ class Gap:
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Gap:
-        """Read a gap.
-
-        :raises ValueError: if the value is no gap; or TypeError.
-        """
+        """Read a gap."""
         after, last, before, following = value
         return cls(_stamp(after), _matching(_DIGEST, last), _stamp(before), _matching(_DIGEST, following))
 
 
 @dataclass(frozen=True)
 class News:
-    """The result of one look at a log.
-
-    :param lines: the new lines, whole, without the launcher's banners.
-    """
+    """The result of one look at a log: the new place, new whole lines, and a gap before them."""
 
     cursor: LogCursor
     lines: tuple[str, ...] = ()

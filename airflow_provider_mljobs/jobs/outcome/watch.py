@@ -55,10 +55,7 @@ class Overdue:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Overdue:
-        """Read a decision.
-
-        :raises ValueError: if the value is no decision.
-        """
+        """Read a decision."""
         verdict = Verdict(value["verdict"])
         if not verdict.is_out_of_time:
             msg = f"{verdict} is no deadline that has passed"
@@ -68,10 +65,7 @@ class Overdue:
 
 @dataclass(frozen=True)
 class TimelineEntry:
-    """A job's entry into a phase.
-
-    :param message: the reason that its containers give, or its status.
-    """
+    """A job's entry into a phase."""
 
     phase: Phase
     at: float
@@ -87,10 +81,7 @@ class TimelineEntry:
 
     @classmethod
     def from_xcom(cls, entry: Mapping[str, str]) -> TimelineEntry:
-        """Read an entry.
-
-        :raises ValueError: if the value is no entry; or TypeError, or LookupError.
-        """
+        """Read an entry."""
         at = datetime.fromisoformat(entry["at"]).astimezone(UTC).timestamp()
         return cls(Phase(entry["phase"]), at, str(entry["message"])[:_ENTRY_CHARACTERS])
 
@@ -101,12 +92,7 @@ class JobWatch:
 
     All moments are in seconds since the epoch, so that they mean the same after a restart.
 
-    :param reason: the last reason that its containers gave for being PENDING.
-    :param pending_at: when it was last PENDING.
     :param running_since: when it started to run, by our clock.
-    :param unreachable_since: since when Snowflake has not answered.
-    :param unseen_since: since when nothing has shown the job.
-    :param unseen_looks: how many looks in a row have not shown it.
     :param is_gone: whether nothing has shown the job for so long that it counts as gone.
     :param overdue: the decision that it is out of time, once made.
     """
@@ -286,10 +272,7 @@ def to_event(  # noqa: PLR0913 (the fields of an event)
     printed: Mapping[str, Any] | None = None,
     is_overdue: bool = False,
 ) -> dict[str, Any]:
-    """Build the event that ends a wait: small and of fixed shape, since Airflow logs and stores it.
-
-    :param printed: the place in its log up to which the task's log has it.
-    """
+    """Build the event that ends a wait: small and of fixed shape, since Airflow logs and stores it."""
     return {
         "job_id": job_id,
         "verdict": verdict.value,
