@@ -347,23 +347,20 @@ def test_patient_tasks_leave_the_upload_to_another_machine(server, connect):
     assert 1 == len(server.statements.matching("PUT"))
 
 
-class Stepped:
+class Stepped(Connection):
     """A connection that runs each statement on the test's command."""
 
-    def __init__(self, connection):
-        self._connection = connection
-        self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        self.role = "PUBLIC"
+    role = "PUBLIC"
 
-    def rows(self, statement, *, most=None):
-        """Wait for the command, then run the statement."""
-        return self.fold(statement, lambda rows: list(itertools.islice(rows, most)))
+    def __init__(self, connection):
+        self._inner = connection
+        self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
 
     def fold(self, statement, take):
         """Wait for the command, then run the statement."""
         self._turn.acquire()
         try:
-            return self._connection.fold(statement, take)
+            return self._inner.fold(statement, take)
         finally:
             self._done.release()
 
