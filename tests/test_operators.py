@@ -573,7 +573,7 @@ class TestRefusedWhileParsing:
             ({"on_kill_action": "drop", "cancel_on_kill": False}, "on_kill_action='drop' ends the job"),
             ({"env_vars": {"A B": "x"}}, "'A B' in env_vars can't be the name"),
             ({"env_vars": {"A": 1}}, "env_vars['A'] is of type int"),
-            ({"env_vars": {"SNOWFLAKE_HOST": "x"}}, "'SNOWFLAKE_HOST' in env_vars is set by the platform"),
+            ({"env_vars": {"SNOWFLAKE_HOST": "x"}}, "'SNOWFLAKE_HOST' in env_vars is set by Snowflake"),
             ({"env_vars": {"A": "a\0b"}}, "env_vars['A'] holds a NUL character"),
             ({"pip_requirements": "lightgbm"}, "pip_requirements must be a list"),
             ({"pip_requirements": ["a\nb"]}, "pip_requirements[0] is 'a\\nb'"),

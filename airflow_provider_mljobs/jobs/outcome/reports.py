@@ -141,7 +141,6 @@ def take_reports(
 ) -> tuple[list[str], Reported]:
     """Separate the reports from the other lines of a log.
 
-    :param lines: whole lines, as the container printed them.
     :param now: the time of reports without one.
     :param mask: stars secrets in texts, before these are cut.
     :returns: the lines for people, some of them for progress, and all reports so far.

@@ -115,9 +115,8 @@ class Payload:
     ) -> Payload:
         """Pack a file or a directory, or the address of these in Snowflake or in a git repository.
 
-        The worker downloads nothing. The container needs a git source's secret, as files in ``GIT_SECRET_DIRECTORY``.
-
-        :param source: a path, an address that starts with ``@`` or ``snow://``, or a GitSource.
+        :param source: a path, an address that starts with ``@`` or ``snow://``, or a GitSource. The worker never
+            downloads an address. The container needs the secret of a GitSource, as files in ``GIT_SECRET_DIRECTORY``.
         :param entrypoint: a Python file of the source, or a command such as ``["torchrun", "train.py"]``.
         """
         extra = collect(imports, place)

@@ -52,12 +52,7 @@ class Arguments:
 
     @classmethod
     def of_script(cls, args: Sequence[Any], *, to_process: bool = False) -> Arguments:
-        """Pack a script's arguments. Example: ``Arguments.of_script(["--epochs", 3])``.
-
-        :param args: text, numbers and paths.
-        :param to_process: whether they start a process, instead of a Python file in the launcher's process.
-        :raises InvalidJobSpecError: if an argument is invalid.
-        """
+        """Pack a script's arguments: see :func:`script_arguments`."""
         return cls._pack(script_arguments(args, to_process=to_process), {})
 
     @classmethod
@@ -76,9 +71,6 @@ class Arguments:
         pickle, at any depth; any other value is pickled.
 
         :param serializer: ``"source"`` allows no pickle, ``"cloudpickle"`` pickles each argument that is no JSON.
-        :param importable: names of modules that travel with the payload.
-        :raises PayloadError: if the function doesn't take the arguments, or naming the one that can't be packed.
-        :raises InvalidJobSpecError: if the serializer is unknown, or a reference is damaged.
         """
         named = dict(kwargs or {})
         validate_arguments(args)
