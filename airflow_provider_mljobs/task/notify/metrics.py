@@ -28,8 +28,8 @@ def count(outcome: Outcome, ti: Any) -> None:
     Where the backend has tags, they have ``state`` (the job's last status), ``pool``, ``dag_id`` and ``task_id``.
     """
     status, pool = progress_of(outcome).get("status"), outcome.facts.get("compute_pool")
-    tags = {"state": status, "pool": pool, "dag_id": ti.dag_id, "task_id": ti.task_id}
     try:
+        tags = {"state": status, "pool": pool, "dag_id": ti.dag_id, "task_id": ti.task_id}
         stats.incr("mljobs.jobs", tags=tags)
         queued, ran = durations(outcome)
         if queued is not None:
