@@ -447,7 +447,7 @@ class TestFaults:
 
         run = airflow.run_task(lambda: MLJobOperator(source=drop, **SETTINGS))
 
-        assert "is gone: somebody dropped it" in str(run.errors["job"])
+        assert "is gone: it was dropped" in str(run.errors["job"])
         assert ([], []) == (airflow.jobs, airflow.files)
 
     def test_lost_cancel(self, airflow, faults, capfd):
