@@ -266,7 +266,8 @@ def test_on_kill_cleans_up(airflow, job):
 def test_on_kill_tells_of_the_end(job, is_ours):
     """A kill writes the job's end to XCom, unless XCom has the job of the next try already."""
     job_id = job("sleep 60")
-    running = {"job_id": job_id if is_ours else "A.B.C", "status": "RUNNING", "timeline": [], "metrics": {"auc": 0.5}}
+    reported = {"metrics": {"auc": 0.5}, "series": {"auc": [[1.0, None, 0.5]]}}
+    running = {"job_id": job_id if is_ours else "A.B.C", "status": "RUNNING", "timeline": [], **reported}
     xcoms = {"mljob_watched": running}
 
     def answer(message):
