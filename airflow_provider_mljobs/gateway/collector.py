@@ -63,7 +63,6 @@ class Rules:
     """The limits of a collection: see :meth:`.MLJobHook.collect`.
 
     :param result_retention: the minimum age of a dropped job's result; 0 keeps it for ever.
-    :raises InvalidJobSpecError: if the Airflow has no name, or a time is negative.
     """
 
     airflow: str

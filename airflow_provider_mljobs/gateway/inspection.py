@@ -44,7 +44,6 @@ class Container:
 class Layout:
     """The containers of a job and their environment.
 
-    :param containers: pairs of instance and container.
     :param environment: the variables of its containers; empty if the role may not read the specification.
     :param is_specified: whether this comes from the specification; otherwise it lists the containers that exist so far.
     """

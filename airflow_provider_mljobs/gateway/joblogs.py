@@ -161,7 +161,6 @@ def event_table(parameters: Sequence[Mapping[str, Any]]) -> QualifiedName | None
 class Printed:
     """The part of a job's log that the task's log already has.
 
-    :param cursors: the place up to which each container's log has been read, by instance and name.
     :param gaps: missing parts, with the container of each.
     :param is_whole: whether the log has been read up to its end.
     :param characters: how many have been read since this object was made or copied.
@@ -250,7 +249,6 @@ def read_news(
     Snowflake is asked for lines that are newer than the last one. After a node's clock was set back, these are not all:
     so a log without news is sometimes read as a whole, and a log whose times go back always is.
 
-    :param is_final: whether the job is over, so that its log is complete.
     :param overlap: how much of the log to read again, at least: the time between two looks.
     """
     cursor, silence = printed.cursor(source), printed.silences.get(source.key, 0)

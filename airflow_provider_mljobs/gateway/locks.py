@@ -41,10 +41,7 @@ def locked(name: str, what: str, limit: float) -> Iterator[None]:
 
 
 def _open(directory: Path, name: str) -> int:
-    """Open a lock's file in a directory that only this user can write to, without following links.
-
-    :raises OSError: if it can't be made, or belongs to another user.
-    """
+    """Open a lock's file in a directory that only this user can write to, without following links."""
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -94,7 +94,6 @@ class Record:
     ) -> NextStep:
         """Decide the first step of a try.
 
-        :param status: the job's status; ``None`` if there is no such job.
         :param waits: whether the task waits for its job; otherwise the task is done once it has one.
         :param takes_failures: whether the exit code of a failed job may end the task.
         """

@@ -44,10 +44,7 @@ class TaskKey:
     map_index: int = -1
 
     def job_name(self, epoch: int, attempt: int) -> Identifier:
-        """Choose the name of a job of the task instance: see :class:`Origin`.
-
-        :param epoch: a number that a clear of the task raises.
-        """
+        """Choose the name of a job of the task instance: see :class:`Origin`."""
         return job_name(**asdict(self), attempt=f"{epoch}_{attempt}")
 
     def __str__(self) -> str:

@@ -88,8 +88,6 @@ def read_yaml(text: object, what: str, *, limit: int = MAX_CHARACTERS) -> Any:
 
     So the version ``1.10`` doesn't become 1.1, nor ``2026-01-01`` a date, ``on`` true, or ``0600`` 384. Tags, keys that
     are no text, and documents of more than 50 levels or 50 000 values, with aliases expanded, are refused.
-
-    :raises UnreadableError: with line and column.
     """
     import yaml
 

@@ -182,10 +182,7 @@ class Follower:
         )
 
     def read(self, client: MLJobClient, now: float, *, is_final: bool = False) -> int:
-        """Read and report the news of the job's log; returns how many characters these were, with the job's reports.
-
-        :param is_final: whether the job is over, so that nothing more will come.
-        """
+        """Read and report the news of the job's log; returns how many characters these were, with the job's reports."""
         containers = self._sources(client)
         printed = self.printed.copy()
         lines: list[str] = []

@@ -32,7 +32,6 @@ class LogLoop:
     """Reads the logs of a watcher's jobs in turn. The caller holds the lock where a docstring says so.
 
     :param per_minute: how many statements all logs together may cost; 0 reads none.
-    :param end: ends the wait for a finished job whose last lines have been read.
     """
 
     def __init__(

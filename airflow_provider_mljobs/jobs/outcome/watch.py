@@ -92,7 +92,6 @@ class JobWatch:
 
     All moments are in seconds since the epoch, so that they mean the same after a restart.
 
-    :param running_since: when it started to run, by our clock.
     :param is_gone: whether nothing has shown the job for so long that it counts as gone.
     :param overdue: the decision that it is out of time, once made.
     """
