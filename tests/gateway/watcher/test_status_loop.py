@@ -640,8 +640,12 @@ def test_the_log_of_several_instances(lab):
 @pytest.mark.parametrize(("replicas", "asked"), [(2, 3), (1, 0)], ids=["several", "one"])
 def test_public_endpoints(lab, server, replicas, asked):
     """The endpoints of a running job of several instances are asked for until Snowflake has provisioned them."""
-    (job,) = lab.start("OPEN", command="for i in $(seq 20); do echo line $i; sleep 0.1; done", replicas=replicas)
+    (job,) = lab.start("OPEN", command="while true; do echo line; sleep 0.1; done", replicas=replicas)
     listener = Listener(lab.watcher(), job, log_interval=5)
+    state = listener.until(LogOutput).state
+    while asked and not state["endpoints"]:
+        state = listener.until(LogOutput).state
+    run(server, f"CALL {job}!SPCS_CANCEL_JOB()")
     listener.until(WaitEnded)
 
     states = [report.state for report in listener.seen if isinstance(report, LogOutput)]
