@@ -87,9 +87,10 @@ class Airflow:
         self.snowflake = snowflake
         _database()
         # Earlier tests leave jobs and files on purpose.
-        for job in self.jobs:
-            self.query(f"DROP SERVICE {job}")
-        self.query(f"REMOVE {STAGE}")
+        with self._session() as cursor:
+            for job in [row["name"] for row in _rows(cursor.execute("SHOW JOB SERVICES IN ACCOUNT"))]:
+                cursor.execute(f"DROP SERVICE {job}")
+            cursor.execute(f"REMOVE {STAGE}")
 
     def run(self, dag, params=None):
         """Run a DAG, with other parameters than its defaults, and return its result."""
@@ -121,12 +122,15 @@ class Airflow:
 
     def query(self, statement):
         """Run a statement on the embedded Snowflake, and return its rows."""
+        with self._session() as cursor:
+            return _rows(cursor.execute(statement))
+
+    @contextmanager
+    def _session(self):
         from snowflake import connector
 
         with connector.connect(**self.snowflake.connection_kwargs) as connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            names = [column.name.lower() for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            yield cursor
 
     @property
     def jobs(self):
@@ -144,3 +148,8 @@ class Airflow:
         """The directories of payloads on the stage."""
         names = [row["name"].split("/") for row in self.query(f"LIST {STAGE}")]
         return sorted(parts[-2] for parts in names if parts[-1] == ARCHIVE)
+
+
+def _rows(cursor):
+    names = [column.name.lower() for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

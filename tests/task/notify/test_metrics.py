@@ -12,6 +12,7 @@ from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.notify import metrics as job_stats
 from airflow_provider_mljobs.task.xcoms import PROGRESS_XCOM
+from tests.budget import slowness
 from tests.lab import POOL, STAGE
 
 SETTINGS = {"task_id": "job", "compute_pool": POOL, "stage_name": STAGE, "poll_interval": 0.05}
@@ -53,7 +54,14 @@ def metrics(monkeypatch):
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "blocking"])
 def test_job_that_succeeds(airflow, metrics, deferrable):
     """A successful job counts as DONE, with its queue and run time."""
-    airflow.run_task(lambda: MLJobOperator(source=lambda: 1, deferrable=deferrable, **SETTINGS))
+
+    def work(seconds):
+        # Until a look has shown the job as running.
+        import time
+
+        time.sleep(seconds)
+
+    airflow.run_task(lambda: MLJobOperator(source=work, args=[2 * slowness()], deferrable=deferrable, **SETTINGS))
 
     counted, queued, ran = metrics()
     assert "airflow.mljobs.jobs,state=DONE,pool=ML_POOL,dag_id=lab,task_id=job:1|c" == counted
