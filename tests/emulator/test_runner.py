@@ -475,7 +475,9 @@ def test_nothing_outlives_a_killed_server(isolation, tmp_path):
 
 def test_output_is_logged_by_stream_and_in_order(start):
     """Both streams are complete, in their order, and never before the start."""
-    script = "for i in 1 2 3; do echo out $i; sleep 0.03; echo err $i >&2; sleep 0.03; done"
+    # A reader that is late by more than the pause can't know which stream came first.
+    pause = f"sleep {0.1 * slowness():.2f}"
+    script = f"for i in 1 2 3; do echo out $i; {pause}; echo err $i >&2; {pause}; done"
     container = start("sh", "-c", script)
     container.finish()
     records = list(container.log.records())
