@@ -567,6 +567,8 @@ class TestRefusedWhileParsing:
             ({"stage_name": None}, "stage_name is missing"),
             ({"target_instances": 0}, "target_instances must be a whole number of at least 1, got 0"),
             ({"target_instances": True}, "target_instances must be a whole number"),
+            ({"target_instances": ()}, "target_instances must be a whole number"),
+            ({"serializer": ()}, "serializer must be one of"),
             ({"poll_interval": 0}, "poll_interval must be more than 0 seconds, got 0"),
             ({"on_finish": "delete"}, "on_finish must be one of drop, drop_on_success, keep; got 'delete'"),
             ({"on_kill_action": "stop"}, "on_kill_action must be one of cancel, drop, none; got 'stop'"),

@@ -361,8 +361,8 @@ def _validate_log_interval(value: Any) -> None:
 
 
 def _validate_limit(value: Any, *, field: str) -> None:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds is not None and (not _is_number(seconds) or not 0 < seconds < math.inf):
+    limit = seconds(value)
+    if limit is not None and (not _is_number(limit) or not 0 < limit < math.inf):
         raise InvalidJobSpecError(f"{field} must be more than 0 seconds, a timedelta, or None; got {value!r}.")
 
 
@@ -406,7 +406,7 @@ def _validate_spec(value: Any) -> None:
 
 def _if_given(value: Any, *, module: str, check: str, default: Any = None) -> None:
     """Check a rare field with a module that only its DAG files load."""
-    if value is not default and value != ():
+    if value is not default:
         getattr(import_module(f"airflow_provider_mljobs.jobs.{module}"), check)(value)
 
 
@@ -423,7 +423,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "env_vars": lambda value: _if_given(value or None, module="spec.job", check="validate_env_vars"),
     "secrets": partial(_if_given, module="spec.secrets", check="parse_secrets"),
     "volumes": partial(_if_given, module="spec.mounts", check="parse_volumes"),
-    "endpoints": partial(_if_given, module="spec.mounts", check="parse_endpoints"),
+    "endpoints": partial(_if_given, module="spec.mounts", check="parse_endpoints", default=()),
     "spec_overrides": partial(_if_given, module="spec.rendering", check="validate_overrides"),
     "pip_requirements": partial(_if_given, module="payload.requirements", check="validate_requirements", default=()),
     "runtime_environment": partial(_if_given, module="spec.job", check="validate_runtime_environment"),

@@ -71,7 +71,6 @@ def directory(path: Any, argument: str) -> str:
 
 
 def _volume(given: Any, path: str, namespace: Namespace) -> dict[str, Any]:
-
     if isinstance(given, str) and given.startswith("@"):
         given = {"source": "stage", "stageConfig": {"name": given}}
     if not isinstance(given, Mapping):
