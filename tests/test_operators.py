@@ -450,8 +450,9 @@ class TestFaults:
         assert "is gone: it was dropped" in str(run.errors["job"])
         assert ([], []) == (airflow.jobs, airflow.files)
 
-    def test_lost_cancel(self, airflow, faults, capfd):
+    def test_lost_cancel(self, airflow, faults, capfd, monkeypatch):
         """A job out of time that can't be cancelled is named."""
+        monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_UNREACHABLE_SECONDS", "0")
 
         def wait():
             import time
@@ -459,7 +460,7 @@ class TestFaults:
             time.sleep(60)
 
         faults.add(Fault(matching="SPCS_CANCEL_JOB", effect="error"))
-        run = airflow.run_task(lambda: MLJobOperator(source=wait, execution_timeout=timedelta(seconds=0.5), **SETTINGS))
+        run = airflow.run_task(lambda: MLJobOperator(source=wait, timeout=timedelta(seconds=0.5), **SETTINGS))
 
         assert isinstance(run.errors["job"], exceptions.GatewayError)
         assert f"Skipped clean-up: job {run.xcom('job', 'job_id')}" in capfd.readouterr().out

@@ -231,7 +231,9 @@ class Watcher:
                 self._ask_for(client, job)
             except Exception as error:  # noqa: BLE001 (as above)
                 trouble = connection_trouble(error)
-                if trouble is not None or not job.is_listed or job.is_to_be_cancelled:
+                if trouble is None and job.is_listed and job.is_to_be_cancelled:
+                    job.could_not_cancel(_why(error))
+                elif trouble is not None or not job.is_listed:
                     self._could_not_ask([job], error)
                 if trouble is not None:
                     return trouble
@@ -276,10 +278,8 @@ class Watcher:
 
     def _could_not_ask(self, group: Iterable[WatchedJob], error: Exception) -> None:
         now = self._clock.now()
-        # Without the part that differs from statement to statement, so that the log has it once.
-        why = error.message if isinstance(error, GatewayError) else f"{type(error).__name__}: {error}"
         for job in group:
-            job.follower.update(partial(JobWatch.failed_to_ask, why=why, now=now), now)
+            job.follower.update(partial(JobWatch.failed_to_ask, why=_why(error), now=now), now)
 
     def _judge(self) -> None:
         """End the waits that are over."""
@@ -308,6 +308,11 @@ class Watcher:
         with self._lock:
             self._remove(job.follower)
         job.follower.end(verdict, self._clock.now())
+
+
+def _why(error: Exception) -> str:
+    """Return an error without the part that differs from statement to statement, so that the log has it once."""
+    return error.message if isinstance(error, GatewayError) else f"{type(error).__name__}: {error}"
 
 
 def _until_look(jobs: Iterable[WatchedJob], looked_at: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.gateway.watcher.follower import Message
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import pause
 
@@ -28,6 +29,7 @@ class WatchedJob:
     :param set_aside: statements that are reserved for that.
     :param needs_end: whether it was DONE after its deadline, so that the time of its end decides.
     :param late_since: since when it is out of time and to be cancelled.
+    :param cancel_trouble: the last error of a cancel.
     """
 
     follower: Follower
@@ -42,6 +44,7 @@ class WatchedJob:
     read_at: float = 0.0
     needs_end: bool = False
     late_since: float | None = None
+    cancel_trouble: str = ""
 
     def log_pause(self, characters: int, now: float) -> float:
         """Return the seconds to the next look at a log in which so much was new since the last one."""
@@ -61,6 +64,13 @@ class WatchedJob:
         if self.late_since is None:
             self.late_since, self.single_at, self.single_pause = now, 0.0, 1.0
         return self.late_since
+
+    def could_not_cancel(self, why: str) -> None:
+        """Report a cancel that failed, once for each reason; it is tried again."""
+        if why != self.cancel_trouble:
+            self.cancel_trouble = why
+            text = f"Could not cancel job {self.follower.job}; trying again: {why}"
+            self.follower.report(Message(text, is_warning=True))
 
     @property
     def has_question(self) -> bool:

@@ -883,6 +883,20 @@ def test_a_cancel_that_cannot_be_said(lab, server):
     assert len(server.statements.matching("SPCS_CANCEL_JOB")) > 1
 
 
+def test_a_cancel_that_is_refused(lab, server):
+    """A cancel that Snowflake refuses is repeated and reported once; the job counts as seen."""
+    (job,) = lab.start("ENDLESS_REFUSED")
+    server.faults.add(Fault(matching="SPCS_CANCEL_JOB", effect="error"))
+
+    listener = Listener(lab.watcher(), job, cancels=True, timeout=30, patience=60)
+    event = listener.event
+
+    assert ("timed_out", "RUNNING") == (event["verdict"], event["status"])
+    assert len(server.statements.matching("SPCS_CANCEL_JOB")) > 1
+    assert 1 == sum(note.startswith(f"Could not cancel job {job}; trying again: ") for note in listener.notes)
+    assert not any("visible in Snowflake again" in note for note in listener.notes)
+
+
 @pytest.mark.parametrize(
     "state",
     [
