@@ -191,7 +191,7 @@ def test_capacity(own, deferrable):
     error = run.errors["job"]
     assert exceptions.MLJobQueueTimeoutError is type(error)
     assert Failure.CAPACITY is error.failure
-    assert "Unschedulable due to insufficient resources" in error.container_message
+    assert "Unschedulable due to insufficient CPU resources" in error.container_message
     assert DEFAULT_DELAY == retried(error).retry_delay
 
 

@@ -218,7 +218,7 @@ def test_more_instances_than_nodes(sql):
     wait(sql, "CROWD")
 
     assert ["READY", "READY", "PENDING"] == [row["instance_status"] for row in before]
-    assert ("RUNNING", "Unschedulable due to insufficient resources") == (
+    assert ("RUNNING", "Unschedulable due to insufficient CPU resources") == (
         before[2]["service_status"],
         before[2]["message"],
     )

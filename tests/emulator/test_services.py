@@ -416,8 +416,24 @@ class TestRun:
 
         sql("DROP SERVICE FULL")
 
-        assert before["message"] == "Unschedulable due to insufficient resources"
+        assert before["message"] == "Unschedulable due to insufficient CPU resources"
         wait(sql, "NEXT")
+
+    def test_stage_volumes_take_room(self, sql):
+        """A job that fits a node only without the sidecars of its volumes is accepted, and never starts."""
+        sql("CREATE STAGE FILES")
+        whole = {"resources": {"requests": {"memory": "13Gi"}}}
+        volume = {"name": "v", "source": "stage", "stageConfig": {"name": "@FILES"}}
+        sql(execute("NEVER", container=whole, volumes=[volume]))
+        (never,) = sql("SHOW SERVICE CONTAINERS IN SERVICE NEVER")
+        volume["stageConfig"]["resources"] = {"requests": {"memory": "0Gi", "cpu": "0"}}
+        sql(execute("FITS", container=whole, volumes=[volume]))
+        wait(sql, "FITS")
+
+        assert ("PENDING", "Unschedulable due to insufficient memory resources") == (
+            never["service_status"],
+            never["message"],
+        )
 
 
 def logs_pending(sql, name):
@@ -710,7 +726,7 @@ class TestTime:
         sql("DROP SERVICE FULL")
         wait(sql, "CROWDED")
 
-        assert [("PENDING", "Unschedulable due to insufficient resources")] * 4 == before
+        assert [("PENDING", "Unschedulable due to insufficient CPU resources")] * 4 == before
 
     def test_services_of_an_earlier_server_count(self, started, tmp_path):
         """Services of an earlier server count towards the limit."""

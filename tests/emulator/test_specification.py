@@ -105,6 +105,26 @@ def test_requests_are_summed_over_containers():
 
 
 @pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, Resources(1.0, 1.5 * 2**30, 0)),
+        ({"resources": {"limits": {"memory": "2Gi"}}}, Resources(1.0, 1.5 * 2**30, 0)),
+        ({"resources": {"requests": {"memory": "0Gi", "cpu": "0"}}}, Resources(1.0, 2**30, 0)),
+        ({"resources": {"requests": {"cpu": 0.25}}}, Resources(1.25, 1.5 * 2**30, 0)),
+    ],
+)
+def test_stage_volumes_request_resources(stated, expected):
+    """A stage volume requests half a gibibyte for its sidecar unless it states otherwise (using stage volumes)."""
+    volume = {"name": "v", "source": "stage", "stageConfig": {"name": "@db.s.st", **stated}}
+    resources = {"requests": {"memory": "1Gi", "cpu": "1"}}
+
+    specification = parse(document(container(resources=resources), volumes=[volume, {"name": "w", "source": "local"}]))
+
+    assert expected == specification.requests()
+    assert Resources(1.0, 2**30, 0) == specification.container_requests()
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"serviceRoles": []}, "unknown option 'serviceRoles' for 'spec'."),

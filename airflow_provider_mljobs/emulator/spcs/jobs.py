@@ -33,7 +33,7 @@ JOB_MESSAGES: Mapping[JobStatus, str] = {
 }
 WAITING = "Waiting to start"
 PROVISIONING = "Compute pool node(s) are being provisioned"
-NO_ROOM = "Unschedulable due to insufficient resources"
+NO_ROOM = "Unschedulable due to insufficient {resource} resources"
 NO_IMAGE = "Failed to pull image"
 RUNNING = "Running"
 COMPLETED = "Completed successfully"

@@ -239,7 +239,9 @@ def _stage_volume(context: Context, volume: str, source: str, options: MLJobOpti
     source = qualified_stage(context, source)
     if options.spec.get("ENABLE_STAGE_MOUNT_V2") is False:
         return {"name": volume, "source": source}
-    return {"name": volume, "source": "stage", "stageConfig": {"name": source}}
+    # As the last client that wrote its own specification did it; otherwise nothing would fit beside the whole node.
+    resources = {"requests": {"memory": "0Gi", "cpu": "0"}}
+    return {"name": volume, "source": "stage", "stageConfig": {"name": source, "resources": resources}}
 
 
 def qualified_stage(context: Context, text: str) -> str:

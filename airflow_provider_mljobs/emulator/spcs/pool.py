@@ -154,12 +154,20 @@ class Pool:
     def place(self, request: Resources) -> int | None:
         """Reserve room for an instance; return the node, or ``None`` if all are full."""
         for index, node in enumerate(self._nodes[: self.options.max_nodes]):
-            if not request.exceeding(node.free):
+            if not request.lacking(node.free):
                 return self._take(index, request)
-        if len(self._nodes) >= self.options.max_nodes:
+        whole = Resources.of(self.family)
+        if len(self._nodes) >= self.options.max_nodes or request.lacking(whole):
             return None
-        self._nodes.append(_Node(Resources.of(self.family)))
+        self._nodes.append(_Node(whole))
         return self._take(len(self._nodes) - 1, request)
+
+    def lacking(self, request: Resources) -> str:
+        """Return the resource that an instance without room lacks, on the node with the most free memory."""
+        free = [node.free for node in self._nodes[: self.options.max_nodes]]
+        if len(free) < self.options.max_nodes:
+            free.append(Resources.of(self.family))
+        return next(iter(request.lacking(max(free, key=lambda resources: resources.memory))))
 
     def _take(self, index: int, request: Resources) -> int:
         node = self._nodes[index]
@@ -171,8 +179,7 @@ class Pool:
         """Release the room of an instance."""
         node = self._nodes[index]
         node.instances -= 1
-        free = node.free
-        node.free = Resources(free.cpu + request.cpu, free.memory + request.memory, free.gpu + request.gpu)
+        node.free += request
         if node.instances == 0:
             # Reset, because sums of fractions drift.
             node.free = Resources.of(self.family)

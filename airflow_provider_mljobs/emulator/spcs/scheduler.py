@@ -154,13 +154,13 @@ class Scheduler:
             pool = self.pools.get(pool_name)
             if pool is None or self._closing:
                 return
-            full: set[Resources] = set()
+            full: dict[Resources, str] = {}
             for job in list(self._pending[pool_name].values()):
                 self._try(job, pool, full)
 
     # Starting. The lock is held.
 
-    def _try(self, job: Job, pool: Pool, full: set[Resources]) -> None:
+    def _try(self, job: Job, pool: Pool, full: dict[Resources, str]) -> None:
         now = time.time()
         obstacle = self._obstacle(job, pool, now)
         if obstacle is not None:
@@ -192,15 +192,15 @@ class Scheduler:
         if job.virtual is None and when > time.time():
             self._alarm.set(when)
 
-    def _place(self, job: Job, pool: Pool, full: set[Resources]) -> None:
+    def _place(self, job: Job, pool: Pool, full: dict[Resources, str]) -> None:
         request = job.request.specification.requests()
         for run in job.open_instances():
             if run.node is not None or run.ended:
                 continue
             run.node = None if request in full else pool.place(request)
             if run.node is None:
-                full.add(request)
-                job.waits_for = words.NO_ROOM
+                full.setdefault(request, pool.lacking(request))
+                job.waits_for = words.NO_ROOM.format(resource=full[request])
                 return
             run.address = self._addresses.take(self._planner.port)
             job.begin(time.time())
@@ -341,7 +341,7 @@ class Scheduler:
         if job.virtual is None or job.terminal:
             return
         if job.status == "PENDING" and job.request.pool in self.pools:
-            self._try(job, self.pools[job.request.pool], set())
+            self._try(job, self.pools[job.request.pool], {})
         if job.advance(now):
             self._conclude(job)
 

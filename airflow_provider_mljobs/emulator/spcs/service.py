@@ -66,10 +66,10 @@ class Services:
     def submit(self, request: JobRequest) -> Job:
         """Add a job; raises the errors with which EXECUTE JOB SERVICE fails at once."""
         name, pool = request.name, self._pools.get(request.pool)
-        resources = request.specification.requests()
-        lacking = resources.exceeding(Resources.of(pool.family))
+        # A job that its volumes' sidecars make too large is accepted and never starts.
+        lacking = request.specification.container_requests().lacking(Resources.of(pool.family))
         if lacking:
-            raise unschedulable(pool.name, pool.options.instance_family, lacking)
+            raise unschedulable(pool.name, pool.options.instance_family, ", ".join(lacking.values()))
         self._planner.check_stages(request)
         for integration in request.integrations:
             self._integrations.get(QualifiedName(integration))

@@ -19,7 +19,7 @@ from airflow_provider_mljobs.emulator.spcs.specification_schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from airflow_provider_mljobs.emulator.spcs.instance_families import InstanceFamily
 
@@ -27,6 +27,8 @@ REGISTRY = "mljobs-local.registry.snowflakecomputing.com"
 _GIB = 2**30
 _DEFAULT_CPU, _DEFAULT_MEMORY = "0.5", "0.5Gi"
 _GPU = "nvidia.com/gpu"
+# Of the container that serves a stage volume.
+_SIDECAR_REQUESTS = {"cpu": "0", "memory": "0.5Gi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,17 @@ class Resources:
     def __sub__(self, other: Resources) -> Resources:
         return Resources(self.cpu - other.cpu, self.memory - other.memory, self.gpu - other.gpu)
 
-    def exceeding(self, node: Resources) -> str:
-        """Describe the resources that ``node`` lacks; empty if the instance fits."""
-        lacks = []
-        if self.cpu > node.cpu:
-            lacks.append(f"{self.cpu:g} cpu")
-        if self.memory > node.memory:
-            lacks.append(f"{self.memory / _GIB:g}Gi memory")
-        if self.gpu > node.gpu:
-            lacks.append(f"{self.gpu} gpu")
-        return ", ".join(lacks)
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(self.cpu + other.cpu, self.memory + other.memory, self.gpu + other.gpu)
+
+    def lacking(self, node: Resources) -> dict[str, str]:
+        """Return the resources that ``node`` has too little of, each with its requested amount."""
+        requested = {
+            "GPU": (self.gpu, node.gpu, f"{self.gpu} gpu"),
+            "memory": (self.memory, node.memory, f"{self.memory / _GIB:g}Gi memory"),
+            "CPU": (self.cpu, node.cpu, f"{self.cpu:g} cpu"),
+        }
+        return {name: text for name, (wanted, present, text) in requested.items() if wanted > present}
 
 
 @dataclass(frozen=True)
@@ -160,14 +163,20 @@ class Specification:
         """The normalised YAML that DESCRIBE shows."""
         return yaml.dump(_quoted(self.document), Dumper=_Dumper, explicit_start=True, sort_keys=False, width=2**16)
 
+    def container_requests(self) -> Resources:
+        """Return the resources that the containers of one instance request from a node."""
+        return _sum(container.fields["resources"]["requests"] for container in self.containers)
+
     def requests(self) -> Resources:
-        """Return the resources that one instance requests from a node."""
-        requests = [container.fields["resources"]["requests"] for container in self.containers]
-        return Resources(
-            sum(cpu_cores(request["cpu"]) for request in requests),
-            sum(memory_bytes(request["memory"]) for request in requests),
-            sum(request.get(_GPU, 0) for request in requests),
-        )
+        """Return the resources that one instance requests from a node, with those of its stage volumes."""
+        volumes = (volume["stageConfig"] for volume in self.volumes if volume["source"] == "stage")
+        stated = (volume.get("resources", {}).get("requests", {}) for volume in volumes)
+        return self.container_requests() + _sum({**_SIDECAR_REQUESTS, **requests} for requests in stated)
+
+
+def _sum(requests: Iterable[Mapping[str, Any]]) -> Resources:
+    parts = [Resources(cpu_cores(each["cpu"]), memory_bytes(each["memory"]), each.get(_GPU, 0)) for each in requests]
+    return sum(parts, Resources(0.0, 0.0, 0))
 
 
 # The parser in C, where PyYAML has it, is ten times faster. In YAML 1.2, which the reference names, "yes" and

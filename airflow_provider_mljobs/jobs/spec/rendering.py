@@ -221,7 +221,10 @@ def _shared_memory(resources: Resources) -> dict[str, Any]:
 
 
 def _stage_volume(name: str, directory: StagePath) -> dict[str, Any]:
-    return {"name": name, "source": "stage", "stageConfig": {"name": str(directory)}}
+    # Snowflake serves a stage volume from a container of its own, which requests 0.5Gi unless it states otherwise. With
+    # the whole node requested beside it, the job could never start.
+    resources = {"requests": {"memory": "0Gi", "cpu": "0"}}
+    return {"name": name, "source": "stage", "stageConfig": {"name": str(directory), "resources": resources}}
 
 
 def _ray_endpoints(spec: JobSpec) -> list[dict[str, Any]]:

@@ -60,12 +60,18 @@ def test_specification(spec, runtime):
                 {
                     "name": "stage-volume",
                     "source": "stage",
-                    "stageConfig": {"name": "@DB.ML.PAYLOADS/payload_1"},
+                    "stageConfig": {
+                        "name": "@DB.ML.PAYLOADS/payload_1",
+                        "resources": {"requests": {"memory": "0Gi", "cpu": "0"}},
+                    },
                 },
                 {
                     "name": "result-volume",
                     "source": "stage",
-                    "stageConfig": {"name": "@DB.ML.PAYLOADS/payload_1/MLJOB_TRAIN_1"},
+                    "stageConfig": {
+                        "name": "@DB.ML.PAYLOADS/payload_1/MLJOB_TRAIN_1",
+                        "resources": {"requests": {"memory": "0Gi", "cpu": "0"}},
+                    },
                 },
             ],
             "platformMonitor": {"metricConfig": {"groups": ["system", "status", "network", "storage"]}},
