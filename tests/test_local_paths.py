@@ -187,7 +187,7 @@ spec:
       pip --version &&
       python -c 'import snowflake.connector as c; print(c.connect().schema)' > "$DATA/schema"
     volumeMounts: [{name: data, mountPath: /data}]
-  volumes: [{name: data, source: "@FILES"}]
+  volumes: [{name: data, source: stage, stageConfig: {name: "@FILES"}}]
 """
 
 

@@ -202,7 +202,7 @@ def test_more_instances_than_nodes(sql):
     node = {"resources": {"requests": {"cpu": 3}, "limits": {"cpu": 3}}}
     script = "echo started; [ $SNOWFLAKE_JOB_INDEX = 2 ] || until [ -e /mnt/stage/go ]; do sleep 0.05; done"
     sql("CREATE STAGE SIGNALS")
-    volume = {"volumes": [{"name": "stage", "source": "@SIGNALS"}]}
+    volume = {"volumes": [{"name": "stage", "source": "stage", "stageConfig": {"name": "@SIGNALS"}}]}
     container = {
         "name": "main", "image": IMAGE, "command": ["sh", "-c", script], **node,
         "volumeMounts": [{"name": "stage", "mountPath": "/mnt/stage"}],

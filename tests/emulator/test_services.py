@@ -268,7 +268,7 @@ class TestSubmit:
             (execute("J").replace("POOL SERVICES", "POOL SYSTEM_COMPUTE_POOL_CPU"), 395087),
             (execute("J", container={"resources": {"requests": {"cpu": 4}, "limits": {"cpu": 4}}}), 395083),
             (execute("J", container={"foo": 1}), 395018),
-            (execute("J", volumes=[{"name": "v", "source": "@NO_STAGE"}]), 2003),
+            (execute("J", volumes=[{"name": "v", "source": "stage", "stageConfig": {"name": "@NO_STAGE"}}]), 2003),
             (execute("J", clauses="EXTERNAL_ACCESS_INTEGRATIONS = (NO_INTEGRATION)"), 2003),
             ("CREATE SERVICE J IN COMPUTE POOL SERVICES", 2),
             ("EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES", 1003),
@@ -359,11 +359,10 @@ class TestRun:
 
         assert logs(sql, "SHARED") == "hi\n"
 
-    @pytest.mark.parametrize("source", ["@FILES/in", {"source": "stage", "stageConfig": {"name": "@FILES/in"}}])
-    def test_stage_volumes(self, sql, source, tmp_path):
-        """A stage is a directory of the container, in both notations."""
+    def test_stage_volumes(self, sql):
+        """A stage is a directory of the container."""
         sql("CREATE STAGE FILES")
-        volume = {"name": "files", **(source if isinstance(source, dict) else {"source": source})}
+        volume = {"name": "files", "source": "stage", "stageConfig": {"name": "@FILES/in"}}
         mounts = {"volumeMounts": [{"name": "files", "mountPath": "/mnt/files"}]}
         sql(execute("WRITER", "echo result > /mnt/files/out.txt", clauses="", container=mounts, volumes=[volume]))
 

@@ -57,7 +57,7 @@ def test_everything_that_the_reference_names_is_accepted():
             {"name": "shm", "source": "memory", "size": "2Gi"},
             {"name": "disk", "source": "block", "size": "10Gi", "blockConfig": {"iops": 3000, "throughput": 125}},
             {"name": "new", "source": "stage", "stageConfig": {"name": "@db.s.st/p", "metadataCache": "1h30m"}},
-            {"name": "old", "source": "@db.s.st/p", "uid": 1000, "gid": 1000},
+            {"name": "owned", "source": "stage", "stageConfig": {"name": "@db.s.st/p"}, "uid": 1000, "gid": 1000},
         ],
         logExporters={"eventTableConfig": {"logLevel": "ERROR"}},
         platformMonitor={"metricConfig": {"groups": ["system", "storage"]}},

@@ -218,7 +218,5 @@ def _home(request: JobRequest) -> tuple[str, str]:
 
 def _stage_sources(request: JobRequest) -> Iterator[tuple[str, str]]:
     for volume in request.specification.volumes:
-        if volume["source"].startswith("@"):
-            yield volume["name"], volume["source"]
-        elif volume["source"] == "stage":
+        if volume["source"] == "stage":
             yield volume["name"], volume["stageConfig"]["name"]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)")
 _BYTES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+# The text of BCR-2449.
+_FIRST_FORM = "stage mount v1 not supported, please use v2 instead"
 # Pydantic doesn't validate defaults: an option may be missing, but not null.
 _MISSING: Any = None
 
@@ -279,19 +281,20 @@ class _Volume(_Options):
     _sources: ClassVar[dict[str, tuple[str, ...]]] = {
         **_required,
         "blockConfig": ("block",),
-        "uid": ("stage", "@"),
-        "gid": ("stage", "@"),
+        "uid": ("stage",),
+        "gid": ("stage",),
     }
 
     def _check(self) -> None:
         options = self.model_dump(by_alias=True, exclude_none=True)
-        kind = "@" if self.source.startswith("@") else self.source
+        if self.source.startswith("@"):
+            raise _FaultError(_FIRST_FORM)
         for option, sources in self._sources.items():
-            if option in options and kind not in sources:
+            if option in options and self.source not in sources:
                 raise _FaultError(f"option '{option}' is not supported for source '{self.source}' of")
-            if option not in options and kind in self._required.get(option, ()):
+            if option not in options and self.source in self._required.get(option, ()):
                 raise _FaultError(f"missing required option '{option}' for")
-        if kind == "block" and not (
+        if self.source == "block" and not (
             re.fullmatch(r"[1-9]\d*Gi", self.size) and memory_bytes(self.size) <= memory_bytes("65536Gi")
         ):
             raise _FaultError(
@@ -340,7 +343,6 @@ class _Spec(_Options):
         for option, number, most, what in (
             ("containers", sum(len(container.secrets or ()) for container in self.containers), 50, "secrets"),
             ("volumes", sum(volume.source == "block" for volume in volumes), 3, "block volumes"),
-            ("volumes", sum(volume.source.startswith("@") for volume in volumes), 5, "volumes of the old form"),
         ):
             if number > most:
                 raise _FaultError("", option, f" has {number} {what}, the limit is {most}.")
@@ -404,6 +406,8 @@ def normalise(document: Any) -> dict[str, Any]:
         place.pop()
     context = fault.get("ctx", {})
     if isinstance(problem := context.get("error"), _FaultError):
+        if problem.before == _FIRST_FORM:
+            raise invalid_spec(f"{_FIRST_FORM}.")
         where = _where([*place, problem.option] if problem.option else place)
         raise invalid_spec(f"{problem.before} '{where}'{problem.after}".strip())
     text = _TEXTS.get(fault["type"], "invalid value {value} for '{where}'." + _HINTS.get(fault["type"], ""))

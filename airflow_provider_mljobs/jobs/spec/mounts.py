@@ -80,9 +80,7 @@ def _volume(given: Any, path: str, namespace: Namespace) -> dict[str, Any]:
         )
     volume: dict[str, Any] = plain(given, path)
     check(volume, "volumes", TaskVolume, path)
-    if volume["source"].startswith("@"):
-        volume["source"] = str(StagePath.parse(volume["source"], f"{path}.source", namespace))
-    elif volume["source"] == "stage":
+    if volume["source"] == "stage":
         config = volume["stageConfig"]
         config["name"] = str(StagePath.parse(config["name"], path, namespace))
     return volume

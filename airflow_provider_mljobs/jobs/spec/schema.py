@@ -5,6 +5,7 @@ Import this module inside functions: a DAG file without a specification shouldn'
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 MAX_VOLUMES = 20
 _MAX_BLOCK_VOLUMES = 3
-_MAX_OLD_STAGE_VOLUMES = 5
 MAX_SECRETS = 50
 # A key that may be missing. Pydantic doesn't validate defaults, so null is still refused.
 _ABSENT: Any = None
@@ -249,12 +249,25 @@ class _StageConfig(_Part):
     resources: _StageResources = _ABSENT
 
 
+def _refuse_first_form(source: Any) -> Any:
+    """Refuse a stage as the source of a volume (BCR-2449)."""
+    if isinstance(source, str) and re.match("@.", source):
+        raise InvalidValueError(
+            f"{excerpt(source)} is the first form of a stage volume, which Snowflake no longer accepts; write "
+            f"source: stage, stageConfig: {{name: {json.dumps(source, ensure_ascii=False)}}}. Files on such a volume "
+            "are written from start to end, without changes in between."
+        )
+    return source
+
+
 class TaskVolume(_Part):
     """A volume that is named after its mount path."""
 
     misplaced = {"name": "it is made from the mount path"}
     source: Annotated[
-        str, text("one of local, memory, block, stage, or begin with @", r"local|memory|block|stage|(?s:@.+)")
+        str,
+        text("one of local, memory, block, stage", "local|memory|block|stage"),
+        BeforeValidator(_refuse_first_form),
     ]
     size: Annotated[
         str,
@@ -270,24 +283,19 @@ class TaskVolume(_Part):
         "size": ("memory", "block"),
         "stage_config": ("stage",),
         "block_config": ("block",),
-        "uid": ("stage", "@"),
-        "gid": ("stage", "@"),
+        "uid": ("stage",),
+        "gid": ("stage",),
     }
-
-    @property
-    def kind(self) -> str:
-        """``@`` for a stage volume of the old form, or its source."""
-        return "@" if self.source.startswith("@") else self.source
 
     def _problems(self) -> Iterator[str]:
         for name, kinds in self._kinds.items():
             key = to_camel(name)
-            if name in self.model_fields_set and self.kind not in kinds:
+            if name in self.model_fields_set and self.source not in kinds:
                 yield f".{key} can't be given for source {self.source}; it is for {' and '.join(kinds)}."
-            elif name in {"size", "stage_config"} and name not in self.model_fields_set and self.kind in kinds:
+            elif name in {"size", "stage_config"} and name not in self.model_fields_set and self.source in kinds:
                 yield f".{key} is missing."
         if (
-            self.kind == "block"
+            self.source == "block"
             and self.size
             and not (re.fullmatch(r"[1-9]\d*Gi", self.size) and amount(self.size) <= amount("65536Gi"))
         ):
@@ -305,11 +313,8 @@ class TaskVolumes(_Part):
 
     def _problems(self) -> Iterator[str]:
         yield from distinct(_names("volumes", self.volumes))
-        kinds = [volume.kind for volume in self.volumes]
-        if (number := kinds.count("block")) > _MAX_BLOCK_VOLUMES:
+        if (number := sum(volume.source == "block" for volume in self.volumes)) > _MAX_BLOCK_VOLUMES:
             yield f".volumes has {number} block volumes; Snowflake takes {_MAX_BLOCK_VOLUMES}."
-        if (number := kinds.count("@")) > _MAX_OLD_STAGE_VOLUMES:
-            yield f".volumes has {number} with a source that begins with @; Snowflake takes {_MAX_OLD_STAGE_VOLUMES}."
 
 
 class _EventTableConfig(_Part):
