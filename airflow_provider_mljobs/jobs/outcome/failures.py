@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from airflow_provider_mljobs.exceptions import (
     MLJobTimeoutError,
     RemoteError,
 )
-from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.outcome.status import NO_ROOM, JobStatus
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.launcher.contract import STOPPED
 
@@ -108,15 +109,15 @@ KINDS: Mapping[Failure, Kind] = {
     ),
 }
 
-# Parts of containers' messages ("monitoring services"), in lower case. Other messages add nothing to the exit code.
+# Patterns of containers' messages ("monitoring services"), in any case. Other messages add nothing to the exit code.
 _WORDS: Mapping[str, Failure] = {
-    "oomkilled": Failure.OUT_OF_MEMORY,
-    "failed to pull image": Failure.IMAGE_PULL,
-    "image name uses an invalid format": Failure.IMAGE_PULL,
-    "unschedulable due to insufficient resources": Failure.CAPACITY,
-    "node(s) are being provisioned": Failure.CAPACITY,
-    "node was lost": Failure.PLATFORM,
-    "maintenance": Failure.PLATFORM,
+    r"oomkilled": Failure.OUT_OF_MEMORY,
+    r"failed to pull image": Failure.IMAGE_PULL,
+    r"image name uses an invalid format": Failure.IMAGE_PULL,
+    NO_ROOM: Failure.CAPACITY,
+    r"node\(s\) are being provisioned": Failure.CAPACITY,
+    r"node was lost": Failure.PLATFORM,
+    r"maintenance": Failure.PLATFORM,
 }
 _STATUSES: Mapping[JobStatus, Failure] = {
     JobStatus.CANCELLED: Failure.CANCELLED,
@@ -259,7 +260,7 @@ def diagnose_wait(reason: str) -> Diagnosis:
 
 def failure_of(message: str) -> Failure | None:
     """Return the failure in a container's message; ``None`` if it has none."""
-    return next((failure for words, failure in _WORDS.items() if words in message.lower()), None)
+    return next((failure for words, failure in _WORDS.items() if re.search(words, message, re.IGNORECASE)), None)
 
 
 def _failure_by_code(code: int | None) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -72,18 +73,22 @@ PHASES: Mapping[JobStatus, Phase] = {
     JobStatus.DELETED: Phase.FINISHING,
 }
 
-# Messages of containers while their job is PENDING ("monitoring services"). An image is pulled as soon as the job has a
-# node, and until then the container waits to start.
+# Accounts name the resource that no node has, or none: "insufficient memory resources", "insufficient resources".
+NO_ROOM = r"unschedulable due to insufficient (?:\S+ )*resources"
+
+# Patterns of containers' messages while their job is PENDING ("monitoring services"), in any case. An image is pulled
+# as soon as the job has a node, and then the container waits to start. The longer form says nothing about a node.
 _WAITING: Mapping[str, Phase] = {
-    "Compute pool node(s) are being provisioned": Phase.POOL_STARTING,
-    "Unschedulable due to insufficient resources": Phase.NO_CAPACITY,
-    "Failed to pull image": Phase.IMAGE_PULL_FAILING,
-    "Waiting to start": Phase.IMAGE_PULLING,
+    r"compute pool node\(s\) are being provisioned": Phase.POOL_STARTING,
+    NO_ROOM: Phase.NO_CAPACITY,
+    r"failed to pull image": Phase.IMAGE_PULL_FAILING,
+    r"waiting to start(?!, container status)": Phase.IMAGE_PULLING,
 }
 
 
 def phase_of(status: JobStatus, reason: str = "") -> Phase | None:
     """Return the phase of a job; ``None`` if its status gives none."""
     if status is JobStatus.PENDING:
-        return next((phase for words, phase in _WAITING.items() if words in reason), Phase.QUEUED)
+        waits = (phase for words, phase in _WAITING.items() if re.search(words, reason, re.IGNORECASE))
+        return next(waits, Phase.QUEUED)
     return PHASES.get(status)

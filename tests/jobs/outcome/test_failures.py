@@ -20,6 +20,8 @@ FATAL = "Encountered fatal error while running, check container logs"
 USER = "User application error, check container logs"
 PULL = "Failed to pull image"
 ROOM = "Unschedulable due to insufficient resources"
+MEMORY = "Unschedulable due to insufficient memory resources."
+GPU = "Unschedulable due to insufficient GPU resources."
 RAISED = JobResult(success=False, remote_type="builtins.ValueError", message="no rows", exit_code=1)
 
 
@@ -43,6 +45,13 @@ def failed(exit_code=None, message=FATAL, instance=0, status="FAILED"):
         (JobStatus.FAILED, failed(None, PULL), (Failure.IMAGE_PULL, None)),
         (JobStatus.FAILED, failed(None, "Provided image name uses an invalid format"), (Failure.IMAGE_PULL, None)),
         (JobStatus.FAILED, failed(None, ROOM), (Failure.CAPACITY, None)),
+        (
+            JobStatus.FAILED,
+            failed(None, "Unschedulable due to insufficient memory resources."),
+            (Failure.CAPACITY, None),
+        ),
+        (JobStatus.FAILED, failed(None, GPU), (Failure.CAPACITY, None)),
+        (JobStatus.FAILED, failed(None, MEMORY), (Failure.CAPACITY, None)),
         (JobStatus.FAILED, failed(None, "The node was lost"), (Failure.PLATFORM, None)),
         (JobStatus.FAILED, failed(143, "Stopped for MAINTENANCE"), (Failure.PLATFORM, None)),
         (JobStatus.INTERNAL_ERROR, failed(1), (Failure.PLATFORM, None)),
