@@ -102,6 +102,24 @@ def test_emulated_statements_are_documented():
     assert emulator_table.render() == emulator_table.documented(emulator_table.PAGE.read_text())
 
 
+def evidence():
+    """Return the rows of the emulator's table of evidence: subject, behaviour, evidence, source and test."""
+    table = emulator_table.PAGE.read_text().partition("## Evidence\n")[2].partition("## ")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines() if row.startswith("| ")]
+    return [pytest.param(*row[2:], id=row[1][:60]) for row in rows[1:]]
+
+
+@pytest.mark.parametrize(("kind", "source", "test"), evidence())
+def test_emulated_behaviour_has_a_source_and_a_test(kind, source, test):
+    """A documented behaviour has a link to Snowflake's documentation, any other one its reason; a test shows each."""
+    file, *parts = test.strip("`").split("::")
+    code = (ROOT / "tests" / "emulator" / file).read_text()
+
+    assert kind in {"documented", "recorded", "believed"}
+    assert "https://docs.snowflake.com/en/" in source or (kind != "documented" and source)
+    assert [] == [part for part in parts if not re.search(rf"(?:class|def) {part}[(:]", code)]
+
+
 def test_architecture_describes_every_room():
     """ARCHITECTURE.md has a paragraph for each folder of the package."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
