@@ -12,7 +12,7 @@ PUBLIC = {"name": "dashboard", "port": 8265, "public": True}
 PRIVATE = {"name": "metrics", "port": 9090}
 RANGE = {"name": "workers", "portRange": "10000-10100", "protocol": "TCP"}
 PROVISIONING = "Endpoints provisioning in progress... check back in a few minutes"
-HOST = r"[a-z2-7]{7}-embedded-mljobs\.snowflakecomputing\.app"
+HOST = r"[a-z2-7]{7}-spcs\.embedded-mljobs\.local\.embedded\.snowflake\.app"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_provisioning(lab, ready):
         seen += ingress(sql, "J")
 
     assert PROVISIONING == seen[0]
-    assert seen[-1].endswith("-embedded-mljobs.snowflakecomputing.app")
+    assert re.fullmatch(HOST, seen[-1])
     assert not ready.polls or 3 == len(seen)
 
 
@@ -95,9 +95,13 @@ def test_pending(lab):
 
 
 def test_names_of_the_account(lab):
-    """The address contains the names that CURRENT_ORGANIZATION_NAME and CURRENT_ACCOUNT_NAME return."""
+    """The address contains organization, account, region and cloud, as the account's functions return them."""
     sql = lab()
     submit(sql, "J", PUBLIC)
-    (row,) = sql("SELECT LOWER(CURRENT_ORGANIZATION_NAME() || '-' || CURRENT_ACCOUNT_NAME()) AS NAME")
+    (row,) = sql(
+        "SELECT LOWER(CURRENT_ORGANIZATION_NAME() || '-' || CURRENT_ACCOUNT_NAME()) AS NAME, "
+        "LOWER(CURRENT_REGION()) AS REGION"
+    )
+    cloud, region = row["REGION"].split("_")
 
-    assert ingress(sql, "J")[0].endswith(f"-{row['NAME']}.snowflakecomputing.app")
+    assert ingress(sql, "J")[0].endswith(f"-spcs.{row['NAME']}.{region}.{cloud}.snowflake.app")

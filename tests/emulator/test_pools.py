@@ -1,8 +1,11 @@
 """Compute pools, through the connector."""
 
+import json
+
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Ready
+from tests.budget import budget
 
 CREATE = "CREATE COMPUTE POOL {} MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
 
@@ -38,6 +41,18 @@ def started():
             return lambda text, *binds: connection.cursor(DictCursor).execute(text, binds or None).fetchall()
 
         yield start
+
+
+def job(name, script):
+    """Write the statement that runs a script, alone on its node, on the pool TEST_DROPPED."""
+    spec = {
+        "name": "main",
+        "image": "/snowflake/images/snowflake_images/x:1",
+        "command": ["sh", "-c", script],
+        "resources": {"requests": {"cpu": 2}},
+    }
+    text = json.dumps({"spec": {"containers": [spec]}})
+    return f"EXECUTE JOB SERVICE IN COMPUTE POOL TEST_DROPPED NAME = {name} ASYNC = TRUE FROM SPECIFICATION $${text}$$"
 
 
 def failure(sql, text):
@@ -160,3 +175,26 @@ def test_pools_survive_a_restart(tmp_path):
         (pool,) = connection.cursor(DictCursor).execute("DESCRIBE COMPUTE POOL KEPT").fetchall()
 
     assert (pool["comment"], pool["max_nodes"]) == ("kept", 2)
+
+
+def test_drop_aborts_jobs(sql):
+    """DROP COMPUTE POOL cancels running and waiting jobs, which stay; a new pool of that name has free nodes."""
+    one_node = CREATE.format("TEST_DROPPED").replace("MAX_NODES = 2", "MAX_NODES = 1")
+    sql(one_node)
+    sql(job("RUNS", "sleep 600"))
+    sql(f"CALL RUNS!SPCS_WAIT_FOR('RUNNING', {budget():.0f})")
+    sql(job("WAITS", "true"))
+
+    (dropped,) = sql("DROP COMPUTE POOL TEST_DROPPED")
+    sql(one_node)
+    sql(job("NEXT", "true"))
+    for name, status in (("RUNS", "CANCELLED"), ("WAITS", "CANCELLED"), ("NEXT", "DONE")):
+        sql(f"CALL {name}!SPCS_WAIT_FOR('{status}', {budget():.0f})")
+    sql(job("LAST", "true"))
+    sql(f"CALL LAST!SPCS_WAIT_FOR('DONE', {budget():.0f})")
+    (pool,) = sql("SHOW COMPUTE POOLS LIKE 'TEST_DROPPED'")
+
+    assert dropped == {"status": "TEST_DROPPED successfully dropped."}
+    assert (pool["active_nodes"], pool["idle_nodes"], pool["num_jobs"]) == (0, 1, 0)
+    for name in ("RUNS", "WAITS", "NEXT", "LAST"):
+        sql(f"DROP SERVICE {name}")

@@ -208,7 +208,7 @@ class Seed:
             "artifacts": [] if self._is_running else ["model.json"],
             "assets": [],
             "endpoints": (
-                {"ray-dashboard-endpoint": "https://abcdef-org-account.snowflakecomputing.app"}
+                {"ray-dashboard-endpoint": "https://abcdef-spcs.org-account.us-west-2.aws.snowflake.app"}
                 if self._is_running and self.map_index >= 0
                 else {}
             ),

@@ -113,7 +113,7 @@ class TestList:
         )
         assert {"fraction": 0.4, "message": "epoch 4/10"}.items() <= job["progress"].items()
         assert {"auc", "loss"} == job["metrics"].keys()
-        assert "https://abcdef-org-account.snowflakecomputing.app" == job["ray_dashboard"]
+        assert "https://abcdef-spcs.org-account.us-west-2.aws.snowflake.app" == job["ray_dashboard"]
         assert job["snowsight"].endswith(job["job_id"])
         assert 5 <= job["queued_seconds"] <= 90
         assert {"series", "cursors", "timeline"}.isdisjoint(job)

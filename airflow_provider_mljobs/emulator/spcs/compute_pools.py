@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
 from airflow_provider_mljobs.emulator.settings import Ready
-from airflow_provider_mljobs.emulator.spcs.errors import pool_in_use
 from airflow_provider_mljobs.emulator.spcs.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
@@ -71,10 +70,8 @@ class ComputePools:
             self._scheduler.schedule(pool.name)
 
     def drop(self, pool: Pool) -> None:
-        """Delete a pool; raises while jobs are on it."""
+        """Delete a pool; the caller ends its jobs."""
         with self._scheduler.lock:
-            if pool.live_jobs:
-                raise pool_in_use(pool.name)
             self.by_name.pop(pool.name, None)
             self._state.delete_object(KIND, pool.name)
 

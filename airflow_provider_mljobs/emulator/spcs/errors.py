@@ -13,7 +13,6 @@ _JOB_FAILED = 395082
 _UNSCHEDULABLE = 395083
 _WAIT_FAILED = 395084
 _LOGS = 395085
-_POOL_IN_USE = 395086
 _SYSTEM_POOL = 395087
 _QUOTED_NAME = 395088
 _NOT_FOR_JOBS = 395089
@@ -66,12 +65,6 @@ def no_such_container(container: str, available: str) -> SnowflakeError:
     """Build the error for a container that a service doesn't have."""
     text = f"Container '{container}' does not exist in the service. Available containers: {available}"
     return SnowflakeError(_LOGS, "22000", text)
-
-
-def pool_in_use(pool: str) -> SnowflakeError:
-    """Build the error for the drop of a pool that still holds services."""
-    text = f"Cannot drop compute pool '{pool}' because it has services. Run ALTER COMPUTE POOL {pool} STOP ALL first."
-    return SnowflakeError(_POOL_IN_USE, "22000", text)
 
 
 def system_pool(pool: str) -> SnowflakeError:

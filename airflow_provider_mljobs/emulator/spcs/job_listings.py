@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION
+from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION, REGION
 from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
@@ -284,5 +284,5 @@ def _ingress_url(job: Job, endpoint: Mapping[str, Any], *, is_ready: bool) -> st
         return _PROVISIONING
     name = hashlib.sha256(f"{job.request.id} {endpoint['name']}".encode()).digest()
     prefix = base64.b32encode(name).decode().lower()[:_INGRESS_PREFIX]
-    account = f"{ORGANIZATION}-{LOCATOR}".lower()
-    return f"{prefix}-{account}.snowflakecomputing.app"
+    cloud, _, region = REGION.partition("_")
+    return f"{prefix}-spcs.{ORGANIZATION}-{LOCATOR}.{region}.{cloud}.snowflake.app".lower()

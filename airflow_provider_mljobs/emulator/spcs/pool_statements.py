@@ -17,6 +17,8 @@ from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES
 from airflow_provider_mljobs.emulator.spcs.pool import DESCRIBE_COLUMNS, SHOW_COLUMNS, Pool, PoolOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
@@ -60,7 +62,7 @@ class PoolStatements:
     """The statements about compute pools.
 
     :param pools: the compute pools of the account.
-    :param services: its job services, which STOP ALL cancels.
+    :param services: its job services, which STOP ALL and DROP cancel.
     :param catalog: its databases.
     """
 
@@ -136,10 +138,11 @@ class PoolStatements:
         return Result.status(EXECUTED)
 
     def _stop_all(self, parser: Parser, pool: Pool) -> None:
-        wanted = _workloads(parser)
-        on_pool = [job for job in self._services.jobs() if job.request.pool == pool.name and not job.terminal]
-        for job in on_pool:
-            if not wanted or job.request.workload in wanted:
+        self._cancel_jobs(pool.name, _workloads(parser))
+
+    def _cancel_jobs(self, pool: str, workloads: Collection[str] = ()) -> None:
+        for job in self._services.jobs():
+            if job.request.pool == pool and (not workloads or job.request.workload in workloads):
                 self._services.scheduler.cancel(job)
 
     def _set(self, parser: Parser, pool: Pool) -> None:
@@ -177,6 +180,8 @@ class PoolStatements:
         if pool.system:
             raise system_pool(name)
         self._pools.drop(pool)
+        # The pool takes no jobs by now.
+        self._cancel_jobs(name)
         self._pools.flush()
         return Result.status(f"{name} successfully dropped.")
 

@@ -288,7 +288,7 @@ class Scheduler:
         """Update job and pool after the end of a container; return the processes to end."""
         processes: list[Instance] = []
         if run.ended and run.node is not None:
-            pool = self.pools.get(job.request.pool)
+            pool = self._pool_of(job)
             if pool is not None:
                 pool.release(run.node, job.request.specification.requests())
                 self._schedule_later(pool)
@@ -326,11 +326,17 @@ class Scheduler:
             token = self._tokens.pop(job.request.id, None)
             if token is not None:
                 self._login_tokens.revoke(token)
-            pool = self.pools.get(job.request.pool)
+            pool = self._pool_of(job)
             if pool is not None:
                 pool.finish(job.request.id, now)
                 self._schedule_later(pool)
         self._changed(job)
+
+    def _pool_of(self, job: Job) -> Pool | None:
+        """Return the pool of a job; ``None`` if it was dropped, even if another one has its name now."""
+        pool = self.pools.get(job.request.pool)
+        is_its = pool is not None and (pool.system or pool.created_on <= job.request.created)
+        return pool if is_its else None
 
     def _schedule_later(self, pool: Pool) -> None:
         if self._pending[pool.name] and not self._closing:

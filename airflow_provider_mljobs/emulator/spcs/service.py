@@ -78,6 +78,8 @@ class Services:
         job = Job(request, settings.job_ready, self._virtual_of(name.name), updated=request.created)
         most = settings.max_services
         with self.scheduler.lock:
+            # It may have been dropped since.
+            self._pools.get(request.pool)
             if name in self._jobs:
                 raise already_exists(name.name)
             if most is not None and len(self._jobs) >= most:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
-from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION
+from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION, REGION
 from airflow_provider_mljobs.emulator.parsing import Parser, Token, parse_name, tokenize, unescape
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def session_functions(context: Context) -> dict[str, str]:
         "CURRENT_ACCOUNT": literal(LOCATOR),
         "CURRENT_ACCOUNT_NAME": literal(LOCATOR),
         "CURRENT_ORGANIZATION_NAME": literal(ORGANIZATION),
-        "CURRENT_REGION": literal("EMBEDDED_LOCAL"),
+        "CURRENT_REGION": literal(REGION),
         "CURRENT_CLIENT": literal("EMBEDDED"),
         "CURRENT_IP_ADDRESS": literal("127.0.0.1"),
         "CURRENT_VERSION": literal(VERSION),
