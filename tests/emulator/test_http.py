@@ -34,9 +34,9 @@ def wire(snowflake):
         connection.close()
 
 
-def request(snowflake, body=b"", *headers, path=LOGIN, length=True):
+def request(snowflake, body=b"", *headers, method="POST", path=LOGIN, length=True):
     """Write a request."""
-    lines = [f"POST {path} HTTP/1.1", f"Host: localhost:{snowflake.port}", *headers]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: localhost:{snowflake.port}", *headers]
     if length:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -171,7 +171,7 @@ def test_headers_that_cannot_be_read(snowflake, wire, cursor, headers, status):
         (b"GET", 400),
         (b"GET / HTTP/9", 400),
         (b"BREW / HTTP/1.1", 501),
-        (b"DELETE /session HTTP/1.1", 501),
+        (b"PATCH /session HTTP/1.1", 501),
     ],
 )
 def test_request_lines_that_cannot_be_read(wire, line, status):
@@ -189,6 +189,15 @@ def test_a_path_that_cannot_be_read(snowflake, wire):
     connection = wire(request(snowflake, b"{}", path="http://[/x"))
 
     assert answer(connection) == (400, True, False)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("path", ["/", "/session/v1", "/queries/1/2", "/api/v2/alerts", "/api/v2/alerts/x:explode"])
+def test_an_endpoint_that_does_not_exist(snowflake, wire, method, path):
+    """An unknown path is refused with 501; the connection stays."""
+    connection = wire(request(snowflake, method=method, path=path))
+
+    assert answer(connection) == (501, True, False)
 
 
 def test_a_large_body_without_a_session(snowflake, wire, connect):

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.identity import HOST
 from airflow_provider_mljobs.emulator.server import bodies
 from airflow_provider_mljobs.emulator.server.executor import attempt
@@ -148,6 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a POST request."""
         self._respond()
 
+    def do_PUT(self) -> None:
+        """Answer a PUT request."""
+        self._respond()
+
+    def do_DELETE(self) -> None:
+        """Answer a DELETE request."""
+        self._respond()
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is http.server's
         """Log a request at the debug level."""
         logger.debug(format, *args)
@@ -195,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         except UnavailableError:
             self._send(_refusal("Service unavailable"), HTTPStatus.SERVICE_UNAVAILABLE)
         else:
-            self._send(_encode(failure(answer)) if isinstance(answer, SnowflakeError) else answer)
+            self._send(*_sent(request, answer))
 
     def _request(self, body: Mapping[str, Any], token: str) -> Request:
         try:
@@ -204,13 +212,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise bodies.RefusedRequestError(HTTPStatus.BAD_REQUEST, "Invalid path") from None
         return Request(self.command, url.path, dict(parse_qsl(url.query)), token, body)
 
-    def _answer(self, request: Request) -> bytes:
+    def _answer(self, request: Request) -> Answer | bytes | None:
         if self.server.protocol is None:
             raise UnavailableError
-        answer = self.server.protocol.answer(request)
-        if answer is None:
-            raise SnowflakeError(390404, "08001", f"The embedded Snowflake has no endpoint {request.path}.")
-        return answer if isinstance(answer, bytes) else _encode(answer)
+        return self.server.protocol.answer(request)
 
     def _send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
         # Not compressed: on the loopback interface compression costs more time than it saves.
@@ -226,6 +231,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _cut(self) -> None:
         self.close_connection = True
         _reset(self.connection)
+
+
+def _sent(request: Request, answer: Answer | bytes | SnowflakeError | None) -> tuple[bytes, HTTPStatus]:
+    if answer is None:
+        error = not_supported(f"{request.method} {request.path}")
+        # Clients take any HTTP status 200 as a success.
+        return _encode(failure(error)), HTTPStatus.NOT_IMPLEMENTED
+    if isinstance(answer, SnowflakeError):
+        return _encode(failure(answer)), HTTPStatus.OK
+    return answer if isinstance(answer, bytes) else _encode(answer), HTTPStatus.OK
 
 
 def _encode(answer: Answer) -> bytes:
