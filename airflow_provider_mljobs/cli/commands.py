@@ -8,7 +8,6 @@ import json
 import os
 import re
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from queue import SimpleQueue
@@ -29,13 +28,14 @@ from airflow_provider_mljobs.jobs.logs.text import printable
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.outcome.watch import Verdict
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
+from airflow_provider_mljobs.task.airflow_internals import as_server
 from airflow_provider_mljobs.task.query_tags import role_tag
 from airflow_provider_mljobs.task.task_states import of_database
 from airflow_provider_mljobs.task.waiting import plan_wait
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn, TextIO
 
     from airflow_provider_mljobs.gateway.collection import Item
@@ -54,7 +54,7 @@ def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Name
     @wraps(function)
     def command(args: Namespace) -> None:
         try:
-            with _as_server(), MLJobHook(args.conn_id, query_tag=role_tag("cli")) as hook:
+            with as_server(), MLJobHook(args.conn_id, query_tag=role_tag("cli")) as hook:
                 function(args, hook)
                 sys.stdout.flush()
         except KeyboardInterrupt:
@@ -68,21 +68,6 @@ def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Name
             _exit(str(error))
 
     return command
-
-
-@contextmanager
-def _as_server() -> Iterator[None]:
-    """Read connections from Airflow's database as well, as Airflow's own commands do."""
-    name = "_AIRFLOW_PROCESS_CONTEXT"
-    before = os.environ.get(name)
-    os.environ[name] = "server"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _exit(message: str, code: int = _FAILURE) -> NoReturn:

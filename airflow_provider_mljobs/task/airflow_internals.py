@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk._shared.secrets_masker import (
     _secrets_masker,
@@ -20,6 +22,9 @@ from airflow.sdk.execution_time.context import NEVER_EXPIRE as NEVER_EXPIRE  # n
 from airflow.sdk.execution_time.lazy_sequence import (
     LazyXComSequence as LazyXComSequence,  # noqa: PLC0414 (a mapped task's output, which Airflow reads item by item)
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A decorated function's parameters of these names get the context's values.
 CONTEXT_KEYS = frozenset(KNOWN_CONTEXT_KEYS)
@@ -69,6 +74,21 @@ def database_states(dag_id: str, task_id: str, run_ids: list[str]) -> dict[tuple
             return {(run_id, map_index): state for run_id, map_index, state in session.execute(states)}
     except SQLAlchemyError as error:
         raise AirflowException(f"Airflow's database can't be asked for the states of tasks: {error}") from error
+
+
+@contextmanager
+def as_server() -> Iterator[None]:
+    """Read connections from Airflow's database as well, as Airflow's own commands do."""
+    name = "_AIRFLOW_PROCESS_CONTEXT"
+    before = os.environ.get(name)
+    os.environ[name] = "server"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def through_xcom(value: Any) -> Any:

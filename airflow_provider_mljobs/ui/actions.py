@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
 from fastapi import HTTPException
@@ -34,6 +33,7 @@ from airflow_provider_mljobs.jobs.spec.rendering import given_environment
 from airflow_provider_mljobs.jobs.untrusted import read_yaml, reading
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.launcher.contract import MLJOBS_ARGS, MLJOBS_ENV
+from airflow_provider_mljobs.task.airflow_internals import redact
 from airflow_provider_mljobs.task.task_states import of_database
 from airflow_provider_mljobs.ui import listing, presenters
 
