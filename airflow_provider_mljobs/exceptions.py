@@ -8,6 +8,7 @@
     ├─ GatewayError                          Snowflake refused a statement; errno, sqlstate, query_id
     │  ├─ JobAlreadyExistsError              the name is taken
     │  ├─ LoginRefusedError                  wrong credentials, or a network policy
+    │  ├─ NoWarehouseError                   a query needs a warehouse, and the session has none
     │  ├─ NotFoundOrNotAuthorizedError (LookupError)
     │  │  └─ JobNotFoundError
     │  ├─ ServicesLimitError                 the account has reached its limit of services
@@ -92,6 +93,10 @@ class JobAlreadyExistsError(GatewayError):
 
 class LoginRefusedError(GatewayError):
     """Raised when Snowflake refuses the login; the message has its reason."""
+
+
+class NoWarehouseError(GatewayError):
+    """Raised when a query needs a warehouse and the session has none: name one in the connection."""
 
 
 class NotFoundOrNotAuthorizedError(GatewayError, LookupError):

@@ -65,7 +65,7 @@ class Account:
                 ObjectStatements(self.catalog),
                 Loading(self.catalog, self.stages, formats, Unloading(self.engine, self.stages, formats)),
                 formats,
-                NoOps(self.catalog, settings.warehouse),
+                NoOps(self.catalog),
                 Variables(self.engine),
             )
         ]

@@ -83,6 +83,16 @@ def no_current_schema(command: str) -> SnowflakeError:
     )
 
 
+def no_warehouse() -> SnowflakeError:
+    """Build the error for a statement that computes, in a session without a warehouse."""
+    return SnowflakeError(
+        606,
+        "57P03",
+        "No active warehouse selected in the current session.  Select an active warehouse with the 'use warehouse' "
+        "command.\n",
+    )
+
+
 def invalid_spec(detail: str) -> SnowflakeError:
     """Build the error for a service specification that doesn't validate."""
     return SnowflakeError(395018, "22023", f"Invalid spec: {detail}")

@@ -78,6 +78,11 @@ class Session:
             if self.active_query_id in query_ids:
                 self.engine.interrupt()
 
+    def check_warehouse(self) -> None:
+        """Raise 606 where a statement computes and the session has no warehouse."""
+        if self.warehouse is None:
+            raise errors.no_warehouse()
+
     def resolve(self, name: QualifiedName, command: str) -> QualifiedName:
         """Fill in the current database and schema; raises 90105 or 90106 where the session has none."""
         database = name.database or self.database

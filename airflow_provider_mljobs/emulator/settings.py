@@ -108,7 +108,7 @@ class Settings:
     :param port: TCP port on 127.0.0.1; 0 takes a free one.
     :param database: database that exists from the start and that sessions get by default.
     :param schema: schema that exists from the start.
-    :param warehouse: warehouse that sessions report.
+    :param warehouse: warehouse that exists from the start. Sessions have none by default: connections name it.
     :param pool_ready: when a compute pool is up after it was created or resumed.
     :param job_ready: when a job goes from PENDING to RUNNING.
     :param virtual_jobs: jobs without a process, for scale tests.

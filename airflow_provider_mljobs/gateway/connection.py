@@ -12,6 +12,7 @@ from airflow_provider_mljobs.exceptions import (
     JobAlreadyExistsError,
     LoginRefusedError,
     NotFoundOrNotAuthorizedError,
+    NoWarehouseError,
     ServicesLimitError,
     SnowflakeUnavailableError,
 )
@@ -28,6 +29,7 @@ Result = TypeVar("Result")
 _CANT_CONNECT = 250001
 # Error numbers of Snowflake and of the connector (4.x, network.py and errorcode.py).
 _ERRORS: dict[int, type[GatewayError]] = {
+    606: NoWarehouseError,
     2002: JobAlreadyExistsError,
     2003: NotFoundOrNotAuthorizedError,
     3041: JobAlreadyExistsError,  # and the role may not see it
@@ -65,6 +67,11 @@ _TEXTS: list[tuple[int | None, str, type[GatewayError]]] = [
     # "Can't connect" and "wrong password" share a number; the number of the login error is in the text.
     *((_CANT_CONNECT, str(errno), kind) for errno, kind in _ERRORS.items() if kind is LoginRefusedError),
 ]
+# Only for numbers that _ERRORS lacks, since other texts quote names. No source names the number for services.
+_NAME_TAKEN = "already exists"
+_ADVICE = {
+    NoWarehouseError: "Set warehouse in the Airflow connection, to one on which its role has USAGE.",
+}
 
 
 def translate(error: Exception) -> GatewayError:
@@ -72,9 +79,11 @@ def translate(error: Exception) -> GatewayError:
     errno = getattr(error, "errno", None)
     text = str(getattr(error, "raw_msg", None) or getattr(error, "msg", None) or error)
     by_text = (kind for number, words, kind in _TEXTS if number in {None, errno} and words in text.lower())
-    by_number = GatewayError if errno is None else _ERRORS.get(errno, GatewayError)
+    other = JobAlreadyExistsError if _NAME_TAKEN in text.lower() else GatewayError
+    by_number = other if errno is None else _ERRORS.get(errno, other)
     kind = next(by_text, by_number)
-    return kind(text.strip(), errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
+    message = " ".join([text.strip(), *([_ADVICE[kind]] if kind in _ADVICE else [])])
+    return kind(message, errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
 
 
 def explained(error: GatewayError, happened: str, *grants: str) -> GatewayError:
@@ -106,6 +115,11 @@ class Connection:
     def role(self) -> str:
         """The role of the session, for messages that name a GRANT."""
         return str(self._open().role or "<your role>")
+
+    @property
+    def warehouse(self) -> str | None:
+        """The warehouse of the session; ``None`` if it has none, and queries are refused."""
+        return self._open().warehouse or None
 
     def rows(self, statement: str, *, most: int | None = None) -> list[dict[str, Any]]:
         """Run a statement and return its rows by lower-case column name; see :meth:`fold`.

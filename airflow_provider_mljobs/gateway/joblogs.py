@@ -8,7 +8,12 @@ from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import GatewayError, SnowflakeUnavailableError, UnreadableError
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    NoWarehouseError,
+    SnowflakeUnavailableError,
+    UnreadableError,
+)
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.logs.cursor import (
     Gap,
@@ -67,10 +72,14 @@ class Source:
 
 @dataclass(frozen=True)
 class StoredLog:
-    """Times and lines of the end of a log in an event table; it is cut if there are lines before these."""
+    """Times and lines of the end of a log in an event table; it is cut if there are lines before these.
+
+    :param refusal: the reason why the event table could not be asked.
+    """
 
     lines: Sequence[tuple[datetime, str]]
     is_cut: bool = False
+    refusal: str = ""
 
 
 class LogStore:
@@ -108,6 +117,12 @@ class LogStore:
 
         :param share: how many containers share the limit, in equal parts.
         """
+        try:
+            return self._stored(source, after, before, share)
+        except NoWarehouseError as error:
+            return StoredLog([], refusal=error.message)
+
+    def _stored(self, source: Source, after: str, before: str | None, share: int) -> StoredLog:
         place = source.job, source.instance, source.container
         start = after or _EPOCH
         most = self._most.shared(share)
@@ -129,7 +144,7 @@ class LogStore:
         """
         try:
             return self._connection.rows(statement)
-        except SnowflakeUnavailableError:
+        except (SnowflakeUnavailableError, NoWarehouseError):
             raise
         except GatewayError as error:
             logger.debug("No log is available: %s", error)
@@ -147,7 +162,11 @@ class LogStore:
         return None if log is None else _tail(log, is_stamped=False)
 
     def _ask(self, statement: str) -> str | None:
-        rows = self._rows(statement)
+        try:
+            rows = self._rows(statement)
+        except NoWarehouseError:
+            # By the documentation a function without FROM needs none.
+            return None
         return str(next(iter(rows[0].values())) or "") if rows else None
 
 
@@ -367,7 +386,8 @@ def _from_table(source: Source, stored: StoredLog, printed: Printed) -> list[str
     if printed.is_whole:
         return []
     since = f" Its output after {cursor.stamp} is missing." if cursor.stamp else ""
-    gone = "is not on its node (any more), and no event table has it."
+    table = f"the event table can't be read: {stored.refusal}" if stored.refusal else "no event table has it."
+    gone = f"is not on its node (any more), and {table}"
     return [f"{source.label}[The log of instance {source.instance}, container {source.container} {gone}{since}]"]
 
 

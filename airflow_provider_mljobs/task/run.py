@@ -270,10 +270,22 @@ class Try:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._push_facts(record, submitted_at=now, query_id=client.connection.query_id)
         self._log.info("Submitted job %s on compute pool %s.", record.job_id, spec.compute_pool)
+        self._warn_without_warehouse()
         if self._is_ended():
             # The kill came during the submit.
             self._cancel(self._hook, spec.name)
         return self._recovery.settle(record)
+
+    def _warn_without_warehouse(self) -> None:
+        if self._hook.client.connection.warehouse is not None:
+            return
+        named = self._hook.default_warehouse
+        reason = "names none" if named is None else f"names {named}, which doesn't exist or the role may not use"
+        self._log.warning(
+            "The session has no warehouse: connection %s %s. The job runs, but neither the job history nor the event "
+            "table (logs that have left their node, metrics, events) can be read. Set warehouse in the connection.",
+            self._fields.snowflake_conn_id, reason,
+        )  # fmt: skip
 
     def _payload(self) -> Payload:
         return build.payload_of(self._fields, self._hook.namespace)

@@ -437,6 +437,7 @@ def test_no_ops(cursor):
     cursor.execute("CREATE WAREHOUSE IF NOT EXISTS wh2 WAREHOUSE_SIZE = XSMALL")
     cursor.execute("ALTER WAREHOUSE wh2 SET AUTO_SUSPEND = 60")
     listed = [row[0] for row in cursor.execute("SHOW WAREHOUSES LIKE 'WH2'").fetchall()]
+    cursor.execute("USE WAREHOUSE mljobs_wh")
     cursor.execute("DROP WAREHOUSE wh2")
 
     assert listed == ["WH2"]

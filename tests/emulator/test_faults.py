@@ -253,6 +253,6 @@ def test_delay(start, connect):
 
     cursor = connect(start(faults=(Fault(matching="USE", effect="delay", seconds=0.2),))).cursor()
     begin = time.monotonic()
-    cursor.execute("USE WAREHOUSE w")
+    cursor.execute("USE WAREHOUSE mljobs_wh")
 
     assert time.monotonic() - begin >= 0.2

@@ -167,7 +167,7 @@ class TestFunctions:
     def test_other_sessions(self, sql, snowflake, connect):
         """Statements of other sessions are selected by session, user and warehouse."""
         other = connect(snowflake)
-        other.cursor().execute("USE WAREHOUSE HISTORY_WH")
+        other.cursor().execute("CREATE WAREHOUSE HISTORY_WH")
         other.cursor().execute("SELECT 'other'")
 
         for function in (

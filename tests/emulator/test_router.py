@@ -6,6 +6,7 @@ def test_use(cursor):
     connection = cursor.connection
     cursor.execute("CREATE SCHEMA IF NOT EXISTS elsewhere")
     cursor.execute("USE SCHEMA public")
+    cursor.execute("CREATE WAREHOUSE IF NOT EXISTS w2")
     for statement in ("USE SCHEMA elsewhere", "use warehouse w2", "USE ROLE r2", "USE SECONDARY ROLES ALL"):
         cursor.execute(statement)
 

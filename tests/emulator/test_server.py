@@ -67,14 +67,15 @@ def test_other_authenticators_are_refused(snowflake):
 
 
 def test_login_context(snowflake, connect):
-    """A login enters the database and schema that it names, if they exist."""
+    """A login gets the database, schema and warehouse that it names, if they exist."""
     with connect(snowflake).cursor() as cursor:
         cursor.execute("CREATE SCHEMA IF NOT EXISTS login_schema")
+        cursor.execute("CREATE WAREHOUSE IF NOT EXISTS w3")
     named = connect(snowflake, schema="login_schema", warehouse="w3", role="r3")
-    missing = connect(snowflake, database="nope")
+    missing = connect(snowflake, database="nope", warehouse="nope")
 
     assert (named.database, named.schema, named.warehouse, named.role) == ("MLJOBS_DB", "LOGIN_SCHEMA", "W3", "R3")
-    assert (missing.database, missing.schema) == (None, None)
+    assert (missing.database, missing.schema, missing.warehouse) == (None, None, None)
 
 
 def test_job_token(snowflake, connect):
@@ -152,6 +153,7 @@ def test_request_runs_once(snowflake, cursor):
     """A repeated request gets the first one's answer, also while that still runs."""
     cursor.execute("CREATE OR REPLACE TABLE once (a INT)")
     token = log_in(snowflake)["data"]["token"]
+    run(snowflake, token, "USE WAREHOUSE mljobs_wh", "use")
     sql = "SELECT SYSTEM$WAIT(50, 'milliseconds')"
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: run(snowflake, token, sql, "same"), range(8)))

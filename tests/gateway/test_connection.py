@@ -15,6 +15,7 @@ from airflow_provider_mljobs.exceptions import (
     JobAlreadyExistsError,
     LoginRefusedError,
     NotFoundOrNotAuthorizedError,
+    NoWarehouseError,
     ServicesLimitError,
     SnowflakeUnavailableError,
 )
@@ -30,6 +31,13 @@ from airflow_provider_mljobs.gateway.connection import Connection, translate
         (ProgrammingError("object 'T_390100' does not exist", errno=2003), NotFoundOrNotAuthorizedError),
         (ProgrammingError("insufficient privileges", errno=3001), NotFoundOrNotAuthorizedError),
         (ProgrammingError("syntax error", errno=1003), GatewayError),
+        (ProgrammingError("No active warehouse selected in the current session.", errno=606), NoWarehouseError),
+        (ProgrammingError("Service 'J' already exists.", errno=395999), JobAlreadyExistsError),
+        (ProgrammingError("Object 'J' already exists."), JobAlreadyExistsError),
+        (
+            ProgrammingError("Stage 'already exists' does not exist or not authorized", errno=2003),
+            NotFoundOrNotAuthorizedError,
+        ),
         (DatabaseError("token expired", errno=390114), SnowflakeUnavailableError),
         (OperationalError("HTTP 503", errno=290503), SnowflakeUnavailableError),
         (OperationalError("can't connect", errno=250001), SnowflakeUnavailableError),

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator import errors
@@ -143,7 +144,7 @@ class Calls:
         position = parser.position
         view = self._view(parser)
         if view is not None:
-            return Result(view.columns) if describe_only else view.handler(context, None, (), {})
+            return _rows_of(view, context, describe_only=describe_only)
         if not parser.accept("TABLE", "(") or parser.current.kind not in {"word", "quoted"}:
             parser.position = position
             return None
@@ -163,9 +164,7 @@ class Calls:
             return None
         args, named = self.arguments(context, parser, describe_only=describe_only and bool(table.columns))
         parser.expect(")")
-        if describe_only and table.columns:
-            return Result(table.columns)
-        return table.handler(context, service, args, named)
+        return _rows_of(table, context, service, args, named, describe_only=describe_only)
 
     def _view(self, parser: Parser) -> TableFunction | None:
         """Step over the name of a view of ours."""
@@ -262,6 +261,21 @@ class Calls:
             finally:
                 for name in registered:
                     engine.unregister(name)
+
+
+def _rows_of(
+    table: TableFunction,
+    context: Context,
+    service: QualifiedName | None = None,
+    args: Sequence[Any] = (),
+    named: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    describe_only: bool,
+) -> Result:
+    if describe_only and table.columns:
+        return Result(table.columns)
+    context.session.check_warehouse()
+    return table.handler(context, service, args, named)
 
 
 def _skip_parentheses(parser: Parser) -> str:

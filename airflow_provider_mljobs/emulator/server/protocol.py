@@ -206,10 +206,10 @@ class Protocol:
         right = secrets.compare_digest(password.encode(), self._password.encode())
         if not right or user.upper() != USER:
             raise auth.wrong_password()
-        return JobIdentity(USER, ROLE, settings.database, settings.schema, settings.warehouse), None
+        return JobIdentity(USER, ROLE, settings.database, settings.schema, None), None
 
     def _open(self, query: Mapping[str, str], identity: JobIdentity, job_token: str | None) -> Session:
-        """Open a session where the client wants it, without a database or schema that doesn't exist."""
+        """Open a session where the client wants it, without a database, schema or warehouse that doesn't exist."""
         database: str | None = _stored(query.get("databaseName")) or identity.database
         schema: str | None = _stored(query.get("schemaName"))
         if schema is None:
@@ -218,6 +218,7 @@ class Protocol:
             database = None
         if database is None or not self._catalog.schema_exists(database, schema):
             schema = None
+        warehouse = _stored(query.get("warehouse")) or identity.warehouse
         return Session(
             id=self.sessions.next_id(),
             user=identity.user,
@@ -225,7 +226,7 @@ class Protocol:
             engine=self._engine.open(database, schema),
             database=database,
             schema=schema,
-            warehouse=_stored(query.get("warehouse")) or identity.warehouse,
+            warehouse=warehouse if warehouse in self._catalog.warehouses() else None,
             job_token=job_token,
             service=None if job_token is None else (identity.database, identity.schema),
         )

@@ -68,7 +68,7 @@ class SessionStatements:
                 Statement(("USE",), self.use_database, _STATUS, "USE [DATABASE] name"),
                 Statement(("USE", "DATABASE"), self.use_database, _STATUS, "USE DATABASE name"),
                 Statement(("USE", "SCHEMA"), self.use_schema, _STATUS, "USE SCHEMA [db.]name"),
-                Statement(("USE", "WAREHOUSE"), _use_warehouse, _STATUS, "USE WAREHOUSE name"),
+                Statement(("USE", "WAREHOUSE"), self.use_warehouse, _STATUS, "USE WAREHOUSE name"),
                 Statement(("USE", "ROLE"), _use_role, _STATUS, "USE ROLE name"),
                 Statement(("USE", "SECONDARY", "ROLES"), _use_secondary, _STATUS, "USE SECONDARY ROLES {ALL | NONE}"),
                 Statement(("ALTER", "SESSION", "SET"), _alter_set, _STATUS, "ALTER SESSION SET name = value [...]"),
@@ -150,6 +150,15 @@ class SessionStatements:
             raise _missing()
         return _enter(context, database, name.name)
 
+    def use_warehouse(self, context: Context, parser: Parser) -> Result:
+        """Run ``USE WAREHOUSE``."""
+        name = parser.qualified_name().name
+        parser.expect_end()
+        if name not in self._catalog.warehouses():
+            raise _missing()
+        context.session.warehouse = name
+        return Result.status(_DONE)
+
     def show_parameters(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW PARAMETERS``."""
         pattern = like(parser.string() if parser.accept("LIKE") else "%")
@@ -184,12 +193,6 @@ def _enter(context: Context, database: str, schema: str | None) -> Result:
     with session.running(context.query_id, context.cancelled):
         session.engine.use(database, schema)
         session.database, session.schema = database, schema
-    return Result.status(_DONE)
-
-
-def _use_warehouse(context: Context, parser: Parser) -> Result:
-    context.session.warehouse = parser.qualified_name().name
-    parser.expect_end()
     return Result.status(_DONE)
 
 

@@ -61,6 +61,8 @@ class Engine:
         context.session.engine.follow(context.session.database, context.session.schema)
         try:
             planned = plan(context, prepared)
+            if planned.computes and not describe_only:
+                context.session.check_warehouse()
             return self._describe(context, planned) if describe_only else self._run(context, planned)
         except SnowflakeError:
             raise

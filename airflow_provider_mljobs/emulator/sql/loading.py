@@ -102,6 +102,7 @@ class Loading:
 
     def copy_into(self, context: Context, parser: Parser) -> Result:
         """Run ``COPY INTO``: load a table, or unload into a stage."""
+        context.session.check_warehouse()
         if parser.current.kind == "stage" or (parser.current.kind == "string" and parser.current.text.startswith("'@")):
             return self._unloading.run(context, parser)
         load = self._parse(context, parser)

@@ -77,12 +77,10 @@ class NoOps:
     """Rights and roles, which have no effect here, and warehouses, which are names.
 
     :param catalog: stores the warehouses.
-    :param default: the warehouse of a session that names none.
     """
 
-    def __init__(self, catalog: Catalog, default: str) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._default = default
 
     @property
     def extension(self) -> Extension:
@@ -168,13 +166,15 @@ class NoOps:
             raise does_not_exist("Warehouse", name)
         return Result.status(_DONE)
 
-    def drop_warehouse(self, _: Context, parser: Parser) -> Result:
+    def drop_warehouse(self, context: Context, parser: Parser) -> Result:
         """Run ``DROP WAREHOUSE``."""
         if_exists = parser.accept("IF", "EXISTS")
         name = parser.qualified_name().name
         parser.expect_end()
         if name in self._catalog.warehouses():
             self._catalog.forget("WAREHOUSE", "", "", name)
+            if context.session.warehouse == name:
+                context.session.warehouse = None
             return Result.status(f"{name} successfully dropped.")
         if not if_exists:
             raise does_not_exist("Warehouse", name)
@@ -188,10 +188,9 @@ class NoOps:
         return Result(_WAREHOUSES, rows, statement="show")
 
     def _warehouse(self, session: Session, name: str, created: object, comment: object) -> tuple[object, ...]:
-        default = "Y" if name == self._default else "N"
         current = "Y" if name == session.warehouse else "N"
         return (
-            name, "STARTED", "STANDARD", "X-Small", 1, 1, 1, 0, 0, default, current, 600, "true", "100", "0", "0", "0",
+            name, "STARTED", "STANDARD", "X-Small", 1, 1, 1, 0, 0, "N", current, 600, "true", "100", "0", "0", "0",
             created, created, created, ROLE, comment, "false", 8, "null", 0, 0, 0, 0, "0", "STANDARD",
             None, "ROLE", None,
         )  # fmt: skip

@@ -69,6 +69,7 @@ class Plan:
     :param action: its effect on transactions or on the catalogue.
     :param target: the table or view that it creates or drops, with database and schema.
     :param if_exists: whether it is a DROP IF EXISTS.
+    :param computes: whether it needs a warehouse.
     """
 
     expression: exp.Expr
@@ -78,6 +79,7 @@ class Plan:
     action: Action
     target: QualifiedName | None
     if_exists: bool = False
+    computes: bool = False
 
     @property
     def writes(self) -> bool:
@@ -98,11 +100,21 @@ def plan(context: Context, prepared: Prepared) -> Plan:
     if temporary:
         action = "create temporary"
         _claim(context.session, target)
+    computes = _computes(expression, kind)
     expression = before_translation(expression, prepared.titles)
     _resolve_temporary(context.session, expression, temporary=temporary)
     columns = _merge_columns(expression) if isinstance(expression, exp.Merge) else _COLUMNS.get(kind)
     if_exists = isinstance(expression, exp.Drop) and bool(expression.args.get("exists"))
-    return Plan(expression, kind, prepared.binds, columns, action, target, if_exists)
+    return Plan(expression, kind, prepared.binds, columns, action, target, if_exists, computes)
+
+
+def _computes(expression: exp.Expr, kind: StatementKind) -> bool:
+    """Return whether a warehouse runs a statement: it changes rows, or selects from anything."""
+    if isinstance(expression, exp.Create):
+        return expression.kind == "TABLE" and isinstance(expression.expression, exp.Query)
+    if kind == "select":
+        return expression.find(exp.From) is not None
+    return kind in {"insert", "update", "delete", "merge"}
 
 
 def _is_temporary(expression: exp.Create) -> bool:
