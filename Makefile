@@ -14,7 +14,7 @@ PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 QUICK := tests/jobs tests/gateway/test_statements.py tests/test_architecture.py tests/test_exceptions.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-newest test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
+.PHONY: help demo demo-realistic test test-quick test-newest test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
 .PHONY: lock check-lock newest
 
 help: ## List the targets
@@ -22,6 +22,9 @@ help: ## List the targets
 
 demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 	@$(BIN)/python -m airflow_provider_mljobs.emulator -- $(BIN)/python example_dags/demo.py
+
+demo-realistic: $(VENV)/.ready ## Run it with the times of an account: five minutes
+	@$(BIN)/python -m airflow_provider_mljobs.emulator --realistic -- $(BIN)/python example_dags/demo.py
 
 test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
 	$(BIN)/node --test tests/ui/js/*.test.mjs

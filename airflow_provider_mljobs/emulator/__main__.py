@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     own, command = _split(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(own)
-    settings: dict[str, Any] = {"port": options.port}
+    settings: dict[str, Any] = {"port": options.port, "realistic": options.realistic, "speed": options.speed}
     if options.python is not None:
         settings["python"] = options.python
     root = options.root
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(_KILLED + number))
     try:
         server = serve(root, **settings)
-    except (ModuleNotFoundError, OSError, RuntimeError) as error:
+    except (ModuleNotFoundError, OSError, RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     with server:
@@ -66,7 +66,7 @@ def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_mljobs.emulator",
-        usage="%(prog)s [--root DIR] [--port N] [--python PATH] [--sql FILE] [-- COMMAND ...]",
+        usage="%(prog)s [--root DIR] [--port N] [--python PATH] [--sql FILE] [--realistic] [-- COMMAND ...]",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
     parser.add_argument("--python", type=Path, help="interpreter that runs the jobs (default: this one)")
     parser.add_argument("--sql", type=Path, help="SQL file to run at the start, e.g. to create a compute pool")
+    parser.add_argument(
+        "--realistic",
+        action="store_true",
+        help="take an account's time: two minutes to start, late logs, …",
+    )
+    parser.add_argument("--speed", type=float, default=1.0, help="divide the times of --realistic by this (default: 1)")
     return parser
 
 

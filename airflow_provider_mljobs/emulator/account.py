@@ -53,7 +53,7 @@ class Account:
         self.tokens = Tokens()
         self.queries = Queries(interrupt)
         self.catalog = Catalog(settings)
-        self.stages = Stages(settings.root / "stages")
+        self.stages = Stages(settings.root / "stages", settings.stage_lag)
         self.engine = Engine(self.catalog, self.stages)
         formats = FileFormats(self.catalog)
         sessions = SessionStatements(self.queries, self.catalog, event_table=settings.event_table)

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def snowflake_emulator() -> Iterator[Server]:
+def snowflake_emulator_settings() -> dict[str, Any]:
+    """Return the arguments of ``serve``; redefine it in your ``conftest.py``: ``{"realistic": True, "speed": 60}``."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def snowflake_emulator(snowflake_emulator_settings: dict[str, Any]) -> Iterator[Server]:
     """Run one embedded Snowflake for all tests and point Airflow's ``snowflake_default`` connection at it."""
-    with serve() as server, pytest.MonkeyPatch.context() as patch:
+    with serve(**snowflake_emulator_settings) as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
         yield server

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from airflow_provider_mljobs.emulator.timing import Ready, Timing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+__all__ = ["EVENT_TABLE", "UNFIT", "Fault", "Ready", "Settings", "Timing", "VirtualJob"]
 
 Effect = Literal[
     "reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay", "empty", "reversed",
@@ -22,20 +26,6 @@ RequestKind = Literal["statement", "login"]
 EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
 # DuckDB reads the rest of such a path as parameters or as a folder.
 UNFIT = frozenset("?\\")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """When something becomes ready: at once (default), after ``polls`` looks at it, or after ``seconds``."""
-
-    polls: int = 0
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse negative and contradictory values."""
-        if self.polls < 0 or self.seconds < 0 or (self.polls and self.seconds):
-            msg = f"Ready takes polls or seconds, not both, and neither may be negative; got {self}"
-            raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,28 +91,20 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings of one server. By default jobs run at once and nothing fails.
+class Settings(Timing):
+    """The settings of one server: these, and the times of :class:`.Timing`. By default nothing takes time or fails.
 
     :param root: directory of all state; created if missing. Tables, stages, pools, jobs and history survive a restart.
     :param port: TCP port on 127.0.0.1; 0 takes a free one.
     :param database: database that exists from the start and that sessions get by default.
     :param schema: schema that exists from the start.
     :param warehouse: warehouse that exists from the start. Sessions have none by default: connections name it.
-    :param pool_ready: when a compute pool is up after it was created or resumed.
-    :param job_ready: when a job goes from PENDING to RUNNING.
     :param virtual_jobs: jobs without a process, for scale tests.
     :param max_services: the limit of job services, finished ones included; by default none.
     :param faults: the faults to inject.
     :param python: interpreter that the ML runtime images offer to jobs.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
-    :param log_retention: seconds for which SYSTEM$GET_SERVICE_LOGS returns the logs of an ended container; by default
-        as long as the service exists. A real node is reused after about 30 seconds or less.
     :param event_table: whether the account has one: without it SPCS_GET_LOGS, _EVENTS and _METRICS are unknown (2143).
-    :param event_table_lag: seconds until lines, events and metrics arrive there; in a real account minutes.
-    :param metric_interval: seconds between two measurements of a container; in a real account about 30.
-    :param endpoint_ready: when the public endpoints of a running job have an address; in a real account after some
-        minutes.
     :param session_lifetime: seconds until a session token expires and the client has to renew it.
     :param clock: the clock by which sessions expire; tests pass their own.
     :param long_statement: seconds after which a statement is answered "in progress" with a URL to ask again.
@@ -133,29 +115,21 @@ class Settings:
     database: str = "MLJOBS_DB"
     schema: str = "PUBLIC"
     warehouse: str = "MLJOBS_WH"
-    pool_ready: Ready = field(default_factory=Ready)
-    job_ready: Ready = field(default_factory=Ready)
     virtual_jobs: tuple[VirtualJob, ...] = ()
     max_services: int | None = None
     faults: tuple[Fault, ...] = ()
     python: Path = field(default_factory=lambda: Path(sys.executable))
     termination_grace: float = 30.0
-    log_retention: float | None = None
     event_table: bool = True
-    event_table_lag: float = 0.0
-    metric_interval: float = 1.0
-    endpoint_ready: Ready = field(default_factory=Ready)
     session_lifetime: float = 3600.0
     clock: Callable[[], float] = time.monotonic
     long_statement: float = 40.0
 
     def __post_init__(self) -> None:
-        """Refuse a root that can't hold databases, a limit below zero, and measurements without a pause."""
+        """Refuse a root that can't hold databases, and a limit or a time below zero."""
+        super().__post_init__()
         if UNFIT & set(str(self.root)):
             msg = f"DuckDB can't open files in {str(self.root)!r}: choose a root without a question mark or a backslash"
-            raise ValueError(msg)
-        if self.metric_interval <= 0:
-            msg = f"metric_interval must be more than 0 seconds; got {self.metric_interval}"
             raise ValueError(msg)
         if self.max_services is not None and self.max_services < 0:
             msg = f"max_services must be 0 or more, or None for no limit; got {self.max_services}"

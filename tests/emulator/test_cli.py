@@ -46,6 +46,27 @@ def test_sql_runs_first(tmp_path):
     assert run("--sql", str(file), "--", sys.executable, "-c", code).stdout == "['FIRST']\n"
 
 
+def test_realistic_times(tmp_path):
+    """With --realistic a new pool takes time to start."""
+    file = tmp_path / "setup.sql"
+    file.write_text("CREATE COMPUTE POOL P MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S;")
+    code = (
+        "import os, snowflake.connector as c\n"
+        "names = ('host', 'port', 'protocol', 'account', 'user', 'password')\n"
+        "v = {name: os.environ['SNOWFLAKE_' + name.upper()] for name in names}\n"
+        "print(c.connect(**v).cursor().execute('DESCRIBE COMPUTE POOL P').fetchone()[1])"
+    )
+
+    assert run("--realistic", "--sql", str(file), "--", sys.executable, "-c", code).stdout == "STARTING\n"
+
+
+def test_impossible_speed():
+    """A wrong --speed is an error of one line."""
+    done = run("--realistic", "--speed", "0", "--", "echo", "started")
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "speed must be more than 0; got 0.0\n")
+
+
 def test_wrong_sql(tmp_path):
     """A failing statement is reported, and the command isn't started."""
     file = tmp_path / "setup.sql"
@@ -108,11 +129,18 @@ def test_default_root_is_in_the_state_directory(tmp_path):
 
 
 def test_fixtures(tmp_path):
-    """Another project can use the fixtures."""
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["airflow_provider_mljobs.emulator.fixtures"]\n')
+    """Another project can use the fixtures, and give the server settings."""
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n"
+        "pytest_plugins = ['airflow_provider_mljobs.emulator.fixtures']\n\n\n"
+        "@pytest.fixture(scope='session')\n"
+        "def snowflake_emulator_settings():\n"
+        "    return {'realistic': True, 'speed': 60}\n"
+    )
     (tmp_path / "test_it.py").write_text(
-        "def test_it(snowflake_connection):\n"
+        "def test_it(snowflake_emulator, snowflake_connection):\n"
         "    assert (1,) == snowflake_connection.cursor().execute('SELECT 1').fetchone()\n"
+        "    assert 2.0 == snowflake_emulator.settings.event_table_lag\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],

@@ -172,7 +172,8 @@ class JobFunctions:
         scheduler = self._services.scheduler
         timeout = float(args[1] or 0) if len(args) > 1 else 0.0
         if timeout > 0:
-            scheduler.wait(job, lambda: job.status not in {"PENDING", "CANCELLING"}, timeout, context.cancelled)
+            moving = {"PENDING", "CANCELLING"}
+            scheduler.wait(job, lambda: job.shown_status(time.time()) not in moving, timeout, context.cancelled)
         with scheduler.lock:
             images = [container.image for container in job.request.specification.containers]
             statuses = [
@@ -200,13 +201,17 @@ class JobFunctions:
             raise _wrong_arguments("SPCS_WAIT_FOR")
         job = self._services.looked_at(context.session.resolve(name, "SPCS_WAIT_FOR"))
         scheduler = self._services.scheduler
-        reached = scheduler.wait(job, lambda: job.status == wanted or job.terminal, timeout, context.cancelled)
+
+        def is_reached() -> bool:
+            return job.shown_status(time.time()) == wanted
+
+        reached = scheduler.wait(job, lambda: is_reached() or job.terminal, timeout, context.cancelled)
         if context.cancelled.is_set():
             raise cancelled()
-        if job.status == wanted:
+        if is_reached():
             return f"Service {job.name.name} reached status {wanted}."
         reason = "the status can't be reached any more" if reached else f"timed out after {timeout:g} seconds"
-        raise wait_failed(job.name.name, wanted, job.status, reason)
+        raise wait_failed(job.name.name, wanted, job.shown_status(time.time()), reason)
 
     def cancel(self, context: Context, name: QualifiedName, args: Sequence[Any]) -> str:
         """Answer ``SPCS_CANCEL_JOB``."""
@@ -259,12 +264,14 @@ def virtual_line(job: Job, number: int) -> LogLine:
 
 def _history_row(job: Job) -> tuple[Any, ...]:
     request = job.request
+    status = job.status if job.dropped else job.shown_status(time.time())
+    message = job.message if status == job.status else JOB_MESSAGES[status]
     parameters: dict[str, Any] = {"ASYNC": request.asynchronous}
     if request.replicas is not None:
         parameters["REPLICAS"] = request.replicas
     return (
         request.query_id, request.id, job.name.name, job.name.database, job.name.schema, moment(request.created),
-        moment(job.completed), moment(job.deleted), job.status, job.message, json.dumps(_instance_statuses(job)),
+        moment(job.completed), moment(job.deleted), status, message, json.dumps(_instance_statuses(job)),
         request.pool, request.owner, "ROLE", json.dumps(parameters), None,
     )  # fmt: skip
 

@@ -104,7 +104,7 @@ def _dns_name(request: JobRequest) -> str:
 
 
 def _row(job: Job) -> tuple[Any, ...]:
-    request, status = job.request, job.status
+    request, status = job.request, job.shown_status(time.time())
     name, count = request.name, request.instance_count
     integrations = f"[{', '.join(request.integrations)}]" if request.integrations else None
     current = 0 if status == "PENDING" or status in TERMINAL else count
@@ -261,7 +261,7 @@ def _filtered(jobs: list[Job], listing: Listing, pool: str | None) -> list[Job]:
 
 
 def _head(job: Job) -> tuple[Any, ...]:
-    return (job.name.database, job.name.schema, job.name.name, job.status)
+    return (job.name.database, job.name.schema, job.name.name, job.shown_status(time.time()))
 
 
 def _instance_row(job: Job, run: InstanceRun) -> tuple[Any, ...]:

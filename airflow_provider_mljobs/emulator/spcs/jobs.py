@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.settings import Ready, VirtualJob
 
-JobStatus = Literal["PENDING", "RUNNING", "DONE", "FAILED", "CANCELLING", "CANCELLED", "INTERNAL_ERROR", "DELETED"]
+JobStatus = Literal[
+    "PENDING", "RUNNING", "DONE", "FAILED", "CANCELLING", "CANCELLED", "INTERNAL_ERROR", "DELETING", "DELETED"
+]  # fmt: skip
 ContainerStatus = Literal["PENDING", "READY", "DONE", "FAILED", "TERMINATING", "UNKNOWN"]
 InstanceStatus = Literal["PENDING", "READY", "SUCCEEDED", "FAILED", "TERMINATING"]
 
@@ -29,6 +31,7 @@ JOB_MESSAGES: Mapping[JobStatus, str] = {
     "CANCELLING": "Job is being canceled.",
     "CANCELLED": "Job has been canceled.",
     "INTERNAL_ERROR": "Job has encountered an error.",
+    "DELETING": "Job is being deleted.",
     "DELETED": "Job has been deleted.",
 }
 WAITING = "Waiting to start"
@@ -158,6 +161,7 @@ class Job:
     """A job service. Not thread-safe: the scheduler's lock guards it.
 
     :param virtual: the settings of a virtual job, which has no processes.
+    :param status_lag: how many seconds after its start clients see that it is RUNNING.
     :param waits_for: why it is pending, as its containers' message.
     :param looks: how often clients read its status.
     :param endpoint_looks: how often they read its endpoints.
@@ -166,6 +170,7 @@ class Job:
     request: JobRequest
     ready: Ready
     virtual: VirtualJob | None = None
+    status_lag: float = 0.0
     status: JobStatus = "PENDING"
     message: str = JOB_MESSAGES["PENDING"]
     waits_for: str = WAITING
@@ -191,6 +196,13 @@ class Job:
     def dropped(self) -> bool:
         """Whether it was dropped, so that only the history lists it."""
         return self.deleted is not None
+
+    def shown_status(self, now: float) -> JobStatus:
+        """Return the status that clients see."""
+        if self.dropped:
+            return "DELETING"
+        is_early = self.status == "RUNNING" and self.started is not None and now < self.started + self.status_lag
+        return "PENDING" if is_early else self.status
 
     @cached_property
     def _duration(self) -> float:
@@ -317,6 +329,7 @@ _VIRTUAL: Mapping[JobStatus, tuple[ContainerStatus, str, int | None]] = {
     "FAILED": ("FAILED", FATAL, 1),
     "CANCELLING": ("TERMINATING", RUNNING, None),
     "CANCELLED": ("FAILED", FATAL, 143),
+    "DELETING": ("FAILED", FATAL, 143),
     "INTERNAL_ERROR": ("FAILED", LOST, None),
     "DELETED": ("FAILED", FATAL, 143),
 }

@@ -74,12 +74,13 @@ class Services:
         for integration in request.integrations:
             self._integrations.get(QualifiedName(integration))
         self._planner.check_secrets(request)
-        settings = self._settings
-        job = Job(request, settings.job_ready, self._virtual_of(name.name), updated=request.created)
-        most = settings.max_services
+        job = self._new(request)
+        job.updated = request.created
+        most = self._settings.max_services
         with self.scheduler.lock:
             # It may have been dropped since.
             self._pools.get(request.pool)
+            self._forget_dropped()
             if name in self._jobs:
                 raise already_exists(name.name)
             if most is not None and len(self._jobs) >= most:
@@ -91,11 +92,13 @@ class Services:
 
     def find(self, name: QualifiedName) -> Job | None:
         """Return the job of that name, or ``None`` if it doesn't exist or was dropped."""
-        return self._jobs.get(name)
+        with self.scheduler.lock:
+            self._forget_dropped()
+            return self._jobs.get(name)
 
     def job(self, name: QualifiedName) -> Job:
         """Return a job; raises 2003 if no job has that name."""
-        job = self._jobs.get(name)
+        job = self.find(name)
         if job is None:
             raise does_not_exist("Service", str(name))
         return job
@@ -103,6 +106,7 @@ class Services:
     def jobs(self) -> list[Job]:
         """Return all jobs that haven't been dropped."""
         with self.scheduler.lock:
+            self._forget_dropped()
             return list(self._jobs.values())
 
     def past(self) -> list[Job]:
@@ -112,7 +116,7 @@ class Services:
 
     def latest(self, name: QualifiedName) -> Job:
         """Return the latest job of a name, dropped or not; raises 2003 if there was none."""
-        job = self._jobs.get(name) or next((job for job in self.past() if job.name == name), None)
+        job = self.find(name) or next((job for job in self.past() if job.name == name), None)
         if job is None:
             raise does_not_exist("Service", str(name))
         return job
@@ -139,17 +143,33 @@ class Services:
             self._state.add_job(job.request.id, job.request.record(), job.record())
 
     def drop(self, jobs: Iterable[Job]) -> None:
-        """Drop jobs: their processes end, and they stay in the history."""
+        """Drop jobs: their processes end; the history keeps them, and the listings for ``drop_seconds``."""
         for job in jobs:
             with self.scheduler.lock:
-                if self._jobs.get(job.name) is not job:
+                if job.dropped or self._jobs.get(job.name) is not job:
                     continue
-                del self._jobs[job.name]
+                if not self._settings.drop_seconds:
+                    del self._jobs[job.name]
             self.scheduler.delete(job)
 
     def drop_all(self, database: str, schema: str | None) -> None:
         """Delete the jobs of a database or schema that was dropped."""
-        self.drop([job for job in self.jobs() if job.name.database == database and schema in {None, job.name.schema}])
+        inside = [job for job in self.jobs() if job.name.database == database and schema in {None, job.name.schema}]
+        self.drop(inside)
+        with self.scheduler.lock:
+            for job in inside:
+                self._jobs.pop(job.name, None)
+
+    def _forget_dropped(self) -> None:
+        """Free the names of services that were dropped long enough ago; the caller holds the lock."""
+        if self._settings.drop_seconds:
+            since = time.time() - self._settings.drop_seconds
+            for job in [job for job in self._jobs.values() if job.deleted is not None and job.deleted <= since]:
+                del self._jobs[job.name]
+
+    def _new(self, request: JobRequest) -> Job:
+        settings = self._settings
+        return Job(request, settings.job_ready, self._virtual_of(request.name.name), settings.status_lag)
 
     def _virtual_of(self, name: str) -> VirtualJob | None:
         return next((virtual for pattern, virtual in self._virtual if pattern.fullmatch(name)), None)
@@ -158,7 +178,7 @@ class Services:
         oldest = time.time() - _RETENTION
         records = [(JobRequest.restore(request), state) for request, state in self._state.jobs()]
         for request, state in sorted(records, key=lambda entry: entry[0].created):
-            job = Job(request, self._settings.job_ready, self._virtual_of(request.name.name))
+            job = self._new(request)
             job.restore(state)
             if (job.deleted or job.completed or time.time()) < oldest:
                 self._state.delete_job(request.id)

@@ -16,7 +16,7 @@ from airflow_provider_mljobs.emulator.sql.catalog import quoted
 from airflow_provider_mljobs.emulator.sql.error_translation import translate
 from airflow_provider_mljobs.emulator.sql.objects import table_columns
 from airflow_provider_mljobs.emulator.sql.staged_data import Reader, matched
-from airflow_provider_mljobs.emulator.stages.files import files, remove
+from airflow_provider_mljobs.emulator.stages.files import remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +150,7 @@ class Loading:
             raise not_supported("INFER_SCHEMA without LOCATION or FILE_FORMAT")
         location = self._stages.locate(context, parse_stage(str(values["LOCATION"])))
         reader = Reader.of(self._formats.resolve(context, {"FORMAT_NAME": str(values["FILE_FORMAT"])}))
-        staged = files(location.directory, location.path)
+        staged = location.files()
         upper = str(values.get("IGNORE_CASE", "FALSE")).upper() == "TRUE"
         rows = []
         if staged:
@@ -200,7 +200,7 @@ def _source(parser: Parser) -> tuple[str | None, StageReference]:
 
 def _chosen(load: _Load) -> list[StageFile]:
     pattern = str(load.options["PATTERN"]) if "PATTERN" in load.options else None
-    staged = files(load.location.directory, load.location.path, pattern)
+    staged = load.location.files(pattern)
     if "FILES" not in load.options:
         return staged
     base = load.location.path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.stages.files import files, inside
+from airflow_provider_mljobs.emulator.stages.files import inside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,13 +82,13 @@ def _write(location: Location, options: Options, form: Options, table: pa.Table)
     if kind not in {"CSV", "PARQUET"}:
         raise not_supported(f"COPY INTO @stage as {kind}")
     target = inside(location.directory, _name(location.path, options, form, kind))
-    prefix = location.path
-    if files(location.directory, prefix) and not flag(options, "OVERWRITE", default=False) and target.exists():
+    if location.files() and not flag(options, "OVERWRITE", default=False) and target.exists():
         # The number is from memory.
         raise SnowflakeError(
             1030, "22000", "Files already existing at the unload destination: use overwrite option to force unloading."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
+    location.arrivals.uploaded([target])
     if kind == "PARQUET":
         _parquet(target, form, table)
     else:

@@ -17,6 +17,8 @@ from airflow_provider_mljobs.emulator.errors import SnowflakeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_provider_mljobs.emulator.stages.arrivals import Arrivals
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -37,12 +39,20 @@ class Stage:
 
 @dataclass(frozen=True)
 class Location:
-    """A place in an existing stage: its directory, the path below it, and the prefix of paths in LIST."""
+    """A place in an existing stage: its directory, the path below it, and the prefix of paths in LIST.
+
+    :param arrivals: which of its files are there yet.
+    """
 
     directory: Path
     path: str
     label: str
     stage: Stage
+    arrivals: Arrivals
+
+    def files(self, pattern: str | None = None) -> list[StageFile]:
+        """Return the files whose path starts with that of the place; see :func:`files`."""
+        return [file for file in files(self.directory, self.path, pattern) if self.arrivals.has(file.file)]
 
 
 def encode(name: str) -> str:

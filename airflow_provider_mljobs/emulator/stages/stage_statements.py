@@ -12,7 +12,7 @@ from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.stages.files import Stage, copy, files, inside, remove
+from airflow_provider_mljobs.emulator.stages.files import Stage, copy, inside, remove
 
 if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
@@ -204,7 +204,7 @@ class StageStatements:
         options = parse_options(parser, {"PATTERN"}, "LIST")
         parser.expect_end()
         pattern = str(options["PATTERN"]) if "PATTERN" in options else None
-        return location, files(location.directory, location.path, pattern)
+        return location, location.files(pattern)
 
     def list(self, context: Context, parser: Parser) -> Result:
         """Run ``LIST @stage``."""
@@ -231,7 +231,9 @@ class StageStatements:
         copied = []
         for file, relative in _chosen(source, options):
             path = f"{target.path.rstrip('/')}/{relative}".lstrip("/")
-            copy(file, inside(target.directory, path))
+            place = inside(target.directory, path)
+            copy(file, place)
+            target.arrivals.uploaded([place])
             copied.append((path,))
         if flag(options, "DETAILED_OUTPUT", default=True):
             return Result((Column("file"),), copied)
@@ -255,7 +257,7 @@ def _row(name: QualifiedName, stage: Stage) -> tuple[object, ...]:
 def _chosen(source: Location, options: Options) -> list[tuple[StageFile, str]]:
     """Return the files to copy, each with its path below the source path."""
     pattern = str(options["PATTERN"]) if "PATTERN" in options else None
-    candidates = files(source.directory, source.path, pattern)
+    candidates = source.files(pattern)
     base = source.path if source.path.endswith("/") or not source.path else f"{source.path}/"
     parent = source.path.rpartition("/")[0]
     relatives = [

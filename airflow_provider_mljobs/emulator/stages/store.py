@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
+from airflow_provider_mljobs.emulator.stages.arrivals import Arrivals
 from airflow_provider_mljobs.emulator.stages.files import Location, Stage, decode, encode, inside
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ class Stages:
     """The stages of the account.
 
     :param directory: their directory: ``<database>/<schema>/<stage>/…``, with encoded names.
+    :param lag: seconds until statements see the files that containers write.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, lag: float = 0.0) -> None:
         self._directory = directory
+        self.arrivals = Arrivals(lag)
         self._lock = threading.RLock()
         directory.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -130,7 +133,7 @@ class Stages:
         inside(directory, reference.path)
         plain = name.name == _USER_STAGE or name.name.startswith("%")
         label = "" if plain else f"{name.name.lower()}/"
-        return Location(directory, reference.path.lstrip("/"), label, self.get(name) or Stage(0.0))
+        return Location(directory, reference.path.lstrip("/"), label, self.get(name) or Stage(0.0), self.arrivals)
 
     def _complete(self, name: QualifiedName, session: Session) -> QualifiedName:
         return name if name.name == _USER_STAGE else session.resolve(name, "stage access")

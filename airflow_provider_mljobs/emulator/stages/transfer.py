@@ -14,7 +14,7 @@ from airflow_provider_mljobs.emulator.options import flag, parse_options
 from airflow_provider_mljobs.emulator.parsing import Parser, parse_stage, unescape
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.stages.files import files, inside
+from airflow_provider_mljobs.emulator.stages.files import inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,8 +107,10 @@ class Transfers:
         sources = _sources(source)
         overwrite = flag(options, "OVERWRITE", default=False)
         compress = flag(options, "AUTO_COMPRESS", default=True)
+        names = list(_names(sources, compress=compress))
+        location.arrivals.uploaded(target / name for name in names)
         if not overwrite:
-            target = _keeping(self._stages.scratch, target, list(_names(sources, compress=compress)))
+            target = _keeping(self._stages.scratch, target, names)
         extra = {
             "command": "UPLOAD",
             "src_locations": sources,
@@ -138,7 +140,7 @@ class Transfers:
         rest.expect_end()
         location = self._stages.locate(context, reference)
         pattern = str(options["PATTERN"]) if "PATTERN" in options else None
-        selected = files(location.directory, location.path, pattern)
+        selected = location.files(pattern)
         extra = {
             "command": "DOWNLOAD",
             # Absolute, with "/" as the location: the client would resolve relative names in its own working directory.
