@@ -14,11 +14,11 @@ PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 QUICK := tests/jobs tests/gateway/test_statements.py tests/test_architecture.py tests/test_exceptions.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-realistic test test-quick test-newest test-system test-ui test-nightly screenshots check format docs bench bench-chaos clean
+.PHONY: help demo demo-realistic test test-quick test-newest test-system test-ui test-nightly test-account screenshots check format docs bench bench-chaos clean
 .PHONY: lock check-lock newest
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 	@$(BIN)/python -m airflow_provider_mljobs.emulator -- $(BIN)/python example_dags/demo.py
@@ -50,6 +50,9 @@ test-ui: $(VENV)/.ready ## Drive the pages in a real browser, in front of a real
 
 test-nightly: $(VENV)/.ready ## Check every property with 10 000 new examples instead of the same 100 (some minutes)
 	$(BIN)/python -m pytest $$(grep -rl '^@given' tests) --hypothesis-profile=nightly $(PARALLEL)
+
+test-account: $(VENV)/.ready ## Compare a Snowflake account with what the provider believes of Snowflake (see docs/account.md)
+	@$(BIN)/python -m tests.account $(OPTIONS)
 
 check: check-lock $(VENV)/.ready ## Lint, formatting, types, the lock
 	$(BIN)/ruff check .

@@ -14,11 +14,12 @@ from airflow_provider_mljobs.emulator.timing import Ready, Timing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_mljobs.emulator.results import Result
 __all__ = ["EVENT_TABLE", "UNFIT", "Fault", "Ready", "Settings", "Timing", "VirtualJob"]
 
 Effect = Literal[
     "reset", "reset_after", "http_503", "session_expired", "master_expired", "error", "delay", "empty", "reversed",
-    "rewrite",
+    "rewrite", "answer",
 ]  # fmt: skip
 RequestKind = Literal["statement", "login"]
 
@@ -62,7 +63,7 @@ class Fault:
         ``http_503``; ``session_expired`` answers 390112, ``master_expired`` 390114 also on renewal; ``error`` fails
         with ``errno``, ``sqlstate`` and ``message``; ``delay`` delays the answer by ``seconds``; ``empty`` removes the
         rows of the answer, or a GET's files; ``reversed`` reverses their order; ``rewrite`` writes ``value`` into
-        their ``column``.
+        their ``column``; ``answer`` answers with ``answer``, e.g. one recorded on an account, and runs nothing.
     :param nth: only the n-th matching request, counted from 1; by default every one, unless ``share`` is set.
     :param times: how many consecutive matching requests, beginning with ``nth``.
     :param share: the share of matching requests, 0 to 1, drawn from a generator seeded with ``seed``.
@@ -81,10 +82,14 @@ class Fault:
     message: str = "SQL execution internal error: injected fault"
     column: str = ""
     value: str | None = None
+    answer: Result | None = None
 
     def __post_init__(self) -> None:
-        """Refuse faults of sessions at a login."""
-        of_statements = {"session_expired", "master_expired", "empty", "reversed", "rewrite"}
+        """Refuse faults of sessions at a login, and an answer without one."""
+        of_statements = {"session_expired", "master_expired", "empty", "reversed", "rewrite", "answer"}
+        if (self.effect == "answer") != (self.answer is not None):
+            msg = "The effect 'answer' needs an answer, and no other effect takes one"
+            raise ValueError(msg)
         if self.request == "login" and self.effect in of_statements:
             msg = f"The effect {self.effect!r} hits statements only, not logins; remove request='login'"
             raise ValueError(msg)

@@ -2,6 +2,7 @@ import socket
 
 import pytest
 
+from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.server.faults import Faults
 from airflow_provider_mljobs.emulator.settings import Fault
 
@@ -256,3 +257,23 @@ def test_delay(start, connect):
     cursor.execute("USE WAREHOUSE mljobs_wh")
 
     assert time.monotonic() - begin >= 0.2
+
+
+def test_answer(start, connect):
+    """A given answer replaces the statement: its columns, types and rows reach the client, and nothing runs."""
+    answer = Result((Column("name"), Column("count", "fixed")), [("a", 1), (None, 2)], statement="show")
+    server = start(faults=(Fault(matching="CREATE TABLE", effect="answer", answer=answer),))
+    cursor = connect(server).cursor()
+
+    rows = cursor.execute("CREATE TABLE t (a INT)").fetchall()
+
+    assert rows == [("a", 1), (None, 2)]
+    assert [(column.name, column.type_code) for column in cursor.description] == [("name", 2), ("count", 0)]
+    assert cursor.execute("SHOW TABLES").fetchall() == []
+
+
+@pytest.mark.parametrize("fields", [{"effect": "answer"}, {"effect": "reset", "answer": Result(())}])
+def test_answer_without_its_effect(fields):
+    """An answer and the effect 'answer' belong together."""
+    with pytest.raises(ValueError, match="needs an answer"):
+        Fault(matching="x", **fields)

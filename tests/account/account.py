@@ -1,0 +1,309 @@
+"""The account under test: one connection, one schema that is made and dropped, and what checks ask of it."""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.client import MLJobClient
+from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.spec.job import JobSpec
+from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, render
+from tests.account.answers import Answer, ask
+from tests.account.masks import Mask
+
+CONNECTION = "MLJOBS_ACCOUNT_CONNECTION"
+_CONN_ID = "mljobs_account"
+TERMINAL = {"DONE", "FAILED", "CANCELLED", "INTERNAL_ERROR", "DELETED"}
+_WHO = (
+    "SELECT CURRENT_ACCOUNT(), CURRENT_ACCOUNT_NAME(), CURRENT_ORGANIZATION_NAME(), CURRENT_USER(), CURRENT_ROLE(), "
+    "CURRENT_DATABASE(), CURRENT_WAREHOUSE(), CURRENT_AVAILABLE_ROLES(), CURRENT_REGION(), CURRENT_VERSION()"
+)
+# A pod of a shell; several of them share a node.
+SMALL = {"cpu": "100m", "memory": "256Mi"}
+
+
+class SetupError(Exception):
+    """Raised before any check when the settings don't suffice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of a run, from the environment.
+
+    :param connection: an Airflow connection as URI or JSON, or the name of one in the connector's connections.toml.
+    :param pool: a compute pool for CPU jobs.
+    :param gpu_pool: one with GPUs.
+    :param eai: an external access integration that reaches PyPI.
+    :param second_role: a role that may use the warehouse, and has been granted to the user.
+    :param image: an image of one's own, in a repository of the account.
+    :param start_seconds: how long a job may take to start: a node has to be provisioned for the first one.
+    :param pause: seconds between two looks at a job.
+    """
+
+    connection: str
+    pool: str
+    gpu_pool: str | None = None
+    eai: str | None = None
+    second_role: str | None = None
+    image: str | None = None
+    start_seconds: float = 900.0
+    pause: float = 2.0
+
+    @classmethod
+    def from_environment(cls, environment=os.environ, **changes):
+        """Read ``MLJOBS_ACCOUNT_…``; raises :class:`SetupError` without a connection and a pool."""
+        names = ("connection", "pool", "gpu_pool", "eai", "second_role", "image")
+        values = {name: environment.get(f"MLJOBS_ACCOUNT_{name.upper()}") or None for name in names}
+        missing = [f"MLJOBS_ACCOUNT_{name.upper()}" for name in names[:2] if values[name] is None]
+        if missing:
+            raise SetupError(f"{' and '.join(missing)} must be set; see docs/account.md.")
+        return cls(**values, **changes)
+
+    @property
+    def airflow_connection(self):
+        """The connection as Airflow reads it from the environment."""
+        if "://" in self.connection or self.connection.lstrip().startswith("{"):
+            return self.connection
+        from snowflake.connector.config_manager import CONFIG_MANAGER
+
+        connections = CONFIG_MANAGER["connections"]
+        if self.connection not in connections:
+            raise SetupError(
+                f"{CONNECTION}={self.connection!r} is neither a URI, nor JSON, nor a connection in connections.toml, "
+                f"which has {', '.join(map(repr, connections)) or 'none'}."
+            )
+        values = dict(connections[self.connection])
+        document = {
+            "conn_type": "snowflake",
+            "login": values.pop("user", None),
+            "password": values.pop("password", None),
+            "schema": values.pop("schema", None),
+            "extra": values,
+        }
+        return json.dumps(document)
+
+
+@dataclass
+class Trial:
+    """The answers and deviations of a check that is running."""
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    deviations: list[str] = field(default_factory=list)
+
+
+class Account:
+    """An open account; use it in a ``with`` statement, which makes the schema and drops it.
+
+    :param settings: see :class:`Settings`.
+    """
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.trial = Trial()
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as undo:
+            os.environ[f"AIRFLOW_CONN_{_CONN_ID.upper()}"] = self.settings.airflow_connection
+            undo.callback(os.environ.pop, f"AIRFLOW_CONN_{_CONN_ID.upper()}", None)
+            self.connection = self.connect()
+            undo.callback(self.connection.close)
+            self.cursor = self.connection.cursor()
+            self._look_around()
+            self._make_schema(undo)
+            self.client = MLJobClient(self.connect)
+            undo.callback(self.client.close)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        # A second Ctrl-C must not leave jobs behind.
+        with _without_interrupts():
+            self._undo.close()
+
+    @property
+    def conn_id(self):
+        """The Airflow connection of the account."""
+        return _CONN_ID
+
+    def connect(self, **changes):
+        """Open another session, with other parameters than the connection's."""
+        from snowflake import connector
+
+        from airflow_provider_mljobs.hooks import MLJobHook
+
+        # As the provider logs in, with the changes of the check.
+        hook = MLJobHook(_CONN_ID)
+        return connector.connect(**{**hook._get_conn_params(), **changes})
+
+    def _look_around(self):
+        answer = ask(self.cursor, _WHO)
+        if answer.refusal is not None:
+            raise SetupError(f"The connection can't be used: {answer.refusal.text}")
+        account, name, organization, user, role, database, warehouse, roles, self.region, self.version = answer.rows[0]
+        if database is None:
+            raise SetupError("The connection names no database. The suite makes its schema in that of the connection.")
+        self.role, self.warehouse, self.database = role, warehouse, Identifier(database)
+        settings = self.settings
+        self.mask = Mask.of(
+            account=[account, name, f"{organization}-{name}"],
+            organization=organization,
+            user=[user, self.connection.user],
+            role=[role, settings.second_role, *json.loads(roles or "[]")],
+            database=database,
+            warehouse=warehouse,
+            pool=settings.pool,
+            gpu_pool=settings.gpu_pool,
+            integration=settings.eai,
+            image=settings.image,
+            host=self.connection.host,
+        )
+
+    def _make_schema(self, undo):
+        name = Identifier(f"MLJOBS_CONTRACT_{secrets.token_hex(4).upper()}")
+        self.schema = Namespace(self.database, name)
+        self.mask = Mask(((("SCHEMA", name.value)), *self.mask.names))
+        undo.callback(self._drop_schema)
+        self._must(f"CREATE SCHEMA {self.schema}")
+        self._must(f"CREATE STAGE {self.schema}.PAYLOADS ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')")
+        self.stage = StagePath.parse("@PAYLOADS", "stage", self.schema)
+
+    def _must(self, statement):
+        answer = ask(self.cursor, statement)
+        if answer.refusal is not None:
+            raise SetupError(f"{statement} is refused: {answer.refusal.text}")
+
+    def _drop_schema(self):
+        """Drop every job, then the schema; print what is left to do if that is refused."""
+        services = self.cursor.execute(f"SHOW SERVICES IN SCHEMA {self.schema}").fetchall()
+        drops = [statements.drop_service(self.job(str(Identifier(name)))) for name, *_ in services]
+        for statement in (*drops, f"DROP SCHEMA IF EXISTS {self.schema} CASCADE"):
+            answer = ask(self.cursor, statement)
+            if answer.refusal is not None:
+                print(f"Still to do by hand: {statement};  -- {answer.refusal.text}")
+
+    # What checks ask
+
+    @property
+    def pool(self):
+        """The compute pool for CPU jobs."""
+        return Identifier.parse(self.settings.pool, "pool")
+
+    @property
+    def gpu_pool(self):
+        """The compute pool with GPUs."""
+        return Identifier.parse(self.settings.gpu_pool, "pool")
+
+    def ask(self, step, statement, *beliefs, cursor=None, is_private=False):
+        """Run a statement, record its answer, and compare it with the beliefs.
+
+        :param step: the name of the answer in the recording.
+        :param is_private: record no rows: they name objects of other people.
+        """
+        answer = ask(cursor or self.cursor, statement)
+        return self._record(step, answer, beliefs, is_private=is_private)
+
+    def note(self, step, value, *beliefs):
+        """Record an observation, and compare it with the beliefs."""
+        return self._record(step, Answer.observed(value), beliefs)
+
+    def _record(self, step, answer, beliefs, *, is_private=False):
+        if step in self.trial.answers:
+            raise ValueError(f"A check records {step!r} twice")
+        self.trial.answers[step] = answer.without_rows() if is_private else answer
+        for belief in beliefs:
+            if deviation := belief(answer):
+                self.trial.deviations.append(f"{step}: {deviation}")
+                break
+        return answer
+
+    # Jobs of checks
+
+    def job(self, name):
+        """Return the full name of a job in the schema of the suite."""
+        return QualifiedName.parse(name, "job", self.schema)
+
+    @cached_property
+    def image(self):
+        """The ML runtime image of the CPU pool, as the provider resolves it."""
+        return self.client.runtimes.of(self.spec("ANY")).image
+
+    def spec(self, name, **fields):
+        """Describe a job."""
+        return JobSpec(**{"name": self.job(name), "compute_pool": self.pool, "stage": self.stage, **fields})
+
+    def container(self, script, **fields):
+        """Describe a small container that runs a shell script on the image's own system."""
+        resources = {"requests": SMALL, "limits": SMALL}
+        return {
+            "name": "main",
+            "image": self.image,
+            "command": ["/bin/sh", "-c", script],
+            "resources": resources,
+        } | fields
+
+    def start_statement(self, name, *containers, spec=None, **fields):
+        """Return the statement that starts a job of containers.
+
+        :param spec: further parts of the specification.
+        :param fields: those of :class:`~airflow_provider_mljobs.jobs.spec.job.JobSpec`.
+        """
+        text = render({"spec": {"containers": list(containers), **(spec or {})}})
+        return statements.execute_job_service(self.spec(name, **fields), SpecificationSource(text=text))
+
+    def start(self, name, script, **fields):
+        """Start a small job that runs a shell script; returns its name."""
+        answer = ask(self.cursor, self.start_statement(name, self.container(script), **fields))
+        if answer.refusal is not None:
+            raise RefusedError(f"Job {name} could not be started: {answer.refusal.text}")
+        return self.job(name)
+
+    def wait(self, job, *statuses, seconds=None):
+        """Wait until a job has one of the statuses, by default until it has ended; returns its last status."""
+        wanted = set(statuses) | TERMINAL
+        give_up = time.monotonic() + (seconds or self.settings.start_seconds)
+        while True:
+            status = ask(self.cursor, statements.describe_service(job)).cells("status")
+            if (status and status[0] in wanted) or time.monotonic() > give_up:
+                return status[0] if status else None
+            time.sleep(self.settings.pause)
+
+    def repeat(self, statement, is_enough, seconds, cursor=None):
+        """Ask until an answer is enough, or the time is up; returns the last answer and the seconds."""
+        began = time.monotonic()
+        while True:
+            answer = ask(cursor or self.cursor, statement)
+            passed = time.monotonic() - began
+            if is_enough(answer) or passed > seconds:
+                return answer, passed
+            time.sleep(self.settings.pause)
+
+    def log(self, job, instance=0, container="main"):
+        """Return the text of a container's log; the refusal's if there is none."""
+        answer = ask(self.cursor, statements.get_service_logs(job, instance, container))
+        return str(answer.value) if answer.refusal is None else f"refused: {answer.refusal.text}"
+
+
+class RefusedError(Exception):
+    """Raised when a job that a check needs can't be started."""
+
+
+@contextlib.contextmanager
+def _without_interrupts():
+    """Ignore Ctrl-C in the main thread until the schema is dropped."""
+    try:
+        earlier = signal.signal(signal.SIGINT, lambda *_: print("Dropping the schema of the suite; please wait."))
+    except ValueError:
+        # Only the main thread gets signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)

@@ -1,0 +1,38 @@
+"""The embedded Snowflake as the account under test."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.account.account import Settings
+from tests.budget import budget
+
+SETUP = Path(__file__).parents[2] / "example_dags" / "setup.sql"
+# Small nodes, so that a job that asks for too much is quick to write; and GPUs.
+_POOLS = """
+CREATE COMPUTE POOL GPU_POOL MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = GPU_NV_S;
+"""
+
+
+@contextmanager
+def embedded(**settings):
+    """Serve an embedded Snowflake; yields the settings of a run on it."""
+    from snowflake import connector
+
+    from airflow_provider_mljobs.emulator import serve
+
+    with serve(**{"termination_grace": 2.0, **settings}) as server:
+        with connector.connect(**server.connection_kwargs) as connection:
+            connection.execute_string(SETUP.read_text() + _POOLS)
+        yield settings_of(server)
+
+
+def settings_of(server, **changes):
+    """Return the settings of a run on an embedded Snowflake with the objects of the example DAGs."""
+    return Settings(**{
+        "connection": server.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"],
+        "pool": "ML_POOL",
+        "gpu_pool": "GPU_POOL",
+        "start_seconds": budget(60),
+        "pause": 0.1,
+        **changes,
+    })  # fmt: skip
