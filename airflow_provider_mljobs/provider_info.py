@@ -91,6 +91,13 @@ def get_provider_info() -> dict[str, Any]:
                         "False",
                         "True",
                     ),
+                    "node_memory_margin": _option(
+                        "Share of a node's memory that a job doesn't request, because a job that requests more than "
+                        "its node has never starts. The job can use all of the memory: its limit is the whole node.",
+                        "float",
+                        "0.1",
+                        "0",
+                    ),
                     "payload_grace_seconds": _option(
                         "How many seconds tasks may share an uploaded payload. It is removed about three times that "
                         "long after its upload. With 0 each job has its own payload, which is removed with the job.",

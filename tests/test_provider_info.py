@@ -12,6 +12,7 @@ from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS
 from airflow_provider_mljobs.gateway.watcher.status_loop import DEFAULT_LOG_STATEMENTS_PER_MINUTE
 from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES
 from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
+from airflow_provider_mljobs.jobs.spec.job import NODE_MEMORY_MARGIN
 from airflow_provider_mljobs.provider_info import get_provider_info
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
@@ -55,6 +56,7 @@ def test_named_decorators_exist(decorator):
         ("log_statements_per_minute", DEFAULT_LOG_STATEMENTS_PER_MINUTE),
         ("max_unseen_seconds", MAX_UNSEEN_SECONDS),
         ("max_xcom_bytes", DEFAULT_MAX_XCOM_BYTES),
+        ("node_memory_margin", NODE_MEMORY_MARGIN),
         ("payload_grace_seconds", DEFAULT_GRACE_SECONDS),
     ],
 )

@@ -21,6 +21,8 @@ from airflow_provider_mljobs.gateway.submission import Submission
 from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS, Sighting, in_history, pauses
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
+from airflow_provider_mljobs.jobs.spec.rendering import specification
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.launcher.contract import INPUT_FILES, OWN_FILES
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.payload.sources import StageCopy
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
     from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource
-    from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 _ENDING = frozenset({JobStatus.CANCELLING, JobStatus.DELETING})
 _CANCEL_LOOK_SECONDS = 1.0
@@ -69,14 +70,15 @@ class MLJobClient:
 
         :param patience: seconds to leave the upload to another task with the same code.
         :raises NotFoundOrNotAuthorizedError: with the pool or stage, and the GRANT that may be missing.
-        :raises InvalidJobSpecError: if the job has no stage, or its pool is too small for it.
+        :raises InvalidJobSpecError: if the job has no stage, or its pool or a node is too small for it.
         """
         stage = _stage_of(spec)
-        # A job that can't run should not leave a payload behind.
+        # A job that can't run must not leave a payload behind.
         if spec.managed:
             self.runtimes.image(spec)
         else:
-            self.runtimes.of(spec)
+            plan = specification(spec, stage, Arguments.of_script(()), self.runtimes.of(spec))
+            self.runtimes.check_fit(spec, plan)
         return self.payloads.upload(stage, payload, spec.name.name, patience=patience)
 
     def keep(self, spec: JobSpec, payload: Payload) -> StagePath:
@@ -100,7 +102,10 @@ class MLJobClient:
         return self._submission(spec).run_payload(payload, arguments, copies)
 
     def submit_specification(self, spec: JobSpec, source: SpecificationSource) -> None:
-        """Start a job from a user's service specification; see :meth:`submit`."""
+        """Start a job from a user's service specification; see :meth:`submit`.
+
+        :raises InvalidJobSpecError: if no node of the pool has as much as the specification requests.
+        """
         self._submission(spec).run_specification(source)
 
     def _submission(self, spec: JobSpec) -> Submission:

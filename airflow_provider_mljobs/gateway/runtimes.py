@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import statements
@@ -10,9 +13,26 @@ from airflow_provider_mljobs.jobs.payload.pickles import python_version
 from airflow_provider_mljobs.jobs.spec.job import Resources, Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow_provider_mljobs.gateway.connection import Connection
     from airflow_provider_mljobs.jobs.names import Identifier
     from airflow_provider_mljobs.jobs.spec.job import JobSpec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pool:
+    """A compute pool.
+
+    :param node: a node of its instance family.
+    :param smallest: the least of each resource among its instance family and the backups.
+    """
+
+    node: Resources
+    smallest: Resources
+    max_nodes: int
 
 
 class Runtimes:
@@ -20,7 +40,7 @@ class Runtimes:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._pools: dict[Identifier, tuple[Resources, int]] = {}
+        self._pools: dict[Identifier, _Pool] = {}
         self._images: dict[tuple[Identifier, str | None], str] = {}
 
     def forget(self) -> None:
@@ -34,17 +54,35 @@ class Runtimes:
         :raises NotFoundOrNotAuthorizedError: if the role can't see the pool.
         :raises InvalidJobSpecError: if the job has more instances than the pool can have nodes.
         """
-        pool = spec.compute_pool
-        if pool not in self._pools:
-            self._pools[pool] = self._ask_for_pool(pool)
-        resources, most = self._pools[pool]
-        if spec.target_instances > most:
+        pool = self._pool(spec.compute_pool)
+        if spec.target_instances > pool.max_nodes:
             raise InvalidJobSpecError(
-                f"target_instances={spec.target_instances}, but compute pool {pool} has at most {most} nodes, and each "
-                f"instance takes one. Ask for fewer, or: ALTER COMPUTE POOL {pool} SET MAX_NODES = "
-                f"{spec.target_instances}"
+                f"target_instances={spec.target_instances}, but compute pool {spec.compute_pool} has at most "
+                f"{pool.max_nodes} nodes, and each instance takes one. Ask for fewer, or: ALTER COMPUTE POOL "
+                f"{spec.compute_pool} SET MAX_NODES = {spec.target_instances}"
             )
-        return Runtime(image=self.image(spec), resources=resources)
+        return Runtime(image=self.image(spec), resources=pool.node, smallest=pool.smallest)
+
+    def check_fit(self, spec: JobSpec, document: Mapping[str, Any]) -> None:
+        """Refuse a specification that no node of its compute pool has room for, if the role can see the pool.
+
+        :raises InvalidJobSpecError: with the requests that don't fit.
+        """
+        from airflow_provider_mljobs.jobs.spec.node import check_fit, requests_gpus
+
+        try:
+            node = self._pool(spec.compute_pool).smallest
+        except GatewayError as error:
+            # Snowflake refuses the submit, or knows better.
+            logger.debug("The resources of job %s were not compared with a node: %s", spec.name, error)
+            return
+        check_fit(document, str(spec.compute_pool), node)
+        if node.gpu and not requests_gpus(document):
+            logger.warning(
+                "No container of job %s requests nvidia.com/gpu, so the job can't use the GPUs of compute pool %s, and "
+                "may stay PENDING: add it to resources.requests and resources.limits, or choose a pool without GPUs.",
+                spec.name, spec.compute_pool,
+            )  # fmt: skip
 
     def image(self, spec: JobSpec) -> str:
         """Return a job's image: the one it names, or Snowflake's choice for its tag and this Python version."""
@@ -59,7 +97,12 @@ class Runtimes:
             self._images[key] = str(next(iter(answer.values())))
         return self._images[key]
 
-    def _ask_for_pool(self, pool: Identifier) -> tuple[Resources, int]:
+    def _pool(self, pool: Identifier) -> _Pool:
+        if pool not in self._pools:
+            self._pools[pool] = self._ask_for_pool(pool)
+        return self._pools[pool]
+
+    def _ask_for_pool(self, pool: Identifier) -> _Pool:
         rows = self._connection.rows(statements.show_compute_pools(pool))
         row = next((row for row in rows if row["name"] == pool.value), None)
         if row is None:
@@ -67,14 +110,35 @@ class Runtimes:
                 f"Compute pool {pool} does not exist or is not authorized for role {self._connection.role}. "
                 f"Create it, or: GRANT USAGE, MONITOR ON COMPUTE POOL {pool} TO ROLE {self._connection.role}"
             )
-        families = self._connection.rows(statements.show_instance_families())
-        family = row["instance_family"]
-        node = next((each for each in families if each["name"] == family), None)
-        if node is None:
+        families = {str(each["name"]): each for each in self._connection.rows(statements.show_instance_families())}
+        family = str(row["instance_family"])
+        if family not in families:
             raise GatewayError(f"Snowflake does not list instance family {family}, which compute pool {pool} uses.")
-        resources = Resources(
-            cpu=int(float(node["vcpu"])),
-            memory_gib=int(float(node["memory_gib"])),
-            gpu=int(float(node["gpu_count"] or 0)),
-        )
-        return resources, int(row["max_nodes"])
+        node = _resources(families[family])
+        backups = [_resources(families[name]) for name in _backups(row) if name in families]
+        # A node without GPUs can't run a job that requests some.
+        possible = [node, *(backup for backup in backups if backup.gpu or not node.gpu)]
+        return _Pool(node=node, smallest=_least(possible), max_nodes=int(row["max_nodes"]))
+
+
+def _backups(row: Mapping[str, Any]) -> list[str]:
+    # A list as text; accounts without the feature have no such column.
+    return re.findall(r"\w+", str(row.get("backup_instance_families") or ""))
+
+
+def _resources(family: Mapping[str, Any]) -> Resources:
+    return Resources(
+        cpu=int(float(family["vcpu"])),
+        memory_gib=int(float(family["memory_gib"])),
+        gpu=int(float(family["gpu_count"] or 0)),
+        family=str(family["name"]),
+    )
+
+
+def _least(nodes: Sequence[Resources]) -> Resources:
+    return Resources(
+        cpu=min(node.cpu for node in nodes),
+        memory_gib=min(node.memory_gib for node in nodes),
+        gpu=min(node.gpu for node in nodes),
+        family=" or ".join(node.family for node in nodes),
+    )

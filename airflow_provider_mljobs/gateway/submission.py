@@ -83,6 +83,8 @@ class Submission:
 
     def run_specification(self, source: SpecificationSource) -> None:
         """Start a job from a user's service specification."""
+        if source.document is not None:
+            self.runtimes.check_fit(self.spec, source.document)
         self._execute(statements.execute_job_service(self.spec, source), None)
 
     def _statement(self, payload: StagePath, arguments: Arguments) -> str:

@@ -21,7 +21,7 @@ from airflow_provider_mljobs.jobs.spec.specification import is_template, parse, 
 from airflow_provider_mljobs.task import query_tags
 from airflow_provider_mljobs.task.fields import identifier, integrations, optional_identifier
 from airflow_provider_mljobs.task.notify import lineage
-from airflow_provider_mljobs.task.settings import deployment
+from airflow_provider_mljobs.task.settings import deployment, node_memory_margin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +82,7 @@ def job_spec(  # noqa: PLR0913 (the parts that no field has)
         log_level=fields.log_level,
         artifact_repositories=fields.artifact_repositories,
         managed=is_managed(pool, managed=fields.managed, artifact_repositories=fields.artifact_repositories),
+        node_memory_margin=node_memory_margin(),
         query_tag=query_tags.shortened(query_tag if fields.query_tag is None else fields.query_tag),
         comment=comment,
     )
@@ -124,7 +125,7 @@ def specification_source(fields: JobFields, namespace: Namespace) -> Specificati
         return _template(spec, using)
     document = parse(spec)
     check(document)
-    return SpecificationSource(text=render(document))
+    return SpecificationSource(text=render(document), document=document)
 
 
 def preview(fields: JobFields, namespace: Namespace) -> str:

@@ -32,6 +32,13 @@ def max_xcom_bytes() -> int:
     return int(conf.getint("mljobs", "max_xcom_bytes", fallback=DEFAULT_MAX_XCOM_BYTES))
 
 
+def node_memory_margin() -> float:
+    """Return the share of a node's memory that a job doesn't request."""
+    from airflow_provider_mljobs.jobs.spec.job import NODE_MEMORY_MARGIN
+
+    return float(conf.getfloat("mljobs", "node_memory_margin", fallback=NODE_MEMORY_MARGIN))
+
+
 def deployment() -> str:
     """Return the name of this Airflow, which its jobs have in their COMMENT."""
     name = conf.get("mljobs", "deployment", fallback="") or conf.get("api", "base_url", fallback="")

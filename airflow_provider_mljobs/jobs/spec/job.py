@@ -19,6 +19,9 @@ CONTAINER = "main"
 # Pools that Snowflake keeps for managed jobs; they take no plain job services.
 SYSTEM_POOL_PREFIX = "SYSTEM_COMPUTE_POOL_"
 LOG_LEVELS = ("INFO", "ERROR", "NONE")
+# Snowflake's sources differ: 27 or 28 GiB for GPU_NV_S, 54 or 58 for CPU_X64_SL. A job that requests more than its node
+# has never starts, and one that requests a little less loses nothing.
+NODE_MEMORY_MARGIN = 0.1
 # The specification is a part of one SQL statement, which Snowflake takes up to 1 MB.
 _MAX_ENV_BYTES = 500_000
 _MAX_QUERY_TAG = 2000
@@ -34,11 +37,15 @@ _RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """The resources of a node that containers can use."""
+    """The resources of a node that containers can use.
+
+    :param family: the instance family, or several, for messages.
+    """
 
     cpu: int
     memory_gib: int
     gpu: int = 0
+    family: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +53,18 @@ class Runtime:
     """The runtime that Snowflake resolves for a pool.
 
     :param image: the image of the ML runtime; a reference ``cre@…`` only runs as a managed job.
-    :param resources: of the node, because an ML job takes the whole node.
+    :param resources: of a node of the pool's instance family, because an ML job takes the whole node.
+    :param smallest: the least of each resource that a node may have, where the pool has backup instance families.
     """
 
     image: str
     resources: Resources
+    smallest: Resources | None = None
+
+    @property
+    def node(self) -> Resources:
+        """The resources that any node has on which the job may run."""
+        return self.smallest or self.resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +80,7 @@ class JobSpec:
     :param spec_overrides: changes to the specification, merged by names of containers and volumes.
     :param log_level: which streams an event table keeps: one of ``LOG_LEVELS``; the account's default if ``None``.
     :param managed: whether SYSTEM$EXECUTE_ML_JOB starts it instead of EXECUTE JOB SERVICE.
+    :param node_memory_margin: the share of a node's memory that its container doesn't request; its limit is all of it.
     :param query_tag: QUERY_TAG of the sessions inside the job.
     :param comment: the task that submitted the job, so that a later try finds it.
     """
@@ -89,6 +104,7 @@ class JobSpec:
     log_level: str | None = None
     artifact_repositories: Sequence[str] = ()
     managed: bool = False
+    node_memory_margin: float = NODE_MEMORY_MARGIN
     query_tag: str = ""
     comment: str = ""
 
@@ -106,6 +122,11 @@ class JobSpec:
         validate_instances(self.target_instances, self.min_instances)
         validate_env_vars(self.env_vars)
         validate_text(self.comment, "comment")
+        if not 0 <= self.node_memory_margin < 1:
+            raise InvalidJobSpecError(
+                f"[mljobs] node_memory_margin must be from 0 to less than 1, e.g. {NODE_MEMORY_MARGIN}; got "
+                f"{self.node_memory_margin:g}."
+            )
         validate_query_tag(self.query_tag)
         self._validate_managed()
 

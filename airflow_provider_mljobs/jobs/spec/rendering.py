@@ -69,15 +69,18 @@ class SpecificationSource:
     """The place of a specification for EXECUTE JOB SERVICE: in the statement, or in a file on a stage.
 
     :param using: the values of a template's variables; ``None`` if it is no template.
+    :param document: the specification, where the worker can read it.
     """
 
     text: str | None = None
     file: StagePath | None = None
     using: Mapping[str, str] | None = None
+    document: Mapping[str, Any] | None = None
 
 
 def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runtime: Runtime) -> dict[str, Any]:
     """Build the service specification: one container of the ML runtime that starts the payload's archive."""
+    from airflow_provider_mljobs.jobs.spec.node import request_rest
     from airflow_provider_mljobs.jobs.spec.refusals import check
 
     if runtime.image.lower().startswith("cre@"):
@@ -88,7 +91,7 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
     document: dict[str, Any] = {
         "containers": [_container(spec, arguments, runtime)],
         "volumes": [
-            _shared_memory(runtime.resources),
+            _shared_memory(runtime.node),
             _stage_volume(STAGE_VOLUME, payload),
             _stage_volume(RESULT_VOLUME, result_directory(spec, payload)),
             *spec.volumes,
@@ -102,6 +105,7 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
         document["platformMonitor"] = {"metricConfig": {"groups": list(_METRICS)}}
     merged = _merge({"spec": document}, spec.spec_overrides or {})
     check(merged, "The specification, with the additions of the task,")
+    request_rest(merged, CONTAINER, runtime.node, spec.node_memory_margin)
     return merged
 
 
@@ -161,17 +165,17 @@ def render(document: Mapping[str, Any]) -> str:
 
 
 def _container(spec: JobSpec, arguments: Arguments, runtime: Runtime) -> dict[str, Any]:
-    resources = runtime.resources
-    request: dict[str, Any] = {"cpu": f"{resources.cpu * 1000}m", "memory": f"{resources.memory_gib}Gi"}
-    if resources.gpu:
-        request["nvidia.com/gpu"] = resources.gpu
+    node = runtime.resources
+    limits: dict[str, Any] = {"cpu": f"{node.cpu * 1000}m", "memory": f"{node.memory_gib}Gi"}
+    # The other requests depend on the rest of the specification.
+    requests = {"nvidia.com/gpu": runtime.node.gpu} if runtime.node.gpu else {}
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": runtime.image,
         "command": [IMAGE_ENTRYPOINT],
         "args": list(_COMMAND),
         "env": _environment(spec, arguments),
-        "resources": {"requests": request, "limits": request},
+        "resources": {"requests": requests, "limits": limits | requests},
         "volumeMounts": [
             {"name": SHARED_MEMORY, "mountPath": "/dev/shm"},  # noqa: S108 (a path in the container)
             {"name": STAGE_VOLUME, "mountPath": STAGE_MOUNT},

@@ -30,7 +30,10 @@ def document(job, runtime):
 
 def test_specification(spec, runtime):
     """A job is one container of the ML runtime that takes the whole node and starts the archive on the stage."""
-    limits = {"cpu": "3000m", "memory": "13Gi"}
+    resources = {
+        "requests": {"memory": "11980Mi", "cpu": "3000m"},
+        "limits": {"cpu": "3000m", "memory": "13Gi"},
+    }
 
     assert {
         "spec": {
@@ -47,7 +50,7 @@ def test_specification(spec, runtime):
                         "MLRS_RESULT_PATH": "output/mljob_result",
                         "MLJOBS_ARGS": '["--depth","3"]',
                     },
-                    "resources": {"requests": limits, "limits": limits},
+                    "resources": resources,
                     "volumeMounts": [
                         {"name": "dshm", "mountPath": "/dev/shm"},
                         {"name": "stage-volume", "mountPath": "/mnt/job_stage"},
