@@ -99,7 +99,7 @@ class Account:
         for objects in (repositories, secrets, rules, integrations):
             yield objects.extension
         yield JobFunctions(self.services, settings.log_retention).extension
-        yield MLJobs(self.services, pools, catalog).extension
+        yield MLJobs(self.services, pools, catalog, settings.images).extension
         if settings.event_table:
             metrics = Metrics(pools.by_name, self.services.files)
             yield EventTable(self.services, metrics, settings.event_table_lag).extension

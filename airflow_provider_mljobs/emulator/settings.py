@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from airflow_provider_mljobs.emulator.timing import Ready, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from airflow_provider_mljobs.emulator.containers.images import Image
 
     from airflow_provider_mljobs.emulator.results import Result
 __all__ = ["EVENT_TABLE", "UNFIT", "Fault", "Ready", "Settings", "Timing", "VirtualJob"]
@@ -107,7 +109,8 @@ class Settings(Timing):
     :param virtual_jobs: jobs without a process, for scale tests.
     :param max_services: the limit of job services, finished ones included; by default none.
     :param faults: the faults to inject.
-    :param python: interpreter that the ML runtime images offer to jobs.
+    :param python: path of the interpreter that runs the Python of jobs.
+    :param images: images of your own, by patterns of their paths, e.g. ``"/db/schema/repository/mine:*"``.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
     :param event_table: whether the account has one: without it SPCS_GET_LOGS, _EVENTS and _METRICS are unknown (2143).
     :param session_lifetime: seconds until a session token expires and the client has to renew it.
@@ -124,6 +127,7 @@ class Settings(Timing):
     max_services: int | None = None
     faults: tuple[Fault, ...] = ()
     python: Path = field(default_factory=lambda: Path(sys.executable))
+    images: Mapping[str, Image] = field(default_factory=dict)
     termination_grace: float = 30.0
     event_table: bool = True
     session_lifetime: float = 3600.0

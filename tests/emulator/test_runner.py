@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mljobs.emulator.containers.instance import (
-    Instance,
-    InstancePlan,
     JobLog,
     Mount,
     RunnerError,
@@ -23,6 +21,7 @@ from airflow_provider_mljobs.emulator.containers.instance import (
     probe_isolation,
 )
 from tests.budget import budget, slowness, wait_until
+from tests.containers import Container, make_plan
 
 ML_IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:2.6-py3.11"
 
@@ -34,31 +33,6 @@ def isolation(request, monkeypatch):
         pytest.skip("this machine lets users make no namespaces")
     monkeypatch.setenv("MLJOBS_EMULATOR_ISOLATION", request.param)
     return request.param
-
-
-class Container:
-    """A running instance with its log and its exit code."""
-
-    def __init__(self, plan, path):
-        self.plan = plan
-        self.log = JobLog(path)
-        self.exits = []
-        self.instance = Instance.start(plan, self.log, self._exit)
-
-    def _exit(self, code):
-        self.exits.append((code, self.log.tail()))
-
-    def finish(self):
-        """Wait for the end; return exit code and output."""
-        assert self.instance.wait(budget()) is not None
-        ((code, text),) = self.exits
-
-        assert code == self.instance.poll()
-        return code, text
-
-    def wait_for(self, text):
-        """Wait until the program has printed something."""
-        wait_until(lambda: text in self.log.tail())
 
 
 def is_running(pid):
@@ -80,31 +54,6 @@ def processes_mentioning(text):
         if text.encode() in command and path.parent.name != str(os.getpid()):
             pids.append(path.parent.name)
     return [pid for pid in pids if is_running(pid)]
-
-
-def make_plan(directory, *command, **changes):
-    """Describe a container that runs a command."""
-    return InstancePlan(
-        **{
-            "directory": directory,
-            "image": "/db/schema/images/any:1",
-            "command": command,
-            "args": (),
-            "env": {},
-            "mounts": (),
-            "token": "s3cret",
-            "connection": {
-                "host": "127.0.0.1",
-                "port": "4242",
-                "protocol": "http",
-                "account": "EMBEDDED",
-                "database": "DB",
-                "schema": "SC",
-            },
-            "python": Path(sys.executable),
-            **changes,
-        }
-    )
 
 
 @pytest.fixture

@@ -330,7 +330,7 @@ class TestSpecification:
         assert {"EPOCHS": "12", "ODD": "\N{ROCKET}"}.items() <= container["env"].items()
         assert SECRET not in answer.text
         assert "a password" not in answer.text
-        assert ["python", "/mnt/job_stage/payload.pyz"] == container["args"]
+        assert ["/mnt/job_stage/payload.pyz"] == container["args"]
 
     def test_of_the_users_own(self, airflow, user):
         """In an author's own specification, the values of options with a sensitive name are masked."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_mljobs.emulator.containers import ml_start, overlay, runtime_image
+from airflow_provider_mljobs.emulator.containers import images, ml_start, overlay
 from airflow_provider_mljobs.emulator.containers.mounts import Mount, host_path, rewriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Isolation = Literal["namespace", "rewrite"]
 
@@ -42,7 +42,8 @@ class InstancePlan:
     """The plan of a container.
 
     :param directory: private directory of the container; created here, removed by the caller.
-    :param image: name of its image.
+    :param image: path of its image.
+    :param images: images of the user's, by patterns of paths.
     :param command: command of its specification; may be empty.
     :param args: arguments of its specification.
     :param env: environment of its specification and of the platform.
@@ -65,6 +66,7 @@ class InstancePlan:
     token: str
     connection: Mapping[str, str]
     python: Path
+    images: Mapping[str, images.Image] = field(default_factory=dict)
     shared: tuple[Path, ...] = ()
     address: str = "127.0.0.1"
     hostname: str = "localhost"
@@ -82,19 +84,21 @@ def prepare(plan: InstancePlan, isolation: Isolation) -> dict[str, Any]:
     token = session / "token"
     token.touch(mode=0o600)
     token.write_text(plan.token, encoding="utf-8")
+    image = images.image_of(plan.image, plan.images)
     interpreter = overlay.describe(plan.python)
-    programs = overlay.build(plan.directory / "venv", interpreter, plan.connection)
-    program = _program(plan)
-    argv = _start_script(plan, program) if program.starts_ml_job else program.argv
-    environment = _environment(plan, (programs, interpreter.scripts_directory), home)
+    programs = overlay.build(plan.directory / "venv", interpreter, plan.connection, image)
+    program = _program(plan, image)
+    argv = program.argv if program.ml_job is None else (*program.argv, *_start_script(plan, program.ml_job))
+    files = _files(plan, image)
+    environment = _environment(plan, image, [programs, *_programs_of_host(plan, interpreter, image)], home)
     order: dict[str, Any] = {"namespace": isolation == "namespace", "argv": argv}
     if isolation == "namespace":
         overlay.write_login(home, plan.connection, f"{SESSION_DIRECTORY}/token")
-        _add_mounts(order, plan, interpreter)
+        _add_mounts(order, plan, interpreter, files)
         return {**order, "env": {**environment, **plan.env}, "cwd": program.directory or str(home)}
     overlay.write_login(home, plan.connection, str(token))
     environment |= {"SNOWFLAKE_TOKEN_FILE": str(token), "TMPDIR": str(tmp)}
-    rewrite = rewriter((*plan.mounts, Mount(source=session, path=SESSION_DIRECTORY)))
+    rewrite = rewriter((*plan.mounts, *files, Mount(source=session, path=SESSION_DIRECTORY)))
     return {
         **order,
         "argv": [rewrite(argument) for argument in argv],
@@ -103,11 +107,30 @@ def prepare(plan: InstancePlan, isolation: Isolation) -> dict[str, Any]:
     }
 
 
-def _environment(plan: InstancePlan, programs: tuple[Path, ...], home: Path) -> dict[str, str]:
-    path = (*map(str, programs), "/usr/local/bin", "/usr/bin", "/bin")
+def _programs_of_host(plan: InstancePlan, interpreter: overlay.Interpreter, image: images.Image) -> list[Path]:
+    """Return the directories of this machine's programs; one with links to them if the image lacks some."""
+    directories = [interpreter.scripts_directory, *map(Path, ("/usr/local/bin", "/usr/bin", "/bin"))]
+    hidden = image.hidden_programs
+    if not hidden:
+        return directories
+    links = plan.directory / "bin"
+    links.mkdir()
+    offered: dict[str, Path] = {}
+    for directory in directories:
+        for program in directory.iterdir() if directory.is_dir() else ():
+            if hidden.isdisjoint({program.name, program.name.rstrip("0123456789.")}):
+                offered.setdefault(program.name, program)
+    for name, program in offered.items():
+        (links / name).symlink_to(program)
+    return [links]
+
+
+def _environment(plan: InstancePlan, image: images.Image, programs: Sequence[Path], home: Path) -> dict[str, str]:
+    # For uv, which otherwise looks for an environment in the working directory. A system's Python is no environment.
+    own = {} if image.is_externally_managed else {"VIRTUAL_ENV": str(plan.directory / "venv")}
     return {
-        "PATH": os.pathsep.join(path),
-        "VIRTUAL_ENV": str(plan.directory / "venv"),  # for uv, which otherwise looks for one in the working directory
+        "PATH": os.pathsep.join(map(str, programs)),
+        **own,
         "HOME": str(home),
         "LANG": "C.UTF-8",
         # No PYTHONUNBUFFERED: piped output is block-buffered in real containers too, and a job that needs it unbuffered
@@ -128,37 +151,46 @@ def _hosts(plan: InstancePlan) -> Path:
     return path
 
 
-def _program(plan: InstancePlan) -> runtime_image.Program:
+def _program(plan: InstancePlan, image: images.Image) -> images.Program:
     try:
-        return runtime_image.program(
-            plan.image, plan.command, plan.args, plan.env, lambda path: host_path(path, plan.mounts)
+        return images.program(
+            plan.image, image, plan.command, plan.args, plan.env, lambda path: host_path(path, plan.mounts)
         )
-    except runtime_image.ImageError as error:
+    except images.ImageError as error:
         raise RunnerError(str(error)) from error
 
 
-def _start_script(plan: InstancePlan, program: runtime_image.Program) -> tuple[str, ...]:
+def _start_script(plan: InstancePlan, arguments: Sequence[str]) -> tuple[str, ...]:
     """Copy the start script of ML jobs into the container; return its command."""
     script = plan.directory / "ml_start.py"
     shutil.copyfile(ml_start.__file__, script)
-    return ("python", str(script), plan.address, *program.argv)
+    return ("python", str(script), plan.address, *arguments)
 
 
-def _add_mounts(order: dict[str, Any], plan: InstancePlan, interpreter: overlay.Interpreter) -> None:
+def _files(plan: InstancePlan, image: images.Image) -> list[Mount]:
+    """Write the files of the image."""
+    mounts = []
+    for number, (path, text) in enumerate(image.files.items()):
+        file = plan.directory / f"file-{number}"
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o755)
+        mounts.append(Mount(source=file, path=path))
+    return mounts
+
+
+def _add_mounts(
+    order: dict[str, Any], plan: InstancePlan, interpreter: overlay.Interpreter, files: Sequence[Mount]
+) -> None:
     root = plan.directory / "root"
     root.mkdir()
     mounts = [
         Mount(source=plan.directory / "session", path=SESSION_DIRECTORY),
         Mount(source=_hosts(plan), path=_HOSTS),
+        *files,
         *plan.mounts,
     ]
     if all(mount.path.rstrip("/") != _TMP for mount in mounts):
         mounts.append(Mount(source=plan.directory / "tmp", path=_TMP))
-    if runtime_image.is_ml_runtime(plan.image) and not Path(runtime_image.ENTRYPOINT).exists():
-        script = plan.directory / "entrypoint.sh"
-        script.write_text(runtime_image.ENTRYPOINT_SCRIPT, encoding="utf-8")
-        script.chmod(0o755)
-        mounts.append(Mount(source=script, path=runtime_image.ENTRYPOINT))
     order["root"] = str(root)
     order["hostname"] = plan.hostname
     order["binds"] = [(str(mount.source), mount.path.rstrip("/"), mount.read_only, mount.memory) for mount in mounts]

@@ -13,10 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_mljobs.emulator.containers import login_shim
+from airflow_provider_mljobs.emulator.containers import image_shim, login_shim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_provider_mljobs.emulator.containers.images import Image
 
 _DESCRIBE = """
 import json, os, site, sys
@@ -30,8 +32,16 @@ print(json.dumps({
     "prefixes": sorted({sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path)}),
 }))
 """
-# A name that no job imports by accident.
-_SHIM = "_embedded_snowflake"
+# Names that no job imports by accident.
+_SHIM, _TRAITS = "_embedded_snowflake", "_embedded_image"
+# As PEP 668 describes; the text is that of uv, which manages the Python of Snowflake's images.
+_EXTERNALLY_MANAGED = """[externally-managed]
+Error=This Python installation is managed by uv and should not be modified.
+"""
+_PIP = b"import runpy\nrunpy.run_module('pip', run_name='__main__')\n"
+_PIP_OF_ANOTHER_PYTHON = (
+    b"import importlib.machinery, sys\nsys.meta_path.insert(0, importlib.machinery.PathFinder)\n" + _PIP
+)
 # Some kernels cut off longer first lines.
 _LONGEST_SHEBANG = 120
 
@@ -98,12 +108,13 @@ def _console_scripts(directory: Path) -> dict[str, bytes]:
     return scripts
 
 
-def build(directory: Path, interpreter: Interpreter, connection: Mapping[str, str]) -> Path:
+def build(directory: Path, interpreter: Interpreter, connection: Mapping[str, str], image: Image) -> Path:
     """Create a virtual environment in ``directory``, with a few file operations instead of ``python -m venv``.
 
     :param directory: a new directory.
     :param interpreter: the interpreter below it.
     :param connection: ``host``, ``port`` and ``protocol`` that logins from inside get if they leave them out.
+    :param image: the image that the environment belongs to.
     :return: the directory of its programs.
     """
     programs = directory / "bin"
@@ -114,30 +125,49 @@ def build(directory: Path, interpreter: Interpreter, connection: Mapping[str, st
     (directory / "pyvenv.cfg").write_text(
         f"home = {interpreter.executable.parent}\ninclude-system-site-packages = false\n", encoding="utf-8"
     )
-    for name in ("python", "python3", f"python{interpreter.version}"):
+    names = sorted({"python", "python3"} & image.programs)
+    for name in (*names, f"python{interpreter.version}") if names else ():
         (programs / name).symlink_to(interpreter.executable)
     lines = [f"import site; site.addsitedir({path!a})" for path in interpreter.sites]
     login = (connection["host"], str(connection["port"]), connection["protocol"])
     lines.append(f"import {_SHIM}; {_SHIM}.install(*{login!a})")
     (packages / f"{_SHIM}.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (packages / f"{_SHIM}.py").write_bytes(_shim_source())
-    _write_scripts(programs, interpreter)
+    (packages / f"{_SHIM}.py").write_bytes(_source(login_shim.__file__))
+    _write_traits(packages, image)
+    if names:
+        _write_scripts(programs, programs / names[0], interpreter, image)
     return programs
 
 
 @cache
-def _shim_source() -> bytes:
-    return Path(login_shim.__file__).read_bytes()
+def _source(module: str) -> bytes:
+    return Path(module).read_bytes()
 
 
-def _write_scripts(programs: Path, interpreter: Interpreter) -> None:
-    python = os.fsencode(programs / "python")
-    shebang = b"#!" + python + b"\n"
-    if len(shebang) > _LONGEST_SHEBANG or len(python.split()) > 1:
+def _write_traits(packages: Path, image: Image) -> None:
+    calls = [
+        *(["hide_pip()"] if not image.has_pip_module else []),
+        *(["be_system()"] if image.is_externally_managed else []),
+    ]
+    if calls:
+        (packages / f"{_TRAITS}.py").write_bytes(_source(image_shim.__file__))
+        # By its name it is read before the other file: the interpreter's own packages come last.
+        lines = "; ".join(f"{_TRAITS}.{call}" for call in calls)
+        (packages / f"{_TRAITS}.pth").write_text(f"import {_TRAITS}; {lines}\n", encoding="utf-8")
+    if image.is_externally_managed:
+        (packages.parent / "EXTERNALLY-MANAGED").write_text(_EXTERNALLY_MANAGED, encoding="utf-8")
+        packages.parents[2].joinpath("local", "lib", packages.parent.name, "dist-packages").mkdir(parents=True)
+
+
+def _write_scripts(programs: Path, python: Path, interpreter: Interpreter, image: Image) -> None:
+    shebang = b"#!" + os.fsencode(python) + b"\n"
+    if len(shebang) > _LONGEST_SHEBANG or len(os.fsencode(python).split()) > 1:
         # sh runs the second line, which Python reads as a string; the interpreter lies beside the script.
-        shebang = b"""#!/bin/sh\n'''exec' "${0%/*}/python" "$0" "$@"\n' '''\n"""
-    pip = b"import runpy\nrunpy.run_module('pip', run_name='__main__')\n"
-    scripts = {**interpreter.scripts, "pip": pip, "pip3": pip, f"pip{interpreter.version}": pip}
+        shebang = b"""#!/bin/sh\n'''exec' "${0%%/*}/%b" "$0" "$@"\n' '''\n""" % os.fsencode(python.name)
+    scripts = {name: body for name, body in interpreter.scripts.items() if not name.startswith("pip")}
+    if "pip" in image.programs:
+        pip = _PIP if image.has_pip_module else _PIP_OF_ANOTHER_PYTHON
+        scripts |= {"pip": pip, "pip3": pip, f"pip{interpreter.version}": pip}
     for name, body in scripts.items():
         descriptor = os.open(programs / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o755)
         with os.fdopen(descriptor, "wb") as file:

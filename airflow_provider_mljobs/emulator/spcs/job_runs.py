@@ -132,6 +132,7 @@ class Planner:
                 InstancePlan(
                     directory=scratch / "containers" / container.name,
                     image=container.image_path,
+                    images=self.settings.images,
                     command=container.command,
                     args=container.args,
                     env={**container.env, **environment, **self._platform(request, instance)},

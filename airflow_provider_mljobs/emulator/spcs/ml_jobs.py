@@ -9,6 +9,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.containers.images import image_of
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.registry import Extension, Function
 from airflow_provider_mljobs.emulator.spcs.errors import no_runtime
@@ -23,8 +24,9 @@ from airflow_provider_mljobs.emulator.spcs.ml_job_options import (
 from airflow_provider_mljobs.emulator.spcs.specification import build_specification
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from airflow_provider_mljobs.emulator.containers.images import Image
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
     from airflow_provider_mljobs.emulator.spcs.instance_families import InstanceFamily
@@ -45,7 +47,6 @@ _LOG_VOLUMES = {
     "system-logs": "/var/log/managedservices/system/mlrs",
     "user-logs": "/var/log/managedservices/user/mlrs",
 }
-_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
 _SHARED_MEMORY_SHARE = 0.3
 _METRICS = ["system", "status", "network", "storage"]
 _RAY_PORTS = {
@@ -101,12 +102,14 @@ class MLJobs:
     :param services: the job services of the account.
     :param pools: the pools that they run on.
     :param catalog: the databases of the account.
+    :param images: images of the user's, by patterns of paths.
     """
 
-    def __init__(self, services: Services, pools: ComputePools, catalog: Catalog) -> None:
+    def __init__(self, services: Services, pools: ComputePools, catalog: Catalog, images: Mapping[str, Image]) -> None:
         self._services = services
         self._pools = pools
         self._catalog = catalog
+        self._images = images
 
     @property
     def extension(self) -> Extension:
@@ -138,7 +141,7 @@ class MLJobs:
         options = MLJobOptions.read(args[2], args[3])
         pool = self._pools.get(parse_name(str(args[1])).name)
         name = new_service_name(self._catalog, context, _job_name(str(args[0]), options))
-        document = _document(context, name, pool, options)
+        document = self._document(context, name, pool, options)
         asynchronous = options.job.get("ASYNC", True)
         job = self._services.submit(
             JobRequest(
@@ -162,6 +165,37 @@ class MLJobs:
             self._services.wait_for_end(context, job)
         return str(name)
 
+    def _document(self, context: Context, name: QualifiedName, pool: Pool, options: MLJobOptions) -> dict[str, Any]:
+        """Build the specification of a job."""
+        spec: dict[str, Any] = {
+            "containers": [self._container(pool, options)],
+            "volumes": _volumes(context, name, pool.family, options),
+            "endpoints": _endpoints(pool, options),
+        }
+        if options.spec.get("ENABLE_METRICS"):
+            spec["platformMonitor"] = {"metricConfig": {"groups": _METRICS}}
+        document: dict[str, Any] = merge({"spec": spec}, options.spec.get("SPEC_OVERRIDES", {}))
+        return document
+
+    def _container(self, pool: Pool, options: MLJobOptions) -> dict[str, Any]:
+        mounts = {
+            **_LOG_VOLUMES,
+            _SHARED_MEMORY: "/dev/shm",  # noqa: S108 - a path of the container
+            _STAGE_VOLUME: _STAGE_PATH,
+            _RESULT_VOLUME: _RESULT_PATH,
+        }
+        resources = _whole_node(pool.family)
+        image = runtime_image(pool, options.spec.get("RUNTIME"), None)
+        return {
+            "name": "main",
+            "image": image,
+            "command": list(image_of(image, self._images).entrypoint),
+            "args": [str(argument) for argument in options.spec.get("ARGS", ())],
+            "env": _environment(options),
+            "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts.items()],
+            "resources": {"requests": resources, "limits": resources},
+        }
+
 
 def _job_name(text: str, options: MLJobOptions) -> QualifiedName:
     name = parse_name(text)
@@ -169,38 +203,6 @@ def _job_name(text: str, options: MLJobOptions) -> QualifiedName:
         return name
     suffix = "".join(secrets.choice(_SUFFIX) for _ in range(_SUFFIX_LENGTH))
     return QualifiedName(name.name + suffix, name.schema, name.database)
-
-
-def _document(context: Context, name: QualifiedName, pool: Pool, options: MLJobOptions) -> dict[str, Any]:
-    """Build the specification of a job."""
-    spec: dict[str, Any] = {
-        "containers": [_container(pool, options)],
-        "volumes": _volumes(context, name, pool.family, options),
-        "endpoints": _endpoints(pool, options),
-    }
-    if options.spec.get("ENABLE_METRICS"):
-        spec["platformMonitor"] = {"metricConfig": {"groups": _METRICS}}
-    document: dict[str, Any] = merge({"spec": spec}, options.spec.get("SPEC_OVERRIDES", {}))
-    return document
-
-
-def _container(pool: Pool, options: MLJobOptions) -> dict[str, Any]:
-    mounts = {
-        **_LOG_VOLUMES,
-        _SHARED_MEMORY: "/dev/shm",  # noqa: S108 - a path of the container
-        _STAGE_VOLUME: _STAGE_PATH,
-        _RESULT_VOLUME: _RESULT_PATH,
-    }
-    resources = _whole_node(pool.family)
-    return {
-        "name": "main",
-        "image": runtime_image(pool, options.spec.get("RUNTIME"), None),
-        "command": [_ENTRYPOINT],
-        "args": [str(argument) for argument in options.spec.get("ARGS", ())],
-        "env": _environment(options),
-        "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts.items()],
-        "resources": {"requests": resources, "limits": resources},
-    }
 
 
 def _environment(options: MLJobOptions) -> dict[str, Any]:

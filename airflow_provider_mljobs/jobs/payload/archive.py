@@ -1,7 +1,8 @@
 """The payload of a job: a function, a file or a directory, packed into one archive that starts itself.
 
-The archive is a zipapp: ``python payload.pyz`` runs the launcher in it, so a job needs one upload and one command. The
-same code gives the same bytes (files are sorted, times and modes are fixed), and their hash is its name on the stage.
+The archive is a zipapp that begins with a shell script: ``sh payload.pyz`` finds the Python of any image and runs the
+launcher in the archive, so a job needs one upload and one command. The same code gives the same bytes (files are
+sorted, times and modes are fixed), and their hash is its name on the stage.
 Arguments and other facts of a single job are not in it.
 """
 
@@ -170,6 +171,8 @@ def _manifest(start: Start) -> dict[str, Any]:
 def _archive(files: Mapping[str, bytes | SourceFile]) -> bytes:
     """Write a zip file that depends on names, contents and executability only."""
     buffer = io.BytesIO()
+    # Before the first entry: Python looks for a zip file's directory at its end.
+    buffer.write(_PACKAGE.joinpath("launcher", "start.sh").read_bytes())
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, file in sorted(files.items()):
             info = zipfile.ZipInfo(name, _EPOCH)

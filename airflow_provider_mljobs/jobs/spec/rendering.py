@@ -42,9 +42,11 @@ STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY = "stage-volume", "result-volume", "d
 PROTECTED_VOLUMES = (STAGE_VOLUME, RESULT_VOLUME, SHARED_MEMORY)
 _merge = partial(merge, protected=PROTECTED_VOLUMES, required_containers=(CONTAINER,))
 STAGE_MOUNT, RESULT_MOUNT = "/mnt/job_stage", "/mnt/job_result"
-# The ML runtime image sets up its Python environment in here and then runs the arguments.
-IMAGE_ENTRYPOINT = "/usr/local/bin/_entrypoint.sh"
-_COMMAND = ("python", f"{STAGE_MOUNT}/{ARCHIVE}")
+# The beginning of the archive is a shell script, which finds the entrypoint and the Python of any image. The command
+# replaces the image's own entrypoint, which may do anything with arguments.
+_COMMAND, _ARGS = ("/bin/sh",), (f"{STAGE_MOUNT}/{ARCHIVE}",)
+# Snowflake itself names the entrypoint of a managed job's image.
+_MANAGED_ARGS = ("python", *_ARGS)
 _SHARED_MEMORY_SHARE = 0.3
 _METRICS = ("system", "status", "network", "storage")
 # Instances reach each other only on declared ports. The names are those of the ML runtime.
@@ -123,7 +125,7 @@ def ml_job_options(
         overrides = _merge(secrets, overrides)
     options = {
         "STAGE_PATH": str(payload),
-        "ARGS": list(_COMMAND),
+        "ARGS": list(_MANAGED_ARGS),
         "ENV_VARS": _environment(spec, arguments),
         "ENABLE_METRICS": spec.enable_metrics,
         "SPEC_OVERRIDES": dict(overrides),
@@ -172,8 +174,8 @@ def _container(spec: JobSpec, arguments: Arguments, runtime: Runtime) -> dict[st
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": runtime.image,
-        "command": [IMAGE_ENTRYPOINT],
-        "args": list(_COMMAND),
+        "command": list(_COMMAND),
+        "args": list(_ARGS),
         "env": _environment(spec, arguments),
         "resources": {"requests": requests, "limits": limits | requests},
         "volumeMounts": [

@@ -41,8 +41,8 @@ def test_specification(spec, runtime):
                 {
                     "name": "main",
                     "image": "/snowflake/images/snowflake_images/snowbooks:1.2",
-                    "command": ["/usr/local/bin/_entrypoint.sh"],
-                    "args": ["python", "/mnt/job_stage/payload.pyz"],
+                    "command": ["/bin/sh"],
+                    "args": ["/mnt/job_stage/payload.pyz"],
                     "env": {
                         "MODE": "fast",
                         "MLRS_STAGE_MOUNT_PATH": "/mnt/job_stage",
