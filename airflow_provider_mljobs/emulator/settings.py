@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_provider_mljobs.emulator.containers.images import Image
-
     from airflow_provider_mljobs.emulator.results import Result
 __all__ = ["EVENT_TABLE", "UNFIT", "Fault", "Ready", "Settings", "Timing", "VirtualJob"]
 
