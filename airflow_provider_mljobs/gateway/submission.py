@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 logger = logging.getLogger(__name__)
+_START_ORDER = re.compile("resourceManagement|controlPolicy|startupOrder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Submission:
             for copy in copies:
                 self.connection.rows(statements.copy_files(copy.source, directory / copy.target), most=0)
             copy_references(self.connection, arguments.references, directory)
-            self._execute(statement, directory)
+            self._start(statement, directory, lambda: self._statement(payload, arguments, has_start_order=False))
         except SnowflakeUnavailableError:
             # The job may have started and needs its files.
             raise
@@ -87,14 +89,27 @@ class Submission:
             self.runtimes.check_fit(self.spec, source.document)
         self._execute(statements.execute_job_service(self.spec, source), None)
 
-    def _statement(self, payload: StagePath, arguments: Arguments) -> str:
+    def _statement(self, payload: StagePath, arguments: Arguments, *, has_start_order: bool = True) -> str:
         # The COMMENT names the payload, so that no other task removes it.
         spec = replace(self.spec, comment=with_payload(self.spec.comment, payload.name))
         if spec.managed:
             options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec))
             return statements.execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(job))
-        text = render(specification(spec, payload, arguments, self.runtimes.of(spec)))
-        return statements.execute_job_service(spec, SpecificationSource(text=text))
+        document = specification(spec, payload, arguments, self.runtimes.of(spec))
+        if not has_start_order:
+            document["spec"].pop("resourceManagement", None)
+        return statements.execute_job_service(spec, SpecificationSource(text=render(document)))
+
+    def _start(self, statement: str, directory: StagePath, without_start_order: Callable[[], str]) -> None:
+        """Start the job; once more if Snowflake refuses the one key that isn't in its reference."""
+        try:
+            self._execute(statement, directory)
+        except GatewayError as error:
+            has_start_order = self.spec.target_instances > 1 and not self.spec.managed
+            if not has_start_order or not _START_ORDER.search(error.message):
+                raise
+            logger.warning("Submitting job %s without a start order of its instances: %s", self.spec.name, error)
+            self._execute(without_start_order(), directory)
 
     def _execute(self, statement: str, directory: StagePath | None) -> None:
         spec = self.spec

@@ -197,33 +197,37 @@ def test_who_does_not_end_is_killed(start, connect):
     assert [("FAILED", 137), ("FAILED", 137)] == ends(sql, "STUBBORN")
 
 
-def test_more_instances_than_nodes(sql):
-    """Instances without room on the nodes wait while the job runs, and start afterwards."""
+FIRST = {"resourceManagement": {"controlPolicy": {"startupOrder": {"type": "FirstInstance"}}}}
+
+
+@pytest.mark.parametrize(("order", "last"), [(FIRST, 2), ({}, 0)], ids=["first instance first", "no order"])
+def test_more_instances_than_nodes(sql, order, last):
+    """Instances without room on the nodes wait, and start later; without an order this may be the first instance."""
     node = {"resources": {"requests": {"cpu": 3}, "limits": {"cpu": 3}}}
-    script = "echo started; [ $SNOWFLAKE_JOB_INDEX = 2 ] || until [ -e /mnt/stage/go ]; do sleep 0.05; done"
+    script = "echo started; [ $SNOWFLAKE_JOB_INDEX = $LAST ] || until [ -e /mnt/stage/go ]; do sleep 0.05; done"
     sql("CREATE STAGE SIGNALS")
     volume = {"volumes": [{"name": "stage", "source": "stage", "stageConfig": {"name": "@SIGNALS"}}]}
     container = {
-        "name": "main", "image": IMAGE, "command": ["sh", "-c", script], **node,
+        "name": "main", "image": IMAGE, "command": ["sh", "-c", script], **node, "env": {"LAST": last},
         "volumeMounts": [{"name": "stage", "mountPath": "/mnt/stage"}],
     }  # fmt: skip
     sql(
         "EXECUTE JOB SERVICE IN COMPUTE POOL INSTANCES NAME = CROWD ASYNC = TRUE REPLICAS = 3 FROM SPECIFICATION ?",
-        json.dumps({"spec": {"containers": [container], **volume}}),
+        json.dumps({"spec": {"containers": [container], **volume, **order}}),
     )
-    wait_for_output(sql, "CROWD", "started", 0, 1)
+    wait_for_output(sql, "CROWD", "started", *({0, 1, 2} - {last}))
     before = sql("SHOW SERVICE CONTAINERS IN SERVICE CROWD")
-    (waiting,) = [row["ip_address"] for row in instances(sql, "CROWD") if row["instance_id"] == "2"]
+    (waiting,) = [row["ip_address"] for row in instances(sql, "CROWD") if row["instance_id"] == str(last)]
     sql("COPY INTO @SIGNALS/go/ FROM (SELECT 1)")
     wait(sql, "CROWD")
 
-    assert ["READY", "READY", "PENDING"] == [row["instance_status"] for row in before]
+    assert ["PENDING" if index == last else "READY" for index in range(3)] == [row["instance_status"] for row in before]
     assert ("RUNNING", "Unschedulable due to insufficient CPU resources") == (
-        before[2]["service_status"],
-        before[2]["message"],
+        before[last]["service_status"],
+        before[last]["message"],
     )
     assert "" == waiting
-    assert "started\n" == log(sql, "CROWD", 2)
+    assert "started\n" == log(sql, "CROWD", last)
 
 
 def test_unknown_instance(sql):

@@ -274,6 +274,12 @@ class Job:
             ]
         return self.instances
 
+    def is_waiting_for_first(self) -> bool:
+        """Return whether instances may not start yet because the first one hasn't."""
+        first = self.open_instances()[0]
+        has_order = self.request.specification.starts_first_instance_first
+        return has_order and not first.ended and first.status != "READY"
+
     def view(self) -> list[InstanceRun]:
         """Return the instances for SHOW."""
         if self.virtual is not None:

@@ -172,6 +172,8 @@ class MLJobs:
             "volumes": _volumes(context, name, pool.family, options),
             "endpoints": _endpoints(pool, options),
         }
+        if options.instances > 1:
+            spec["resourceManagement"] = {"controlPolicy": {"startupOrder": {"type": "FirstInstance"}}}
         if options.spec.get("ENABLE_METRICS"):
             spec["platformMonitor"] = {"metricConfig": {"groups": _METRICS}}
         document: dict[str, Any] = merge({"spec": spec}, options.spec.get("SPEC_OVERRIDES", {}))

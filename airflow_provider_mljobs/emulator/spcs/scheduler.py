@@ -194,9 +194,12 @@ class Scheduler:
 
     def _place(self, job: Job, pool: Pool, full: dict[Resources, str]) -> None:
         request = job.request.specification.requests()
-        for run in job.open_instances():
+        for run in _in_start_order(job):
             if run.node is not None or run.ended:
                 continue
+            if run.index and job.is_waiting_for_first():
+                job.waits_for = words.WAITING
+                return
             run.node = None if request in full else pool.place(request)
             if run.node is None:
                 full.setdefault(request, pool.lacking(request))
@@ -249,6 +252,10 @@ class Scheduler:
                 return
             container.status, container.message = "READY", words.RUNNING
             self._running[job.request.id, run.index, container.name] = process
+            pool = self.pools.get(job.request.pool)
+            if pool is not None and job.request.id in self._pending[pool.name]:
+                # The first instance runs; others may have waited for it.
+                self._schedule_later(pool)
             unwanted = self._closing or job.terminal or job.status == "CANCELLING"
             self._changed(job)
         if self._settings.event_table and job.request.specification.metric_groups:
@@ -392,6 +399,12 @@ class Scheduler:
         deadline = time.monotonic() + _SHUTDOWN
         for process in processes:
             process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _in_start_order(job: Job) -> list[InstanceRun]:
+    """Return the instances in the order of their start; without a policy the first one is last, as it may be."""
+    runs = job.open_instances()
+    return runs if job.request.specification.starts_first_instance_first else runs[::-1]
 
 
 def _ready_on(pool: Pool) -> float:

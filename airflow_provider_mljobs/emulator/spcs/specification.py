@@ -153,6 +153,12 @@ class Specification:
         monitor = self.document["spec"].get("platformMonitor", {})
         return frozenset(monitor.get("metricConfig", {}).get("groups", ()))
 
+    @property
+    def starts_first_instance_first(self) -> bool:
+        """Whether the other instances wait for the start of the first one."""
+        policy = self.document["spec"].get("resourceManagement", {}).get("controlPolicy", {})
+        return bool(policy.get("startupOrder", {}).get("type") == "FirstInstance")
+
     @cached_property
     def digest(self) -> str:
         """The digest that DESCRIBE shows."""

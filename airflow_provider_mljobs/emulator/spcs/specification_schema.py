@@ -318,8 +318,18 @@ class _PlatformMonitor(_Options):
     metric_config: _MetricConfig
 
 
+class _StartupOrder(_Options):
+    type: Literal["FirstInstance"]
+
+
+class _ControlPolicy(_Options):
+    startup_order: _StartupOrder
+
+
 class _ResourceManagement(_Options):
     auto_scaling_policies: dict[str, Any] = _MISSING
+    # Not in the reference; snowflake-ml-python 1.20 writes it for jobs of several instances.
+    control_policy: _ControlPolicy = _MISSING
 
 
 class _Spec(_Options):

@@ -48,7 +48,9 @@ _COMMAND, _ARGS = ("/bin/sh",), (f"{STAGE_MOUNT}/{ARCHIVE}",)
 # Snowflake itself names the entrypoint of a managed job's image.
 _MANAGED_ARGS = ("python", *_ARGS)
 _SHARED_MEMORY_SHARE = 0.3
-_METRICS = ("system", "status", "network", "storage")
+_METRICS = ("system", "system_limits", "status", "network", "storage")
+# The others connect to the first instance. Snowflake's own client asks for this order; the reference doesn't have it.
+START_ORDER = {"controlPolicy": {"startupOrder": {"type": "FirstInstance"}}}
 # Instances reach each other only on declared ports. The names are those of the ML runtime.
 _RAY_ENDPOINTS = {
     "ray-client-server": "HEAD_CLIENT_SERVER_PORT",
@@ -99,6 +101,8 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
             *spec.volumes,
         ],
     }
+    if spec.target_instances > 1:
+        document["resourceManagement"] = START_ORDER
     if endpoints := [*_ray_endpoints(spec), *spec.endpoints]:
         document["endpoints"] = endpoints
     if spec.log_level is not None:

@@ -333,6 +333,20 @@ class _PlatformMonitor(_Part):
     metric_config: _MetricConfig
 
 
+class _StartupOrder(_Part):
+    type: Literal["FirstInstance"]
+
+
+class _ControlPolicy(_Part):
+    startup_order: _StartupOrder
+
+
+class _ResourceManagement(_Part):
+    # The start order is not in the reference: Snowflake's own client writes it (snowflake-ml-python 1.20).
+    misplaced = {"autoScalingPolicies": "it scales services, and this is a job; choose target_instances instead"}
+    control_policy: _ControlPolicy
+
+
 class _SecurityContext(_Part):
     execute_as_caller: bool = False
     enable_custom_credentials: bool = False
@@ -359,13 +373,13 @@ class TaskEndpoints(_Part):
 
 class _Spec(TaskEndpoints, TaskVolumes):
     misplaced = {
-        "resourceManagement": "it scales services, and this is a job; choose target_instances instead",
         "serviceRoles": "it belongs beside spec, at the top",
         "capabilities": "it belongs beside spec, at the top",
     }
     containers: list[_Container] = Field(min_length=1, max_length=20)
     log_exporters: _LogExporters = _ABSENT
     platform_monitor: _PlatformMonitor = _ABSENT
+    resource_management: _ResourceManagement = _ABSENT
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()

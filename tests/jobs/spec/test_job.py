@@ -77,9 +77,19 @@ def test_specification(spec, runtime):
                     },
                 },
             ],
-            "platformMonitor": {"metricConfig": {"groups": ["system", "status", "network", "storage"]}},
+            "platformMonitor": {
+                "metricConfig": {"groups": ["system", "system_limits", "status", "network", "storage"]}
+            },
         }
     } == document(spec(env_vars={"MODE": "fast"}), runtime)
+
+
+def test_the_first_instance_starts_first(spec, runtime):
+    """Several instances start after the first one, to which they connect; a single one needs no order."""
+    order = {"controlPolicy": {"startupOrder": {"type": "FirstInstance"}}}
+
+    assert order == document(spec(target_instances=2), runtime)["spec"]["resourceManagement"]
+    assert "resourceManagement" not in document(spec(), runtime)["spec"]
 
 
 def test_gpus_are_asked_for_where_the_node_has_some(spec):
