@@ -12,7 +12,7 @@ from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError, Unr
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.joblogs import Source, read_log, read_logs, read_rest, sources as labelled
 from airflow_provider_mljobs.jobs.outcome.failures import ContainerEnd, past_containers
-from airflow_provider_mljobs.jobs.spec.description import Description
+from airflow_provider_mljobs.jobs.spec.description import Description, volume_of_sidecar
 from airflow_provider_mljobs.jobs.spec.job import CONTAINER
 from airflow_provider_mljobs.jobs.spec.rendering import given_environment
 
@@ -39,6 +39,11 @@ class Container:
     last_exit_code: str
     started: float | None = None
 
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether Snowflake has added it to the job, to mount a stage volume."""
+        return bool(volume_of_sidecar(self.name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -54,7 +59,7 @@ class Layout:
 
 
 def containers(client: MLJobClient, job: QualifiedName) -> list[Container]:
-    """List a job's containers with their states."""
+    """List a job's containers with their states, those of its stage volumes included."""
     return [
         Container(
             instance_id=str(_whole(row.get("instance_id")) or 0),
@@ -68,6 +73,11 @@ def containers(client: MLJobClient, job: QualifiedName) -> list[Container]:
         # A job without instances has one row of nulls.
         if row["container_name"]
     ]
+
+
+def _own_containers(client: MLJobClient, job: QualifiedName) -> list[Container]:
+    """List the containers that a job's specification has: those of stage volumes have neither log nor payload."""
+    return [container for container in containers(client, job) if not container.is_sidecar]
 
 
 def ends(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd]:
@@ -102,7 +112,7 @@ def started(client: MLJobClient, job: QualifiedName, clock: Callable[[], float])
     Snowflake gives the time by its own clock, or by a node's, so the difference to the caller's clock is measured. A
     start before the job's creation doesn't count.
     """
-    starts = [container.started for container in containers(client, job) if container.started]
+    starts = [container.started for container in _own_containers(client, job) if container.started]
     if not starts:
         return None
     created = _moment(client.describe(job).get("created_on"))
@@ -138,7 +148,7 @@ def layout(client: MLJobClient, job: QualifiedName) -> Layout:
     row = client.describe(job)
     description = _description(job, row)
     if description is None:
-        listed = ((int(container.instance_id), container.name) for container in containers(client, job))
+        listed = ((int(container.instance_id), container.name) for container in _own_containers(client, job))
         return Layout(containers=tuple(listed), is_specified=False)
     instances = range(int(row["target_instances"] or 1))
     return Layout(
@@ -185,7 +195,7 @@ def rest_of_log(client: MLJobClient, job: QualifiedName, printed: Printed) -> Wh
 
 def _listed_sources(client: MLJobClient, job: QualifiedName) -> list[Source]:
     try:
-        listed = containers(client, job)
+        listed = _own_containers(client, job)
     except NotFoundOrNotAuthorizedError:
         # The job is dropped, but the event table may still have the log of its main container.
         return [Source(job, 0, CONTAINER)]

@@ -26,6 +26,7 @@ from airflow_provider_mljobs.jobs.outcome.failures import (
     KINDS,
     ContainerEnd,
     Diagnosis,
+    described,
     diagnose,
     diagnose_wait,
 )
@@ -329,4 +330,4 @@ def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[Container
         ends = inspection.ends(client, job)
     except GatewayError as error:
         return [], f"Its containers can't be asked for: {error.message}"
-    return ends, " ".join(map(str, ends))
+    return ends, described(ends)

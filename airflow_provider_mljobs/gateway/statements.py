@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.jobs.names import literal, quoted
+from airflow_provider_mljobs.jobs.spec.description import SIDECAR_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -338,10 +339,12 @@ def event_table_metrics(
 def _thinned(samples: str, metrics: Collection[str], points: int, most: int) -> str:
     """Thin samples to series of at most so many points; several GPUs become one series."""
     names = ", ".join(literal(name) for name in metrics)
+    # Snowflake's own containers would take up most of the rows.
+    chosen = f"METRIC IN ({names}) AND NOT STARTSWITH(COALESCE(CONTAINER, ''), {literal(SIDECAR_PREFIX)})"
     series = "INSTANCE, CONTAINER, METRIC"
     at_a_time = (
         f"SELECT {series}, DATE_PART(EPOCH_SECOND, TIMESTAMP) AS AT_SECOND, AVG(TRY_TO_DOUBLE(AMOUNT)) AS AVERAGE, "
-        f"MAX(TRY_TO_DOUBLE(AMOUNT)) AS HIGHEST FROM ({samples}) WHERE METRIC IN ({names}) GROUP BY {series}, AT_SECOND"
+        f"MAX(TRY_TO_DOUBLE(AMOUNT)) AS HIGHEST FROM ({samples}) WHERE {chosen} GROUP BY {series}, AT_SECOND"
     )
     in_parts = f"SELECT *, NTILE({points:d}) OVER (PARTITION BY {series} ORDER BY AT_SECOND) AS PART FROM ({at_a_time})"
     return (

@@ -270,7 +270,9 @@ def _instance_row(job: Job, run: InstanceRun) -> tuple[Any, ...]:
 
 
 def _container_rows(job: Job, run: InstanceRun) -> Iterator[tuple[Any, ...]]:
-    for container, described in zip(run.containers, job.request.specification.containers, strict=True):
+    specification = job.request.specification
+    containers = [*run.containers, *job.sidecars(run)]
+    for container, described in zip(containers, [*specification.containers, *specification.sidecars], strict=True):
         yield (
             str(run.index), run.status, container.name, container.status, container.message, described.image,
             described.sha256.removeprefix("@"), 0, iso(container.started), container.exit_code, "",

@@ -291,6 +291,18 @@ class Job:
                     container.message = self.waits_for
         return instances
 
+    def sidecars(self, run: InstanceRun) -> list[ContainerRun]:
+        """Return the containers that Snowflake adds to an instance: they start and end with its own."""
+        first = run.containers[0]
+        if run.started is None:
+            state = first
+        elif run.ended:
+            ended = max((container.finished or 0.0 for container in run.containers), default=None)
+            state = ContainerRun(first.name, "DONE", COMPLETED, run.started, 0, ended)
+        else:
+            state = ContainerRun(first.name, "READY", RUNNING, run.started)
+        return [dataclasses.replace(state, name=sidecar.name) for sidecar in self.request.specification.sidecars]
+
     def _virtual_instance(self, index: int) -> InstanceRun:
         status, message, code = _VIRTUAL[self.status]
         names = [container.name for container in self.request.specification.containers]

@@ -120,8 +120,7 @@ class Metrics:
         measurements = [
             measurement
             for instance in range(job.request.instance_count if wanted else 0)
-            for container in job.request.specification.containers
-            for sample in self._samples(job, instance, container)
+            for container, sample in self._samples_of(job, instance)
             if begin <= sample.at <= end
             for measurement in self._of_sample(job, instance, container, sample, wanted)
         ]
@@ -136,6 +135,16 @@ class Metrics:
         for metric in wanted:
             for gpu in range(measured.gpus) if metric.of_gpu else (None,):
                 yield Measurement(sample.at, metric, metric.value(measured), instance, container.name, gpu)
+
+    def _samples_of(self, job: Job, instance: int) -> Iterator[tuple[Container, Sample]]:
+        """Yield the samples of an instance's containers. Sidecars have no process: they are idle beside the first."""
+        specification = job.request.specification
+        for container in specification.containers:
+            for sample in self._samples(job, instance, container):
+                yield container, sample
+        for sidecar in specification.sidecars:
+            for sample in self._samples(job, instance, specification.containers[0]):
+                yield sidecar, Sample(sample.at, 0.0, 0)
 
     def _samples(self, job: Job, instance: int, container: Container) -> Sequence[Sample]:
         if job.virtual is None:

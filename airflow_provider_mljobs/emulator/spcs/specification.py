@@ -131,6 +131,11 @@ class Specification:
         """The volumes that containers may mount."""
         return list(self.document["spec"].get("volumes", ()))
 
+    @cached_property
+    def sidecars(self) -> tuple[Container, ...]:
+        """The containers that Snowflake adds to each instance, one for each stage volume."""
+        return tuple(_sidecar(volume) for volume in self.volumes if volume["source"] == "stage")
+
     @property
     def endpoints(self) -> list[dict[str, Any]]:
         """The declared endpoints."""
@@ -183,6 +188,23 @@ class Specification:
 def _sum(requests: Iterable[Mapping[str, Any]]) -> Resources:
     parts = [Resources(cpu_cores(each["cpu"]), memory_bytes(each["memory"]), each.get(_GPU, 0)) for each in requests]
     return sum(parts, Resources(0.0, 0.0, 0))
+
+
+# The defaults of the page "Snowflake stage volume", which also has the name. The image is invented.
+_SIDECAR_RESOURCES = {"requests": {"cpu": "0", "memory": "0.5Gi"}, "limits": {"cpu": "0.5", "memory": "1Gi"}}
+_SIDECAR_IMAGE = f"{REGISTRY}/snowflake/images/snowflake_images/stage-mount-v2-sidecar:latest"
+
+
+def _sidecar(volume: Mapping[str, Any]) -> Container:
+    stated = volume["stageConfig"].get("resources", {})
+    return Container(
+        {
+            "name": f"stage-mount-v2-sidecar-{volume['name']}",
+            "image": _SIDECAR_IMAGE,
+            "sha256": f"@sha256:{hashlib.sha256(_SIDECAR_IMAGE.encode()).hexdigest()}",
+            "resources": {kind: {**amounts, **stated.get(kind, {})} for kind, amounts in _SIDECAR_RESOURCES.items()},
+        }
+    )
 
 
 # The parser in C, where PyYAML has it, is ten times faster. In YAML 1.2, which the reference names, "yes" and

@@ -242,8 +242,10 @@ class Follower:
 
     def learn_why(self, client: MLJobClient, now: float) -> bool:
         """Ask the containers of a PENDING job why it waits; returns whether they give a reason."""
-        containers = inspection.containers(client, self.job)
-        messages = [container.message for container in containers if container.status == "PENDING"]
+        pending = [each for each in inspection.containers(client, self.job) if each.status == "PENDING"]
+        # The container of a stage volume waits for the same, or with the others for its image.
+        own = [each.message for each in pending if not each.is_sidecar]
+        messages = own or [each.message for each in pending]
         if messages:
             reason = "; ".join(dict.fromkeys(messages))
             self.update(lambda watch: watch.explained(reason, now), now)

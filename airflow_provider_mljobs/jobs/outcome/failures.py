@@ -22,6 +22,7 @@ from airflow_provider_mljobs.exceptions import (
     RemoteError,
 )
 from airflow_provider_mljobs.jobs.outcome.status import NO_ROOM, JobStatus
+from airflow_provider_mljobs.jobs.spec.description import volume_of_sidecar
 from airflow_provider_mljobs.jobs.untrusted import read_json, reading
 from airflow_provider_mljobs.launcher.contract import STOPPED
 
@@ -127,6 +128,11 @@ _STATUSES: Mapping[JobStatus, Failure] = {
 # These statuses decide, no matter which containers failed before.
 ENDED_FROM_OUTSIDE = {JobStatus.CANCELLED, JobStatus.DELETED}
 _SIGNALS = {137, STOPPED}
+_OF_ITS_RESOURCES = {Failure.OUT_OF_MEMORY, Failure.KILLED, Failure.EXIT_CODE, Failure.UNKNOWN}
+_SIDECAR = (
+    "Snowflake mounts volume {volume!r} with a container of its own, and that one failed. Give it more memory and CPU: "
+    "set stageConfig.resources of the volume (limits.memory, limits.cpu), in volumes or in the specification."
+)
 # By the name of the exception's class, from any module.
 _NO_NETWORK = "A job reaches only hosts that its external_access_integrations allow: pass one for the host."
 _NO_PRIVILEGE = "The job's session has the role of the connection: grant it the privileges that the statement needs."
@@ -168,6 +174,11 @@ class ContainerEnd:
     def __str__(self) -> str:
         code = f" (exit code {self.exit_code})" if self.exit_code is not None else ""
         return f"Instance {self.instance}, container {self.name}: {self.message or self.status}{code}."
+
+    @property
+    def volume(self) -> str:
+        """The stage volume that it mounts, if it is a container of Snowflake's; else empty."""
+        return volume_of_sidecar(self.name)
 
     @property
     def is_failed(self) -> bool:
@@ -227,7 +238,19 @@ def diagnose(
         exit_code=None if failure is Failure.PLATFORM else culprit.exit_code,
         container_message=culprit.message,
         instance=culprit.instance,
+        advice=_SIDECAR.format(volume=culprit.volume) if culprit.volume and failure in _OF_ITS_RESOURCES else "",
     )
+
+
+def described(containers: Iterable[ContainerEnd]) -> str:
+    """Describe how containers ended; Snowflake's own only if they may be the reason of a failure."""
+    ends = list(containers)
+    are_own_fine = not any(each.is_failed for each in ends if not each.volume)
+
+    def says_something(end: ContainerEnd) -> bool:
+        return not end.volume or (end.is_failed and (are_own_fine or failure_of(end.message) is not None))
+
+    return " ".join(str(end) for end in ends if says_something(end))
 
 
 def past_containers(statuses: str | None) -> list[ContainerEnd]:
@@ -269,11 +292,15 @@ def _failure_by_code(code: int | None) -> Failure:
     return Failure.KILLED if code in _SIGNALS else Failure.EXIT_CODE
 
 
-def _innocence(container: ContainerEnd, stopped: Collection[int]) -> tuple[bool, bool, bool, bool, bool, int]:
-    """Order containers: the likely reason of the failure first, those that were stopped because of it last."""
+def _innocence(container: ContainerEnd, stopped: Collection[int]) -> tuple[bool, bool, bool, bool, bool, bool, int]:
+    """Order containers: the likely reason of the failure first, those that were stopped because of it last.
+
+    A stage volume's container ends with the job's own, so that it is the reason only if it says so, or if it is alone.
+    """
     code = container.exit_code
     return (
         failure_of(container.message) is None,
+        bool(container.volume),
         container.instance in stopped,
         not code,
         code in _SIGNALS,

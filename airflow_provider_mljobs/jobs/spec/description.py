@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _WHAT = "The specification"
+# Snowflake adds such a container to a service for each stage volume: "Snowflake stage volume", resources.
+SIDECAR_PREFIX = "stage-mount-v2-sidecar-"
+
+
+def volume_of_sidecar(container: str) -> str:
+    """Return the stage volume that a container of Snowflake's mounts; empty for a container of the specification."""
+    return container.removeprefix(SIDECAR_PREFIX) if container.startswith(SIDECAR_PREFIX) else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from airflow_provider_mljobs.jobs.outcome.failures import (
     Diagnosis,
     Failure,
     Retry,
+    described,
     diagnose,
     diagnose_wait,
 )
@@ -164,6 +165,56 @@ def test_advice_for_common_exceptions(remote_type, words):
 def test_why_a_job_did_not_begin(reason, expected):
     """A job that can't pull its image fails for good; one that waits for nodes may start later."""
     assert Diagnosis(failure=expected, container_message=reason) == diagnose_wait(reason)
+
+
+SIDECAR = "stage-mount-v2-sidecar-data"
+BUSY = ContainerEnd(instance=0, name=SIDECAR, status="FAILED", message=OOM, exit_code=137)
+STOPPED = ContainerEnd(instance=0, name=SIDECAR, status="FAILED", message=FATAL, exit_code=1)
+
+
+@pytest.mark.parametrize(
+    ("containers", "result", "expected"),
+    [
+        # It says so: then the payload's own error is a consequence.
+        ([failed(1), BUSY], RAISED, (Failure.OUT_OF_MEMORY, 137)),
+        ([failed(3), BUSY], None, (Failure.OUT_OF_MEMORY, 137)),
+        # It is alone.
+        ([failed(0, "Completed successfully", status="DONE"), STOPPED], None, (Failure.EXIT_CODE, 1)),
+    ],
+)
+def test_the_container_of_a_stage_volume_is_the_cause(containers, result, expected):
+    """A stage volume that failed first, or alone, is the reason; the advice is about its resources."""
+    diagnosis = diagnose(JobStatus.FAILED, containers, result)
+
+    assert expected == (diagnosis.failure, diagnosis.exit_code)
+    assert "volume 'data'" in diagnosis.advice
+    assert "stageConfig.resources" in diagnosis.advice
+
+
+@pytest.mark.parametrize(
+    ("containers", "result", "expected"),
+    [
+        ([STOPPED, failed(3)], None, (Failure.EXIT_CODE, 3)),
+        ([STOPPED, failed(143)], None, (Failure.KILLED, 143)),
+        ([BUSY, failed(137, OOM)], None, (Failure.OUT_OF_MEMORY, 137)),
+        ([STOPPED, failed(1)], RAISED, (Failure.USER_ERROR, 1)),
+    ],
+)
+def test_the_container_of_a_stage_volume_is_no_cause(containers, result, expected):
+    """A stage volume that ends with the job's own container explains nothing, and gives no advice."""
+    diagnosis = diagnose(JobStatus.FAILED, containers, result)
+
+    assert expected == (diagnosis.failure, diagnosis.exit_code)
+    assert "stageConfig" not in diagnosis.advice
+
+
+def test_a_description_of_containers():
+    """A stage volume is described if it has a known reason, or if the job's own containers are fine."""
+    own, done = failed(3), failed(0, "Completed successfully", status="DONE")
+
+    assert str(own) == described([own, STOPPED])
+    assert f"{own} {BUSY}" == described([own, BUSY])
+    assert f"{done} {STOPPED}" == described([done, STOPPED])
 
 
 def test_every_failure_has_a_meaning():
