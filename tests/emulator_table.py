@@ -13,13 +13,18 @@ def render():
 
     with emulator.serve() as server:
         parts = server.account.extensions
-    rows = ["| part | form |", "|---|---|"]
+    rows = ["| part | form | needs |", "|---|---|---|"]
     kinds = ("statements", "functions", "methods", "table_functions")
     for part, extensions in parts.items():
         forms = [form for kind in kinds for extension in extensions for form in getattr(extension, kind)]
-        syntaxes = dict.fromkeys(form.syntax.replace("|", "\\|") for form in forms)
-        rows.extend(f"| {part} | `{syntax}` |" for syntax in syntaxes)
+        # Of forms that share a syntax, CREATE OR REPLACE needs the most.
+        needs = {form.syntax.replace("|", "\\|"): _needs(form) for form in forms}
+        rows.extend(f"| {part} | `{syntax}` | {needed} |" for syntax, needed in needs.items())
     return "\n".join(rows) + "\n"
+
+
+def _needs(form):
+    return "; ".join(need.text for need in getattr(form, "needs", ()))
 
 
 def documented(text):

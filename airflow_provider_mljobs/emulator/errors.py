@@ -6,6 +6,7 @@ Numbers and texts are those of a real account. Where no public source names a nu
 
 from __future__ import annotations
 
+DOES_NOT_EXIST = 2003
 NOT_SUPPORTED = "not supported by the embedded Snowflake"
 
 
@@ -55,7 +56,27 @@ def invalid_property(name: str, statement: str) -> SnowflakeError:
 
 def does_not_exist(kind: str, name: str) -> SnowflakeError:
     """Build the error for an object that doesn't exist or that the role may not see: Snowflake doesn't say which."""
-    return SnowflakeError(2003, "02000", f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized.")
+    return SnowflakeError(
+        DOES_NOT_EXIST, "02000", f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized."
+    )
+
+
+def nothing_to_use() -> SnowflakeError:
+    """Build the error of USE for an object that doesn't exist or that the role may not see."""
+    text = "SQL compilation error:\nObject does not exist, or operation cannot be performed."
+    return SnowflakeError(2043, "02000", text)
+
+
+def insufficient_privileges(kind: str, name: str) -> SnowflakeError:
+    """Build the error for an object that the role sees, but may not use in this way."""
+    text = f"SQL access control error:\nInsufficient privileges to operate on {kind} '{name}'."
+    return SnowflakeError(3001, "42501", text)
+
+
+def role_not_assigned(role: str) -> SnowflakeError:
+    """Build the error for a role that the user wasn't granted."""
+    text = f"Requested role '{role}' is not assigned to the executing user. Specify another role to activate."
+    return SnowflakeError(3013, "42501", f"SQL access control error:\n{text}")
 
 
 def already_exists(name: str) -> SnowflakeError:

@@ -155,9 +155,13 @@ class QualifiedName:
     schema: str | None = None
     database: str | None = None
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The parts that were written, database first."""
+        return tuple(part for part in (self.database, self.schema, self.name) if part is not None)
+
     def __str__(self) -> str:
-        parts = [part for part in (self.database, self.schema, self.name) if part is not None]
-        return ".".join(quote_identifier(part) for part in parts)
+        return ".".join(quote_identifier(part) for part in self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from airflow_provider_mljobs.emulator.parsing import QualifiedName
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from airflow_provider_mljobs.emulator.access.rights import Rights
     from airflow_provider_mljobs.emulator.sql.connection import EngineSession
     from airflow_provider_mljobs.emulator.tokens import Tokens
 
@@ -31,6 +32,7 @@ class Session:
     :param id: the number that clients see.
     :param job_token: the token of the job that logged in; ``None`` for the account's user.
     :param service: database and schema of that job.
+    :param rights: the user, the active roles, and what these may do.
     :param engine: the session's connection to the SQL engine.
     :param last_query_id: the id of the latest statement, for ``LAST_QUERY_ID()``.
     :param active_query_id: the statement that the SQL engine runs now.
@@ -39,8 +41,7 @@ class Session:
     """
 
     id: int
-    user: str
-    role: str
+    rights: Rights
     engine: EngineSession
     database: str | None = None
     schema: str | None = None
@@ -53,6 +54,16 @@ class Session:
     active_query_id: str | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     _switching: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def user(self) -> str:
+        """The user who logged in."""
+        return self.rights.user
+
+    @property
+    def role(self) -> str:
+        """The primary role."""
+        return self.rights.role
 
     @contextmanager
     def running(self, query_id: str, cancelled: threading.Event) -> Iterator[None]:
@@ -92,6 +103,13 @@ class Session:
         if schema is None:
             raise errors.no_current_schema(command)
         return QualifiedName(name.name, schema, database)
+
+    def database_of(self, schema: QualifiedName, command: str) -> str:
+        """Return the database of a schema, ``[db.]schema``; raises 90105 where the session has none."""
+        database = schema.schema or self.database
+        if database is None:
+            raise errors.no_current_database(command)
+        return database
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +256,17 @@ def invalid_oauth_token() -> SnowflakeError:
 def wrong_password() -> SnowflakeError:
     """Build the answer for a wrong user or password."""
     return SnowflakeError(390100, "08001", "Incorrect username or password was specified.")
+
+
+def invalid_key() -> SnowflakeError:
+    """Build the answer for a login that isn't signed with the user's key."""
+    return SnowflakeError(390144, "08001", "JWT token is invalid.")
+
+
+def role_not_granted(role: str) -> SnowflakeError:
+    """Build the answer for a login with a role that isn't granted to the user."""
+    text = (
+        f"Role '{role}' specified in the connect string is not granted to this user. Contact your local system "
+        "administrator, or attempt to login with another role, e.g. PUBLIC."
+    )
+    return SnowflakeError(390189, "08001", text)

@@ -1,6 +1,7 @@
 """QUERY_HISTORY and its family, through the connector."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -259,7 +260,7 @@ def test_bounds():
     from airflow_provider_mljobs.emulator.sessions import Session
 
     queries = Queries(lambda _: None, most=2)
-    session = Session(id=1, user="U", role="R", engine=None)
+    session = Session(id=1, rights=SimpleNamespace(user="U", role="R"), engine=None)
     begun = [queries.begin(session, str(number) * (LONGEST_TEXT + 1))[0] for number in range(3)]
     for query in begun:
         queries.finish(query, Result(()))

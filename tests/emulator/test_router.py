@@ -7,10 +7,10 @@ def test_use(cursor):
     cursor.execute("CREATE SCHEMA IF NOT EXISTS elsewhere")
     cursor.execute("USE SCHEMA public")
     cursor.execute("CREATE WAREHOUSE IF NOT EXISTS w2")
-    for statement in ("USE SCHEMA elsewhere", "use warehouse w2", "USE ROLE r2", "USE SECONDARY ROLES ALL"):
+    for statement in ("USE SCHEMA elsewhere", "use warehouse w2", "USE SECONDARY ROLES ALL", "USE ROLE sysadmin"):
         cursor.execute(statement)
 
-    assert (connection.schema, connection.warehouse, connection.role) == ("ELSEWHERE", "W2", "R2")
+    assert (connection.schema, connection.warehouse, connection.role) == ("ELSEWHERE", "W2", "SYSADMIN")
     assert cursor.execute("SELECT CURRENT_SCHEMA(), CURRENT_WAREHOUSE()").fetchall() == [("ELSEWHERE", "W2")]
 
 

@@ -62,7 +62,7 @@ def test_password_is_required(snowflake, connect):
 
 def test_other_authenticators_are_refused(snowflake):
     """Authenticators that the server can't check are refused."""
-    assert log_in(snowflake, AUTHENTICATOR="SNOWFLAKE_JWT")["code"] == "390190"
+    assert log_in(snowflake, AUTHENTICATOR="EXTERNALBROWSER")["code"] == "390190"
     assert post(snowflake, "/session/authenticator-request")[1]["code"] == "390190"
 
 
@@ -71,10 +71,12 @@ def test_login_context(snowflake, connect):
     with connect(snowflake).cursor() as cursor:
         cursor.execute("CREATE SCHEMA IF NOT EXISTS login_schema")
         cursor.execute("CREATE WAREHOUSE IF NOT EXISTS w3")
-    named = connect(snowflake, schema="login_schema", warehouse="w3", role="r3")
+    named = connect(snowflake, schema="login_schema", warehouse="w3", role="accountadmin")
     missing = connect(snowflake, database="nope", warehouse="nope")
 
-    assert (named.database, named.schema, named.warehouse, named.role) == ("MLJOBS_DB", "LOGIN_SCHEMA", "W3", "R3")
+    assert (named.database, named.schema, named.warehouse, named.role) == (
+        "MLJOBS_DB", "LOGIN_SCHEMA", "W3", "ACCOUNTADMIN",
+    )  # fmt: skip
     assert (missing.database, missing.schema, missing.warehouse) == (None, None, None)
 
 
@@ -83,15 +85,15 @@ def test_job_token(snowflake, connect):
     from snowflake.connector.errors import DatabaseError, ProgrammingError
 
     tokens = snowflake.account.tokens
-    token = tokens.issue(JobIdentity("JOB_USER", "JOB_ROLE", "MLJOBS_DB", "PUBLIC", "W"))
+    token = tokens.issue(JobIdentity("JOB_USER", "ACCOUNTADMIN", "MLJOBS_DB", "PUBLIC", "W"))
     job = {"authenticator": "oauth", "token": token, "user": "", "password": None, "database": None, "schema": None}
     connection = connect(snowflake, **job)
     entered = (connection.database, connection.schema, connection.role)
     tokens.revoke(token)
 
-    assert entered == ("MLJOBS_DB", "PUBLIC", "JOB_ROLE")
+    assert entered == ("MLJOBS_DB", "PUBLIC", "ACCOUNTADMIN")
     with pytest.raises(ProgrammingError) as caught:
-        connection.cursor().execute("USE ROLE x")
+        connection.cursor().execute("USE ROLE public")
     assert caught.value.errno == 390303
     with pytest.raises(DatabaseError, match="Invalid OAuth access token"):
         connect(snowflake, **job)
@@ -113,7 +115,7 @@ def test_session_expires_and_is_renewed(start, connect):
     connection = connect(start(session_lifetime=60, clock=clock))
     token = connection.rest.token
     clock.now += 61
-    connection.cursor().execute("USE ROLE x")
+    connection.cursor().execute("USE ROLE public")
 
     assert token != connection.rest.token
 
@@ -138,7 +140,7 @@ def test_heartbeat_keeps_a_session(start):
         clock.now += 40
         assert post(server, "/session/heartbeat", token=token)[1]["success"]
 
-    assert run(server, token, "USE ROLE x", "r")["success"]
+    assert run(server, token, "USE ROLE public", "r")["success"]
 
 
 def test_closed_session(snowflake):
@@ -249,7 +251,7 @@ def test_unknown_query(cursor):
 
 def test_multiple_statements(cursor):
     """Several statements are one request; each has its result, and binds belong to the statement that contains them."""
-    cursor.execute("SELECT ? AS a; USE ROLE x; SELECT ';' AS b, ? AS c", (1, 2), num_statements=3)
+    cursor.execute("SELECT ? AS a; USE ROLE public; SELECT ';' AS b, ? AS c", (1, 2), num_statements=3)
     results = [cursor.fetchall()]
     while cursor.nextset():
         results.append(cursor.fetchall())
@@ -273,10 +275,10 @@ def test_failing_part(cursor):
     from snowflake.connector.errors import ProgrammingError
 
     with pytest.raises(ProgrammingError) as caught:
-        cursor.execute("USE ROLE before_it; USE SCHEMA nope; USE ROLE after_it", num_statements=3)
+        cursor.execute("USE ROLE sysadmin; USE SCHEMA nope; USE ROLE public", num_statements=3)
 
     assert caught.value.errno == 2043
-    assert cursor.execute("SELECT CURRENT_ROLE()").fetchall() == [("BEFORE_IT",)]
+    assert cursor.execute("SELECT CURRENT_ROLE()").fetchall() == [("SYSADMIN",)]
 
 
 def test_waiting_blocks_nobody(cursor):
@@ -308,7 +310,7 @@ def test_unknown_endpoint(snowflake):
     """An unknown endpoint is an error that no client repeats."""
     status, answer = post(snowflake, "/nothing/here")
 
-    assert (status, answer["success"]) == (200, False)
+    assert (status, answer["success"]) == (501, False)
 
 
 def test_internal_error(snowflake, caplog):
@@ -325,10 +327,10 @@ def test_statements_are_recorded(snowflake, connect):
     """The recorder counts statements and logins."""
     snowflake.statements.clear()
     cursor = connect(snowflake).cursor()
-    cursor.execute("USE ROLE counted")
-    cursor.describe("USE ROLE described")
+    cursor.execute("USE ROLE sysadmin")
+    cursor.describe("USE ROLE public")
 
-    assert (snowflake.statements.logins, snowflake.statements.matching("use role")) == (1, ["USE ROLE counted"])
+    assert (snowflake.statements.logins, snowflake.statements.matching("use role")) == (1, ["USE ROLE sysadmin"])
     assert snowflake.statements.total == 1
 
 

@@ -424,7 +424,7 @@ class TestRun:
         whole = {"resources": {"requests": {"memory": "13Gi"}}}
         volume = {"name": "v", "source": "stage", "stageConfig": {"name": "@FILES"}}
         sql(execute("NEVER", container=whole, volumes=[volume]))
-        (never,) = sql("SHOW SERVICE CONTAINERS IN SERVICE NEVER")
+        never = sql("SHOW SERVICE CONTAINERS IN SERVICE NEVER")[0]
         volume["stageConfig"]["resources"] = {"requests": {"memory": "0Gi", "cpu": "0"}}
         sql(execute("FITS", container=whole, volumes=[volume]))
         wait(sql, "FITS")

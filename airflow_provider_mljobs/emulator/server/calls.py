@@ -125,7 +125,7 @@ class Calls:
             parser.position = position + 1
             return
         args, _ = self.arguments(context, parser, describe_only=describe_only)
-        value = None if describe_only else function.handler(context, args)
+        value = None if describe_only else function.run(context, args)
         replacements.texts.append((start, parser.tokens[parser.position - 1].end, _literal(value)))
 
     def _function(self, parser: Parser) -> Function | None:
@@ -224,7 +224,7 @@ class Calls:
         function = self._function(parser)
         if function is not None:
             args, _ = self.arguments(context, parser)
-            return function.handler(context, args)
+            return function.run(context, args)
         computed = token.kind == "word" and parser.peek(1).text == "("
         return self._computed(context, parser) if computed else _number(parser)
 
@@ -275,7 +275,7 @@ def _rows_of(
     if describe_only and table.columns:
         return Result(table.columns)
     context.session.check_warehouse()
-    return table.handler(context, service, args, named)
+    return table.run(context, service, args, named)
 
 
 def _skip_parentheses(parser: Parser) -> str:
@@ -316,7 +316,7 @@ def _alias(parser: Parser) -> str | None:
 def _run_function(
     context: Context, function: Function, args: Sequence[Any], name: str, *, is_call: bool, describe_only: bool
 ) -> Result:
-    result = Result((Column(name),)) if describe_only else scalar(name, function.handler(context, args))
+    result = Result((Column(name),)) if describe_only else scalar(name, function.run(context, args))
     return replace(result, statement="other" if is_call else "select")
 
 

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator import sessions as auth
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
-from airflow_provider_mljobs.emulator.identity import HOST, ROLE, USER
-from airflow_provider_mljobs.emulator.parsing import parse_name
+from airflow_provider_mljobs.emulator.identity import HOST
 from airflow_provider_mljobs.emulator.server import encoding as wire, parameters
 from airflow_provider_mljobs.emulator.server.executor import Executor
 from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, Faults, UnavailableError
+from airflow_provider_mljobs.emulator.server.logins import Logins
 from airflow_provider_mljobs.emulator.server.recorder import Recorder
 from airflow_provider_mljobs.emulator.server.router import Router
-from airflow_provider_mljobs.emulator.sessions import Session, Sessions
-from airflow_provider_mljobs.emulator.tokens import JobIdentity
+from airflow_provider_mljobs.emulator.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.account import Account
     from airflow_provider_mljobs.emulator.results import Result
     from airflow_provider_mljobs.emulator.server.queries import Query
+    from airflow_provider_mljobs.emulator.sessions import Session
     from airflow_provider_mljobs.emulator.settings import Fault, Settings
 
 Answer = dict[str, Any]
@@ -82,10 +82,7 @@ class Protocol:
     def __init__(self, settings: Settings, account: Account, port: int, password: str) -> None:
         self._settings = settings
         self._port = port
-        self._engine = account.engine
-        self._catalog = account.catalog
-        self._tokens = account.tokens
-        self._password = password
+        self._logins = Logins(settings, account, password)
         self._stopped = threading.Event()
         self._revoked = False
         # Held while a session is opened, so that close() misses none.
@@ -156,7 +153,7 @@ class Protocol:
         return answer
 
     def _open_session(self, request: Request, data: Mapping[str, Any]) -> Answer:
-        identity, job_token = self._identify(data)
+        identity, job_token = self._logins.identify(data)
         for dead in self.sessions.remove_expired():
             self._executor.end(dead)
         with self._opening:
@@ -164,7 +161,7 @@ class Protocol:
                 raise UnavailableError
             if self._revoked and job_token is None:
                 raise auth.wrong_password()
-            session = self._open(request.query, identity, job_token)
+            session = self._logins.open(self.sessions.next_id(), request.query, identity, job_token)
             session.parameters.update(parameters.at_login(_object(data.get("SESSION_PARAMETERS"))))
             grant = self.sessions.add(session)
         self.statements.add_login()
@@ -186,49 +183,6 @@ class Protocol:
                     "roleName": session.role,
                 },
             }
-        )
-
-    def _identify(self, data: Mapping[str, Any]) -> tuple[JobIdentity, str | None]:
-        settings = self._settings
-        authenticator = str(data.get("AUTHENTICATOR") or "SNOWFLAKE").upper()
-        if authenticator == "OAUTH":
-            token = str(data.get("TOKEN") or "")
-            identity = self._tokens.identity(token)
-            if identity is None:
-                raise auth.invalid_oauth_token()
-            return identity, token
-        if authenticator != "SNOWFLAKE":
-            raise SnowflakeError(
-                390190, "08001", f"Authenticator {authenticator} is not supported by the embedded Snowflake."
-            )
-        user = str(data.get("LOGIN_NAME") or "")
-        password = str(data.get("PASSWORD") or "")
-        right = secrets.compare_digest(password.encode(), self._password.encode())
-        if not right or user.upper() != USER:
-            raise auth.wrong_password()
-        return JobIdentity(USER, ROLE, settings.database, settings.schema, None), None
-
-    def _open(self, query: Mapping[str, str], identity: JobIdentity, job_token: str | None) -> Session:
-        """Open a session where the client wants it, without a database, schema or warehouse that doesn't exist."""
-        database: str | None = _stored(query.get("databaseName")) or identity.database
-        schema: str | None = _stored(query.get("schemaName"))
-        if schema is None:
-            schema = identity.schema if database == identity.database else "PUBLIC"
-        if database is not None and not self._catalog.database_exists(database):
-            database = None
-        if database is None or not self._catalog.schema_exists(database, schema):
-            schema = None
-        warehouse = _stored(query.get("warehouse")) or identity.warehouse
-        return Session(
-            id=self.sessions.next_id(),
-            user=identity.user,
-            role=_stored(query.get("roleName")) or identity.role,
-            engine=self._engine.open(database, schema),
-            database=database,
-            schema=schema,
-            warehouse=warehouse if warehouse in self._catalog.warehouses() else None,
-            job_token=job_token,
-            service=None if job_token is None else (identity.database, identity.schema),
         )
 
     def _renew(self, request: Request) -> Answer:
@@ -419,8 +373,3 @@ def _in_progress(query: Query, code: str) -> Answer:
 def _object(value: object) -> Mapping[str, Any]:
     """Return a JSON object as it was sent, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}
-
-
-def _stored(name: str | None) -> str | None:
-    """Return the stored spelling of a name that a client gives at login."""
-    return parse_name(name).name if name else None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.access.needs import named
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.parsing import Parser, leading_words, without_comments
 from airflow_provider_mljobs.emulator.results import Column, Result
@@ -62,6 +63,9 @@ class Router:
         return self._calls.run(context, parser, binds, describe_only=describe_only)
 
     def _handle(self, context: Context, statement: Statement, parser: Parser) -> Result:
+        absent = _check(context, statement, parser)
+        if absent is not None:
+            return absent
         if id(statement) not in self._of_engine:
             return statement.handler(context, parser)
         with context.session.running(context.query_id, context.cancelled):
@@ -83,6 +87,27 @@ class Router:
             parser.expect_end()
             if describe_only:
                 return Result((Column(method.name),))
-            return replace(scalar(method.name, method.handler(context, name, args)), statement="other")
+            return replace(scalar(method.name, method.run(context, name, args)), statement="other")
         parser.position = 0
         return self._calls.run(context, parser, binds, describe_only=describe_only)
+
+
+def _check(context: Context, statement: Statement, parser: Parser) -> Result | None:
+    """Raise unless the session has the privileges that a statement declares.
+
+    With IF EXISTS, an object that the role doesn't see is one that doesn't exist: the answer says so.
+    """
+    if not statement.needs:
+        return None
+    command = " ".join(statement.keywords)
+    name, if_exists = named(parser)
+    try:
+        for need in statement.needs:
+            need.check(context.session, name, command)
+    except SnowflakeError as error:
+        if not if_exists or error.errno != errors.DOES_NOT_EXIST:
+            raise
+        if statement.keywords[0] != "DROP":
+            return Result.status("Statement executed successfully.")
+        return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
+    return None

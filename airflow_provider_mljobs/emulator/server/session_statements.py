@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.access.grants import Securable
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.listing import like
 from airflow_provider_mljobs.emulator.registry import Context, Extension, Function, Statement, TableFunction
@@ -41,12 +42,6 @@ def _wait(context: Context, args: Sequence[Any]) -> str:
     return f"waited {args[0]} {unit.lower()}"
 
 
-def _missing() -> SnowflakeError:
-    return SnowflakeError(
-        2043, "02000", "SQL compilation error:\nObject does not exist, or operation cannot be performed."
-    )
-
-
 class SessionStatements:
     """Statements and functions about a session, and those about its queries.
 
@@ -69,8 +64,6 @@ class SessionStatements:
                 Statement(("USE", "DATABASE"), self.use_database, _STATUS, "USE DATABASE name"),
                 Statement(("USE", "SCHEMA"), self.use_schema, _STATUS, "USE SCHEMA [db.]name"),
                 Statement(("USE", "WAREHOUSE"), self.use_warehouse, _STATUS, "USE WAREHOUSE name"),
-                Statement(("USE", "ROLE"), _use_role, _STATUS, "USE ROLE name"),
-                Statement(("USE", "SECONDARY", "ROLES"), _use_secondary, _STATUS, "USE SECONDARY ROLES {ALL | NONE}"),
                 Statement(("ALTER", "SESSION", "SET"), _alter_set, _STATUS, "ALTER SESSION SET name = value [...]"),
                 Statement(("ALTER", "SESSION", "UNSET"), _alter_unset, _STATUS, "ALTER SESSION UNSET name [, ...]"),
                 Statement(
@@ -132,7 +125,8 @@ class SessionStatements:
         if name.schema is not None:
             return self._enter_schema(context, name)
         if not self._catalog.database_exists(name.name):
-            raise _missing()
+            raise errors.nothing_to_use()
+        context.session.rights.require_use(Securable("DATABASE", (name.name,)))
         return _enter(context, name.name, "PUBLIC" if self._catalog.schema_exists(name.name, "PUBLIC") else None)
 
     def use_schema(self, context: Context, parser: Parser) -> Result:
@@ -147,7 +141,11 @@ class SessionStatements:
         if database is None:
             raise errors.no_current_database("USE SCHEMA")
         if not self._catalog.schema_exists(database, name.name):
-            raise _missing()
+            raise errors.nothing_to_use()
+        rights = context.session.rights
+        rights.require_use(Securable("DATABASE", (database,)))
+        if name.name != "INFORMATION_SCHEMA":
+            rights.require_use(Securable("SCHEMA", (database, name.name)))
         return _enter(context, database, name.name)
 
     def use_warehouse(self, context: Context, parser: Parser) -> Result:
@@ -155,7 +153,8 @@ class SessionStatements:
         name = parser.qualified_name().name
         parser.expect_end()
         if name not in self._catalog.warehouses():
-            raise _missing()
+            raise errors.nothing_to_use()
+        context.session.rights.require_use(Securable("WAREHOUSE", (name,)))
         context.session.warehouse = name
         return Result.status(_DONE)
 
@@ -193,20 +192,6 @@ def _enter(context: Context, database: str, schema: str | None) -> Result:
     with session.running(context.query_id, context.cancelled):
         session.engine.use(database, schema)
         session.database, session.schema = database, schema
-    return Result.status(_DONE)
-
-
-def _use_role(context: Context, parser: Parser) -> Result:
-    context.session.role = parser.qualified_name().name
-    parser.expect_end()
-    return Result.status(_DONE)
-
-
-def _use_secondary(context: Context, parser: Parser) -> Result:
-    del context
-    if not (parser.accept("ALL") or parser.accept("NONE")):
-        raise parser.error()
-    parser.expect_end()
     return Result.status(_DONE)
 
 

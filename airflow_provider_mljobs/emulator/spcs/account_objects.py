@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
+from airflow_provider_mljobs.emulator.access.needs import creates, located, owned
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, already_exists, does_not_exist
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import parse_options
@@ -54,6 +56,11 @@ class Kind:
     def text(self) -> str:
         """The words as one text."""
         return " ".join(self.words)
+
+    @property
+    def securable(self) -> str:
+        """The kind in GRANT: the words, or the last of them for an integration."""
+        return self.text if self.in_schema else self.words[-1]
 
 
 class Objects(ABC):
@@ -123,9 +130,21 @@ class Objects(ABC):
         show = f"SHOW {' '.join(plural)} [LIKE '<pattern>']{' [IN …]' if kind.in_schema else ''}"
         return Extension(
             statements=(
-                Statement(("CREATE", *kind.words), self._create, _STATUS, create),
-                Statement(("CREATE", "OR", "REPLACE", *kind.words), self._replace, _STATUS, create),
-                Statement(("DROP", *kind.words), self._drop, _STATUS, f"DROP {kind.text} [IF EXISTS] <name>"),
+                Statement(("CREATE", *kind.words), self._create, _STATUS, create, creates(kind.securable)),
+                Statement(
+                    ("CREATE", "OR", "REPLACE", *kind.words),
+                    self._replace,
+                    _STATUS,
+                    create,
+                    creates(kind.securable, "OR", "REPLACE"),
+                ),
+                Statement(
+                    ("DROP", *kind.words),
+                    self._drop,
+                    _STATUS,
+                    f"DROP {kind.text} [IF EXISTS] <name>",
+                    owned(kind.securable),
+                ),
                 Statement(("SHOW", *plural), self._show, kind.columns, show),
             )
         )
@@ -153,6 +172,7 @@ class Objects(ABC):
                 raise already_exists(name.name)
             self._records[name] = record
             self._state.save_object(kind.label, str(name), json.dumps(record))
+        context.session.rights.created(self._on(name))
         self._state.flush()
         return Result.status(f"{kind.label} {name.name} successfully created.")
 
@@ -163,6 +183,7 @@ class Objects(ABC):
         with self._lock:
             if name in self._records:
                 self._remove(name)
+                context.session.rights.dropped(self._on(name))
                 return Result.status(f"{name.name} successfully dropped.")
         if not if_exists:
             raise does_not_exist(self.kind.label, str(name))
@@ -170,14 +191,27 @@ class Objects(ABC):
 
     def _show(self, context: Context, parser: Parser) -> Result:
         listing = parse_listing(context, parser, self._catalog, levels=2 if self.kind.in_schema else 0)
+        rights = context.session.rights
         covered = {
-            str(name): (name, record)
+            str(name): (name, record | {"owner": rights.owner_of(self._on(name))})
             for name, record in self.all()
             if not self.kind.in_schema or listing.covers(name.database or "", name.schema or "")
+            if rights.sees(self._on(name))
         }
         allowed = set(listing.names(name.name for name, _ in covered.values()))
         rows = [self.row(*covered[key]) for key in sorted(covered) if covered[key][0].name in allowed]
         return Result(self.kind.columns, rows, statement="show")
+
+    def _on(self, name: QualifiedName) -> Securable:
+        """Return an object as one that privileges are granted on."""
+        return (
+            located(self.kind.securable, name) if self.kind.in_schema else Securable(self.kind.securable, (name.name,))
+        )
+
+    def owner(self, path: tuple[str, ...]) -> str | None:
+        """Return the role that made an object; ``None`` if it doesn't exist."""
+        record = self._records.get(QualifiedName(*reversed(path)))
+        return None if record is None else str(record["owner"])
 
     def _name(self, context: Context, parser: Parser, command: str) -> QualifiedName:
         name = parser.qualified_name()

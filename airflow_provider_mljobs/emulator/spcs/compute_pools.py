@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
+from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.settings import Ready
 from airflow_provider_mljobs.emulator.spcs.pool import Pool, PoolOptions
 
@@ -42,6 +43,11 @@ class ComputePools:
         for name, options in _SYSTEM_POOLS.items():
             if name not in self.by_name:
                 self.by_name[name] = Pool(name, options, "", now, Ready(), system=True, idle_since=now)
+
+    def owner(self, path: tuple[str, ...]) -> str | None:
+        """Return the role that made a pool; ``None`` if no pool has that name."""
+        pool = self.by_name.get(path[0])
+        return None if pool is None else pool.owner or ROLE
 
     def get(self, name: str) -> Pool:
         """Return a pool; raises 2003 if no pool has that name."""

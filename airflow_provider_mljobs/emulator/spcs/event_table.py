@@ -7,6 +7,8 @@ import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.needs import of
+from airflow_provider_mljobs.emulator.errors import does_not_exist
 from airflow_provider_mljobs.emulator.identity import LOCATOR
 from airflow_provider_mljobs.emulator.moments import to_nanoseconds, window, without_zone
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
@@ -90,14 +92,20 @@ class EventTable:
 
         def of_service(name: str, handler: TableHandler, columns: tuple[Column, ...]) -> TableFunction:
             window = "[START_TIME => <time>] [, END_TIME => <time>]"
-            return TableFunction(name, handler, columns, f"TABLE(<service>!{name}({window}))", of_service=True)
+            syntax = f"TABLE(<service>!{name}({window}))"
+            return TableFunction(name, handler, columns, syntax, of_service=True, needs=of("SERVICE", "MONITOR"))
 
         return Extension(
             table_functions=(
                 of_service("SPCS_GET_LOGS", self.log_rows, _LOG_COLUMNS),
                 of_service("SPCS_GET_EVENTS", self.event_rows, _EVENT_COLUMNS),
                 of_service("SPCS_GET_METRICS", self.metric_rows, _METRIC_COLUMNS),
-                TableFunction(EVENT_TABLE, self.rows, _EVENT_TABLE_COLUMNS, f"FROM {EVENT_TABLE}", view=True),
+                *(
+                    TableFunction(
+                        name, self.rows, _EVENT_TABLE_COLUMNS, f"FROM {name}", view=True, needs=of(kind, "SELECT")
+                    )
+                    for kind, name in (("EVENT TABLE", EVENT_TABLE), ("VIEW", f"{EVENT_TABLE}_VIEW"))
+                ),
             )
         )
 
@@ -211,6 +219,8 @@ class EventTable:
         job = self._services.latest(full)
         if not job.dropped:
             self._services.scheduler.look([job])
+        elif job.request.owner not in {role.name for role in context.session.rights.active}:
+            raise does_not_exist("Service", str(full))
         return job
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.needs import of
 from airflow_provider_mljobs.emulator.containers.joblog import LogLine, clipped
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, cancelled
 from airflow_provider_mljobs.emulator.moments import read_time, to_nanoseconds, window
@@ -122,14 +123,22 @@ class JobFunctions:
         """The functions and methods."""
         return Extension(
             functions=(
-                Function("SYSTEM$GET_SERVICE_LOGS", self.get_logs, _LOGS_SYNTAX),
+                Function("SYSTEM$GET_SERVICE_LOGS", self.get_logs, _LOGS_SYNTAX, of("SERVICE", "MONITOR")),
                 Function(
-                    "SYSTEM$GET_SERVICE_STATUS", self.get_status, "SYSTEM$GET_SERVICE_STATUS(<service> [, <timeout>])"
+                    "SYSTEM$GET_SERVICE_STATUS",
+                    self.get_status,
+                    "SYSTEM$GET_SERVICE_STATUS(<service> [, <timeout>])",
+                    of("SERVICE", "MONITOR"),
                 ),
             ),
             methods=(
-                Method("SPCS_WAIT_FOR", self.wait_for, "CALL <service>!SPCS_WAIT_FOR('<status>', <seconds>)"),
-                Method("SPCS_CANCEL_JOB", self.cancel, "CALL <service>!SPCS_CANCEL_JOB()"),
+                Method(
+                    "SPCS_WAIT_FOR",
+                    self.wait_for,
+                    "CALL <service>!SPCS_WAIT_FOR('<status>', <seconds>)",
+                    of("SERVICE", "MONITOR"),
+                ),
+                Method("SPCS_CANCEL_JOB", self.cancel, "CALL <service>!SPCS_CANCEL_JOB()", of("SERVICE", "OPERATE")),
             ),
             table_functions=(
                 TableFunction("SNOWFLAKE.SPCS.GET_JOB_HISTORY", self.history, _HISTORY_COLUMNS, _HISTORY_SYNTAX),
@@ -222,15 +231,17 @@ class JobFunctions:
         self._services.flush()
         return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
 
-    def history(
-        self, _context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]
-    ) -> Result:
-        """Answer ``GET_JOB_HISTORY``."""
+    def history(self, context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]) -> Result:
+        """Answer ``GET_JOB_HISTORY``: the jobs that the current role owns, as documented."""
         begin, end = window(time.time(), named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
         limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
         if not 1 <= limit <= _MOST_HISTORY:
             raise _wrong_arguments("GET_JOB_HISTORY")
-        jobs = [job for job in self._services.past() if begin <= to_nanoseconds(job.request.created) <= end][:limit]
+        jobs = [
+            job
+            for job in self._services.past()
+            if begin <= to_nanoseconds(job.request.created) <= end and job.request.owner == context.session.role
+        ][:limit]
         self._services.scheduler.pass_time(jobs)
         with self._services.scheduler.lock:
             return Result(_HISTORY_COLUMNS, [_history_row(job) for job in jobs], statement="select")

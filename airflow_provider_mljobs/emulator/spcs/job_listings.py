@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
+from airflow_provider_mljobs.emulator.access.needs import located, of
 from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION, REGION
 from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
@@ -19,6 +21,7 @@ from airflow_provider_mljobs.emulator.spcs.pool_statements import pool_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from airflow_provider_mljobs.emulator.access.rights import Rights
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
@@ -90,6 +93,9 @@ _SHOW_SYNTAX = (
     "[STARTS WITH '…'] [LIMIT <n> [FROM '…']] [OF TYPE …]"
 )
 _DESCRIBE_SYNTAX = "{DESC | DESCRIBE} SERVICE <name>"
+# https://docs.snowflake.com/en/sql-reference/sql/desc-service, …/show-service-containers-in-service
+_ANY = of("SERVICE", "USAGE", "MONITOR", "OPERATE")
+_RUNTIME = of("SERVICE", "MONITOR")
 _PROVISIONING = "Endpoints provisioning in progress... check back in a few minutes"
 _INGRESS_PREFIX = 7
 
@@ -103,13 +109,13 @@ def _dns_name(request: JobRequest) -> str:
     return f"{request.name.name.lower().replace('_', '-')}.{request.id[:4]}.svc.spcs.internal"
 
 
-def _row(job: Job) -> tuple[Any, ...]:
+def _row(job: Job, owner: str) -> tuple[Any, ...]:
     request, status = job.request, job.shown_status(time.time())
     name, count = request.name, request.instance_count
     integrations = f"[{', '.join(request.integrations)}]" if request.integrations else None
     current = 0 if status == "PENDING" or status in TERMINAL else count
     return (
-        name.name, status, name.database, name.schema, request.owner, request.pool, _dns_name(request),
+        name.name, status, name.database, name.schema, owner, request.pool, _dns_name(request),
         current, count, count, count, count, True, integrations, moment(request.created),
         moment(job.updated), None, None, 0, request.comment, "ROLE", request.query_warehouse, True,
         request.asynchronous, request.specification.digest, False, None, None,
@@ -138,22 +144,28 @@ class JobListings:
             statements=(
                 Statement(("SHOW", "SERVICES"), self.show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
                 Statement(("SHOW", "JOB", "SERVICES"), self.show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
-                Statement(("DESCRIBE", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
-                Statement(("DESC", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+                Statement(("DESCRIBE", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX, _ANY),
+                Statement(("DESC", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX, _ANY),
                 Statement(
                     ("SHOW", "SERVICE", "INSTANCES"),
                     self.show_instances,
                     _INSTANCE_COLUMNS,
                     "SHOW SERVICE INSTANCES IN SERVICE <name>",
+                    _RUNTIME,
                 ),
                 Statement(
                     ("SHOW", "SERVICE", "CONTAINERS"),
                     self.show_containers,
                     _CONTAINER_COLUMNS,
                     "SHOW SERVICE CONTAINERS IN SERVICE <name>",
+                    _RUNTIME,
                 ),
                 Statement(
-                    ("SHOW", "ENDPOINTS"), self.show_endpoints, _ENDPOINT_COLUMNS, "SHOW ENDPOINTS IN SERVICE <name>"
+                    ("SHOW", "ENDPOINTS"),
+                    self.show_endpoints,
+                    _ENDPOINT_COLUMNS,
+                    "SHOW ENDPOINTS IN SERVICE <name>",
+                    _ANY,
                 ),
             )
         )
@@ -165,17 +177,19 @@ class JobListings:
         pool, listing = self._parse_filter(context, parser)
         if pool is not None:
             self._pools.get(pool)
+            context.session.rights.require(Securable("COMPUTE POOL", (pool,)))
         if without_jobs:
             # The emulator has jobs only, no long-running services.
             return Result(SHOW_COLUMNS, [], statement="show")
+        rights = context.session.rights
         selected = [
             job
-            for job in _filtered(self._services.jobs(), listing, pool)
+            for job in _filtered(_visible(self._services.jobs(), rights), listing, pool)
             if not workloads or job.request.workload in workloads
         ][: min(_MOST_ROWS, listing.limit or _MOST_ROWS)]
         self._services.scheduler.look(selected)
         with self._services.scheduler.lock:
-            return Result(SHOW_COLUMNS, [_row(job) for job in selected], statement="show")
+            return Result(SHOW_COLUMNS, [_row(job, rights.owner_of(_on(job))) for job in selected], statement="show")
 
     def _parse_filter(self, context: Context, parser: Parser) -> tuple[str | None, Listing]:
         begin = parser.position
@@ -191,9 +205,13 @@ class JobListings:
         """Run ``DESCRIBE SERVICE``."""
         job = self._services.looked_at(context.session.resolve(parser.qualified_name(), "DESCRIBE SERVICE"))
         parser.expect_end()
-        spec = self._planner.shown_specification(job.request)
+        rights = context.session.rights
         with self._services.scheduler.lock:
-            row = _row(job)
+            row = _row(job, rights.owner_of(_on(job)))
+        if not rights.owns(_on(job)):
+            # Only the owner sees the specification.
+            return Result(SHOW_COLUMNS, [row], statement="show")
+        spec = self._planner.shown_specification(job.request)
         return Result(DESCRIBE_COLUMNS, [(*row[:_BEFORE_SPEC], spec, *row[_BEFORE_SPEC:])], statement="show")
 
     def _in_service(self, context: Context, parser: Parser, command: str) -> Job:
@@ -232,6 +250,14 @@ class JobListings:
             for endpoint in job.request.specification.endpoints
         ]  # fmt: skip
         return Result(_ENDPOINT_COLUMNS, rows, statement="show")
+
+
+def _on(job: Job) -> Securable:
+    return located("SERVICE", job.name)
+
+
+def _visible(jobs: list[Job], rights: Rights) -> list[Job]:
+    return jobs if rights.sees_all else [job for job in jobs if rights.sees(_on(job))]
 
 
 def _take_workloads(parser: Parser) -> set[str]:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.access.needs import located
 from airflow_provider_mljobs.emulator.containers.instance import InstancePlan, Mount, probe_isolation
 from airflow_provider_mljobs.emulator.containers.joblog import JobLog
 from airflow_provider_mljobs.emulator.containers.usage import UsageLog
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from airflow_provider_mljobs.emulator.access.rights import Access
     from airflow_provider_mljobs.emulator.settings import Settings
     from airflow_provider_mljobs.emulator.spcs.jobs import JobRequest
     from airflow_provider_mljobs.emulator.spcs.secrets import Secrets
@@ -80,6 +82,7 @@ class Planner:
     :param files: the files of jobs.
     :param stages: the account's stages.
     :param secrets: its secrets.
+    :param access: its rights: without WRITE a stage is mounted read-only.
     """
 
     settings: Settings
@@ -87,6 +90,7 @@ class Planner:
     files: JobFiles
     stages: Stages
     secrets: Secrets
+    access: Access
 
     def check_stages(self, request: JobRequest) -> None:
         """Raise 2003 if a stage that the job wants to mount doesn't exist."""
@@ -121,11 +125,12 @@ class Planner:
         scratch = self.files.scratch(request.id, instance)
         shutil.rmtree(scratch, ignore_errors=True)
         volumes = self._volumes(request, scratch)
-        memory = _private_memory(request)
+        memory, read_only = _private_memory(request), self._read_only(request)
         for container in request.specification.containers:
             environment, files = self._secrets(request, container, scratch)
             mounts = [
-                Mount(source=volumes[name], path=path, memory=memory.get(name)) for name, path in container.mounts
+                Mount(source=volumes[name], path=path, memory=memory.get(name), read_only=name in read_only)
+                for name, path in container.mounts
             ]
             yield (
                 container.name,
@@ -155,12 +160,18 @@ class Planner:
             volumes[name] = self._stage_directory(request, source)
         return volumes
 
+    def _read_only(self, request: JobRequest) -> set[str]:
+        """Return the stage volumes that the job's owner role may only read."""
+        rights = self.access.rights(request.name.name, request.owner)
+        return {
+            volume
+            for volume, source in _stage_sources(request)
+            if not rights.has(located("STAGE", _stage(request, source)), "WRITE")
+        }
+
     def _stage_directory(self, request: JobRequest, source: str) -> Path:
         """Return the directory of a stage volume; a name without a schema means the job's schema."""
-        reference = parse_stage(source)
-        name = reference.stage
-        full = QualifiedName(name.name, name.schema or request.name.schema, name.database or request.name.database)
-        return self.stages.mount(reference, full)
+        return self.stages.mount(parse_stage(source), _stage(request, source))
 
     def _secrets(self, request: JobRequest, container: Container, scratch: Path) -> tuple[dict[str, str], list[Mount]]:
         environment: dict[str, str] = {}
@@ -215,6 +226,11 @@ def _private_memory(request: JobRequest) -> dict[str, int]:
 
 def _home(request: JobRequest) -> tuple[str, str]:
     return request.name.database or "", request.name.schema or ""
+
+
+def _stage(request: JobRequest, source: str) -> QualifiedName:
+    name = parse_stage(source).stage
+    return QualifiedName(name.name, name.schema or request.name.schema, name.database or request.name.database)
 
 
 def _stage_sources(request: JobRequest) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
+from airflow_provider_mljobs.emulator.access.needs import of, owned
 from airflow_provider_mljobs.emulator.errors import (
     does_not_exist,
     invalid_property,
@@ -206,6 +208,8 @@ def new_service_name(catalog: Catalog, context: Context, name: QualifiedName) ->
     if not catalog.database_exists(full.database or ""):
         raise does_not_exist("Database", full.database or "")
     catalog.check_schema(full.database, full.schema)
+    schema = Securable("SCHEMA", (full.database or "", full.schema or ""))
+    context.session.rights.require(schema, "CREATE SERVICE", creating=True)
     return full
 
 
@@ -230,14 +234,33 @@ class JobStatements:
         return Extension(
             statements=(
                 Statement(("EXECUTE", "JOB", "SERVICE"), self.execute, _STATUS, _EXECUTE_SYNTAX),
-                Statement(("DROP", "SERVICE"), self.drop, _STATUS, "DROP SERVICE [IF EXISTS] <name> [FORCE]"),
-                Statement(("ALTER", "SERVICE"), self.alter, _STATUS, "ALTER SERVICE … (refused: not for jobs)"),
-                Statement(("COMMENT", "ON", "SERVICE"), self.comment, _STATUS, "COMMENT ON SERVICE <name> IS '…'"),
+                Statement(
+                    ("DROP", "SERVICE"),
+                    self.drop,
+                    _STATUS,
+                    "DROP SERVICE [IF EXISTS] <name> [FORCE]",
+                    of("SERVICE", "DROP"),
+                ),
+                Statement(
+                    ("ALTER", "SERVICE"),
+                    self.alter,
+                    _STATUS,
+                    "ALTER SERVICE … (refused: not for jobs)",
+                    of("SERVICE", "OPERATE"),
+                ),
+                Statement(
+                    ("COMMENT", "ON", "SERVICE"),
+                    self.comment,
+                    _STATUS,
+                    "COMMENT ON SERVICE <name> IS '…'",
+                    owned("SERVICE"),
+                ),
                 Statement(
                     ("COMMENT", "IF", "EXISTS", "ON", "SERVICE"),
                     partial(self.comment, if_exists=True),
                     _STATUS,
                     "COMMENT IF EXISTS ON SERVICE <name> IS '…'",
+                    owned("SERVICE"),
                 ),
                 Statement(
                     ("CREATE", "SERVICE"), _create, _STATUS, "CREATE SERVICE … (refused: only jobs are emulated)"
@@ -253,7 +276,7 @@ class JobStatements:
         return render(text, clauses.values) if clauses.template else text
 
     def _read_stage(self, context: Context, reference: StageReference) -> str:
-        location = self._stages.locate(context, reference)
+        location = self._stages.locate(context, reference, "READ")
         file = location.directory / location.path
         if not (file.resolve().is_relative_to(location.directory.resolve()) and file.is_file()):
             raise does_not_exist("File", f"@{reference.stage}/{reference.path}")
@@ -263,6 +286,7 @@ class JobStatements:
         """Run ``EXECUTE JOB SERVICE``."""
         clauses = _parse_clauses(parser)
         pool = self._pools.get(clauses.pool or "")
+        context.session.rights.require(Securable("COMPUTE POOL", (pool.name,)), "USAGE")
         if pool.system:
             raise system_pool(pool.name)
         job_id = str(uuid.uuid4())
@@ -283,7 +307,7 @@ class JobStatements:
             comment=clauses.comment,
             integrations=clauses.integrations,
         )
-        job = self._services.submit(request)
+        job = self._services.submit(request, context.session.rights)
         self._services.flush()
         if clauses.asynchronous:
             return Result.status(f"Started Snowpark Container Services Job '{name.name}'.", "other")

@@ -9,6 +9,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.needs import of
 from airflow_provider_mljobs.emulator.containers.images import image_of
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.registry import Extension, Function
@@ -118,7 +119,9 @@ class MLJobs:
         return Extension(
             functions=(
                 Function(FUNCTION, self.execute, _EXECUTE_SYNTAX),
-                Function(runtime, self.get_runtime, f"CALL {runtime}('<pool>' [, '<runtime>'])"),
+                Function(
+                    runtime, self.get_runtime, f"CALL {runtime}('<pool>' [, '<runtime>'])", of("COMPUTE POOL", "USAGE")
+                ),
             )
         )
 
@@ -158,7 +161,8 @@ class MLJobs:
                 comment=options.job.get("COMMENT"),
                 integrations=options.integrations,
                 workload="ML_JOB",
-            )
+            ),
+            context.session.rights,
         )
         self._services.flush()
         if not asynchronous:

@@ -189,7 +189,7 @@ class Pool:
         self.live_jobs.discard(job)
         self.idle_since = now
 
-    def row(self, now: float) -> tuple[Any, ...]:
+    def row(self, now: float, owner: str) -> tuple[Any, ...]:
         """Return the row of SHOW COMPUTE POOLS."""
         options, state, active = self.options, self.state(now), self.active_nodes
         stopped = state in {"SUSPENDED", "STOPPING"}
@@ -198,15 +198,15 @@ class Pool:
         return (
             self.name, state, options.min_nodes, options.max_nodes, options.instance_family, 0, len(self.live_jobs),
             options.auto_suspend_secs, options.auto_resume, active, idle, target, moment(self.created_on),
-            moment(self.resumed_on), moment(self.updated_on or self.created_on), self.owner, options.comment,
+            moment(self.resumed_on), moment(self.updated_on or self.created_on), owner, options.comment,
             options.application is not None, options.application, options.placement_group,
             f"[{', '.join(options.backup_instance_families)}]" if options.backup_instance_families else None,
         )  # fmt: skip
 
-    def description(self, now: float) -> tuple[Any, ...]:
+    def description(self, now: float, owner: str) -> tuple[Any, ...]:
         """Return the row of DESCRIBE COMPUTE POOL."""
         minutes = int(now - self.started_on) // 60
-        return (*self.row(now), "", _MESSAGES[self.state(now)].format(minutes=minutes))
+        return (*self.row(now, owner), "", _MESSAGES[self.state(now)].format(minutes=minutes))
 
     def record(self) -> dict[str, Any]:
         """Return the state for the next start."""

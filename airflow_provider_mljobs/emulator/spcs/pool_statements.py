@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
+from airflow_provider_mljobs.emulator.access.needs import creates, of, owned
 from airflow_provider_mljobs.emulator.errors import does_not_exist, invalid_property
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
@@ -76,9 +78,15 @@ class PoolStatements:
         """The statements."""
         return Extension(
             statements=(
-                Statement(("CREATE", "COMPUTE", "POOL"), self.create, _STATUS, _CREATE_SYNTAX),
-                Statement(("ALTER", "COMPUTE", "POOL"), self.alter, _STATUS, _ALTER_SYNTAX),
-                Statement(("DROP", "COMPUTE", "POOL"), self.drop, _STATUS, "DROP COMPUTE POOL [IF EXISTS] <name>"),
+                Statement(("CREATE", "COMPUTE", "POOL"), self.create, _STATUS, _CREATE_SYNTAX, creates(_KIND)),
+                Statement(("ALTER", "COMPUTE", "POOL"), self.alter, _STATUS, _ALTER_SYNTAX, of(_KIND)),
+                Statement(
+                    ("DROP", "COMPUTE", "POOL"),
+                    self.drop,
+                    _STATUS,
+                    "DROP COMPUTE POOL [IF EXISTS] <name>",
+                    owned(_KIND),
+                ),
                 Statement(
                     ("SHOW", "COMPUTE", "POOLS"),
                     self.show,
@@ -91,8 +99,16 @@ class PoolStatements:
                     _FAMILY_COLUMNS,
                     "SHOW COMPUTE POOL INSTANCE FAMILIES [LIKE '<pattern>']",
                 ),
-                Statement(("DESCRIBE", "COMPUTE", "POOL"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
-                Statement(("DESC", "COMPUTE", "POOL"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX),
+                *(
+                    Statement(
+                        (verb, "COMPUTE", "POOL"),
+                        self.describe,
+                        DESCRIBE_COLUMNS,
+                        _DESCRIBE_SYNTAX,
+                        of(_KIND, "USAGE", "MONITOR", "OPERATE"),
+                    )
+                    for verb in ("DESCRIBE", "DESC")
+                ),
             )
         )
 
@@ -111,16 +127,19 @@ class PoolStatements:
         pool_options = _changed(PoolOptions(application=application), options)
         suspended = flag(options, "INITIALLY_SUSPENDED", default=False)
         self._pools.create(name, pool_options, context.session.role, suspended=suspended)
+        context.session.rights.created(_pool(name))
         self._pools.flush()
         return Result.status(f"Compute pool {name} successfully created.")
 
-    def alter(self, _: Context, parser: Parser) -> Result:
+    def alter(self, context: Context, parser: Parser) -> Result:
         """Run ``ALTER COMPUTE POOL``."""
         if_exists = parser.accept("IF", "EXISTS")
         name = pool_name(parser)
         if if_exists and name not in self._pools.by_name:
             return Result.status(EXECUTED)
         pool = self._pools.get(name)
+        privilege = "MODIFY" if parser.current.keyword in {"SET", "UNSET"} else "OPERATE"
+        context.session.rights.require(_pool(name), privilege)
         if parser.accept("SUSPEND"):
             self._pools.change(pool, Pool.suspend)
         elif parser.accept("RESUME"):
@@ -167,7 +186,7 @@ class PoolStatements:
 
         self._pools.change(pool, update)
 
-    def drop(self, _: Context, parser: Parser) -> Result:
+    def drop(self, context: Context, parser: Parser) -> Result:
         """Run ``DROP COMPUTE POOL``."""
         if_exists = parser.accept("IF", "EXISTS")
         name = pool_name(parser)
@@ -182,15 +201,18 @@ class PoolStatements:
         self._pools.drop(pool)
         # The pool takes no jobs by now.
         self._cancel_jobs(name)
+        context.session.rights.dropped(_pool(name))
         self._pools.flush()
         return Result.status(f"{name} successfully dropped.")
 
     def show(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW COMPUTE POOLS``."""
         listing = parse_listing(context, parser, self._catalog, levels=0)
+        rights = context.session.rights
         with self._services.scheduler.lock:
-            pools = [self._pools.by_name[name] for name in listing.names(self._pools.by_name)]
-            rows = [self._looked_at(pool).row(time.time()) for pool in pools]
+            visible = [name for name in self._pools.by_name if rights.sees(_pool(name))]
+            pools = [self._pools.by_name[name] for name in listing.names(visible)]
+            rows = [self._looked_at(pool).row(time.time(), rights.owner_of(_pool(pool.name))) for pool in pools]
         return Result(SHOW_COLUMNS, rows, statement="show")
 
     def _looked_at(self, pool: Pool) -> Pool:
@@ -198,13 +220,17 @@ class PoolStatements:
         self._services.scheduler.schedule(pool.name)
         return pool
 
-    def describe(self, _: Context, parser: Parser) -> Result:
+    def describe(self, context: Context, parser: Parser) -> Result:
         """Run ``DESCRIBE COMPUTE POOL``."""
         name = pool_name(parser)
         parser.expect_end()
         with self._services.scheduler.lock:
             pool = self._looked_at(self._pools.get(name))
-            return Result(DESCRIBE_COLUMNS, [pool.description(time.time())], statement="show")
+            return Result(
+                DESCRIBE_COLUMNS,
+                [pool.description(time.time(), context.session.rights.owner_of(_pool(name)))],
+                statement="show",
+            )
 
     def show_families(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW COMPUTE POOL INSTANCE FAMILIES``."""
@@ -221,6 +247,10 @@ class PoolStatements:
             for family in map(FAMILIES.__getitem__, listing.names(FAMILIES))
         ]  # fmt: skip
         return Result(_FAMILY_COLUMNS, rows, statement="show")
+
+
+def _pool(name: str) -> Securable:
+    return Securable(_KIND, (name,))
 
 
 def _properties(parser: Parser, allowed: frozenset[str]) -> Options:

@@ -6,16 +6,19 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.access.needs import located
 from airflow_provider_mljobs.emulator.errors import already_exists, cancelled, does_not_exist
 from airflow_provider_mljobs.emulator.listing import like
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.spcs.errors import job_failed, statement_timeout, too_many_services, unschedulable
+from airflow_provider_mljobs.emulator.spcs.job_needs import job_needs
 from airflow_provider_mljobs.emulator.spcs.jobs import Job, JobRequest
 from airflow_provider_mljobs.emulator.spcs.specification import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airflow_provider_mljobs.emulator.access.rights import Rights
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.settings import VirtualJob
     from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
@@ -63,8 +66,13 @@ class Services:
         self.scheduler.close()
         self._state.close()
 
-    def submit(self, request: JobRequest) -> Job:
-        """Add a job; raises the errors with which EXECUTE JOB SERVICE fails at once."""
+    def submit(self, request: JobRequest, rights: Rights) -> Job:
+        """Add a job; raises the errors with which EXECUTE JOB SERVICE fails at once.
+
+        :param rights: those of the session that starts it.
+        """
+        for on, privilege in job_needs(request):
+            rights.require(on, privilege, creating=privilege == "CREATE SERVICE")
         name, pool = request.name, self._pools.get(request.pool)
         # A job that its volumes' sidecars make too large is accepted and never starts.
         lacking = request.specification.container_requests().lacking(Resources.of(pool.family))
@@ -88,7 +96,13 @@ class Services:
             self._jobs[name] = self._past[request.id] = job
             self._state.add_job(request.id, request.record(), job.record())
             self.scheduler.add(job)
+        rights.access.arrived(located("SERVICE", name), request.owner)
         return job
+
+    def owner(self, path: tuple[str, ...]) -> str | None:
+        """Return the role that started a job; ``None`` if no job has that name."""
+        job = self._jobs.get(QualifiedName(*reversed(path)))
+        return None if job is None else job.request.owner
 
     def find(self, name: QualifiedName) -> Job | None:
         """Return the job of that name, or ``None`` if it doesn't exist or was dropped."""

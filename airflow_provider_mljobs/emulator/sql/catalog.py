@@ -4,16 +4,25 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist, not_supported
+from airflow_provider_mljobs.emulator.identity import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_mljobs.emulator.access.rights import Access
     from airflow_provider_mljobs.emulator.settings import Settings
     from airflow_provider_mljobs.emulator.sql.bridge import Databases
 
+_RELATIONS = {
+    "TABLE": ("duckdb_tables()", "table_name"),
+    "VIEW": ("duckdb_views()", "view_name"),
+    "SEQUENCE": ("duckdb_sequences()", "sequence_name"),
+}
 OBJECTS = "_fs_global.main.objects"
 
 
@@ -119,6 +128,33 @@ class Catalog:
         self.change(f"DROP SCHEMA {quoted(database)}.{quoted(name)} CASCADE")
         self.change(f"DELETE FROM {OBJECTS} WHERE database_name = ? AND schema_name = ?", database, name)
         self._dropped(database, name)
+
+    def register(self, access: Access) -> None:
+        """Make databases, schemas, tables and warehouses known to the account's rights, and end these with them."""
+        access.register("DATABASE", lambda path: ROLE if self.database_exists(*path) else None)
+        access.register("SCHEMA", lambda path: ROLE if self.schema_exists(*path) else None)
+        access.register("WAREHOUSE", lambda path: ROLE if path[0] in self.warehouses() else None)
+        for kind in _RELATIONS:
+            access.register(kind, partial(self._relation_owner, kind))
+        self.on_drop(
+            lambda database, schema: access.grants.forget(
+                Securable("DATABASE", (database,)) if schema is None else Securable("SCHEMA", (database, schema))
+            )
+        )
+
+    def _relation_owner(self, kind: str, path: tuple[str, ...]) -> str | None:
+        table, column = _RELATIONS[kind]
+        where = f"database_name = ? AND schema_name = ? AND {column} = ?"
+        return ROLE if self.query(f"SELECT 1 FROM {table} WHERE {where}", *path) else None
+
+    def paths(self, kind: str) -> list[tuple[str, ...]]:
+        """Return the paths of all schemas, tables or views."""
+        if kind == "SCHEMA":
+            rows = self.query("SELECT database_name, schema_name FROM duckdb_schemas() WHERE NOT internal")
+            return [(str(database), str(schema)) for database, schema in rows]
+        table, column = _RELATIONS[kind]
+        rows = self.query(f"SELECT database_name, schema_name, {column} FROM {table} WHERE NOT internal")
+        return [tuple(map(str, row)) for row in rows]
 
     def on_drop(self, callback: Callable[[str, str | None], None]) -> None:
         """Register a callback for dropped schemas: it gets database and schema, or ``None`` for a whole database."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from airflow_provider_mljobs.emulator.errors import SnowflakeError
+from airflow_provider_mljobs.emulator.access.needs import container_of, located, relation_of
+from airflow_provider_mljobs.emulator.errors import DOES_NOT_EXIST, SnowflakeError
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.sql.columns import cell, column, plain
 from airflow_provider_mljobs.emulator.sql.connection import EngineSession
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_mljobs.emulator.registry import Context
+    from airflow_provider_mljobs.emulator.sessions import Session
     from airflow_provider_mljobs.emulator.sql.bridge import Answer, Link
     from airflow_provider_mljobs.emulator.sql.catalog import Catalog
     from airflow_provider_mljobs.emulator.sql.plans import Plan
+    from airflow_provider_mljobs.emulator.sql.table_needs import TableNeed
     from airflow_provider_mljobs.emulator.stages.store import Stages
 
 
@@ -61,6 +64,9 @@ class Engine:
         context.session.engine.follow(context.session.database, context.session.schema)
         try:
             planned = plan(context, prepared)
+            absent = _check(context.session, planned)
+            if absent is not None:
+                return absent
             if planned.computes and not describe_only:
                 context.session.check_warehouse()
             return self._describe(context, planned) if describe_only else self._run(context, planned)
@@ -82,13 +88,15 @@ class Engine:
             return self._transaction(session, planned)
         if planned.if_exists and planned.target is not None and not session.sees(planned.target):
             return Result.status(f"Drop statement executed successfully ({planned.target.name} already dropped).")
+        existed = planned.if_not_exists and planned.target is not None and session.sees(planned.target)
         self._begin_or_commit(context, planned)
         if planned.writes and not session.in_transaction:
             with self._catalog.writing:
                 result = _answered(session.link, planned, atomic=planned.kind != "ddl")
         else:
             result = _answered(session.link, planned, atomic=False)
-        self._remember(context, planned)
+        if not existed:
+            self._remember(context, planned)
         return result
 
     def _transaction(self, session: EngineSession, planned: Plan) -> Result:
@@ -121,11 +129,40 @@ class Engine:
             temporary[target.name] = (target.database, target.schema)
         elif planned.action == "create":
             self._catalog.remember("TABLE", target.database, target.schema, target.name, again=True)
+            context.session.rights.created(located(planned.target_kind, target))
         elif planned.action == "drop":
             owner = temporary.pop(target.name, None)
             if owner is None:
                 self._catalog.forget("TABLE", target.database, target.schema, target.name)
+                context.session.rights.dropped(located(planned.target_kind, target))
                 self._stages.drop_table_stage(target)
+
+
+def _check(session: Session, planned: Plan) -> Result | None:
+    """Raise unless the session has the privileges that a statement needs.
+
+    With DROP IF EXISTS, an object that the role doesn't see is one that doesn't exist: the answer says so.
+    """
+    try:
+        for need in planned.needs:
+            _require(session, need)
+    except SnowflakeError as error:
+        if not planned.if_exists or planned.target is None or error.errno != DOES_NOT_EXIST:
+            raise
+        return Result.status(f"Drop statement executed successfully ({planned.target.name} already dropped).")
+    return None
+
+
+def _require(session: Session, need: TableNeed) -> None:
+    table = need.table
+    place = (table.database, table.schema)
+    if None in place or table.schema == "INFORMATION_SCHEMA" or session.engine.temporary.get(table.name) == place:
+        return
+    if need.creates:
+        session.rights.require(container_of(located("TABLE", table)), need.privilege, creating=True)
+    else:
+        on = relation_of(session, table)
+        session.rights.require(on, *([need.privilege] if need.privilege else []))
 
 
 def _columns(answer: Answer) -> list[Column]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.needs import creates
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
 from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.listing import parse_listing
@@ -56,6 +57,7 @@ class FileFormats:
                         _STATUS,
                         "CREATE [ OR REPLACE ] [ TEMPORARY | TEMP ] FILE FORMAT [ IF NOT EXISTS ] <name> "
                         "TYPE = { CSV | JSON | PARQUET } [ <option> = <value> … ]",
+                        () if kind else creates("FILE FORMAT"),
                     )
                     for replace in ((), ("OR", "REPLACE"))
                     for kind in _KINDS

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.needs import located
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
 from airflow_provider_mljobs.emulator.parsing import parse_stage
@@ -125,6 +126,8 @@ class Loading:
     def _parse(self, context: Context, parser: Parser) -> _Load:
         table = context.session.resolve(parser.qualified_name(), "COPY INTO")
         described = [(str(row[2]), str(row[3])) for row in table_columns(context, table)]
+        if context.session.engine.temporary.get(table.name) != (table.database, table.schema):
+            context.session.rights.require(located("TABLE", table), "INSERT")
         named = parser.name_list() if parser.looking_at("(") else [name for name, _ in described]
         types = dict(described)
         missing = next((name for name in named if name not in types), None)
@@ -135,7 +138,7 @@ class Loading:
         options = parse_options(parser, _KNOWN, "COPY")
         parser.expect_end()
         _refuse(options)
-        location = self._stages.locate(context, reference)
+        location = self._stages.locate(context, reference, "READ")
         own: Options = dict(location.stage.file_format or {})
         reader = Reader.of(self._formats.resolve(context, _format(options) or own))
         return _Load(table, [(name, types[name]) for name in named], location, select, options, reader)
@@ -148,7 +151,7 @@ class Loading:
         values = {key.upper(): value for key, value in named.items()}
         if not {"LOCATION", "FILE_FORMAT"} <= set(values):
             raise not_supported("INFER_SCHEMA without LOCATION or FILE_FORMAT")
-        location = self._stages.locate(context, parse_stage(str(values["LOCATION"])))
+        location = self._stages.locate(context, parse_stage(str(values["LOCATION"])), "READ")
         reader = Reader.of(self._formats.resolve(context, {"FORMAT_NAME": str(values["FILE_FORMAT"])}))
         staged = location.files()
         upper = str(values.get("IGNORE_CASE", "FALSE")).upper() == "TRUE"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
+from airflow_provider_mljobs.emulator.access.grants import Securable
+from airflow_provider_mljobs.emulator.access.needs import creates, of, owned
 from airflow_provider_mljobs.emulator.options import parse_options
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
@@ -48,15 +50,41 @@ class NamespaceStatements:
         return Extension(
             statements=(
                 *(
-                    Statement(("CREATE", *replace, *transient, kind), handler, _STATUS, _CREATE.format(kind))
+                    Statement(
+                        ("CREATE", *replace, *transient, kind),
+                        handler,
+                        _STATUS,
+                        _CREATE.format(kind),
+                        creates(kind, *replace),
+                    )
                     for kind, handler in (("DATABASE", self.create_database), ("SCHEMA", self.create_schema))
                     for replace in ((), ("OR", "REPLACE"))
                     for transient in ((), ("TRANSIENT",))
                 ),
-                Statement(("DROP", "DATABASE"), self.drop_database, _STATUS, "DROP DATABASE [ IF EXISTS ] <name>"),
-                Statement(("DROP", "SCHEMA"), self.drop_schema, _STATUS, "DROP SCHEMA [ IF EXISTS ] <name>"),
-                Statement(("ALTER", "DATABASE"), self.alter, _STATUS, "ALTER DATABASE <name> SET <property> = <value>"),
-                Statement(("ALTER", "SCHEMA"), self.alter, _STATUS, "ALTER SCHEMA <name> SET <property> = <value>"),
+                Statement(
+                    ("DROP", "DATABASE"),
+                    self.drop_database,
+                    _STATUS,
+                    "DROP DATABASE [ IF EXISTS ] <name>",
+                    owned("DATABASE"),
+                ),
+                Statement(
+                    ("DROP", "SCHEMA"), self.drop_schema, _STATUS, "DROP SCHEMA [ IF EXISTS ] <name>", owned("SCHEMA")
+                ),
+                Statement(
+                    ("ALTER", "DATABASE"),
+                    self.alter,
+                    _STATUS,
+                    "ALTER DATABASE <name> SET <property> = <value>",
+                    of("DATABASE", "MODIFY"),
+                ),
+                Statement(
+                    ("ALTER", "SCHEMA"),
+                    self.alter,
+                    _STATUS,
+                    "ALTER SCHEMA <name> SET <property> = <value>",
+                    of("SCHEMA", "MODIFY"),
+                ),
             )
         )
 
@@ -71,6 +99,9 @@ class NamespaceStatements:
         created = self._catalog.create_database(name, if_not_exists=if_not_exists, or_replace=or_replace)
         if not created:
             return Result.status(f"{name} already exists, statement succeeded.")
+        rights = context.session.rights
+        rights.created(Securable("DATABASE", (name,)))
+        rights.created(Securable("SCHEMA", (name, "PUBLIC")))
         _enter(context, name, "PUBLIC")
         return Result.status(f"Database {name} successfully created.")
 
@@ -83,6 +114,7 @@ class NamespaceStatements:
         created = self._catalog.create_schema(database, name, if_not_exists=if_not_exists, or_replace=or_replace)
         if not created:
             return Result.status(f"{name} already exists, statement succeeded.")
+        context.session.rights.created(Securable("SCHEMA", (database, name)))
         _enter(context, database, name)
         return Result.status(f"Schema {name} successfully created.")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
+from airflow_provider_mljobs.emulator.access.needs import relation_of
 from airflow_provider_mljobs.emulator.errors import does_not_exist
-from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
@@ -17,6 +18,7 @@ from airflow_provider_mljobs.emulator.sql.columns import data_type, declared
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from airflow_provider_mljobs.emulator.access.rights import Rights
     from airflow_provider_mljobs.emulator.listing import Listing
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context, Handler
@@ -147,6 +149,7 @@ class ObjectStatements:
 
     def show_databases(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW DATABASES``."""
+        rights = context.session.rights
         listing = parse_listing(context, parser, self._catalog, levels=0)
         databases = dict(
             context.session.engine.link.query(
@@ -156,11 +159,13 @@ class ObjectStatements:
         )
         rows = [
             {
-                "created_on": databases[name], "name": name, "is_default": "N", "origin": "", "owner": ROLE,
+                "created_on": databases[name], "name": name, "is_default": "N", "origin": "",
+                "owner": rights.owner_of(Securable("DATABASE", (name,))),
                 "is_current": _flag(name == context.session.database), "comment": "", "options": "",
                 "retention_time": "1", "kind": "STANDARD", "owner_role_type": "ROLE",
             }
             for name in listing.names(databases)
+            if rights.sees(Securable("DATABASE", (name,)))
         ]  # fmt: skip
         return _answer(_DATABASES, rows)
 
@@ -179,25 +184,29 @@ class ObjectStatements:
         rows = [
             {
                 "created_on": created, "name": name, "is_default": "N", "database_name": database,
-                "is_current": _flag((database, name) == (session.database, session.schema)), "owner": ROLE,
+                "is_current": _flag((database, name) == (session.database, session.schema)),
+                "owner": session.rights.owner_of(Securable("SCHEMA", (database, name))),
                 "comment": "", "options": "", "retention_time": "1", "owner_role_type": "ROLE",
             }
             for created, name, database in sorted(schemas, key=lambda row: (row[2], row[1]))
-            if name in wanted and listing.database in {None, database}
+            if name in wanted and listing.database in {None, database} and _sees_schema(session.rights, database, name)
         ]  # fmt: skip
         return _answer(_SCHEMAS, rows)
 
     def _tables(self, context: Context, parser: Parser, kinds: set[str]) -> list[Row]:
         """Return the tables and views that SHOW covers, temporary ones in the schema of their creation."""
         listing = parse_listing(context, parser, self._catalog)
-        session = context.session.engine
+        session, rights = context.session.engine, context.session.rights
         temporary = session.temporary
         rows = []
         for created, name, database, schema, comment, size, kind, text in session.link.query(_TABLE_ROWS):
             owner = temporary.get(name) if database == _TEMP else (database, schema)
             if owner is not None and kind in kinds and listing.covers(*owner):
                 label = "TEMPORARY" if database == _TEMP and kind == "TABLE" else kind
-                rows.append(_table((created, name, *owner), label, comment, size, text))
+                on = Securable(kind, (*owner, name))
+                if database == _TEMP or rights.sees(on):
+                    owning = rights.role if database == _TEMP else rights.owner_of(on)
+                    rows.append(_table((created, name, *owner), label, comment, size, text) | {"owner": owning})
         wanted = listing.names({row["name"] for row in rows})
         ordered = sorted(rows, key=lambda row: (row["database_name"], row["schema_name"], row["name"]))
         return [row for row in ordered if row["name"] in wanted]
@@ -229,6 +238,11 @@ class ObjectStatements:
         return _answer(_SHOWN_COLUMNS, rows)
 
 
+def _sees_schema(rights: Rights, database: str, schema: str) -> bool:
+    kind, path = ("DATABASE", (database,)) if schema == "INFORMATION_SCHEMA" else ("SCHEMA", (database, schema))
+    return rights.sees(Securable(kind, path))
+
+
 def _table(identity: tuple[Any, ...], kind: str, comment: str, size: int | None, text: str | None) -> Row:
     created, name, database, schema = identity
     switches = ("automatic_clustering", "change_tracking", "search_optimization")
@@ -236,7 +250,7 @@ def _table(identity: tuple[Any, ...], kind: str, comment: str, size: int | None,
     return {
         **dict.fromkeys(switches, "OFF"), **dict.fromkeys(flags, "N"), "is_immutable": "N", "created_on": created,
         "name": name, "database_name": database, "schema_name": schema, "kind": kind, "comment": comment,
-        "cluster_by": "", "rows": size, "bytes": 0 if size is not None else None, "owner": ROLE,
+        "cluster_by": "", "rows": size, "bytes": 0 if size is not None else None,
         "retention_time": "1", "owner_role_type": "ROLE", "reserved": "", "text": text, "is_secure": "false",
         "is_materialized": "false",
     }  # fmt: skip
@@ -246,6 +260,8 @@ def table_columns(context: Context, name: QualifiedName) -> list[tuple[Any, ...]
     """Return the columns of one table or view of this session; raises 2003 if it doesn't exist."""
     session = context.session.engine
     owner = (name.database, name.schema)
+    if session.temporary.get(name.name) != owner:
+        context.session.rights.require(relation_of(context.session, name))
     place = (_TEMP, "main") if session.temporary.get(name.name) == owner else owner
     rows = [row for row in _column_rows(context, owner) if (row[7], row[1], row[0]) == (*place, name.name)]
     if not rows:
@@ -267,6 +283,9 @@ def _covered_columns(context: Context, listing: Listing) -> list[tuple[Any, ...]
         rows = [(row[0], name.schema, *row[2:7], name.database, *row[8:]) for row in table_columns(context, name)]
     else:
         rows = [row for row in _column_rows(context) if row[7] != _TEMP and listing.covers(row[7], row[1])]
+        relations = {QualifiedName(row[0], row[1], row[7]) for row in rows}
+        visible = {name for name in relations if context.session.rights.sees(relation_of(context.session, name))}
+        rows = [row for row in rows if QualifiedName(row[0], row[1], row[7]) in visible]
     wanted = set(listing.names({row[2] for row in rows}))
     return [row for row in rows if row[2] in wanted]
 

@@ -13,6 +13,7 @@ from airflow_provider_mljobs.emulator.results import Column
 from airflow_provider_mljobs.emulator.sql.bridge import parse
 from airflow_provider_mljobs.emulator.sql.refusals import refuse
 from airflow_provider_mljobs.emulator.sql.rewrites import before_translation
+from airflow_provider_mljobs.emulator.sql.table_needs import TableNeed, table_needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,6 +71,9 @@ class Plan:
     :param target: the table or view that it creates or drops, with database and schema.
     :param if_exists: whether it is a DROP IF EXISTS.
     :param computes: whether it needs a warehouse.
+    :param needs: the privileges that it needs.
+    :param target_kind: the kind of the target: TABLE, VIEW or SEQUENCE.
+    :param if_not_exists: whether it is a CREATE IF NOT EXISTS.
     """
 
     expression: exp.Expr
@@ -80,6 +84,9 @@ class Plan:
     target: QualifiedName | None
     if_exists: bool = False
     computes: bool = False
+    needs: Sequence[TableNeed] = ()
+    target_kind: str = ""
+    if_not_exists: bool = False
 
     @property
     def writes(self) -> bool:
@@ -101,11 +108,26 @@ def plan(context: Context, prepared: Prepared) -> Plan:
         action = "create temporary"
         _claim(context.session, target)
     computes = _computes(expression, kind)
+    needs = tuple(table_needs(expression, lambda table: _full_name(context.session, table), temporary=temporary))
+    target_kind = str(expression.args.get("kind") or "").upper()
+    if_not_exists = isinstance(expression, exp.Create) and bool(expression.args.get("exists"))
     expression = before_translation(expression, prepared.titles)
     _resolve_temporary(context.session, expression, temporary=temporary)
     columns = _merge_columns(expression) if isinstance(expression, exp.Merge) else _COLUMNS.get(kind)
     if_exists = isinstance(expression, exp.Drop) and bool(expression.args.get("exists"))
-    return Plan(expression, kind, prepared.binds, columns, action, target, if_exists, computes)
+    return Plan(
+        expression,
+        kind,
+        prepared.binds,
+        columns,
+        action,
+        target,
+        if_exists,
+        computes,
+        needs,
+        target_kind,
+        if_not_exists,
+    )
 
 
 def _computes(expression: exp.Expr, kind: StatementKind) -> bool:

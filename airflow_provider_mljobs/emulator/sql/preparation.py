@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.access.rights import account_role
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION, REGION
 from airflow_provider_mljobs.emulator.parsing import Parser, Token, parse_name, tokenize, unescape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from airflow_provider_mljobs.emulator.access.grants import Principal
+    from airflow_provider_mljobs.emulator.access.rights import Rights
     from airflow_provider_mljobs.emulator.registry import Context
 
 VERSION = "9.0.0"
@@ -56,8 +60,8 @@ def session_functions(context: Context) -> dict[str, str]:
         "CURRENT_ROLE": literal(session.role),
         "CURRENT_PRIMARY_ROLE": literal(session.role),
         "CURRENT_ROLE_TYPE": literal("ROLE"),
-        "CURRENT_SECONDARY_ROLES": literal('{"roles":"","value":""}'),
-        "CURRENT_AVAILABLE_ROLES": literal(f'["{session.role}"]'),
+        "CURRENT_SECONDARY_ROLES": literal(_secondary(session.rights)),
+        "CURRENT_AVAILABLE_ROLES": literal(json.dumps(_account_roles(session.rights.available))),
         "CURRENT_USER": literal(session.user),
         "CURRENT_SESSION": literal(str(session.id)),
         "CURRENT_ACCOUNT": literal(LOCATOR),
@@ -70,6 +74,16 @@ def session_functions(context: Context) -> dict[str, str]:
         "CURRENT_STATEMENT": literal(""),
         "CURRENT_TRANSACTION": "NULL",
     }
+
+
+def _account_roles(roles: Iterable[Principal]) -> list[str]:
+    return sorted(role.name for role in roles if role.kind == "ROLE")
+
+
+def _secondary(rights: Rights) -> str:
+    """Write the secondary roles as CURRENT_SECONDARY_ROLES does."""
+    roles = _account_roles(rights.available - {account_role(rights.role)}) if rights.secondary else []
+    return json.dumps({"roles": ",".join(roles), "value": "ALL" if rights.secondary else ""})
 
 
 def prepare(context: Context, sql: str, binds: Sequence[object] | None) -> Prepared:

@@ -50,7 +50,7 @@ class Unloading:
 
     def run(self, context: Context, parser: Parser) -> Result:
         """Run ``COPY INTO @stage FROM …``."""
-        location = self._stages.locate(context, parser.stage())
+        location = self._stages.locate(context, parser.stage(), "WRITE")
         parser.expect("FROM")
         query = _query(parser)
         options = parse_options(parser, _KNOWN, "COPY")

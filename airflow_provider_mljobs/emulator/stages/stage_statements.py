@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.emulator import errors
-from airflow_provider_mljobs.emulator.identity import ROLE
+from airflow_provider_mljobs.emulator.access.needs import creates, located, of, owned
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
@@ -97,13 +97,24 @@ class StageStatements:
         return Extension(
             statements=(
                 *(
-                    Statement(("CREATE", *prefix, *kind, "STAGE"), self.create, STATUS, _CREATE_SYNTAX)
+                    Statement(
+                        ("CREATE", *prefix, *kind, "STAGE"),
+                        self.create,
+                        STATUS,
+                        _CREATE_SYNTAX,
+                        () if kind else creates("STAGE", *prefix),
+                    )
                     for prefix in ((), ("OR", "REPLACE"))
                     for kind in _KINDS
                 ),
-                Statement(("DROP", "STAGE"), self.drop, STATUS, "DROP STAGE [ IF EXISTS ] <name>"),
-                Statement(("ALTER", "STAGE"), self.alter, STATUS, _ALTER_SYNTAX),
-                *_each(("DESCRIBE STAGE", "DESC STAGE"), self.describe, _DESCRIBE, "{ DESCRIBE | DESC } STAGE <name>"),
+                Statement(("DROP", "STAGE"), self.drop, STATUS, "DROP STAGE [ IF EXISTS ] <name>", owned("STAGE")),
+                Statement(("ALTER", "STAGE"), self.alter, STATUS, _ALTER_SYNTAX, owned("STAGE")),
+                *(
+                    Statement(
+                        (verb, "STAGE"), self.describe, _DESCRIBE, "{ DESCRIBE | DESC } STAGE <name>", of("STAGE")
+                    )
+                    for verb in ("DESCRIBE", "DESC")
+                ),
                 Statement(("SHOW", "STAGES"), self.show, _SHOW, _SHOW_SYNTAX),
                 *_each(("LIST", "LS"), self.list, _LIST, f"{{ LIST | LS }} {_FILES_SYNTAX}"),
                 *_each(("REMOVE", "RM"), self.remove, _REMOVE, f"{{ REMOVE | RM }} {_FILES_SYNTAX}"),
@@ -132,6 +143,7 @@ class StageStatements:
             file_format=dict(file_format) or None,  # type: ignore[arg-type]
         )
         stages.create(name, stage, or_replace=or_replace)
+        context.session.rights.created(located("STAGE", name))
         if temporary:
             context.session.engine.at_close(lambda: stages.drop(name))
         return Result.status(f"Stage area {name.name} successfully created.")
@@ -142,6 +154,7 @@ class StageStatements:
         name = _stage_name(context, parser, "DROP STAGE")
         parser.expect_end()
         if self._stages.drop(name):
+            context.session.rights.dropped(located("STAGE", name))
             return Result.status(f"{name.name} successfully dropped.")
         if if_exists:
             return Result.status(f"Drop statement executed successfully ({name.name} already dropped).")
@@ -188,19 +201,23 @@ class StageStatements:
     def show(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW STAGES``."""
         listing = parse_listing(context, parser, self._catalog)
-        stages = self._stages.all().items()
-        covered = {name: stage for name, stage in stages if listing.covers(name.database or "", name.schema or "")}
+        rights = context.session.rights
+        covered = {
+            name: stage
+            for name, stage in self._stages.all().items()
+            if listing.covers(name.database or "", name.schema or "") and rights.sees(located("STAGE", name))
+        }
         names = listing.names({name.name for name in covered})
         rows = [
-            _row(name, stage)
+            _row(name, stage, rights.owner_of(located("STAGE", name)))
             for name, stage in sorted(covered.items(), key=lambda item: str(item[0]))
             if name.name in names
         ]
         return Result(_SHOW, rows, statement="show")
 
-    def _files(self, context: Context, parser: Parser) -> tuple[Location, list[StageFile]]:
+    def _files(self, context: Context, parser: Parser, privilege: str) -> tuple[Location, list[StageFile]]:
         """Parse ``@stage/path [PATTERN = '…']`` and find the files."""
-        location = self._stages.locate(context, parser.stage())
+        location = self._stages.locate(context, parser.stage(), privilege)
         options = parse_options(parser, {"PATTERN"}, "LIST")
         parser.expect_end()
         pattern = str(options["PATTERN"]) if "PATTERN" in options else None
@@ -208,24 +225,24 @@ class StageStatements:
 
     def list(self, context: Context, parser: Parser) -> Result:
         """Run ``LIST @stage``."""
-        location, listed = self._files(context, parser)
+        location, listed = self._files(context, parser, "READ")
         rows = [(location.label + file.path, file.size, file.md5, file.last_modified) for file in listed]
         return Result(_LIST, rows, statement="show")
 
     def remove(self, context: Context, parser: Parser) -> Result:
         """Run ``REMOVE @stage``."""
-        location, listed = self._files(context, parser)
+        location, listed = self._files(context, parser, "WRITE")
         for file in listed:
             remove(location.directory, file)
         return Result(_REMOVE, [(location.label + file.path, "removed") for file in listed])
 
     def copy(self, context: Context, parser: Parser) -> Result:
         """Run ``COPY FILES INTO @a/p/ FROM @b/q``."""
-        target = self._stages.locate(context, parser.stage())
+        target = self._stages.locate(context, parser.stage(), "WRITE")
         parser.expect("FROM")
         if parser.looking_at("("):
             raise errors.not_supported("COPY FILES from a query")
-        source = self._stages.locate(context, parser.stage())
+        source = self._stages.locate(context, parser.stage(), "READ")
         options = parse_options(parser, {"FILES", "PATTERN", "DETAILED_OUTPUT"}, "COPY FILES")
         parser.expect_end()
         copied = []
@@ -244,12 +261,12 @@ def _type_name(value: object) -> str:
     return {bool: "Boolean", int: "Integer", list: "List"}.get(type(value), "String")
 
 
-def _row(name: QualifiedName, stage: Stage) -> tuple[object, ...]:
+def _row(name: QualifiedName, stage: Stage, owner: str) -> tuple[object, ...]:
     created = datetime.fromtimestamp(stage.created_on, tz=UTC)
     kind = "INTERNAL TEMPORARY" if stage.temporary else "INTERNAL"
     enabled = "Y" if stage.directory else "N"
     return (
-        created, name.name, name.database, name.schema, "", "N", "N", ROLE, stage.comment,
+        created, name.name, name.database, name.schema, "", "N", "N", owner, stage.comment,
         None, kind, None, None, None, None, "ROLE", enabled,
     )  # fmt: skip
 

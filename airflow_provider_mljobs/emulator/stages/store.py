@@ -8,7 +8,9 @@ import threading
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.access.needs import located
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
+from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.stages.arrivals import Arrivals
 from airflow_provider_mljobs.emulator.stages.files import Location, Stage, decode, encode, inside
@@ -16,6 +18,7 @@ from airflow_provider_mljobs.emulator.stages.files import Location, Stage, decod
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow_provider_mljobs.emulator.access.rights import Access
     from airflow_provider_mljobs.emulator.parsing import StageReference
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.sessions import Session
@@ -54,6 +57,14 @@ class Stages:
                 name = QualifiedName(decode(file.stem), decode(schema.name), decode(schema.parent.name))
                 stages[name] = Stage(**json.loads(file.read_text(encoding="utf-8")))
         return stages
+
+    def register(self, access: Access) -> None:
+        """Make the stages known to the account's rights."""
+        access.register("STAGE", lambda path: None if self.get(QualifiedName(*reversed(path))) is None else ROLE)
+
+    def paths(self) -> list[tuple[str, ...]]:
+        """Return database, schema and name of every named stage."""
+        return [name.path for name in self.all()]
 
     def get(self, name: QualifiedName) -> Stage | None:
         """Return a stage's properties, or ``None`` if it doesn't exist."""
@@ -124,11 +135,20 @@ class Stages:
         place.mkdir(parents=True, exist_ok=True)
         return place
 
-    def locate(self, context: Context, reference: StageReference) -> Location:
-        """Return the place that a statement names; raises 2003 without such a stage, 1011 if the path leaves it."""
-        name = self._complete(reference.stage, context.session)
+    def locate(self, context: Context, reference: StageReference, privilege: str) -> Location:
+        """Return the place that a statement names; raises 2003 without such a stage, 1011 if the path leaves it.
+
+        :param privilege: the privilege that the statement needs on the stage: READ or WRITE.
+        """
+        session = context.session
+        name = self._complete(reference.stage, session)
         if name.name.startswith("%"):
-            _check_table(context, replace(name, name=name.name[1:]))
+            table = replace(name, name=name.name[1:])
+            _check_table(context, table)
+            if session.engine.temporary.get(table.name) != (table.database, table.schema):
+                session.rights.require(located("TABLE", table), "OWNERSHIP")
+        elif name.name != _USER_STAGE:
+            session.rights.require(located("STAGE", name), privilege)
         directory = self.path(name)
         inside(directory, reference.path)
         plain = name.name == _USER_STAGE or name.name.startswith("%")

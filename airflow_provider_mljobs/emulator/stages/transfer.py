@@ -100,7 +100,7 @@ class Transfers:
         # The parser has dropped URLs as comments; the text still contains them.
         source, end = _url(parser.text, parser.tokens[0].end)
         rest = Parser(parser.text[end:], parser.binds)
-        location = self._stages.locate(context, rest.stage())
+        location = self._stages.locate(context, rest.stage(), "WRITE")
         options = parse_options(rest, _PUT_OPTIONS, "PUT")
         rest.expect_end()
         target = inside(location.directory, location.path)
@@ -138,7 +138,7 @@ class Transfers:
         rest = Parser(text[end:], parser.binds)
         options = parse_options(rest, _GET_OPTIONS, "GET")
         rest.expect_end()
-        location = self._stages.locate(context, reference)
+        location = self._stages.locate(context, reference, "READ")
         pattern = str(options["PATTERN"]) if "PATTERN" in options else None
         selected = location.files(pattern)
         extra = {

@@ -1,11 +1,12 @@
-"""Statements without an effect, with Snowflake's answers: rights, roles, and warehouses, which are names."""
+"""Warehouses: names with Snowflake's answers, and rights."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
+from airflow_provider_mljobs.emulator.access.needs import creates, owned
 from airflow_provider_mljobs.emulator.errors import already_exists, does_not_exist
-from airflow_provider_mljobs.emulator.identity import ROLE
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
@@ -45,36 +46,10 @@ _WAREHOUSES = (
     *_number("actives", "pendings", "failed", "suspended"),
     *_text("uuid", "scaling_policy", "budget", "owner_role_type", "resource_constraint"),
 )
-_ROLES = (
-    *_time("created_on"),
-    *_text("name", "is_default", "is_current", "is_inherited"),
-    *_number("assigned_to_users", "granted_to_roles", "granted_roles"),
-    *_text("owner", "comment"),
-)
 
 
-def done(context: Context, parser: Parser) -> Result:
-    """Accept a statement without an effect, such as GRANT."""
-    del context, parser
-    return Result.status(_DONE)
-
-
-def create_role(context: Context, parser: Parser) -> Result:
-    """Accept ``CREATE ROLE``; every session may do everything, so roles are not kept."""
-    del context
-    parser.accept("IF", "NOT", "EXISTS")
-    return Result.status(f"Role {parser.qualified_name().name} successfully created.")
-
-
-def drop_role(context: Context, parser: Parser) -> Result:
-    """Accept ``DROP ROLE``."""
-    del context
-    parser.accept("IF", "EXISTS")
-    return Result.status(f"{parser.qualified_name().name} successfully dropped.")
-
-
-class NoOps:
-    """Rights and roles, which have no effect here, and warehouses, which are names.
+class Warehouses:
+    """The statements about warehouses, which are names.
 
     :param catalog: stores the warehouses.
     """
@@ -88,59 +63,32 @@ class NoOps:
         warehouse = "[ IF NOT EXISTS ] <name> [ <property> = <value> … ]  (a name only)"
         return Extension(
             statements=(
-                Statement(("GRANT",), done, _STATUS, "GRANT … TO …  (no effect: every session may do everything)"),
-                Statement(("REVOKE",), done, _STATUS, "REVOKE … FROM …  (no effect)"),
                 *(
-                    statement
-                    for replace in ((), ("OR", "REPLACE"))
-                    for statement in (
-                        Statement(
-                            ("CREATE", *replace, "ROLE"),
-                            create_role,
-                            _STATUS,
-                            "CREATE [ OR REPLACE ] ROLE <name>  (not kept)",
-                        ),
-                        Statement(
-                            ("CREATE", *replace, "WAREHOUSE"),
-                            self.create_warehouse,
-                            _STATUS,
-                            f"CREATE [ OR REPLACE ] WAREHOUSE {warehouse}",
-                        ),
+                    Statement(
+                        ("CREATE", *replace, "WAREHOUSE"),
+                        self.create_warehouse,
+                        _STATUS,
+                        f"CREATE [ OR REPLACE ] WAREHOUSE {warehouse}",
+                        creates("WAREHOUSE", *replace),
                     )
+                    for replace in ((), ("OR", "REPLACE"))
                 ),
-                Statement(("DROP", "ROLE"), drop_role, _STATUS, "DROP ROLE [ IF EXISTS ] <name>  (no effect)"),
-                Statement(("SHOW", "ROLES"), self.show_roles, _ROLES, "SHOW ROLES [ LIKE '…' ]"),
                 Statement(
                     ("ALTER", "WAREHOUSE"),
                     self.alter_warehouse,
                     _STATUS,
                     "ALTER WAREHOUSE [ IF EXISTS ] <name> …  (no effect)",
                 ),
-                Statement(("DROP", "WAREHOUSE"), self.drop_warehouse, _STATUS, "DROP WAREHOUSE [ IF EXISTS ] <name>"),
+                Statement(
+                    ("DROP", "WAREHOUSE"),
+                    self.drop_warehouse,
+                    _STATUS,
+                    "DROP WAREHOUSE [ IF EXISTS ] <name>",
+                    owned("WAREHOUSE"),
+                ),
                 Statement(("SHOW", "WAREHOUSES"), self.show_warehouses, _WAREHOUSES, "SHOW WAREHOUSES [ LIKE '…' ]"),
             )
         )
-
-    def show_roles(self, context: Context, parser: Parser) -> Result:
-        """Run ``SHOW ROLES``: the account's one role and the session's."""
-        listing = parse_listing(context, parser, self._catalog, levels=0)
-        current = context.session.role
-        rows = [
-            (
-                None,
-                name,
-                "Y" if name == ROLE else "N",
-                "Y" if name == current else "N",
-                "N",
-                1,
-                0,
-                0,
-                "",
-                "",
-            )
-            for name in listing.names({ROLE, current})
-        ]
-        return Result(_ROLES, rows, statement="show")
 
     def create_warehouse(self, context: Context, parser: Parser) -> Result:
         """Run ``CREATE WAREHOUSE``: store its name and ignore its properties."""
@@ -152,6 +100,7 @@ class NoOps:
                 raise already_exists(name)
             return Result.status(f"{name} already exists, statement succeeded.")
         self._catalog.remember("WAREHOUSE", "", "", name, again=True)
+        context.session.rights.created(Securable("WAREHOUSE", (name,)))
         context.session.warehouse = name
         return Result.status(f"Warehouse {name} successfully created.")
 
@@ -164,6 +113,7 @@ class NoOps:
             name = parser.qualified_name().name
         if name not in self._catalog.warehouses() and not if_exists:
             raise does_not_exist("Warehouse", name)
+        context.session.rights.require(Securable("WAREHOUSE", (name,)), "MODIFY", "OPERATE")
         return Result.status(_DONE)
 
     def drop_warehouse(self, context: Context, parser: Parser) -> Result:
@@ -175,6 +125,7 @@ class NoOps:
             self._catalog.forget("WAREHOUSE", "", "", name)
             if context.session.warehouse == name:
                 context.session.warehouse = None
+            context.session.rights.dropped(Securable("WAREHOUSE", (name,)))
             return Result.status(f"{name} successfully dropped.")
         if not if_exists:
             raise does_not_exist("Warehouse", name)
@@ -183,14 +134,16 @@ class NoOps:
     def show_warehouses(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW WAREHOUSES``: all are started and idle."""
         listing = parse_listing(context, parser, self._catalog, levels=0)
-        warehouses = self._catalog.warehouses()
+        rights, warehouses = context.session.rights, self._catalog.warehouses()
+        warehouses = {name: row for name, row in warehouses.items() if rights.sees(Securable("WAREHOUSE", (name,)))}
         rows = [self._warehouse(context.session, name, *warehouses[name]) for name in listing.names(warehouses)]
         return Result(_WAREHOUSES, rows, statement="show")
 
     def _warehouse(self, session: Session, name: str, created: object, comment: object) -> tuple[object, ...]:
         current = "Y" if name == session.warehouse else "N"
+        owner = session.rights.owner_of(Securable("WAREHOUSE", (name,)))
         return (
             name, "STARTED", "STANDARD", "X-Small", 1, 1, 1, 0, 0, "N", current, 600, "true", "100", "0", "0", "0",
-            created, created, created, ROLE, comment, "false", 8, "null", 0, 0, 0, 0, "0", "STANDARD",
+            created, created, created, owner, comment, "false", 8, "null", 0, 0, 0, 0, "0", "STANDARD",
             None, "ROLE", None,
         )  # fmt: skip
