@@ -107,6 +107,7 @@ class Settings(Timing):
     :param warehouse: warehouse that exists from the start. Sessions have none by default: connections name it.
     :param virtual_jobs: jobs without a process, for scale tests.
     :param max_services: the limit of job services, finished ones included; by default none.
+    :param scarce_families: instance families of which no node can be had: pools use their backup families, or wait.
     :param faults: the faults to inject.
     :param python: path of the interpreter that runs the Python of jobs.
     :param images: images of your own, by patterns of their paths, e.g. ``"/db/schema/repository/mine:*"``.
@@ -124,6 +125,7 @@ class Settings(Timing):
     warehouse: str = "MLJOBS_WH"
     virtual_jobs: tuple[VirtualJob, ...] = ()
     max_services: int | None = None
+    scarce_families: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     python: Path = field(default_factory=lambda: Path(sys.executable))
     images: Mapping[str, Image] = field(default_factory=dict)

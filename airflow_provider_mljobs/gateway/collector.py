@@ -137,7 +137,7 @@ class Collector:
         self._rules = rules
         self._now = datetime.fromtimestamp(clock(), UTC)
         self._most = most
-        self._families: dict[str, str] = {}
+        self._families: dict[str, tuple[str, ...]] = {}
         self._lost: SnowflakeUnavailableError | None = None
 
     def collect(self, task_states: TaskStates) -> Collection:
@@ -340,11 +340,22 @@ class Collector:
             return 0.0
         if job.pool not in self._families:
             try:
-                rows = self._client.connection.rows(statements.show_compute_pools(Identifier(job.pool)))
+                self._families[job.pool] = self._families_of(Identifier(job.pool))
             except GatewayError as error:
                 logger.warning("Could not find the price of compute pool %s: %s", job.pool, error)
-                rows = []
-            self._families[job.pool] = next(
-                (str(row["instance_family"]) for row in rows if row["name"] == job.pool), ""
-            )
-        return credits_per_hour(self._families[job.pool], job.nodes)
+                self._families[job.pool] = ()
+        # Nothing shows on which node a job runs: the highest price counts, so that the estimate isn't too low.
+        prices = [credits_per_hour(family, job.nodes) for family in self._families[job.pool]]
+        known = [price for price in prices if price is not None]
+        return max(known) if known and len(known) == len(prices) else None
+
+    def _families_of(self, pool: Identifier) -> tuple[str, ...]:
+        """Return the instance families of a pool's nodes."""
+        rows = self._client.connection.rows(statements.show_compute_pools(pool))
+        row = next((row for row in rows if row["name"] == pool.value), None)
+        if row is None:
+            return ()
+        nodes: list[dict[str, Any]] = []
+        if row.get("backup_instance_families"):
+            nodes, _ = self._client.connection.rows_or_refusal(statements.show_nodes(pool))
+        return tuple({str(node["instance_family"]) for node in nodes}) or (str(row["instance_family"]),)

@@ -55,6 +55,11 @@ def show_instance_families() -> str:
     return "SHOW COMPUTE POOL INSTANCE FAMILIES"
 
 
+def show_nodes(pool: Identifier) -> str:
+    """List the nodes of a pool, each with its instance family, which may be a backup of the pool's."""
+    return f"SHOW NODES IN COMPUTE POOL {pool}"
+
+
 def get_ml_job_runtime(pool: Identifier, runtime_environment: str | None, python: str) -> str:
     """Ask for the ML runtime image that fits a pool, a Python version, and a tag if there is one."""
     wanted = {"pythonVersion": python}

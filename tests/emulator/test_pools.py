@@ -100,6 +100,9 @@ def test_names_that_are_taken(sql):
         "MIN_NODES = 2 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_XS",
         "MIN_NODES = 1 MAX_NODES = 501 INSTANCE_FAMILY = CPU_X64_XS",
         "MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_M68K",
+        "MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S BACKUP_INSTANCE_FAMILIES = ('CPU_M68K')",
+        "MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S BACKUP_INSTANCE_FAMILIES = ('CPU_X64_S')",
+        "MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S BACKUP_INSTANCE_FAMILIES = ('CPU_X64_M', 'CPU_X64_M')",
     ],
 )
 def test_pools_that_cannot_be(sql, clauses):
@@ -198,3 +201,39 @@ def test_drop_aborts_jobs(sql):
     assert (pool["active_nodes"], pool["idle_nodes"], pool["num_jobs"]) == (0, 1, 0)
     for name in ("RUNS", "WAITS", "NEXT", "LAST"):
         sql(f"DROP SERVICE {name}")
+
+
+class TestNodes:
+    """SHOW NODES, and nodes of other families than the pool's own."""
+
+    def test_nodes_of_a_pool(self, sql):
+        """A pool has its minimum of nodes, of its own family; a suspended pool has none."""
+        sql(CREATE.format("TEST_NODES"))
+        (node,) = sql("SHOW NODES IN COMPUTE POOL test_nodes")
+        (same,) = sql("SHOW NODES IN COMPUTE POOL TEST_NODES LIKE ? LIMIT 1", node["node_id"].upper())
+        sql("ALTER COMPUTE POOL TEST_NODES SUSPEND")
+
+        assert node == same
+        assert ("CPU_X64_S", 3, 13, "", 0) == (
+            node["instance_family"], node["vcpu"], node["memory_gib"], node["gpu"], node["gpu_count"],
+        )  # fmt: skip
+        assert [] == sql("SHOW NODES IN COMPUTE POOL TEST_NODES")
+        assert 2003 == failure(sql, "SHOW NODES IN COMPUTE POOL TEST_NONE")
+
+    def test_backup_families(self, started):
+        """Without capacity in its own family a pool gets nodes of the first backup that has some, or waits for one."""
+        sql = started(scarce_families=("CPU_X64_S", "CPU_X64_M"))
+        backups = "BACKUP_INSTANCE_FAMILIES = ('CPU_X64_M', 'CPU_X64_XS', 'CPU_X64_L')"
+        sql(f"{CREATE.format('TEST_DROPPED')} {backups}")
+        sql(job("TOO_LARGE", "true"))
+        (waiting,) = sql("SHOW SERVICE CONTAINERS IN SERVICE TOO_LARGE")
+        sql("ALTER COMPUTE POOL TEST_DROPPED SET BACKUP_INSTANCE_FAMILIES = ('CPU_X64_L')")
+        sql(f"CALL TOO_LARGE!SPCS_WAIT_FOR('DONE', {budget():.0f})")
+        (pool,) = sql("SHOW COMPUTE POOLS LIKE 'TEST_DROPPED'")
+        (node,) = sql("SHOW NODES IN COMPUTE POOL TEST_DROPPED")
+        sql("CREATE COMPUTE POOL TEST_NONE MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_M")
+
+        assert ("PENDING", "Unschedulable due to insufficient CPU resources") == (waiting["status"], waiting["message"])
+        assert ("CPU_X64_S", "[CPU_X64_L]") == (pool["instance_family"], pool["backup_instance_families"])
+        assert "CPU_X64_L" == node["instance_family"]
+        assert [] == sql("SHOW NODES IN COMPUTE POOL TEST_NONE")

@@ -269,6 +269,7 @@ class TestSubmit:
             (execute("J", container={"resources": {"requests": {"cpu": 4}, "limits": {"cpu": 4}}}), 395083),
             (execute("J", container={"foo": 1}), 395018),
             (execute("J", volumes=[{"name": "v", "source": "stage", "stageConfig": {"name": "@NO_STAGE"}}]), 2003),
+            (execute("J", volumes=[{"name": "v", "source": "@FILES"}]), 395018),
             (execute("J", clauses="EXTERNAL_ACCESS_INTEGRATIONS = (NO_INTEGRATION)"), 2003),
             ("CREATE SERVICE J IN COMPUTE POOL SERVICES", 2),
             ("EXECUTE JOB SERVICE IN COMPUTE POOL SERVICES", 1003),

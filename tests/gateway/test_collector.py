@@ -37,7 +37,7 @@ SPECIFICATION = SpecificationSource(text=json.dumps({"spec": {"containers": [CON
 def server():
     """An embedded Snowflake with two schemas and two stages. Its jobs are virtual; some end at once."""
     over, running = VirtualJob(name="%DONE%", seconds=0.0), VirtualJob(name="MLJOB_%", seconds=1e6)
-    with served(virtual_jobs=(over, running)) as server:
+    with served(virtual_jobs=(over, running), scarce_families=("CPU_X64_XS", "GPU_NV_S")) as server:
         yield server
 
 
@@ -69,7 +69,8 @@ def origin(task=TRAIN, **parts):
 def start(client, origin, *, comment=None, name=None, schema=SCHEMA, **fields):
     """Start a job with the name and COMMENT of a task's job."""
     job = QualifiedName(DATABASE, schema, name or origin.task.job_name(origin.epoch, origin.try_number))
-    spec = JobSpec(name=job, compute_pool=Identifier("ML_POOL"), comment=comment or origin.to_comment(), **fields)
+    pool = fields.pop("compute_pool", Identifier("ML_POOL"))
+    spec = JobSpec(name=job, compute_pool=pool, comment=comment or origin.to_comment(), **fields)
     client.connection.rows(statements.execute_job_service(spec, SPECIFICATION))
     return job
 
@@ -214,7 +215,8 @@ class TestALostComment:
 
         def start_one(task):
             job = QualifiedName(DATABASE, SCHEMA, task.job_name(0, 1))
-            volume = {"name": RESULT_VOLUME, "source": f"{STAGE}/{PAYLOAD}/{job.name.value}"}
+            config = {"name": f"{STAGE}/{PAYLOAD}/{job.name.value}"}
+            volume = {"name": RESULT_VOLUME, "source": "stage", "stageConfig": config}
             values = (task.dag_id, task.run_id, task.task_id, task.map_index, 1)
             container = {**CONTAINER, "env": dict(zip(VARIABLES.values(), map(str, values), strict=True))}
             text = json.dumps({"spec": {"containers": [container], "volumes": [volume]}})
@@ -559,6 +561,17 @@ def test_credits(server, client):
     assert (pytest.approx(0.44), 1) == (priced.credits_per_hour, asked)
     assert "their nodes cost 0.44 credits an hour (an estimate" in priced.summary
     assert "their nodes cost 0.00 credits an hour, without 2 jobs whose rate is unknown" in unknown.summary
+
+
+def test_credits_of_backup_nodes(client):
+    """The price is that of the nodes that a pool has now, not that of its own instance family."""
+    client.connection.rows(
+        "CREATE COMPUTE POOL backed MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_XS "
+        "BACKUP_INSTANCE_FAMILIES = ('GPU_NV_S', 'CPU_X64_M')"
+    )
+    start(client, origin(), compute_pool=Identifier("BACKED"))
+
+    assert 0.22 == collect(client, dry_run=True).credits_per_hour
 
 
 def test_more_jobs_than_one_answer_has(client):

@@ -24,6 +24,7 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
     ("statement", "expected"),
     [
         (statements.show_compute_pools(POOL), "SHOW COMPUTE POOLS LIKE 'ML_POOL'"),
+        (statements.show_nodes(Identifier("a b")), 'SHOW NODES IN COMPUTE POOL "a b"'),
         (statements.show_instance_families(), "SHOW COMPUTE POOL INSTANCE FAMILIES"),
         (
             statements.get_ml_job_runtime(POOL, None, "3.11"),

@@ -12,7 +12,7 @@ from airflow_provider_mljobs.emulator.settings import Ready
 from airflow_provider_mljobs.emulator.spcs.pool import Pool, PoolOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from airflow_provider_mljobs.emulator.spcs.scheduler import Scheduler
     from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
@@ -30,12 +30,14 @@ class ComputePools:
     :param scheduler: runs jobs on them; its lock guards them.
     :param state: where they survive a restart.
     :param ready: when a new pool is up.
+    :param scarce: instance families of which no node can be had.
     """
 
-    def __init__(self, scheduler: Scheduler, state: StateFile, ready: Ready) -> None:
+    def __init__(self, scheduler: Scheduler, state: StateFile, ready: Ready, scarce: Collection[str] = ()) -> None:
         self._scheduler = scheduler
         self._state = state
         self._ready = ready
+        self._scarce = scarce
         self.by_name = scheduler.pools
         now = time.time()
         for name, record in state.objects(KIND):
@@ -43,6 +45,8 @@ class ComputePools:
         for name, options in _SYSTEM_POOLS.items():
             if name not in self.by_name:
                 self.by_name[name] = Pool(name, options, "", now, Ready(), system=True, idle_since=now)
+        for pool in self.by_name.values():
+            pool.scarce = scarce
 
     def owner(self, path: tuple[str, ...]) -> str | None:
         """Return the role that made a pool; ``None`` if no pool has that name."""
@@ -62,8 +66,9 @@ class ComputePools:
             if name in self.by_name:
                 raise already_exists(name)
             now = time.time()
-            pool = Pool(name, options, owner, now, self._ready, suspended=suspended)
-            pool.idle_since = now
+            pool = Pool(
+                name, options, owner, now, self._ready, suspended=suspended, idle_since=now, scarce=self._scarce
+            )
             self.by_name[name] = pool
             self._save(pool)
         return pool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +14,7 @@ from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES, In
 from airflow_provider_mljobs.emulator.spcs.specification import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 PoolState = Literal["STARTING", "ACTIVE", "IDLE", "STOPPING", "SUSPENDED"]
 
@@ -38,6 +40,18 @@ SHOW_COLUMNS = (
     Column("application"),
     Column("placement_group"),
     Column("backup_instance_families"),
+)
+NODE_COLUMNS = (
+    Column("node_id"),
+    Column("instance_family"),
+    Column("created_on", "timestamp_ltz"),
+    Column("placement_group"),
+    Column("vcpu", "fixed"),
+    Column("memory_gib", "fixed"),
+    Column("storage_gib", "fixed"),
+    Column("gpu"),
+    Column("gpu_count", "fixed"),
+    Column("gpu_memory_gib", "fixed"),
 )
 DESCRIBE_COLUMNS = (*SHOW_COLUMNS, Column("error_code"), Column("status_message"))
 _MESSAGES: Mapping[PoolState, str] = {
@@ -71,8 +85,25 @@ class PoolOptions:
 
 @dataclass
 class _Node:
+    """A machine: the resources that it has left, and how many instances run on it."""
+
+    family: InstanceFamily
+    created: float
     free: Resources
     instances: int = 0
+    id: str = field(default_factory=lambda: f"node-{secrets.token_hex(4)}")
+
+    @classmethod
+    def of(cls, family: InstanceFamily) -> _Node:
+        return cls(family, time.time(), Resources.of(family))
+
+    def row(self, placement_group: str | None) -> tuple[Any, ...]:
+        """Return the row of SHOW NODES."""
+        family = self.family
+        return (
+            self.id, family.name, moment(self.created), placement_group, family.vcpu, family.memory_gib,
+            family.storage_gib, family.gpu or "", family.gpu_count, family.gpu_memory_gib * family.gpu_count,
+        )  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -83,6 +114,7 @@ class Pool:
     :param suspended: whether it was suspended, by a statement or after AUTO_SUSPEND_SECS.
     :param looks: how often clients read its state since it began to start.
     :param live_jobs: ids of the jobs that haven't ended.
+    :param scarce: instance families of which no node can be had now.
     """
 
     name: str
@@ -97,12 +129,18 @@ class Pool:
     idle_since: float = 0.0
     looks: int = 0
     live_jobs: set[str] = field(default_factory=set)
+    scarce: Collection[str] = ()
     _nodes: list[_Node] = field(default_factory=list)
 
     @property
     def family(self) -> InstanceFamily:
-        """The machine type of its nodes."""
+        """The machine type of its nodes, unless there is none to be had."""
         return FAMILIES[self.options.instance_family]
+
+    def _available(self) -> InstanceFamily | None:
+        """Return the machine type of the next node: the pool's own, or the first backup that can be had."""
+        names = (self.options.instance_family, *self.options.backup_instance_families)
+        return next((FAMILIES[name] for name in names if name not in self.scarce), None)
 
     @property
     def active_nodes(self) -> int:
@@ -156,17 +194,23 @@ class Pool:
         for index, node in enumerate(self._nodes[: self.options.max_nodes]):
             if not request.lacking(node.free):
                 return self._take(index, request)
-        whole = Resources.of(self.family)
-        if len(self._nodes) >= self.options.max_nodes or request.lacking(whole):
+        family = self._available()
+        if len(self._nodes) >= self.options.max_nodes or family is None or request.lacking(Resources.of(family)):
             return None
-        self._nodes.append(_Node(whole))
+        self._nodes.append(_Node.of(family))
         return self._take(len(self._nodes) - 1, request)
 
     def lacking(self, request: Resources) -> str:
-        """Return the resource that an instance without room lacks, on the node with the most free memory."""
+        """Return the resource that an instance without room lacks, on the node with the most free memory.
+
+        It is empty while the pool waits for another node.
+        """
         free = [node.free for node in self._nodes[: self.options.max_nodes]]
         if len(free) < self.options.max_nodes:
-            free.append(Resources.of(self.family))
+            family = self._available()
+            if family is None:
+                return ""
+            free.append(Resources.of(family))
         return next(iter(request.lacking(max(free, key=lambda resources: resources.memory))))
 
     def _take(self, index: int, request: Resources) -> int:
@@ -182,7 +226,20 @@ class Pool:
         node.free += request
         if node.instances == 0:
             # Reset, because sums of fractions drift.
-            node.free = Resources.of(self.family)
+            node.free = Resources.of(node.family)
+
+    def nodes(self, now: float) -> list[tuple[Any, ...]]:
+        """Return the rows of SHOW NODES: the active nodes, and idle ones up to the minimum."""
+        state = self.state(now)
+        if state in {"SUSPENDED", "STARTING"}:
+            return []
+        family = self._available()
+        while state != "STOPPING" and family is not None and len(self._nodes) < self.options.min_nodes:
+            self._nodes.append(_Node.of(family))
+        idle = 0 if state == "STOPPING" else max(0, self.options.min_nodes - self.active_nodes)
+        shown = [node for node in self._nodes if node.instances]
+        shown += [node for node in self._nodes if not node.instances][:idle]
+        return [node.row(self.options.placement_group) for node in shown]
 
     def finish(self, job: str, now: float) -> None:
         """Note that a job has ended."""

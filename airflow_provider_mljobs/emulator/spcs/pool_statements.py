@@ -16,7 +16,13 @@ from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.errors import invalid_pool, quoted_name, system_pool
 from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES
-from airflow_provider_mljobs.emulator.spcs.pool import DESCRIBE_COLUMNS, SHOW_COLUMNS, Pool, PoolOptions
+from airflow_provider_mljobs.emulator.spcs.pool import (
+    DESCRIBE_COLUMNS,
+    NODE_COLUMNS,
+    SHOW_COLUMNS,
+    Pool,
+    PoolOptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -108,6 +114,13 @@ class PoolStatements:
                         of(_KIND, "USAGE", "MONITOR", "OPERATE"),
                     )
                     for verb in ("DESCRIBE", "DESC")
+                ),
+                Statement(
+                    ("SHOW", "NODES", "IN", "COMPUTE", "POOL"),
+                    self.show_nodes,
+                    NODE_COLUMNS,
+                    "SHOW NODES IN COMPUTE POOL <name> [LIKE '<pattern>'] [LIMIT <n>]",
+                    of(_KIND, "USAGE", "MONITOR", "OPERATE"),
                 ),
             )
         )
@@ -232,6 +245,14 @@ class PoolStatements:
                 statement="show",
             )
 
+    def show_nodes(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW NODES IN COMPUTE POOL``."""
+        pool = self._pools.get(pool_name(parser))
+        listing = parse_listing(context, parser, self._catalog, levels=0)
+        with self._services.scheduler.lock:
+            rows = {row[0]: row for row in pool.nodes(time.time())}
+        return Result(NODE_COLUMNS, [rows[name] for name in listing.names(rows)], statement="show")
+
     def show_families(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW COMPUTE POOL INSTANCE FAMILIES``."""
         listing = parse_listing(context, parser, self._catalog, levels=0)
@@ -278,7 +299,7 @@ def _changed(options: PoolOptions, changes: Options) -> PoolOptions:
     for key, value in changes.items():
         field = key.lower()
         if field == "backup_instance_families":
-            values[field] = tuple(texts(value))
+            values[field] = tuple(name.upper() for name in texts(value))
         elif field in _DEFAULTS:
             values[field] = _typed(field, value)
     changed = replace(options, **values)
@@ -301,6 +322,12 @@ def _check(options: PoolOptions) -> None:
     family = FAMILIES.get(options.instance_family)
     if family is None:
         raise invalid_pool(f"invalid instance family '{options.instance_family}'")
+    for name in options.backup_instance_families:
+        if name not in FAMILIES:
+            raise invalid_pool(f"invalid instance family '{name}' in BACKUP_INSTANCE_FAMILIES")
+    names = (options.instance_family, *options.backup_instance_families)
+    if len(set(names)) < len(names):
+        raise invalid_pool("BACKUP_INSTANCE_FAMILIES must not repeat a family, nor name the pool's own")
     if not 1 <= options.min_nodes <= options.max_nodes:
         raise invalid_pool(f"MIN_NODES {options.min_nodes} must be from 1 to MAX_NODES {options.max_nodes}")
     if options.max_nodes > family.node_limit > 0:

@@ -203,7 +203,8 @@ class Scheduler:
             run.node = None if request in full else pool.place(request)
             if run.node is None:
                 full.setdefault(request, pool.lacking(request))
-                job.waits_for = words.NO_ROOM.format(resource=full[request])
+                resource = full[request]
+                job.waits_for = words.NO_ROOM.format(resource=resource) if resource else words.PROVISIONING
                 return
             run.address = self._addresses.take(self._planner.port)
             job.begin(time.time())
