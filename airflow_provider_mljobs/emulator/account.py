@@ -114,7 +114,7 @@ class Account:
         integrations = Integrations(state, catalog, rules)
         planner = Planner(settings, port, JobFiles(settings.root / "jobs"), self.stages, secrets, access)
         scheduler = Scheduler(planner, self.tokens, state, repositories.knows)
-        pools = ComputePools(scheduler, state, settings.pool_ready, settings.scarce_families)
+        self.pools = pools = ComputePools(scheduler, state, settings.pool_ready, settings.scarce_families)
         self.services = Services(scheduler, planner, pools, integrations, state)
         for part in (self.services, repositories, secrets, rules):
             catalog.on_drop(part.drop_all)

@@ -107,7 +107,7 @@ class Settings(Timing):
     :param warehouse: warehouse that exists from the start. Sessions have none by default: connections name it.
     :param virtual_jobs: jobs without a process, for scale tests.
     :param max_services: the limit of job services, finished ones included; by default none.
-    :param scarce_families: instance families of which no node can be had: pools use their backup families, or wait.
+    :param scarce_families: instance families without capacity: pools use their backup families, or wait.
     :param faults: the faults to inject.
     :param python: path of the interpreter that runs the Python of jobs.
     :param images: images of your own, by patterns of their paths, e.g. ``"/db/schema/repository/mine:*"``.

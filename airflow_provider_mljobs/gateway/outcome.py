@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.exceptions import (
@@ -17,7 +18,7 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
     SnowflakeUnavailableError,
 )
-from airflow_provider_mljobs.gateway import inspection
+from airflow_provider_mljobs.gateway import inspection, statements
 from airflow_provider_mljobs.gateway.downloads import artifacts, read_instances, read_result
 from airflow_provider_mljobs.gateway.joblogs import Printed
 from airflow_provider_mljobs.jobs.logs import text
@@ -30,6 +31,7 @@ from airflow_provider_mljobs.jobs.outcome.failures import (
     diagnose,
     diagnose_wait,
 )
+from airflow_provider_mljobs.jobs.outcome.maintenance import Maintenance
 from airflow_provider_mljobs.jobs.outcome.reports import Reported
 from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES, MAX_VALUE_DEPTH, earliest_failure
 from airflow_provider_mljobs.jobs.outcome.sightings import MAX_UNSEEN_SECONDS
@@ -295,6 +297,8 @@ def _error(client: MLJobClient, outcome: Outcome, tail: str) -> MLJobFailedError
     containers, what = ([], "") if status in ENDED_FROM_OUTSIDE else _containers(client, job)
     stopped = {each.instance for each in outcome.instances if each.exit_code == STOPPED}
     diagnosis = diagnose(status, containers, result, stopped)
+    if diagnosis.may_be_maintenance:
+        diagnosis = _in_maintenance(client, diagnosis)
     remote = result.remote_error(job_id, status, tail) if result is not None and is_user_error else None
     if remote is not None and diagnosis.failure is Failure.USER_ERROR:
         return diagnosis.put_into(remote)
@@ -305,6 +309,23 @@ def _error(client: MLJobClient, outcome: Outcome, tail: str) -> MLJobFailedError
     # The payload's own exception.
     error.__cause__ = remote
     return diagnosis.put_into(error)
+
+
+def _in_maintenance(client: MLJobClient, diagnosis: Diagnosis) -> Diagnosis:
+    """Blame the platform if Snowflake has announced that it replaces nodes about now."""
+    try:
+        rows = client.connection.rows(statements.pending_maintenance())
+    except GatewayError as error:
+        logger.debug("The maintenance of compute pools can't be asked for: %s", error)
+        return diagnosis
+    maintenance = Maintenance.parse(str(next(iter(rows[0].values())))) if rows else None
+    if maintenance is None or not maintenance.may_be_on(datetime.now(UTC)):
+        return diagnosis
+    advice = (
+        f"Snowflake replaces nodes of compute pools {maintenance}, and may cancel running jobs then. Unless a user "
+        "cancelled the job, run the task again; schedule long jobs at another time."
+    )
+    return replace(diagnosis, failure=Failure.PLATFORM, advice=advice)
 
 
 def _timeout_error(outcome: Outcome, tail: str) -> MLJobFailedError:

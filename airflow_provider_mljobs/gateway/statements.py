@@ -60,6 +60,11 @@ def show_nodes(pool: Identifier) -> str:
     return f"SHOW NODES IN COMPUTE POOL {pool}"
 
 
+def pending_maintenance() -> str:
+    """Ask when Snowflake next replaces the nodes of compute pools; every role may."""
+    return "SELECT SYSTEM$GET_COMPUTE_POOL_PENDING_MAINTENANCE()"
+
+
 def get_ml_job_runtime(pool: Identifier, runtime_environment: str | None, python: str) -> str:
     """Ask for the ML runtime image that fits a pool, a Python version, and a tag if there is one."""
     wanted = {"pythonVersion": python}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from airflow_provider_mljobs.emulator.settings import Ready
+from airflow_provider_mljobs.emulator.settings import Ready, VirtualJob
 from tests.budget import budget
 
 CREATE = "CREATE COMPUTE POOL {} MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S"
@@ -237,3 +237,31 @@ class TestNodes:
         assert ("CPU_X64_S", "[CPU_X64_L]") == (pool["instance_family"], pool["backup_instance_families"])
         assert "CPU_X64_L" == node["instance_family"]
         assert [] == sql("SHOW NODES IN COMPUTE POOL TEST_NONE")
+
+
+def test_maintenance(start, connect):
+    """Maintenance cancels the running jobs of a pool and replaces its nodes; it is announced until its end."""
+    from snowflake.connector import DictCursor
+
+    server = start(virtual_jobs=(VirtualJob(name="%", seconds=1e6),))
+    connection = connect(server)
+
+    def sql(text):
+        return connection.cursor(DictCursor).execute(text).fetchall()
+
+    def announced():
+        ((answer,),) = connection.cursor().execute("SELECT SYSTEM$GET_COMPUTE_POOL_PENDING_MAINTENANCE()").fetchall()
+        return answer
+
+    sql(CREATE.format("TEST_DROPPED"))
+    sql(job("RUNNING", "true"))
+    (before,) = sql("SHOW NODES IN COMPUTE POOL TEST_DROPPED")
+    with server.maintenance("TEST_DROPPED"):
+        during = json.loads(announced())
+    (after,) = sql("SHOW NODES IN COMPUTE POOL TEST_DROPPED")
+
+    assert during["maintenanceRequired"] is True
+    assert during["maintenanceWindow"]["start"] < during["maintenanceWindow"]["end"]
+    assert "No pending maintenance actions." == announced()
+    assert ["CANCELLED"] == [row["status"] for row in sql("SHOW JOB SERVICES IN ACCOUNT")]
+    assert before["node_id"] != after["node_id"]

@@ -24,6 +24,7 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
     ("statement", "expected"),
     [
         (statements.show_compute_pools(POOL), "SHOW COMPUTE POOLS LIKE 'ML_POOL'"),
+        (statements.pending_maintenance(), "SELECT SYSTEM$GET_COMPUTE_POOL_PENDING_MAINTENANCE()"),
         (statements.show_nodes(Identifier("a b")), 'SHOW NODES IN COMPUTE POOL "a b"'),
         (statements.show_instance_families(), "SHOW COMPUTE POOL INSTANCE FAMILIES"),
         (

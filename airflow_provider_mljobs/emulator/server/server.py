@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.server.faults import Faults
     from airflow_provider_mljobs.emulator.server.recorder import Recorder
 
+# Seconds.
+_MAINTENANCE = 3600.0
 _TMP = "/tmp"  # noqa: S108  # the name in it is unique
 
 
@@ -149,6 +152,20 @@ class Server:
         if running is None or not services.scheduler.kill(running, instance):
             msg = f"Instance {instance} of job {job} is not running"
             raise ValueError(msg)
+
+    @contextmanager
+    def maintenance(self, pool: str) -> Iterator[None]:
+        """Replace the nodes of a compute pool: its running jobs are cancelled.
+
+        Until the end of the context, SYSTEM$GET_COMPUTE_POOL_PENDING_MAINTENANCE announces a window of this hour.
+        """
+        pools = self.account.pools
+        pools.maintenance = (time.time(), time.time() + _MAINTENANCE)
+        self.account.services.interrupt(pools.get(parse_name(pool).name))
+        try:
+            yield
+        finally:
+            pools.maintenance = None
 
     def revoke_credentials(self) -> None:
         """Refuse the password, as if an administrator changed it: logins get 390100, and sessions expire.

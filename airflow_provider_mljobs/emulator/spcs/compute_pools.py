@@ -30,7 +30,7 @@ class ComputePools:
     :param scheduler: runs jobs on them; its lock guards them.
     :param state: where they survive a restart.
     :param ready: when a new pool is up.
-    :param scarce: instance families of which no node can be had.
+    :param scarce: instance families without capacity.
     """
 
     def __init__(self, scheduler: Scheduler, state: StateFile, ready: Ready, scarce: Collection[str] = ()) -> None:
@@ -39,6 +39,8 @@ class ComputePools:
         self._ready = ready
         self._scarce = scarce
         self.by_name = scheduler.pools
+        # The announced maintenance: begin and end.
+        self.maintenance: tuple[float, float] | None = None
         now = time.time()
         for name, record in state.objects(KIND):
             self.by_name[name] = Pool.restore(json.loads(record), now)

@@ -114,7 +114,7 @@ class Pool:
     :param suspended: whether it was suspended, by a statement or after AUTO_SUSPEND_SECS.
     :param looks: how often clients read its state since it began to start.
     :param live_jobs: ids of the jobs that haven't ended.
-    :param scarce: instance families of which no node can be had now.
+    :param scarce: instance families without capacity.
     """
 
     name: str
@@ -134,11 +134,11 @@ class Pool:
 
     @property
     def family(self) -> InstanceFamily:
-        """The machine type of its nodes, unless there is none to be had."""
+        """The machine type of its nodes, where there is capacity."""
         return FAMILIES[self.options.instance_family]
 
     def _available(self) -> InstanceFamily | None:
-        """Return the machine type of the next node: the pool's own, or the first backup that can be had."""
+        """Return the machine type of the next node: the pool's own, or the first backup with capacity."""
         names = (self.options.instance_family, *self.options.backup_instance_families)
         return next((FAMILIES[name] for name in names if name not in self.scarce), None)
 
@@ -227,6 +227,12 @@ class Pool:
         if node.instances == 0:
             # Reset, because sums of fractions drift.
             node.free = Resources.of(node.family)
+
+    def renew(self) -> None:
+        """Replace the idle nodes, where there is capacity in the pool's own family or a backup."""
+        family = self._available()
+        if family is not None:
+            self._nodes = [node if node.instances else _Node.of(family) for node in self._nodes]
 
     def nodes(self, now: float) -> list[tuple[Any, ...]]:
         """Return the rows of SHOW NODES: the active nodes, and idle ones up to the minimum."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.access.grants import Securable
@@ -12,10 +14,11 @@ from airflow_provider_mljobs.emulator.access.needs import creates, of, owned
 from airflow_provider_mljobs.emulator.errors import does_not_exist, invalid_property
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
-from airflow_provider_mljobs.emulator.registry import Extension, Statement
+from airflow_provider_mljobs.emulator.registry import Extension, Function, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.errors import invalid_pool, quoted_name, system_pool
 from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES
+from airflow_provider_mljobs.emulator.spcs.ml_job_options import invalid_argument
 from airflow_provider_mljobs.emulator.spcs.pool import (
     DESCRIBE_COLUMNS,
     NODE_COLUMNS,
@@ -25,7 +28,7 @@ from airflow_provider_mljobs.emulator.spcs.pool import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 EXECUTED = "Statement executed successfully."
 _STATUS = (Column("status"),)
 _KIND = "COMPUTE POOL"
+_MAINTENANCE = "SYSTEM$GET_COMPUTE_POOL_PENDING_MAINTENANCE"
 _ALTERABLE = frozenset({
     "MIN_NODES", "MAX_NODES", "AUTO_RESUME", "AUTO_SUSPEND_SECS", "COMMENT", "BACKUP_INSTANCE_FAMILIES",
 })  # fmt: skip
@@ -122,7 +126,8 @@ class PoolStatements:
                     "SHOW NODES IN COMPUTE POOL <name> [LIKE '<pattern>'] [LIMIT <n>]",
                     of(_KIND, "USAGE", "MONITOR", "OPERATE"),
                 ),
-            )
+            ),
+            functions=(Function(_MAINTENANCE, self.pending_maintenance, f"{_MAINTENANCE}()"),),
         )
 
     def create(self, context: Context, parser: Parser) -> Result:
@@ -252,6 +257,19 @@ class PoolStatements:
         with self._services.scheduler.lock:
             rows = {row[0]: row for row in pool.nodes(time.time())}
         return Result(NODE_COLUMNS, [rows[name] for name in listing.names(rows)], statement="show")
+
+    def pending_maintenance(self, _: Context, args: Sequence[Any]) -> str:
+        """Answer ``SYSTEM$GET_COMPUTE_POOL_PENDING_MAINTENANCE``."""
+        if args:
+            raise invalid_argument(_MAINTENANCE, "expected no arguments")
+        with self._services.scheduler.lock:
+            if all(pool.state(time.time()) == "SUSPENDED" for pool in self._pools.by_name.values()):
+                return "No running Snowpark Container Services found."
+        window = self._pools.maintenance
+        if window is None:
+            return "No pending maintenance actions."
+        start, end = (datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M") for seconds in window)
+        return json.dumps({"maintenanceRequired": True, "maintenanceWindow": {"start": start, "end": end}})
 
     def show_families(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW COMPUTE POOL INSTANCE FAMILIES``."""

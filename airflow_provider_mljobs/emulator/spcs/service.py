@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
     from airflow_provider_mljobs.emulator.spcs.integrations import Integrations
     from airflow_provider_mljobs.emulator.spcs.job_runs import Planner
+    from airflow_provider_mljobs.emulator.spcs.pool import Pool
     from airflow_provider_mljobs.emulator.spcs.scheduler import Scheduler
     from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
 
@@ -155,6 +156,14 @@ class Services:
         with self.scheduler.lock:
             job.request = dataclasses.replace(job.request, comment=comment or None)
             self._state.add_job(job.request.id, job.request.record(), job.record())
+
+    def interrupt(self, pool: Pool) -> None:
+        """Cancel the running jobs of a pool, as Snowflake may to replace their nodes."""
+        for job in self.jobs():
+            if job.request.pool == pool.name and job.status == "RUNNING":
+                self.scheduler.cancel(job)
+        with self.scheduler.lock:
+            pool.renew()
 
     def drop(self, jobs: Iterable[Job]) -> None:
         """Drop jobs: their processes end; the history keeps them, and the listings for ``drop_seconds``."""

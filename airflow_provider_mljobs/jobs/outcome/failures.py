@@ -199,6 +199,12 @@ class Diagnosis:
     instance: int | None = None
     advice: str = ""
 
+    @property
+    def may_be_maintenance(self) -> bool:
+        """Whether Snowflake may have stopped the job to replace its node."""
+        is_stop = self.failure is Failure.KILLED and self.exit_code == STOPPED
+        return is_stop or self.failure in {Failure.CANCELLED, Failure.PLATFORM}
+
     def put_into(self, error: MLJobFailedError) -> MLJobFailedError:
         """Add the diagnosis to an error."""
         error.failure = self.failure
