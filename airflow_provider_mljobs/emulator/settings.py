@@ -26,6 +26,8 @@ RequestKind = Literal["statement", "login"]
 
 # The table that an account's containers log to by default.
 EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"
+# Its view, for roles without rights on the table.
+EVENT_VIEW = f"{EVENT_TABLE}_VIEW"
 # DuckDB reads the rest of such a path as parameters or as a folder.
 UNFIT = frozenset("?\\")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import astuple, dataclass, field, replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import (
@@ -34,7 +34,6 @@ from airflow_provider_mljobs.jobs.untrusted import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
 
     from airflow_provider_mljobs.gateway.connection import Connection
 
@@ -45,7 +44,13 @@ _FULL_BYTES = 99_000
 _MAX_GAPS = 20
 # A node also cuts a line at this length.
 MOST = statements.Extent(lines=50_000, characters=20_000_000, line_characters=100_000)
-_EPOCH = "1970-01-01T00:00:00Z"
+# The job history has a job for so long.
+_RETENTION = timedelta(days=30)
+# Lines and metrics have the times of the node's clock, the job's creation has Snowflake's.
+_CLOCKS_MARGIN = timedelta(minutes=10)
+_MAX_BEGINS = 1000
+# Roles that may not read Snowflake's own event table may read this view of it.
+_DEFAULT_TABLE, _DEFAULT_VIEW = "SNOWFLAKE.TELEMETRY.EVENTS", "SNOWFLAKE.TELEMETRY.EVENTS_VIEW"
 # After these numbers of looks in a row without news the whole log is read, and then after each multiple.
 _FIRST_SILENCES, _SILENCE = frozenset({1, 2}), 6
 # The lines around a gap have to be among the answers.
@@ -92,6 +97,7 @@ class LogStore:
         self._connection = connection
         self._most = most
         self._is_stamped: bool | None = None
+        self._begins: dict[QualifiedName, str] = {}
 
     def tail(self, source: Source, since: str = "") -> Tail | None:
         """Return the end of a log, with a time before each line if the account offers that.
@@ -122,9 +128,28 @@ class LogStore:
         except NoWarehouseError as error:
             return StoredLog([], refusal=error.message)
 
+    def begin_of(self, job: QualifiedName) -> str:
+        """Return the earliest time of a job's lines, so that Snowflake need not look through the whole event table.
+
+        :returns: a bit before its creation; a month ago for a job that neither its service nor the job history shows.
+        """
+        begin = self._begins.get(job)
+        if begin is None:
+            rows = self._rows(statements.describe_service(job))
+            created = rows[0]["created_on"] if rows else self._created(job)
+            begin = begin_after(created)
+            if len(self._begins) >= _MAX_BEGINS:
+                self._begins.clear()
+            self._begins[job] = begin
+        return begin
+
+    def _created(self, job: QualifiedName) -> datetime | None:
+        rows = self._rows(statements.get_job_history(job))
+        return rows[0]["created_time"] if rows else None
+
     def _stored(self, source: Source, after: str, before: str | None, share: int) -> StoredLog:
         place = source.job, source.instance, source.container
-        start = after or _EPOCH
+        start = after or self.begin_of(source.job)
         most = self._most.shared(share)
         rows = self._rows(statements.spcs_get_logs(*place, start=start, end=before, most=most))
         if rows is None:
@@ -171,9 +196,19 @@ class LogStore:
 
 
 def event_table(parameters: Sequence[Mapping[str, Any]]) -> QualifiedName | None:
-    """Return the account's event table, from the answer to SHOW PARAMETERS; ``None`` if it has none."""
+    """Return the account's event table, from the answer to SHOW PARAMETERS; ``None`` if it has none.
+
+    Of Snowflake's default table it is the view, which more roles may read ("event table overview").
+    """
     name = str(parameters[0]["value"]) if parameters else ""
+    name = _DEFAULT_VIEW if name.upper() == _DEFAULT_TABLE else name
     return QualifiedName.parse(name, "event table") if name else None
+
+
+def begin_after(created: datetime | None) -> str:
+    """Return the time at which an event table's rows about a job begin, as ISO 8601, from that of its creation."""
+    begin = datetime.now(UTC) - _RETENTION if created is None else created.astimezone(UTC) - _CLOCKS_MARGIN
+    return begin.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass
@@ -279,7 +314,7 @@ def read_news(
         return None
     is_silent = news(cursor, tail, is_final=is_final).cursor == cursor
     printed.silences[source.key] = silence + 1 if is_silent else 0
-    return _take(source, tail, printed, is_final=is_final)
+    return _take(store, source, tail, printed, is_final=is_final)
 
 
 @dataclass(frozen=True)
@@ -303,10 +338,10 @@ def read_rest(store: LogStore, containers: Sequence[Source], printed: Printed) -
         if tail is None:
             stored = store.stored(source, share=len(containers))
             text = "\n".join(line for _, line in stored.lines)
-            unseen += _from_table(source, stored, printed)
+            unseen += _from_table(store, source, stored, printed)
         else:
             text = without_stamps(tail)
-            unseen += _take(source, tail, printed, is_final=True, store=store)
+            unseen += _take(store, source, tail, printed, is_final=True, fills=True)
         unseen += _filled(store, source, earlier, printed)
         texts.append(_labelled(source, "\n".join(map(readable, without_reports(text).split("\n")))))
     return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen), printed.reported)
@@ -342,23 +377,28 @@ def _tail(text: str, *, is_stamped: bool) -> Tail:
     return Tail(text, is_stamped, is_cut=len(text.encode(errors="replace")) >= _FULL_BYTES)
 
 
-def _take(source: Source, tail: Tail, printed: Printed, *, is_final: bool, store: LogStore | None = None) -> list[str]:
-    """Return the new lines of a log, after the missing ones from ``store``, or after a line that announces a gap."""
+def _take(
+    store: LogStore, source: Source, tail: Tail, printed: Printed, *, is_final: bool, fills: bool = False
+) -> list[str]:
+    """Return the new lines of a log, after the missing ones from the event table, or a line that announces a gap.
+
+    :param fills: whether to ask the event table.
+    """
     new = news(printed.cursor(source), tail, is_final=is_final)
     if new.cursor != LogCursor():
         printed.cursors[source.key] = new.cursor
     lines = printed.shown(source, new.lines)
     if new.gap is None or (*source.key, new.gap) in printed.gaps:
         return lines
-    filled = _missing(store, source, new.gap, printed) if store is not None else None
+    filled = _missing(store, source, new.gap, printed) if fills else None
     if filled is not None:
         return [*filled, *lines]
     printed.gaps = [*printed.gaps, (*source.key, new.gap)][-_MAX_GAPS:]
-    return [f"{source.label}{_announcement(source, new.gap)}", *lines]
+    return [f"{source.label}{_announcement(store, source, new.gap)}", *lines]
 
 
-def _announcement(source: Source, gap: Gap) -> str:
-    start, end = gap.after or _EPOCH, gap.before or None
+def _announcement(store: LogStore, source: Source, gap: Gap) -> str:
+    start, end = gap.after or store.begin_of(source.job), gap.before or None
     if gap.is_set_back:
         start, end = gap.before, gap.after
     query = statements.spcs_get_logs(source.job, source.instance, source.container, start=start, end=end)
@@ -373,7 +413,7 @@ def _announcement(source: Source, gap: Gap) -> str:
     return f"[… {size}: the node keeps the last 100 KB only. An event table may have them: {query}]"
 
 
-def _from_table(source: Source, stored: StoredLog, printed: Printed) -> list[str]:
+def _from_table(store: LogStore, source: Source, stored: StoredLog, printed: Printed) -> list[str]:
     """Return the lines of an event table after the last one that was read, or a line that says that there are none."""
     cursor = printed.cursor(source)
     if stored.lines:
@@ -381,7 +421,8 @@ def _from_table(source: Source, stored: StoredLog, printed: Printed) -> list[str
         lines = printed.shown(source, new)
         if not stored.is_cut or len(new) < len(stored.lines):
             return lines
-        first = statements.spcs_get_logs(source.job, source.instance, source.container, start=cursor.stamp or _EPOCH)
+        start = cursor.stamp or store.begin_of(source.job)
+        first = statements.spcs_get_logs(source.job, source.instance, source.container, start=start)
         return [f"{source.label}[… only the last {len(new)} lines; this query finds the earlier ones: {first}]", *lines]
     if printed.is_whole:
         return []

@@ -192,7 +192,7 @@ def show_endpoints(job: QualifiedName) -> str:
 
 def get_job_history(job: QualifiedName) -> str:
     """Look up a job in the history, which also has dropped jobs."""
-    return _from_history("STATUS, COMPLETED_TIME, DELETED_TIME", job)
+    return _from_history("STATUS, CREATED_TIME, COMPLETED_TIME, DELETED_TIME", job)
 
 
 def get_job_instances(job: QualifiedName) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,12 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.joblogs import event_table
+from airflow_provider_mljobs.gateway.joblogs import begin_after, event_table
 from airflow_provider_mljobs.jobs.spec.description import Description
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.gateway.connection import Connection
@@ -38,10 +38,6 @@ UNITS = {
 _GROUP = "system"
 MAX_POINTS = 300
 MAX_ROWS = 20_000
-# Snowflake keeps jobs this long.
-_RETENTION = timedelta(days=30)
-# The time of a job's submit comes from another clock.
-_MARGIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -80,9 +76,8 @@ def read_usage(
     :param since: the time of the job's submit, which saves Snowflake reading.
     :raises SnowflakeUnavailableError: if a repetition may help.
     """
-    begin = datetime.now(UTC) - _RETENTION if since is None else since.astimezone(UTC) - _MARGIN
     try:
-        rows = _rows(client.connection, job, begin.strftime("%Y-%m-%dT%H:%M:%SZ"), max_rows)
+        rows = _rows(client.connection, job, begin_after(since), max_rows)
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:

@@ -256,6 +256,18 @@ class TestEventTable:
         for time in ("'soon'", "TO_TIMESTAMP_LTZ('soon')"):
             assert 100035 == failure(sql, f"SELECT * FROM TABLE(WRONG!SPCS_GET_LOGS(START_TIME => {time}))").errno
 
+    def test_view(self, started):
+        """The view of the default event table has its rows."""
+        sql = started()
+        submit(sql, "VIEWED", "echo seen", clauses="")
+        rows = [
+            sql(f"SELECT TIMESTAMP, VALUE::STRING AS LINE FROM SNOWFLAKE.TELEMETRY.{name} WHERE RECORD_TYPE = 'LOG'")
+            for name in ("EVENTS", "EVENTS_VIEW")
+        ]
+
+        assert ["seen"] == [row["LINE"] for row in rows[0]]
+        assert rows[0] == rows[1]
+
     def test_account_without_one(self, started):
         """Without an event table the functions are unknown; the node's log works."""
         sql = started(event_table=False)

@@ -498,6 +498,10 @@ class Node:
     def __init__(self):
         self._looks = 0
 
+    def begin_of(self, job):
+        """Return the time of the job's creation."""
+        return "2026-01-01T00:00:00Z"
+
     def tail(self, source, since):
         """Return a line that comes behind a gap."""
         self._looks += 1
@@ -550,3 +554,52 @@ def test_a_clock_that_is_set_back(seconds, interval):
     lines += read_news(node, source, printed, is_final=True)
 
     assert texts == lines
+
+
+def start_of_question(lab):
+    """Return the time from which the event table was last asked for lines."""
+    (text,) = lab.server.statements.matching(FUNCTION)[-1:]
+    return datetime.fromisoformat(re.search(r"START_TIME => TO_TIMESTAMP_LTZ\('(.*?)'\)", text)[1])
+
+
+@pytest.mark.parametrize("end", ["kept", "dropped"])
+def test_lines_are_asked_for_from_the_creation_of_their_job(lab, end):
+    """The event table is not searched for times before the job, whether its service or the job history has it."""
+    before = datetime.now(UTC).replace(microsecond=0)
+    source = lab.run("echo asked")
+    if end == "dropped":
+        lab.connection.rows(f"DROP SERVICE {source.job}")
+    stored = LogStore(lab.connection).stored(source)
+
+    assert ["asked"] == [line for _, line in stored.lines]
+    assert before <= start_of_question(lab) + timedelta(minutes=10) <= datetime.now(UTC)
+
+
+def test_lines_of_a_job_that_nothing_shows(lab):
+    """Without a time of creation, lines are asked for from a month ago on, which is as long as jobs are remembered."""
+    LogStore(lab.connection).stored(Source(QualifiedName.parse("MLJOBS_DB.PUBLIC.NEVER", "job"), 0, "main"))
+
+    assert 30 == (datetime.now(UTC) - start_of_question(lab)).days
+
+
+def test_the_view_of_the_default_event_table(lab):
+    """Of Snowflake's own event table the view is asked, which needs fewer rights than the table."""
+    source = lab.run("echo viewed")
+    lab.server.statements.clear()
+    with lab.refused(FUNCTION, errno=2143):
+        stored = lab.store.stored(source)
+
+    assert ["viewed"] == [line for _, line in stored.lines]
+    assert lab.server.statements.matching(r"FROM SNOWFLAKE\.TELEMETRY\.EVENTS_VIEW WHERE")
+    assert [] == lab.server.statements.matching(r"TELEMETRY\.EVENTS\b")
+
+
+def test_an_event_table_of_the_account(lab):
+    """An event table of the account's own is asked as it is."""
+    source = lab.start("true")
+    table = Fault(matching="event_table", effect="rewrite", column="value", value="ML.PUBLIC.MY_EVENTS")
+    with lab.refused(FUNCTION, errno=2143):
+        lab.server.faults.add(table)
+        lab.store.stored(source)
+
+    assert lab.server.statements.matching(r"FROM ML\.PUBLIC\.MY_EVENTS WHERE")

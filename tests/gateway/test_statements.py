@@ -73,7 +73,7 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
         (
             statements.get_job_history(JOB),
             (
-                "SELECT STATUS, COMPLETED_TIME, DELETED_TIME "
+                "SELECT STATUS, CREATED_TIME, COMPLETED_TIME, DELETED_TIME "
                 "FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY(RESULT_LIMIT => 10000)) "
                 "WHERE NAME = 'MLJOB_A' AND SCHEMA_NAME = 'ML' AND DATABASE_NAME = 'DB' "
                 "ORDER BY CREATED_TIME DESC LIMIT 1"

@@ -14,7 +14,7 @@ from airflow_provider_mljobs.emulator.moments import to_nanoseconds, window, wit
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
+from airflow_provider_mljobs.emulator.settings import EVENT_TABLE, EVENT_VIEW
 from airflow_provider_mljobs.emulator.spcs.job_functions import virtual_line, virtual_lines
 from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
 
@@ -104,7 +104,7 @@ class EventTable:
                     TableFunction(
                         name, self.rows, _EVENT_TABLE_COLUMNS, f"FROM {name}", view=True, needs=of(kind, "SELECT")
                     )
-                    for kind, name in (("EVENT TABLE", EVENT_TABLE), ("VIEW", f"{EVENT_TABLE}_VIEW"))
+                    for kind, name in (("EVENT TABLE", EVENT_TABLE), ("VIEW", EVENT_VIEW))
                 ),
             )
         )
