@@ -76,8 +76,8 @@ class MLJobOperator(BaseOperator):
     :param secrets: Snowflake secrets by the name of an environment variable, ``{"WANDB_API_KEY": "ml.secrets.wandb"}``,
         or by the directory of their files, ``{"/secrets/feed": "ml.secrets.feed"}``; a value ``{"snowflakeSecret": …,
         "secretKeyRef": "password"}`` names the part. (templated)
-    :param pip_requirements: requirements that pip installs when the job starts, after those of a ``requirements.txt``
-        in the source. Needs an external access integration to a package index. (templated)
+    :param pip_requirements: requirements that pip or uv installs when the job starts, after those of a
+        ``requirements.txt`` in the source. Needs an external access integration to a package index. (templated)
     :param artifact_repositories: Snowflake artifact repositories for pip; such a job is managed. (templated)
     :param runtime_environment: tag or image of the ML runtime; by default Snowflake's choice for the pool and the
         Python version of this task. (templated)

@@ -5,18 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 import yaml
 
+from airflow_provider_mljobs.emulator.containers.instance import Mount
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
 from airflow_provider_mljobs.jobs.spec.rendering import RESULT_MOUNT, STAGE_MOUNT, render, specification
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE
+from tests.budget import budget
+from tests.containers import Container, make_plan
 
 DATABASE, SCHEMA = Identifier("DB"), Identifier("ML")
 
@@ -94,6 +98,45 @@ def run(tmp_path, spec, runtime):
         return Run(ended.returncode, (ended.stdout or b"").decode(), ended.stderr.decode(), result)
 
     return run
+
+
+@pytest.fixture
+def contain(tmp_path, spec, runtime):
+    """Run a payload in a container of the embedded Snowflake, as its specification says; return exit code and output.
+
+    ``image`` describes the image, ``volumes`` are directories by their mount paths, and keyword arguments are
+    environment variables of the container.
+    """
+    numbers = count()
+
+    def contain(payload, image=None, path="/db/schema/repository/image:1", volumes=None, **env_vars):
+        job = spec(env_vars=env_vars)
+        node = replace(runtime, image=path)
+        document = specification(job, job.stage / "payload_1", Arguments.of_script(()), node)
+        (container,) = document["spec"]["containers"]
+        place = tmp_path / f"container-{next(numbers)}"
+        stage, result = place / "stage", place / "result"
+        stage.mkdir(parents=True)
+        (result / "output").mkdir(parents=True)
+        (stage / ARCHIVE).write_bytes(payload.archive)
+        directories = {STAGE_MOUNT: stage, RESULT_MOUNT: result, **(volumes or {})}
+        plan = make_plan(
+            place / "own",
+            *container["command"],
+            args=tuple(container["args"]),
+            env=container["env"],
+            image=path,
+            images={} if image is None else {path: image},
+            mounts=tuple(Mount(source=source, path=target) for target, source in directories.items()),
+        )
+        running = Container(plan, place / "log")
+        try:
+            return running.finish()
+        finally:
+            running.instance.kill()
+            running.instance.wait(budget())
+
+    return contain
 
 
 def copy_files(source, directory):

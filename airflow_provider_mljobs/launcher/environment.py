@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from .contract import MLJOBS_QUERY_TAG, REQUIREMENTS_FILE
-from .errors import LauncherError
+from .contract import MLJOBS_QUERY_TAG
 
 # The ML runtime image keeps its packages here; its own start script puts them on PYTHONPATH.
 RUNTIME_PACKAGES = "/opt/env/site-packages"
@@ -83,34 +79,6 @@ def tag_sessions(file: Path) -> None:
     text = json.dumps(json.loads(tag), ensure_ascii=False).replace("\x7f", "\\u007f")
     with file.open("a", encoding="utf-8") as connections:
         connections.write(f"\n[default.session_parameters]\nQUERY_TAG = {text}\n")
-
-
-def install(requirements: list[str], app: Path) -> None:
-    """Install the requirements of source and task with the container's pip."""
-    lines = [*([f"-r {REQUIREMENTS_FILE}"] if has_requirements(app / REQUIREMENTS_FILE) else []), *requirements]
-    if not lines:
-        return
-    print(f"Installing {', '.join(lines)}", flush=True)
-    # Beside the source, because "-r more.txt" in a requirements file names a file beside it.
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", dir=app) as file:
-        file.write("\n".join(lines) + "\n")
-        file.flush()
-        command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-r", file.name]
-        code = subprocess.run(command, check=False).returncode
-    if code:
-        raise LauncherError(
-            f"pip failed with exit code {code} while installing {lines}; its output is in the log above. A container "
-            "reaches a package index only through an external access integration: pass it as "
-            "external_access_integrations."
-        )
-    importlib.invalidate_caches()
-
-
-def has_requirements(file: Path) -> bool:
-    """Return whether a requirements file has more than comments."""
-    return file.is_file() and any(
-        line.strip() and not line.lstrip().startswith(b"#") for line in file.read_bytes().splitlines()
-    )
 
 
 def mentions_active_session(*directories: Path) -> bool:

@@ -17,12 +17,12 @@ from .environment import (
     connect_by_default,
     find_packages,
     find_programs,
-    install,
     mentions_active_session,
     session,
 )
 from .errors import LauncherError
 from .instances import Instance
+from .requirements import install
 from .sources import prepare, unpack
 from .streams import flush, name_stdout, print_banner, say
 
