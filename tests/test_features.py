@@ -80,7 +80,7 @@ def test_the_rest_of_a_specification(airflow):
             endpoints=[{"name": "board", "port": 6006}],
             log_level="ERROR",
             enable_metrics=False,
-            runtime_environment="2.8-py3.11",
+            runtime_environment="2.8.0-py311",
             spec_overrides={"spec": {"containers": [{"name": "main", "resources": {"requests": {"memory": "2Gi"}}}]}},
             on_finish="keep",
             **SETTINGS,
@@ -92,7 +92,7 @@ def test_the_rest_of_a_specification(airflow):
     assert "board" == spec["endpoints"][0]["name"]
     assert {"eventTableConfig": {"logLevel": "ERROR"}} == spec["logExporters"]
     assert "platformMonitor" not in spec
-    assert container["image"].endswith("/snowbooks:2.8-py3.11")
+    assert container["image"].endswith("/container_runtime/cpu_x86_64:2.8.0-py311")
     assert "2Gi" == container["resources"]["requests"]["memory"]
     assert 1 == run.xcom("job")
 

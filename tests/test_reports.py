@@ -21,7 +21,7 @@ from tests.budget import budget
 from tests.lab import POOL, STAGE, submit
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
-IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1"
+IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0"
 SCRIPT = """
 import multiprocessing, subprocess, sys
 from airflow_provider_mljobs import report

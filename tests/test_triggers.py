@@ -23,7 +23,7 @@ SPEC = """
 spec:
   containers:
   - name: main
-    image: /snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1
+    image: /snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0
     command: ["sh", "-c", "{command}"]
 """
 

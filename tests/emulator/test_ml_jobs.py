@@ -9,6 +9,8 @@ import yaml
 from airflow_provider_mljobs.emulator.spcs.ml_jobs import merge
 from tests.budget import budget
 
+CPU = "/snowflake/images/snowflake_images/container_runtime/cpu_x86_64"
+GPU = "/snowflake/images/snowflake_images/container_runtime/gpu_x86_64"
 RUNTIME = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0"
 
 
@@ -60,24 +62,78 @@ def specification(sql, job):
 
 
 def test_runtime_of_a_pool(sql):
-    """The image fits the pool and the requested Python version."""
-    asked = json.dumps({"pythonVersion": "3.12"})
-
-    assert runtime(sql, "ML", asked).endswith("/x86/runtime_image/snowbooks:2.9-py3.12")
-    assert runtime(sql, "ML_GPU", "").rpartition(":")[0].endswith("/generic_gpu/runtime_image/snowbooks")
+    """The latest image fits the pool; without a Python version it is that of the default Python."""
+    assert f"{CPU}:3.0.0" == runtime(sql, "ML", "")
+    assert f"{GPU}:3.0.0" == runtime(sql, "ML_GPU")
 
 
-def test_runtime_by_tag_and_by_image(sql):
-    """A tag is completed; an image stays as it is."""
-    assert runtime(sql, "ML", "1.8.0") == RUNTIME
-    assert runtime(sql, "ML", json.dumps({"runtimeEnvironment": "/a/b/c/d:1"})) == "/a/b/c/d:1"
+@pytest.mark.parametrize(
+    ("wanted", "python", "image"),
+    [
+        (None, "3.12", f"{CPU}:3.0.0-py312"),
+        ("2.9.0", None, f"{CPU}:2.9.0"),
+        ("2.9.0", "3.11", f"{CPU}:2.9.0-py311"),
+        ("2.9.0", "3.10", f"{CPU}:2.9.0"),
+        ("2.5.1-py310", "3.11", f"{CPU}:2.5.1-py310"),
+        ("2.5.0-py311", "3.12", f"{CPU}:2.5.1-py311"),
+        ("2.7", "3.11", f"{CPU}:2.7.2-py311"),
+        ("2.7.99", "3.11", f"{CPU}:2.7.2-py311"),
+        (f"{CPU}:2.7.0", "3.11", f"{CPU}:2.7.2-py311"),
+        ("1.8.0", None, RUNTIME),
+        ("/a/b/c/d:1", "3.11", "/a/b/c/d:1"),
+        ("cre@mine", "3.11", "cre@mine"),
+        ("@test", "3.11", f"{CPU}@test"),
+    ],
+)
+def test_runtime_by_version(sql, wanted, python, image):
+    """A version leads to its newest patch, with the Python of its suffix, or else the client's; others stay.
+
+    So do Snowflake's own tests of the resolution. The answer to "@test" is no valid image for its client.
+    """
+    asked = {"runtimeEnvironment": wanted, "pythonVersion": python}
+
+    assert image == runtime(sql, "ML", json.dumps({name: value for name, value in asked.items() if value}))
 
 
-def test_runtime_that_is_not_there(sql):
-    """An unknown pool and a Python version without an image are errors."""
-    assert failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('NONE')").errno == 2003
-    asked = json.dumps({"pythonVersion": "2.7"})
-    assert "2.7" in failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('ML', ?)", asked).msg
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"pythonVersion": "3.13"}, "Python version 3.13 is not supported. Supported versions: 3.10, 3.11, 3.12."),
+        ({"runtimeEnvironment": "2.9.0-py313"}, "Python version 3.13 is not supported."),
+        ({"runtimeEnvironment": "nonsense"}, "Runtime environment 'nonsense' does not exist."),
+        ({"runtimeEnvironment": "2.9-py3.11"}, "Runtime environment '2.9-py3.11' does not exist."),
+        ({"runtimeEnvironment": "4.0"}, "Runtime environment '4.0' does not exist. Available versions: 1.0,"),
+    ],
+)
+def test_runtime_that_does_not_exist(sql, asked, message):
+    """A version and a Python without an image are errors that name the alternatives."""
+    error = failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('ML', ?)", json.dumps(asked))
+
+    assert 395091 == error.errno
+    assert message in error.msg
+
+
+def test_runtime_of_an_unknown_pool(sql):
+    """An unknown pool is an error."""
+    assert 2003 == failure(sql, "CALL SYSTEM$GET_ML_JOB_RUNTIME('NONE')").errno
+
+
+@pytest.mark.parametrize("tag", ["2.9", "2.9.7", "2.9.0-py39", "latest"])
+def test_an_image_that_is_not_published(sql, tag):
+    """A job with a tag of the ML runtime that isn't published is refused at once, and leaves no service."""
+    spec = f"{{spec: {{containers: [{{name: main, image: '{CPU}:{tag}', command: ['true']}}]}}}}"
+    error = failure(sql, f"EXECUTE JOB SERVICE IN COMPUTE POOL ML NAME = unpublished FROM SPECIFICATION $${spec}$$")
+
+    assert f"Image {CPU}:{tag} not found." in error.msg
+    assert [] == sql("SHOW JOB SERVICES LIKE 'unpublished'")
+
+
+def test_a_managed_job_of_a_runtime_that_does_not_exist(sql):
+    """A managed job with an unknown runtime is refused like the question for its image."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError, match="Runtime environment 'nonsense' does not exist"):
+        execute(sql, spec={"RUNTIME": "nonsense"})
 
 
 def test_job_id_has_a_suffix(sql):
@@ -149,7 +205,7 @@ def test_system_pools_take_ml_jobs(sql):
 
 
 @pytest.mark.parametrize("pool", ["ML", "SYSTEM_COMPUTE_POOL_CPU"])
-@pytest.mark.parametrize("image", [None, "2.9-py3.11", RUNTIME, "cre@2.9-py3.11"])
+@pytest.mark.parametrize("image", [None, "2.9.0-py311", RUNTIME, f"{CPU}:2.9.0", "cre@mine"])
 def test_runtime_of_a_job(sql, pool, image):
     """A job runs without a runtime, with a tag, with an image and with a reference to one, on all pools."""
     job = execute(sql, pool=pool, spec={"RUNTIME": image, "ARGS": ["echo", "ran"]}, ASYNC=False)

@@ -23,7 +23,7 @@ from airflow_provider_mljobs.emulator.containers.instance import (
 from tests.budget import budget, slowness, wait_until
 from tests.containers import Container, make_plan
 
-ML_IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:2.6-py3.11"
+ML_IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0"
 
 
 @pytest.fixture(params=["namespace", "rewrite"])

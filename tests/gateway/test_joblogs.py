@@ -27,7 +27,7 @@ from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
 from tests.budget import budget
 from tests.lab import POOL, served
 
-IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1"
+IMAGE = "/snowflake/images/snowflake_images/st_plat/runtime/x86/runtime_image/snowbooks:1.8.0"
 CUT_OFF = "[the log is longer than the 100 KB that Snowflake keeps on the node; its beginning is cut off]"
 STAMPED, PLAIN, FUNCTION = r"GET_SERVICE_LOGS.*TRUE\)", r"GET_SERVICE_LOGS.*'main'\)", "SPCS_GET_LOGS"
 TABLE = f"{FUNCTION}|TELEMETRY"

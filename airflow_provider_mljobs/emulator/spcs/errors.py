@@ -20,6 +20,7 @@ _BLOCK_VOLUMES = 395090
 _RUNTIME = 395091
 _POOL_FAMILY = 395092
 _SERVICES_LIMIT = 395093
+_NO_IMAGE = 395094
 
 
 def template_failed(detail: str) -> SnowflakeError:
@@ -102,3 +103,8 @@ def invalid_pool(detail: str) -> SnowflakeError:
 def too_many_services() -> SnowflakeError:
     """Build the error for a job service beyond the account's limit."""
     return SnowflakeError(_SERVICES_LIMIT, "54000", "Number of services limit exceeded for the account")
+
+
+def image_not_found(image: str) -> SnowflakeError:
+    """Build the error for a job whose image Snowflake doesn't publish."""
+    return SnowflakeError(_NO_IMAGE, "22023", f"Image {image} not found.")

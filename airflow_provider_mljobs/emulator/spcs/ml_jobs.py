@@ -13,7 +13,6 @@ from airflow_provider_mljobs.emulator.access.needs import of
 from airflow_provider_mljobs.emulator.containers.images import image_of
 from airflow_provider_mljobs.emulator.parsing import QualifiedName, parse_name
 from airflow_provider_mljobs.emulator.registry import Extension, Function
-from airflow_provider_mljobs.emulator.spcs.errors import no_runtime
 from airflow_provider_mljobs.emulator.spcs.job_statements import new_service_name
 from airflow_provider_mljobs.emulator.spcs.jobs import JobRequest
 from airflow_provider_mljobs.emulator.spcs.ml_job_options import (
@@ -22,6 +21,7 @@ from airflow_provider_mljobs.emulator.spcs.ml_job_options import (
     invalid_argument,
     read_object,
 )
+from airflow_provider_mljobs.emulator.spcs.runtimes import runtime_image
 from airflow_provider_mljobs.emulator.spcs.specification import build_specification
 
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.spcs.pool import Pool
     from airflow_provider_mljobs.emulator.spcs.service import Services
     from airflow_provider_mljobs.emulator.sql.catalog import Catalog
-
-_REPOSITORY = "/snowflake/images/snowflake_images/st_plat/runtime/x86"
-_CPU_IMAGE = f"{_REPOSITORY}/runtime_image/snowbooks"
-_GPU_IMAGE = f"{_REPOSITORY}/generic_gpu/runtime_image/snowbooks"
-_RUNTIME_VERSION = "2.9"
-_PYTHON_VERSIONS = ("3.10", "3.11", "3.12")
-_DEFAULT_PYTHON = "3.11"
 
 _STAGE_VOLUME, _RESULT_VOLUME, _SHARED_MEMORY = "stage-volume", "result-volume", "dshm"
 _STAGE_PATH, _RESULT_PATH = "/mnt/job_stage", "/mnt/job_result"
@@ -79,22 +72,6 @@ _RAY_ENVIRONMENT = {
 _EXECUTE_SYNTAX = "CALL SYSTEM$EXECUTE_ML_JOB('<job id>', '<pool>', '<specification as JSON>', '<options as JSON>')"
 _SUFFIX = string.ascii_uppercase + string.digits
 _SUFFIX_LENGTH = 12
-
-
-def runtime_image(pool: Pool, runtime: str | None, python_version: str | None) -> str:
-    """Return the image of a runtime.
-
-    :param runtime: a tag, an image, or ``None`` for the latest.
-    :param python_version: e.g. ``3.11``; only the latest runtime depends on it.
-    """
-    if runtime and ("/" in runtime or runtime.startswith("cre@")):
-        return runtime
-    repository = _GPU_IMAGE if pool.family.gpu_count else _CPU_IMAGE
-    version = python_version or _DEFAULT_PYTHON
-    if not runtime and version not in _PYTHON_VERSIONS:
-        supported = ", ".join(_PYTHON_VERSIONS)
-        raise no_runtime(f"Python version {version} is not supported. Supported versions: {supported}.")
-    return f"{repository}:{runtime or f'{_RUNTIME_VERSION}-py{version}'}"
 
 
 class MLJobs:

@@ -13,6 +13,7 @@ from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.spcs.errors import job_failed, statement_timeout, too_many_services, unschedulable
 from airflow_provider_mljobs.emulator.spcs.job_needs import job_needs
 from airflow_provider_mljobs.emulator.spcs.jobs import Job, JobRequest
+from airflow_provider_mljobs.emulator.spcs.runtimes import check_image
 from airflow_provider_mljobs.emulator.spcs.specification import Resources
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Services:
         for on, privilege in job_needs(request):
             rights.require(on, privilege, creating=privilege == "CREATE SERVICE")
         name, pool = request.name, self._pools.get(request.pool)
+        for container in request.specification.containers:
+            check_image(container.image_path)
         # A job that its volumes' sidecars make too large is accepted and never starts.
         lacking = request.specification.container_requests().lacking(Resources.of(pool.family))
         if lacking:
