@@ -56,6 +56,14 @@ def get_provider_info() -> dict[str, Any]:
                         "900",
                         "3600",
                     ),
+                    "max_log_lag_seconds": _option(
+                        "How many seconds a task waits for the end of its job's log, if the log has left its node "
+                        "before it was read and the event table doesn't have its end yet. After that the task's log "
+                        "has the query for the missing lines.",
+                        "float",
+                        "180",
+                        "0",
+                    ),
                     "deployment": _option(
                         "Name of this Airflow in the COMMENT of its jobs; [api] base_url by default. Airflows that "
                         "share a Snowflake schema need different names: each cleans up only its own jobs.",

@@ -26,7 +26,12 @@ from airflow_provider_mljobs.jobs.outcome.watch import TimelineEntry, Verdict, t
 from airflow_provider_mljobs.jobs.values.portability import jsonb_safe
 from airflow_provider_mljobs.links import SnowsightLink
 from airflow_provider_mljobs.task.query_tags import query_tag
-from airflow_provider_mljobs.task.settings import max_finish_seconds, max_unseen_seconds, max_xcom_bytes
+from airflow_provider_mljobs.task.settings import (
+    max_finish_seconds,
+    max_log_lag_seconds,
+    max_unseen_seconds,
+    max_xcom_bytes,
+)
 from airflow_provider_mljobs.task.waiting import WorkerWait, defer, plan_wait
 from airflow_provider_mljobs.task.xcoms import push_xcom, snowsight_url
 
@@ -245,7 +250,9 @@ class MLJobSensor(BaseSensorOperator):
                 mask_job(self.hook.client, job)
             printed = Printed.restored(event["printed"], self.log, star)
             outcome = Outcome.of_event(event, job, self._directory(job, status), printed)
-            outcome = complete(self.hook.client, outcome, max_bytes=max_xcom_bytes())
+            outcome = complete(
+                self.hook.client, outcome, max_bytes=max_xcom_bytes(), log_patience=max_log_lag_seconds()
+            )
         write_output(self.log, job, outcome.unseen)
         self.log.info("Job %s ended %s.", job, outcome.status)
         if self.do_xcom_push:

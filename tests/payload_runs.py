@@ -18,7 +18,7 @@ from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, Runtime
 from airflow_provider_mljobs.jobs.spec.rendering import RESULT_MOUNT, STAGE_MOUNT, render, specification
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
-from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE
+from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE, END
 from tests.budget import budget
 from tests.containers import Container, make_plan
 
@@ -30,7 +30,8 @@ class Run:
     """The end of a payload's run.
 
     :param code: the exit code.
-    :param output: its stdout.
+    :param output: its stdout, without the launcher's last line.
+    :param has_end: whether that line was there.
     :param errors: its stderr.
     :param stage: the job's own directory on the stage.
     """
@@ -39,6 +40,7 @@ class Run:
     output: str
     errors: str
     stage: Path
+    has_end: bool = False
 
     @property
     def record(self):
@@ -95,7 +97,8 @@ def run(tmp_path, spec, runtime):
             stderr=subprocess.PIPE,
             check=False,
         )
-        return Run(ended.returncode, (ended.stdout or b"").decode(), ended.stderr.decode(), result)
+        output, end, _ = (ended.stdout or b"").decode().partition(f"\n{END}\n")
+        return Run(ended.returncode, output, ended.stderr.decode(), result, has_end=bool(end))
 
     return run
 

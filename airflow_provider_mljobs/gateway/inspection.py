@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError, UnreadableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.joblogs import Source, read_log, read_logs, read_rest, sources as labelled
+from airflow_provider_mljobs.gateway.late_logs import LogPatience
 from airflow_provider_mljobs.jobs.outcome.failures import ContainerEnd, past_containers
 from airflow_provider_mljobs.jobs.spec.description import Description, volume_of_sidecar
 from airflow_provider_mljobs.jobs.spec.job import CONTAINER
@@ -174,7 +175,7 @@ def sources(
     try:
         logs = labelled(job, layout(client, job).containers)
     except NotFoundOrNotAuthorizedError:
-        logs = _listed_sources(client, job)
+        logs, _ = _listed_sources(client, job)
     return [each for each in logs if instance in {None, each.instance} and container in {None, each.container}]
 
 
@@ -185,21 +186,27 @@ def log(client: MLJobClient, job: QualifiedName, instance: int | None = 0) -> st
     """
     if instance is not None:
         return read_log(client.log_store, Source(job, instance, CONTAINER))
-    return read_logs(client.log_store, _listed_sources(client, job))
+    return read_logs(client.log_store, _listed_sources(client, job)[0])
 
 
-def rest_of_log(client: MLJobClient, job: QualifiedName, printed: Printed) -> WholeLog:
-    """Return the log of a job that is over, with the lines that the task's log still lacks."""
-    return read_rest(client.log_store, _listed_sources(client, job), printed)
+def rest_of_log(client: MLJobClient, job: QualifiedName, printed: Printed, *, patience: float = 0.0) -> WholeLog:
+    """Return the log of a job that is over, with the lines that the task's log still lacks.
+
+    :param patience: how many seconds to wait for lines that have left the nodes and aren't in the event table yet.
+    """
+    logs, started = _listed_sources(client, job)
+    return read_rest(client.log_store, logs, printed, LogPatience(seconds=patience, started=started))
 
 
-def _listed_sources(client: MLJobClient, job: QualifiedName) -> list[Source]:
+def _listed_sources(client: MLJobClient, job: QualifiedName) -> tuple[list[Source], frozenset[tuple[int, str]]]:
+    """Return the logs of a job's containers, and which of these have started."""
     try:
         listed = _own_containers(client, job)
     except NotFoundOrNotAuthorizedError:
         # The job is dropped, but the event table may still have the log of its main container.
-        return [Source(job, 0, CONTAINER)]
-    return labelled(job, [(int(each.instance_id), each.name) for each in listed])
+        return [Source(job, 0, CONTAINER)], frozenset()
+    started = frozenset((int(each.instance_id), each.name) for each in listed if each.started)
+    return labelled(job, [(int(each.instance_id), each.name) for each in listed]), started
 
 
 def _description(job: QualifiedName, row: Mapping[str, Any]) -> Description | None:

@@ -15,6 +15,7 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
+from airflow_provider_mljobs.gateway.late_logs import StoredLog, is_behind, later
 from airflow_provider_mljobs.jobs.logs.cursor import (
     Gap,
     LogCursor,
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_mljobs.gateway.connection import Connection
+    from airflow_provider_mljobs.gateway.late_logs import LogPatience
 
 logger = logging.getLogger(__name__)
 # The platform cuts at 100 KB; a text this long may have lost its beginning.
 _FULL_BYTES = 99_000
+_EPOCH = "1970-01-01T00:00:00Z"
 # Gaps that the end of a job can still fill; Airflow stores them.
 _MAX_GAPS = 20
 # A node also cuts a line at this length.
@@ -73,18 +76,6 @@ class Source:
     def key(self) -> tuple[int, str]:
         """Instance and container name, unique in the job."""
         return self.instance, self.container
-
-
-@dataclass(frozen=True)
-class StoredLog:
-    """Times and lines of the end of a log in an event table; it is cut if there are lines before these.
-
-    :param refusal: the reason why the event table could not be asked.
-    """
-
-    lines: Sequence[tuple[datetime, str]]
-    is_cut: bool = False
-    refusal: str = ""
 
 
 class LogStore:
@@ -126,7 +117,7 @@ class LogStore:
         try:
             return self._stored(source, after, before, share)
         except NoWarehouseError as error:
-            return StoredLog([], refusal=error.message)
+            return StoredLog([], refusal=error.message, is_available=False)
 
     def begin_of(self, job: QualifiedName) -> str:
         """Return the earliest time of a job's lines, so that Snowflake need not look through the whole event table.
@@ -155,10 +146,10 @@ class LogStore:
         if rows is None:
             table = event_table(self._rows(statements.show_event_table()) or [])
             if table is None:
-                return StoredLog([])
+                return StoredLog([], is_available=False)
             rows = self._rows(statements.event_table_logs(table, *place, start=start, end=before, most=most))
         if not rows:
-            return StoredLog([])
+            return StoredLog([], is_available=rows is not None)
         lines = [(row["timestamp"].replace(tzinfo=UTC), str(row["line"])) for row in reversed(rows)]
         return StoredLog(lines, is_cut=int(rows[0]["lines"]) > len(rows))
 
@@ -326,8 +317,13 @@ class WholeLog:
     reported: Reported
 
 
-def read_rest(store: LogStore, containers: Sequence[Source], printed: Printed) -> WholeLog:
-    """Return the log of a job that is over; lines that are gone from the nodes come from the event table."""
+def read_rest(
+    store: LogStore, containers: Sequence[Source], printed: Printed, patience: LogPatience | None = None
+) -> WholeLog:
+    """Return the log of a job that is over; lines that are gone from the nodes come from the event table.
+
+    :param patience: how long to wait for lines that aren't there yet.
+    """
     texts: list[str] = []
     unseen: list[str] = []
     # After an error, all of it is read again.
@@ -336,7 +332,8 @@ def read_rest(store: LogStore, containers: Sequence[Source], printed: Printed) -
         earlier = [gap for *key, gap in printed.gaps if tuple(key) == source.key]
         tail = store.tail(source)
         if tail is None:
-            stored = store.stored(source, share=len(containers))
+            is_late = _is_behind(store, source, printed, patience)
+            stored = replace(store.stored(source, share=len(containers)), is_late=is_late)
             text = "\n".join(line for _, line in stored.lines)
             unseen += _from_table(store, source, stored, printed)
         else:
@@ -397,6 +394,21 @@ def _take(
     return [f"{source.label}{_announcement(store, source, new.gap)}", *lines]
 
 
+def _is_behind(store: LogStore, source: Source, printed: Printed, patience: LogPatience | None) -> bool:
+    """Wait for the end of a log that has left its node; returns whether lines may still be missing."""
+    cursor = printed.cursor(source)
+    if patience is None or printed.is_whole or cursor.has_end:
+        return False
+    return is_behind(lambda: store.stored(source, cursor.since()), cursor, source.key, patience)
+
+
+def _later(store: LogStore, source: Source, after: str) -> str:
+    query = statements.spcs_get_logs(
+        source.job, source.instance, source.container, start=after or store.begin_of(source.job)
+    )
+    return f"{source.label}{later(query, after)}"
+
+
 def _announcement(store: LogStore, source: Source, gap: Gap) -> str:
     start, end = gap.after or store.begin_of(source.job), gap.before or None
     if gap.is_set_back:
@@ -414,18 +426,24 @@ def _announcement(store: LogStore, source: Source, gap: Gap) -> str:
 
 
 def _from_table(store: LogStore, source: Source, stored: StoredLog, printed: Printed) -> list[str]:
-    """Return the lines of an event table after the last one that was read, or a line that says that there are none."""
+    """Return the lines of an event table after the last one that was read, and a line that says what is missing."""
     cursor = printed.cursor(source)
+    lines: list[str] = []
     if stored.lines:
         new = behind(cursor, stored.lines)
         lines = printed.shown(source, new)
+        if stored.is_late:
+            last = stored.lines[-1][0].isoformat(timespec="milliseconds") if new else cursor.stamp
+            lines.append(_later(store, source, last))
         if not stored.is_cut or len(new) < len(stored.lines):
             return lines
         start = cursor.stamp or store.begin_of(source.job)
         first = statements.spcs_get_logs(source.job, source.instance, source.container, start=start)
         return [f"{source.label}[… only the last {len(new)} lines; this query finds the earlier ones: {first}]", *lines]
-    if printed.is_whole:
+    if printed.is_whole or cursor.has_end:
         return []
+    if stored.is_late:
+        return [_later(store, source, cursor.stamp)]
     since = f" Its output after {cursor.stamp} is missing." if cursor.stamp else ""
     table = f"the event table can't be read: {stored.refusal}" if stored.refusal else "no event table has it."
     gone = f"is not on its node (any more), and {table}"

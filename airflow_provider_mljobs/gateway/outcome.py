@@ -162,8 +162,12 @@ def complete(
     instances: int = 1,
     max_bytes: int = DEFAULT_MAX_XCOM_BYTES,
     unseen_patience: float = MAX_UNSEEN_SECONDS,
+    log_patience: float = 0.0,
 ) -> Outcome:
     """Read log, result and files of a job before any of them is dropped; cancel a job that is out of time first.
+
+    :param log_patience: how many seconds to wait for the end of the log of a job that has ended by itself, if it has
+        left the nodes and isn't in the event table yet.
 
     :raises SnowflakeUnavailableError: if Snowflake was, or is, out of reach: then nothing is known of the job.
     """
@@ -177,6 +181,8 @@ def complete(
         outcome = _cancelled(client, outcome, unseen_patience)
     elif outcome.verdict is Verdict.GONE:
         outcome = _looked_for_again(client, outcome)
+    has_ended = outcome.verdict is Verdict.FINISHED and outcome.status not in ENDED_FROM_OUTSIDE
+    outcome = _read_log(client, outcome, log_patience if has_ended else 0.0)
     outcome = _read(client, outcome, instances, max_bytes)
     result = outcome.result
     printed = text.between_banners(outcome.log or "")
@@ -234,15 +240,18 @@ def _looked_for_again(client: MLJobClient, outcome: Outcome) -> Outcome:
     return replace(outcome, verdict=Verdict.FINISHED, status=sighting.status)
 
 
-def _read(client: MLJobClient, outcome: Outcome, instances: int, max_bytes: int) -> Outcome:
-    """Read log, result and files; an error in the outcome says that they can't be read."""
-    job, directory, status = outcome.job, outcome.directory, outcome.status
+def _read_log(client: MLJobClient, outcome: Outcome, patience: float) -> Outcome:
     try:
-        log = inspection.rest_of_log(client, job, outcome.printed)
-        outcome = replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported)
+        log = inspection.rest_of_log(client, outcome.job, outcome.printed, patience=patience)
     except SnowflakeUnavailableError as error:
-        logger.warning("The log of job %s can't be read now: %s", job, error)
-        outcome = replace(outcome, reported=outcome.printed.reported)
+        logger.warning("The log of job %s can't be read now: %s", outcome.job, error)
+        return replace(outcome, reported=outcome.printed.reported)
+    return replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported)
+
+
+def _read(client: MLJobClient, outcome: Outcome, instances: int, max_bytes: int) -> Outcome:
+    """Read result and files; an error in the outcome says that they can't be read."""
+    job, directory, status = outcome.job, outcome.directory, outcome.status
     if directory is None:
         return outcome
     is_done = status is JobStatus.DONE

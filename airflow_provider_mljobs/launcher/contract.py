@@ -56,10 +56,11 @@ MAX_TEXT, MAX_TRACEBACK = 10_000, 50_000
 # The key of a JSON object that stands for a value of another type.
 TAG = "__mljob__"
 
-# The log: the lines around the payload's own output, and the beginning of a report.
+# The log: the lines around the payload's own output, the beginning of a report, and the launcher's last line.
 BANNER = "-" * 32
 TITLES = ("ML job started", "ML job finished")
 MARK = "::mljobs::"
+END = f'{MARK}{{"end":true}}'
 
 # The exit code of a container that was stopped from outside: 128 and SIGTERM.
 STOPPED = 143

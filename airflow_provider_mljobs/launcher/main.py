@@ -24,7 +24,7 @@ from .errors import LauncherError
 from .instances import Instance
 from .requirements import install
 from .sources import prepare, unpack
-from .streams import flush, name_stdout, print_banner, say
+from .streams import flush, name_stdout, print_banner, print_end, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,9 @@ def main() -> int:
             # A child that the payload forked: directory and result belong to its parent.
             flush()
             os._exit(code)
-        return instance.end(value, code)
+        code = instance.end(value, code)
+    print_end()
+    return code
 
 
 def attempt(directory: Path, instance: Instance) -> tuple[Any, int]:

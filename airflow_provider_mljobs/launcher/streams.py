@@ -9,13 +9,20 @@ import stat
 import sys
 from typing import TextIO
 
-from .contract import BANNER, MLJOBS_STDOUT
+from .contract import BANNER, END, MLJOBS_STDOUT
 
 
 def print_banner(title: str) -> None:
     """Print a banner, behind all earlier output."""
     flush()
     say(f"{BANNER}\n{title}\n{BANNER}", sys.stdout)
+
+
+def print_end() -> None:
+    """Print the line by which a reader of the log knows that nothing is missing."""
+    flush()
+    # The payload may have left half a line.
+    say(f"\n{END}", sys.stdout)
 
 
 def name_stdout() -> None:

@@ -28,6 +28,7 @@ from airflow_provider_mljobs.task.masking import star
 from airflow_provider_mljobs.task.notify import assets, metrics
 from airflow_provider_mljobs.task.settings import (
     max_finish_seconds,
+    max_log_lag_seconds,
     max_unreachable_seconds,
     max_unseen_seconds,
     max_xcom_bytes,
@@ -180,6 +181,7 @@ class Completion:
                         instances=self._fields.target_instances,
                         max_bytes=max_xcom_bytes(),
                         unseen_patience=max_unseen_seconds(),
+                        log_patience=max_log_lag_seconds(),
                     )
                     if is_late or not end.is_cut_short:
                         return end

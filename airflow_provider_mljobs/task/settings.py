@@ -25,6 +25,11 @@ def max_finish_seconds() -> float:
     return float(conf.getfloat("mljobs", "max_finish_seconds", fallback=900.0))
 
 
+def max_log_lag_seconds() -> float:
+    """Return the seconds that a task may wait for the end of its job's log, once that has left its node."""
+    return float(conf.getfloat("mljobs", "max_log_lag_seconds", fallback=180.0))
+
+
 def max_xcom_bytes() -> int:
     """Return the maximum bytes of a value in XCom; XCom has a reference to a larger one."""
     from airflow_provider_mljobs.jobs.outcome.results import DEFAULT_MAX_XCOM_BYTES

@@ -51,6 +51,12 @@ def test_a_run_that_does_not_reach_its_end_has_no_end_banner(run, script, text):
     assert run(of(script, text)).output == STARTED
 
 
+@pytest.mark.parametrize("text", ["1 / 0", "import sys\nsys.exit(3)", "", "print('half a line', end='')"])
+def test_the_last_line_says_that_the_log_is_whole(run, script, text):
+    """However the payload ends, the launcher prints a last line, by which a reader knows that nothing is missing."""
+    assert run(of(script, text)).has_end
+
+
 def test_a_script_may_end_with_exit_zero(run, script):
     """A script may end with sys.exit(0): __return__ counts, and the end banner is printed."""
     ended = run(of(script, "import sys\n__return__ = 5\nsys.exit(0)"))

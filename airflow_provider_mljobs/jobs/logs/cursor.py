@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.launcher.contract import BANNER, TITLES
+from airflow_provider_mljobs.launcher.contract import BANNER, END, TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +46,11 @@ class LogCursor:
     stamp: str = ""
     count: int = 0
     digests: tuple[str, ...] = ()
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the launcher's last line has been read."""
+        return self.digests[-1:] == (digest(END),)
 
     def since(self, overlap: timedelta = _OVERLAP) -> str:
         """Return the time since which to ask for lines, to read so much again; empty for all."""

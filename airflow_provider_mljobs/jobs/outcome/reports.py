@@ -197,6 +197,9 @@ def _is_prefix(text: str) -> bool:
 
 
 def _report_of(document: Mapping[str, Any], now: float, mask: Callable[[str], str]) -> Reported:
+    if "end" in document:
+        # The launcher's last line, which has no news.
+        return Reported()
     at = _moment(now if document.get("at") is None else document["at"])
     if "progress" in document:
         message = _text(document.get("message") or "", _MAX_MESSAGE, mask)
