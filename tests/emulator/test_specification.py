@@ -104,6 +104,15 @@ def test_requests_are_summed_over_containers():
     assert specification.requests() == Resources(1.0, 2 * 2**30, 0)
 
 
+def test_limits_end_at_the_node():
+    """A limit beyond the node is the node's size, and with it the request that Snowflake derives from the limit."""
+    resources = {"limits": {"memory": "64Gi", "cpu": 8}}
+    described = yaml.safe_load(parse(document(container(resources=resources))).text)["spec"]["containers"][0]
+
+    node = {"memory": "13Gi", "cpu": "3"}
+    assert {"limits": node, "requests": node} == described["resources"]
+
+
 @pytest.mark.parametrize(
     ("stated", "expected"),
     [

@@ -143,9 +143,14 @@ class Pool:
         return next((FAMILIES[name] for name in names if name not in self.scarce), None)
 
     @property
+    def active_families(self) -> list[str]:
+        """The instance family of each node that runs instances."""
+        return [node.family.name for node in self._nodes if node.instances]
+
+    @property
     def active_nodes(self) -> int:
         """How many nodes run instances."""
-        return sum(node.instances > 0 for node in self._nodes)
+        return len(self.active_families)
 
     def state(self, now: float) -> PoolState:
         """Return the state; an idle pool suspends itself after AUTO_SUSPEND_SECS."""

@@ -277,7 +277,7 @@ class PoolStatements:
         with self._services.scheduler.lock:
             usage = Counter[str]()
             for pool in self._pools.by_name.values():
-                usage[pool.options.instance_family] += pool.active_nodes
+                usage.update(pool.active_families)
         rows = [
             (
                 family.name, family.description, family.vcpu, family.memory_gib, family.storage_gib, family.gpu,

@@ -27,8 +27,6 @@ REGISTRY = "mljobs-local.registry.snowflakecomputing.com"
 _GIB = 2**30
 _DEFAULT_CPU, _DEFAULT_MEMORY = "0.5", "0.5Gi"
 _GPU = "nvidia.com/gpu"
-# Of the container that serves a stage volume.
-_SIDECAR_REQUESTS = {"cpu": "0", "memory": "0.5Gi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +174,15 @@ class Specification:
 
     def container_requests(self) -> Resources:
         """Return the resources that the containers of one instance request from a node."""
-        return _sum(container.fields["resources"]["requests"] for container in self.containers)
+        return _sum(self.containers)
 
     def requests(self) -> Resources:
         """Return the resources that one instance requests from a node, with those of its stage volumes."""
-        volumes = (volume["stageConfig"] for volume in self.volumes if volume["source"] == "stage")
-        stated = (volume.get("resources", {}).get("requests", {}) for volume in volumes)
-        return self.container_requests() + _sum({**_SIDECAR_REQUESTS, **requests} for requests in stated)
+        return _sum((*self.containers, *self.sidecars))
 
 
-def _sum(requests: Iterable[Mapping[str, Any]]) -> Resources:
+def _sum(containers: Iterable[Container]) -> Resources:
+    requests = [container.fields["resources"]["requests"] for container in containers]
     parts = [Resources(cpu_cores(each["cpu"]), memory_bytes(each["memory"]), each.get(_GPU, 0)) for each in requests]
     return sum(parts, Resources(0.0, 0.0, 0))
 
@@ -248,14 +245,17 @@ def _full_image(image: str) -> str:
 
 def _complete_resources(resources: Mapping[str, Any], family: InstanceFamily) -> dict[str, Any]:
     limits, requests = dict(resources.get("limits", {})), dict(resources.get("requests", {}))
-    requests.setdefault("memory", limits.get("memory", _DEFAULT_MEMORY))
-    requests.setdefault("cpu", limits.get("cpu", _DEFAULT_CPU))
-    limits.setdefault("memory", f"{family.memory_gib}Gi")
-    limits.setdefault("cpu", str(family.vcpu))
-    if memory_bytes(requests["memory"]) > memory_bytes(limits["memory"]):
-        raise invalid_spec(f"invalid value {requests['memory']} for 'requests.memory'. The request exceeds the limit.")
-    if cpu_cores(requests["cpu"]) > cpu_cores(limits["cpu"]):
-        raise invalid_spec(f"invalid value {requests['cpu']} for 'requests.cpu'. The request exceeds the limit.")
+    for key, node, default, amount in (
+        ("memory", f"{family.memory_gib}Gi", _DEFAULT_MEMORY, memory_bytes),
+        ("cpu", str(family.vcpu), _DEFAULT_CPU, cpu_cores),
+    ):
+        limit = limits.get(key, node)
+        # A limit beyond the node means the node.
+        capped = min(limit, node, key=amount)
+        requests.setdefault(key, capped if key in limits else default)
+        if amount(requests[key]) > amount(limit):
+            raise invalid_spec(f"invalid value {requests[key]} for 'requests.{key}'. The request exceeds the limit.")
+        limits[key] = capped
     return {"limits": limits, "requests": requests}
 
 
