@@ -134,8 +134,8 @@ class Airflow:
 
     @property
     def jobs(self):
-        """The names of the existing job services."""
-        return [row["name"] for row in self.query("SHOW JOB SERVICES IN ACCOUNT")]
+        """The names of the existing job services, without those that are being deleted."""
+        return [row["name"] for row in self.query("SHOW JOB SERVICES IN ACCOUNT") if row["status"] != "DELETING"]
 
     @property
     def files(self):

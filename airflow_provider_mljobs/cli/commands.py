@@ -186,7 +186,7 @@ def drop_job(args: Namespace, hook: MLJobHook) -> None:
     """Drop a job."""
     job = hook.job(args.job)
     status = JobStatus(hook.client.describe(job)["status"])
-    if not status.is_terminal and not args.force:
+    if not (status.is_terminal or status is JobStatus.DELETING or args.force):
         _exit(f"Job {job} is {status}: cancel it first, or pass --force.")
     hook.drop(job)
     _print(f"Dropped job {job}.")

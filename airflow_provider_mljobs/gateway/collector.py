@@ -152,7 +152,9 @@ class Collector:
         rows, is_complete = self._rows(JOB_NAME_PREFIX)
         schema = self._rules.schema
         looked_at = [row for row in rows if schema.schema is None or job_of(row).namespace == schema]
-        jobs = [job for row in looked_at if (job := self._job(row)) is not None]
+        jobs = [
+            job for row in looked_at if (job := self._job(row)) is not None and job.status is not JobStatus.DELETING
+        ]
         old = [job for job in jobs if self._now - job.created > self._rules.older_than]
         states = task_states({job.origin.task for job in old}) if old else {}
         over = [

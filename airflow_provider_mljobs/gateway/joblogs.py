@@ -32,6 +32,7 @@ from airflow_provider_mljobs.jobs.logs.text import readable
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.jobs.outcome.reports import Reported, take_reports, without_reports
 from airflow_provider_mljobs.jobs.untrusted import reading
+from airflow_provider_mljobs.launcher.contract import END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -310,11 +311,15 @@ def read_news(
 
 @dataclass(frozen=True)
 class WholeLog:
-    """The end of a job's log, the lines that the task's log doesn't have yet, and the job's own reports."""
+    """The end of a job's log, the lines that the task's log doesn't have yet, and the job's own reports.
+
+    :param has_end: whether the launcher's last line is among the lines of a container.
+    """
 
     text: str
     unseen: tuple[str, ...]
     reported: Reported
+    has_end: bool = False
 
 
 def read_rest(
@@ -326,6 +331,7 @@ def read_rest(
     """
     texts: list[str] = []
     unseen: list[str] = []
+    has_end = False
     # After an error, all of it is read again.
     printed = printed.copy()
     for source in containers:
@@ -340,8 +346,9 @@ def read_rest(
             text = without_stamps(tail)
             unseen += _take(store, source, tail, printed, is_final=True, fills=True)
         unseen += _filled(store, source, earlier, printed)
+        has_end = has_end or printed.cursor(source).has_end or END in text
         texts.append(_labelled(source, "\n".join(map(readable, without_reports(text).split("\n")))))
-    return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen), printed.reported)
+    return WholeLog("\n".join(text.rstrip("\n") for text in texts), tuple(unseen), printed.reported, has_end)
 
 
 def read_log(store: LogStore, source: Source, *, share: int = 1) -> str:

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _LAST_LINES = 20
+# For a result that exists: without it the job would have run in vain.
+_RESULT_SECONDS = 60.0
 # The fields that the task state store has, and with them all versions of the provider.
 _SAVED = ("xcoms", "return_value", "is_reference", "is_taken")
 # The values of instances are nested in lists and objects of ours.
@@ -80,6 +82,7 @@ class Outcome:
 
     :param log: the output of the job, of a long log the end; ``None`` if it could not be read, so it isn't safe yet.
     :param unseen: the lines of the log that aren't in the task's log yet.
+    :param has_end: whether the log has the launcher's last line, which it prints after it has written the result.
     :param artifacts: path, bytes and md5 of each file that the job saved on the stage; ``None`` without a directory.
     :param is_over: whether the job was seen to be over, or was cancelled; otherwise it may live and stays.
 
@@ -101,6 +104,7 @@ class Outcome:
     is_overdue: bool = False
     log: str | None = None
     unseen: tuple[str, ...] = ()
+    has_end: bool = False
     result: JobResult | None = None
     error: MLJobError | None = None
     instances: tuple[InstanceResult, ...] = ()
@@ -246,7 +250,7 @@ def _read_log(client: MLJobClient, outcome: Outcome, patience: float) -> Outcome
     except SnowflakeUnavailableError as error:
         logger.warning("The log of job %s can't be read now: %s", outcome.job, error)
         return replace(outcome, reported=outcome.printed.reported)
-    return replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported)
+    return replace(outcome, log=log.text, unseen=log.unseen, reported=log.reported, has_end=log.has_end)
 
 
 def _read(client: MLJobClient, outcome: Outcome, instances: int, max_bytes: int) -> Outcome:
@@ -255,10 +259,11 @@ def _read(client: MLJobClient, outcome: Outcome, instances: int, max_bytes: int)
     if directory is None:
         return outcome
     is_done = status is JobStatus.DONE
+    # Also a job that failed has a result, with its exception, unless it was killed.
+    has_result = is_done or outcome.has_end
+    patience = max(client.visibility_lag, _RESULT_SECONDS) if has_result else 0.0
     try:
-        result = read_result(
-            client.connection, directory, max_bytes=max_bytes, patience=client.visibility_lag if is_done else 0.0
-        )
+        result = read_result(client.connection, directory, max_bytes=max_bytes, patience=patience)
         saved = artifacts(
             client.connection, directory, result.artifacts if result else (), patience=client.visibility_lag
         )

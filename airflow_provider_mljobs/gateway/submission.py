@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from airflow_provider_mljobs.gateway.descriptions import is_in
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
 from airflow_provider_mljobs.jobs.comment import Origin, is_same_job, with_payload
+from airflow_provider_mljobs.jobs.outcome.sightings import pauses
+from airflow_provider_mljobs.jobs.outcome.status import JobStatus
 from airflow_provider_mljobs.jobs.spec.rendering import (
     SpecificationSource,
     ml_job_options,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _START_ORDER = re.compile("resourceManagement|controlPolicy|startupOrder")
+# Containers have 30 seconds to end.
+_DELETING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +119,7 @@ class Submission:
     def _execute(self, statement: str, directory: StagePath | None) -> None:
         spec = self.spec
         try:
-            self.connection.rows(statement)
+            self._run_when_free(statement)
         except JobAlreadyExistsError:
             if not self._is_submitted(directory, self.describe(spec.name)):
                 raise
@@ -138,6 +143,26 @@ class Submission:
                 f"{statements.drop_service(spec.name)}.",
             ) from error
 
+    def _run_when_free(self, statement: str) -> None:
+        """Start the job; wait for its name while an earlier job of that name is being deleted.
+
+        :raises JobAlreadyExistsError: if another job has the name, or that one doesn't go.
+        """
+        was_deleting = False
+        for pause in (*pauses(_DELETING_SECONDS), None):
+            try:
+                self.connection.rows(statement)
+            except JobAlreadyExistsError:
+                row = self._describe()
+                is_free = row is None and was_deleting
+                was_deleting = row is not None and JobStatus(row["status"]) is JobStatus.DELETING
+                if pause is None or not (was_deleting or is_free):
+                    raise
+                logger.info("Job %s was dropped and is being deleted; waiting for its name.", self.spec.name)
+                time.sleep(pause)
+            else:
+                return
+
     def _describe(self) -> Mapping[str, Any] | None:
         try:
             rows = self.connection.rows(statements.describe_service(self.spec.name))
@@ -151,7 +176,7 @@ class Submission:
         :param directory: the job's directory, which identifies the job even if its COMMENT was changed.
         :raises JobAlreadyExistsError: if another job has the name; its files must not be touched.
         """
-        if row is None:
+        if row is None or JobStatus(row["status"]) is JobStatus.DELETING:
             return False
         comment = str(row["comment"] or "")
         if not is_same_job(self.spec.comment, comment) and not self._has_lost_comment(directory, row):
