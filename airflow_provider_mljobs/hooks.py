@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 from dataclasses import asdict, dataclass
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.gateway.collection import Collection
     from airflow_provider_mljobs.gateway.collector import TaskStates
     from airflow_provider_mljobs.gateway.watcher.follower import Follower, Report
+    from airflow_provider_mljobs.jobs.checkup import Finding
     from airflow_provider_mljobs.jobs.outcome.results import JobResult
     from airflow_provider_mljobs.jobs.outcome.status import JobStatus
     from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
@@ -318,6 +320,51 @@ class MLJobHook(SnowflakeHook):
             dry_run=dry_run,
         )
         return Collector(self.client, rules).collect(task_states)
+
+    def doctor(  # noqa: PLR0913 (the arguments of a task, and the probe)
+        self,
+        *,
+        compute_pool: str | None = None,
+        stage_name: str | None = None,
+        external_access_integrations: Sequence[str] = (),
+        image: str | None = None,
+        run: bool = False,
+        timeout: float = 900.0,
+        report: Callable[[Finding], None] = lambda _: None,
+    ) -> Sequence[Finding]:
+        """Check what a job needs of the account and of this Airflow; ``airflow mljobs doctor`` prints the same.
+
+        No check changes anything. A check that can't look is a finding, too, and never ends the others.
+
+        :param compute_pool: the pool of the jobs.
+        :param stage_name: the stage of the jobs, as in ``stage_name`` of a task.
+        :param external_access_integrations: the integrations of the jobs.
+        :param image: tag or image of the runtime, as in ``runtime_environment`` of a task.
+        :param run: also run a probe job, which needs pool and stage; its service and files are removed afterwards.
+        :param timeout: seconds for the probe job to get a node and to end.
+        :param report: gets each finding as soon as it is there.
+        :raises InvalidJobSpecError: if an argument is not a name.
+        """
+        from airflow_provider_mljobs.gateway.doctor.account import Subject
+        from airflow_provider_mljobs.task.doctor import examine
+
+        role = self._get_static_conn_params.get("role")
+        subject = Subject(
+            connection=self.get_conn_id(),
+            user=str(self._get_static_conn_params.get("user") or ""),
+            role=Identifier.parse(role, "role") if role else None,
+            warehouse=self.default_warehouse,
+            namespace=self.namespace,
+            compute_pool=Identifier.parse(compute_pool, "compute_pool") if compute_pool else None,
+            stage=self.stage(stage_name) if stage_name else None,
+            external_access_integrations=tuple(
+                Identifier.parse(name, "external_access_integrations") for name in external_access_integrations
+            ),
+            image=image,
+        )
+        client = MLJobClient(self.get_conn, visibility_lag=self._visibility_lag, payload_grace=0)
+        with contextlib.closing(client):
+            return examine(client, subject, probe_timeout=timeout if run else None, report=report)
 
     @classmethod
     def get_connection(cls, conn_id: str) -> Connection:

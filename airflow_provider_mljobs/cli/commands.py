@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from queue import SimpleQueue
@@ -23,6 +24,7 @@ from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_logs
 from airflow_provider_mljobs.gateway.watcher.follower import LogOutput, Message, Report, WaitEnded
 from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.jobs.checkup import State, script
 from airflow_provider_mljobs.jobs.credentials import starred
 from airflow_provider_mljobs.jobs.logs.text import printable
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, TextIO
 
     from airflow_provider_mljobs.gateway.collection import Item
+    from airflow_provider_mljobs.jobs.checkup import Finding
     from airflow_provider_mljobs.jobs.names import QualifiedName
 
 _FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
@@ -58,6 +61,7 @@ def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Name
                 function(args, hook)
                 sys.stdout.flush()
         except KeyboardInterrupt:
+            _cancel_timers()
             raise SystemExit(_INTERRUPTED) from None
         except BrokenPipeError:
             # The reader of the pipe has closed it; the flush at exit would print a traceback.
@@ -68,6 +72,17 @@ def _command(function: Callable[[Namespace, MLJobHook], None]) -> Callable[[Name
             _exit(str(error))
 
     return command
+
+
+def _cancel_timers() -> None:
+    """End the timers of interrupted statements.
+
+    An interrupt between the start of the connector's timer and its ``try`` leaves the timer, and the end of the process
+    would wait for it, up to the network timeout.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
 
 
 def _exit(message: str, code: int = _FAILURE) -> NoReturn:
@@ -190,6 +205,38 @@ def drop_job(args: Namespace, hook: MLJobHook) -> None:
         _exit(f"Job {job} is {status}: cancel it first, or pass --force.")
     hook.drop(job)
     _print(f"Dropped job {job}.")
+
+
+@_command
+def doctor(args: Namespace, hook: MLJobHook) -> None:
+    """Print what jobs need, whether it is there, and the changes that mend it."""
+    findings = hook.doctor(
+        compute_pool=args.compute_pool,
+        stage_name=args.stage,
+        external_access_integrations=args.external_access_integration or (),
+        image=args.image,
+        run=args.run,
+        timeout=args.timeout,
+        report=_print_progress,
+    )
+    if args.output in {"json", "yaml"}:
+        _print_value([finding.to_json() for finding in findings], args.output)
+    else:
+        columns = ("check", "state", "detail", *(("seconds",) if args.run else ()))
+        rows = ({"seconds": "", **finding.to_json()} for finding in findings)
+        _print_rows(({column: row[column] for column in columns} for row in rows), args.output)
+        # A table breaks lines, and these are for pasting.
+        for line in script(findings):
+            _print(line)
+    if any(finding.state is State.MISSING for finding in findings):
+        raise SystemExit(_FAILURE)
+
+
+def _print_progress(finding: Finding) -> None:
+    """Print each step of the probe job, which may take minutes."""
+    if finding.check.startswith("probe"):
+        seconds = "" if finding.seconds is None else f" after {finding.seconds:.1f} s"
+        _print(starred(f"{finding.check}: {finding.state}{seconds}. {finding.detail}"), sys.stderr)
 
 
 def _duration(text: str) -> timedelta:

@@ -78,12 +78,35 @@ def get_mljobs_cli_commands() -> list[CLICommand]:
             ),
             ARG_OUTPUT,
         ),
+        _command(
+            "doctor",
+            "Check what jobs need of the Snowflake account and of this Airflow, and print the SQL that mends it",
+            Arg(("--compute-pool",), help="Compute pool of the jobs"),
+            Arg(("--stage",), help="Stage of the jobs, e.g. @DATABASE.SCHEMA.STAGE"),
+            Arg(
+                ("--external-access-integration",),
+                help="External access integration of the jobs; can be repeated",
+                action="append",
+            ),
+            Arg(("--image",), help="Tag or image of the runtime, as in runtime_environment"),
+            Arg(
+                ("--run",),
+                help="Also run a tiny job on the pool, which costs credits, and remove it with its files",
+                action="store_true",
+            ),
+            Arg(
+                ("--timeout",),
+                help="Seconds for the tiny job to get a node and to end (default: 900)",
+                type=positive_int(allow_zero=False),
+                default=900,
+            ),
+            ARG_OUTPUT,
+        ),
     )
     return [GroupCommand(name="mljobs", help="Manage Snowflake ML Jobs", subcommands=commands)]
 
 
 def _command(name: str, help_text: str, *args: Arg) -> ActionCommand:
-    function = lazy_load_command(
-        f"airflow_provider_mljobs.cli.commands.{name}_job{'s' if name in {'list', 'gc'} else ''}"
-    )
-    return ActionCommand(name=name, help=help_text, func=function, args=(*args, *_ALWAYS))
+    function = {"list": "list_jobs", "gc": "gc_jobs", "doctor": "doctor"}.get(name, f"{name}_job")
+    command = lazy_load_command(f"airflow_provider_mljobs.cli.commands.{function}")
+    return ActionCommand(name=name, help=help_text, func=command, args=(*args, *_ALWAYS))

@@ -25,6 +25,7 @@ from airflow.sdk.execution_time.lazy_sequence import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
 # A decorated function's parameters of these names get the context's values.
 CONTEXT_KEYS = frozenset(KNOWN_CONTEXT_KEYS)
@@ -89,6 +90,18 @@ def as_server() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+def triggerer_heartbeat() -> tuple[bool, datetime | None]:
+    """Return whether a triggerer is alive, and the time of the last heartbeat, from Airflow's database."""
+    from airflow.jobs.job import most_recent_job
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        job = most_recent_job("TriggererJob")
+        return (False, None) if job is None else (job.is_alive(), job.latest_heartbeat)
+    except SQLAlchemyError as error:
+        raise AirflowException(f"Airflow's database can't be asked for its triggerers: {error}") from error
 
 
 def through_xcom(value: Any) -> Any:

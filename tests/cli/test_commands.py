@@ -428,7 +428,7 @@ def test_usage(mljobs, words, message):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", ["list", "describe", "logs", "result", "cancel", "drop", "gc"])
+@pytest.mark.parametrize("command", ["list", "describe", "logs", "result", "cancel", "drop", "gc", "doctor"])
 def test_help(mljobs, command):
     """Each command has a help text. Airflow would parse text in brackets as markup."""
     code, out, _ = mljobs(command, "--help")

@@ -86,7 +86,7 @@ def test_describe_and_show(cursor, stage):
 
     assert names == ["parent_property", "property", "property_type", "property_value", "property_default"]
     assert ("STAGE_ENCRYPTION", "TYPE", "String", "SNOWFLAKE_SSE", "SNOWFLAKE_FULL") in described
-    assert (stage_row["name"], stage_row["comment"], stage_row["type"]) == ("FILES", "it's", "INTERNAL")
+    assert (stage_row["name"], stage_row["comment"], stage_row["type"]) == ("FILES", "it's", "INTERNAL NO CSE")
 
 
 def test_put_list_get_remove(cursor, stage, put, tmp_path):

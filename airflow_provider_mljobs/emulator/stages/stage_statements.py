@@ -264,6 +264,9 @@ def _type_name(value: object) -> str:
 def _row(name: QualifiedName, stage: Stage, owner: str) -> tuple[object, ...]:
     created = datetime.fromtimestamp(stage.created_on, tz=UTC)
     kind = "INTERNAL TEMPORARY" if stage.temporary else "INTERNAL"
+    if stage.encryption == "SNOWFLAKE_SSE":
+        # No client-side encryption.
+        kind += " NO CSE"
     enabled = "Y" if stage.directory else "N"
     return (
         created, name.name, name.database, name.schema, "", "N", "N", owner, stage.comment,

@@ -1,0 +1,1 @@
+"""The checks of an account, and the probe job."""

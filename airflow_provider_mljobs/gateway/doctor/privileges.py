@@ -1,0 +1,52 @@
+"""Findings about privileges.
+
+Snowflake answers alike for an object that doesn't exist and one that the role can't see, so an absent object proves
+nothing. An absent privilege in SHOW GRANTS does, if the grants of all inherited roles could be read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_mljobs.gateway.doctor import statements
+from airflow_provider_mljobs.jobs.checkup import Finding, State, missing, unseen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_mljobs.gateway.doctor.account import Account
+    from airflow_provider_mljobs.jobs.grants import Name
+
+    Privileges = tuple[str, Name, tuple[str, ...]]
+
+
+def lacking(account: Account, *needs: Privileges) -> Finding | None:
+    """Return the finding about privileges that the role doesn't have; ``None`` if it has all.
+
+    :param needs: kind, name and privileges; without privileges any one will do, as for the parents of an object.
+    """
+    texts, grants = [], []
+    for kind, name, privileges in needs:
+        if not privileges and account.grants.privileges(kind, name):
+            continue
+        if absent := account.grants.lacks(kind, name, privileges or ("USAGE",)):
+            texts.append(f"{' and '.join(absent)} on {kind.lower()} {name}")
+            grants.append(statements.grant(absent, kind, name, account.session.role))
+    if not texts:
+        return None
+    return proven(account, f"Role {account.session.role} lacks {', '.join(texts)}.", *grants)
+
+
+def first(absent: Finding | None, look: Callable[[], Finding]) -> Finding:
+    """Look further unless a privilege is proven missing; what that look misses outranks an unproven privilege."""
+    if absent is not None and absent.state is State.MISSING:
+        return absent
+    finding = look()
+    return finding if absent is None or finding.state is State.MISSING else absent
+
+
+def proven(account: Account, detail: str, *grants: str) -> Finding:
+    """Return the finding about absent grants, which is proven only if all grants could be read."""
+    if account.grants.unread:
+        return unseen(f"Unproven, because not all grants can be read. If jobs fail: {'; '.join(grants)};")
+    return missing(detail, *grants)
