@@ -77,6 +77,26 @@ class Run:
         raise KeyError(task_id)
 
 
+def run_dag(dag, params=None):
+    """Run a DAG in this process, as ``airflow dags test`` does, and return its result."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    _database()
+    bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+    errors = {}
+
+    def remember(context):
+        errors[context["ti"].task_id] = context["exception"]
+
+    for task in dag.tasks:
+        task.on_failure_callback = [*task.on_failure_callback, remember]
+    run = dag.test(run_conf=params)
+    instances = run.get_task_instances()
+    return Run(str(run.state), {ti.task_id: str(ti.state) for ti in instances}, errors, instances)
+
+
 class Airflow:
     """Runs DAGs in this process, as ``airflow dags test`` does.
 
@@ -94,21 +114,7 @@ class Airflow:
 
     def run(self, dag, params=None):
         """Run a DAG, with other parameters than its defaults, and return its result."""
-        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-
-        bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-        bag.bag_dag(dag)
-        sync_bag_to_db(bag, "dags-folder", None)
-        errors = {}
-
-        def remember(context):
-            errors[context["ti"].task_id] = context["exception"]
-
-        for task in dag.tasks:
-            task.on_failure_callback = [*task.on_failure_callback, remember]
-        run = dag.test(run_conf=params)
-        instances = run.get_task_instances()
-        return Run(str(run.state), {ti.task_id: str(ti.state) for ti in instances}, errors, instances)
+        return run_dag(dag, params)
 
     def run_task(self, make, dag_id="lab", folder=None):
         """Run one task: ``make`` builds it within a DAG."""

@@ -28,12 +28,11 @@ def main(argv=None):
     if not options.emulator and not os.environ.get(CONNECTION):
         print(_USAGE)
         return 2
-    # Before Airflow is imported: it and the connector log each login.
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     # As after Ctrl-C, the schema is dropped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_airflow())
             if options.emulator:
                 settings, output = stack.enter_context(_embedded(options))
             else:
@@ -64,6 +63,23 @@ def _parser():
     parser.add_argument("--realistic", action="store_true", help="run on the embedded Snowflake with real delays")
     parser.add_argument("--output", type=Path, help="directory of the recordings (default: tests/account/golden)")
     return parser
+
+
+@contextlib.contextmanager
+def _airflow():
+    """Give Airflow, which reads its configuration on import, a home of its own: nothing is written to the user's."""
+    if "airflow" in sys.modules:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="mljobs-airflow-") as home:
+        os.environ |= {
+            "AIRFLOW_HOME": home,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(home, "dags")),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        }
+        yield
 
 
 @contextlib.contextmanager

@@ -5,16 +5,22 @@ import json
 import os
 import secrets
 import signal
+import tempfile
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
+from airflow_provider_mljobs.gateway.downloads import read_result
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
+from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
-from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, render
+from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, render, specification
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from tests.account.answers import Answer, ask
+from tests.account.beliefs import succeeds
 from tests.account.masks import Mask
 
 CONNECTION = "MLJOBS_ACCOUNT_CONNECTION"
@@ -43,6 +49,8 @@ class Settings:
     :param second_role: a role that may use the warehouse, and has been granted to the user.
     :param image: an image of one's own, in a repository of the account.
     :param start_seconds: how long a job may take to start: a node has to be provisioned for the first one.
+    :param fit_seconds: how long a job that a node has no room for is watched.
+    :param is_embedded: whether it is the embedded Snowflake, which runs jobs as this user.
     :param pause: seconds between two looks at a job.
     """
 
@@ -53,6 +61,8 @@ class Settings:
     second_role: str | None = None
     image: str | None = None
     start_seconds: float = 900.0
+    fit_seconds: float = 60.0
+    is_embedded: bool = False
     pause: float = 2.0
 
     @classmethod
@@ -91,9 +101,10 @@ class Settings:
 
 @dataclass
 class Trial:
-    """The answers and deviations of a check that is running."""
+    """The answers and deviations of a check that is running, and what it believes of each answer."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
+    beliefs: dict[str, tuple] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
 
 
@@ -209,6 +220,17 @@ class Account:
         answer = ask(cursor or self.cursor, statement)
         return self._record(step, answer, beliefs, is_private=is_private)
 
+    def put(self, step, text, path):
+        """Upload a text as a file of a stage."""
+        with tempfile.TemporaryDirectory(prefix="mljobs-") as folder:
+            file = Path(folder, path.name)
+            file.write_text(text, "utf-8")
+            return self.ask(step, statements.put(file, path.parent), succeeds)
+
+    def at_end(self, statement):
+        """Run a statement before the schema is dropped."""
+        self._undo.callback(lambda: ask(self.cursor, statement))
+
     def note(self, step, value, *beliefs):
         """Record an observation, and compare it with the beliefs."""
         return self._record(step, Answer.observed(value), beliefs)
@@ -217,6 +239,7 @@ class Account:
         if step in self.trial.answers:
             raise ValueError(f"A check records {step!r} twice")
         self.trial.answers[step] = answer.without_rows() if is_private else answer
+        self.trial.beliefs[step] = beliefs
         for belief in beliefs:
             if deviation := belief(answer):
                 self.trial.deviations.append(f"{step}: {deviation}")
@@ -230,9 +253,31 @@ class Account:
         return QualifiedName.parse(name, "job", self.schema)
 
     @cached_property
+    def runtime(self):
+        """The image and the resources of the CPU pool's nodes, as the provider resolves them."""
+        return self.client.runtimes.of(self.spec("ANY"))
+
+    @cached_property
     def image(self):
-        """The ML runtime image of the CPU pool, as the provider resolves it."""
-        return self.client.runtimes.of(self.spec("ANY")).image
+        """The ML runtime image of the CPU pool."""
+        return self.runtime.image
+
+    def specification(self, name, **fields):
+        """Return the specification that the provider writes for a job with its default settings."""
+        spec = self.spec(name, **fields)
+        return specification(spec, self.stage / "payload", Arguments.of_script(()), self.runtime)
+
+    def run(self, name, function, *, requirements=(), **fields):
+        """Run a function as the provider does; returns its value, or the error of the job as text."""
+        spec = self.spec(name, **fields)
+        payload = Payload.of_function(function, pip_requirements=requirements)
+        directory = self.client.upload(spec, payload)
+        place = self.client.submit(spec, directory, Arguments.of_script(()), payload.copies)
+        status = self.wait(spec.name)
+        result = read_result(self.client.connection, place, patience=self.client.visibility_lag)
+        if result is not None and result.success:
+            return result.value
+        return f"{status}: {self.log(spec.name)[-1_000:]}"
 
     def spec(self, name, **fields):
         """Describe a job."""

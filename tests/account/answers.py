@@ -127,8 +127,8 @@ def ask(cursor, statement):
         text = str(error.raw_msg or error.msg or error).strip()
         refusal = Refusal(error.errno, error.sqlstate, without_number(text))
         return Answer(statement, refusal=refusal, seconds=time.monotonic() - began)
-    kept = tuple(map(tuple, rows[:MAX_ROWS]))
-    return Answer(statement, columns, kept, len(rows), seconds=time.monotonic() - began)
+    first = tuple(map(tuple, rows[:MAX_ROWS]))
+    return Answer(statement, columns, first, len(rows), seconds=time.monotonic() - began)
 
 
 def without_number(text):

@@ -106,7 +106,7 @@ def is_refused(*kinds, errno=None, text=None):
         if answer.refusal is None:
             return f"succeeds with {answer.rows[:1]}, but should be refused"
         error = translate(answer.refusal.as_vendor_error())
-        if kinds and type(error) not in kinds:
+        if kinds and not isinstance(error, kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
             return f"reaches the user as {type(error).__name__}, not {expected}: {error.errno} {error.message}"
         numbers = {errno} if isinstance(errno, int) else set(errno or ())

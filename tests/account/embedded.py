@@ -33,6 +33,8 @@ def settings_of(server, **changes):
         "pool": "ML_POOL",
         "gpu_pool": "GPU_POOL",
         "start_seconds": budget(60),
+        "fit_seconds": 2.0,
+        "is_embedded": True,
         "pause": 0.1,
         **changes,
     })  # fmt: skip

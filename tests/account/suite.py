@@ -1,5 +1,6 @@
 """Runs checks on an account, records their answers, and reports the deviations."""
 
+import time
 import traceback
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ class Report:
     deviations: dict[str, tuple[str, ...]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
 
     @property
     def is_green(self):
@@ -61,15 +63,17 @@ def run(checks, account, output, *, say=lambda text: None):
     report = Report()
     for check in checks:
         if missing := _missing(check, account):
-            report.skipped[check.number] = f"{' and '.join(missing)} is not set"
+            report.skipped[check.number] = missing
             say(f"{check.number}  not run   {check.belief}")
             continue
-        say(f"{check.number}  {_run_one(check, account, output, report):10}{check.belief}")
+        began = time.monotonic()
+        outcome = _run_one(check, account, output, report)
+        say(f"{check.number}  {outcome:10}{check.belief}  ({time.monotonic() - began:.1f} s)")
     return report
 
 
 def _run_one(check, account, output, report):
-    account.trial = trial = Trial()
+    account.trial = report.trials[check.number] = trial = Trial()
     for step in (lambda: check.run(account), lambda: _record(check, account, output)):
         try:
             step()
@@ -99,4 +103,8 @@ def _record(check, account, output):
 
 
 def _missing(check, account):
-    return [f"MLJOBS_ACCOUNT_{name.upper()}" for name in check.needs if getattr(account.settings, name) is None]
+    """Return why a check can't be run; empty if it can."""
+    if check.only_accounts and account.settings.is_embedded:
+        return f"on the embedded Snowflake: {check.only_accounts}"
+    names = [f"MLJOBS_ACCOUNT_{name.upper()}" for name in check.needs if getattr(account.settings, name) is None]
+    return f"{' and '.join(names)} is not set" if names else ""
