@@ -17,7 +17,7 @@ from airflow_provider_mljobs.gateway.downloads import read_result
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName, StagePath
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
-from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, render, specification
+from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, render
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from tests.account.answers import Answer, ask
 from tests.account.beliefs import succeeds
@@ -261,11 +261,6 @@ class Account:
     def image(self):
         """The ML runtime image of the CPU pool."""
         return self.runtime.image
-
-    def specification(self, name, **fields):
-        """Return the specification that the provider writes for a job with its default settings."""
-        spec = self.spec(name, **fields)
-        return specification(spec, self.stage / "payload", Arguments.of_script(()), self.runtime)
 
     def run(self, name, function, *, requirements=(), **fields):
         """Run a function as the provider does; returns its value, or the error of the job as text."""

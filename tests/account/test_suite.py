@@ -17,9 +17,7 @@ from tests.account.suite import estimate, run
 CHECKS = all_checks()
 # Checks that are ahead of the embedded Snowflake, each with the reason; empty it as the reasons go.
 AHEAD = {
-    "C-05": "every session has a warehouse",
     "C-11": "every tag has an image",
-    "C-20": "the sidecars of stage volumes take no resources",
 }
 
 
