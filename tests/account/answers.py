@@ -8,7 +8,7 @@ from datetime import date, datetime, time as clock_time
 from decimal import Decimal
 
 # An answer is evidence, not a copy: the rest of a long one is counted.
-MAX_ROWS = 20
+MAX_ROWS = 100
 MAX_CHARACTERS = 2_000
 
 
@@ -78,6 +78,12 @@ class Answer:
         """Return an observation that isn't the answer to a statement."""
         return cls(columns=(Column(name),), rows=((value,),), count=1)
 
+    def unmasked(self):
+        """Return the answer with a word in place of each mask, so that names and addresses can be read again."""
+        rows = tuple(tuple(_word(cell) if isinstance(cell, str) else cell for cell in row) for row in self.rows)
+        refusal = None if self.refusal is None else replace(self.refusal, text=_word(self.refusal.text))
+        return replace(self, rows=rows, refusal=refusal)
+
     def to_json(self, mask):
         """Return the answer as JSON, with each text masked and shortened."""
         document = {
@@ -111,6 +117,10 @@ class Answer:
             refusal=None if error is None else Refusal(error.get("errno"), error.get("sqlstate"), error["text"]),
             seconds=document.get("seconds"),
         )
+
+
+def _word(text):
+    return re.sub(r"<([A-Z_]+)>", r"\1", text)
 
 
 def ask(cursor, statement):

@@ -89,5 +89,18 @@ def write(check, recording, mask, directory=GOLDEN):
     recordings = [each for each in others if each["provenance"] != recording.provenance]
     directory.mkdir(parents=True, exist_ok=True)
     content = {"check": check.number, "belief": check.belief, "recordings": [*recordings, document]}
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    file.write_text(_lines(content) + "\n", "utf-8")
     return file
+
+
+def _lines(value, indent=""):
+    """Write JSON with a line for each entry of an object and each row, so that changes can be read."""
+    inner = indent + " "
+    if isinstance(value, dict) and value:
+        entries = [f"{inner}{json.dumps(key)}: {_lines(item, inner)}" for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        entries = [f"{inner}{_lines(item, inner)}" for item in value]
+    else:
+        return json.dumps(value, ensure_ascii=False)
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return "\n".join([first, ",\n".join(entries), f"{indent}{last}"])

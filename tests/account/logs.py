@@ -118,6 +118,7 @@ def stored_logs(account):
     account.ask("logs", statement, has_columns("TIMESTAMP", "LOG"), has_rows())
     account.note("lines", [str(line).strip() for line in answer.cells("log")][:3], says(r"one.*two.*café"))
     account.note("lengths", [len(str(line)) for line in answer.cells("log")])
+    account.ask("all", f"SELECT * FROM TABLE({job}!SPCS_GET_LOGS())", has_columns("INSTANCE_ID", "CONTAINER_NAME"))
     most = statements.Extent(lines=2, characters=10_000, line_characters=100)
     account.ask(
         "end",
@@ -169,6 +170,7 @@ def metrics(account):
     )
     table = f"TABLE({job}!SPCS_GET_METRICS(START_TIME => TO_TIMESTAMP_LTZ('{_ago()}')))"
     names = f"SELECT DISTINCT METRIC_NAME, UNIT, CONTAINER_NAME FROM {table}"
+    account.ask("all", f"SELECT * FROM {table} LIMIT 1", has_columns("METRIC_NAME", "VALUE", "TIMESTAMP"))
     account.ask("names", names, says(r"container\.cpu\.usage"))
     account.ask("drop", statements.drop_service(job), succeeds)
 

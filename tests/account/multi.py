@@ -38,6 +38,9 @@ def failed_instance(account):
     job = account.start("C52", script, target_instances=2)
     account.note("status", account.wait(job), is_("FAILED"))
     account.ask("containers", statements.show_service_containers(job), has_rows(2), says("3"))
+    account.ask(
+        "instances", f"SHOW SERVICE INSTANCES IN SERVICE {job}", has_columns("instance_id", "status"), has_rows(2)
+    )
 
 
 @check("C-53", MULTI)

@@ -238,6 +238,8 @@ def drop(account):
     account.repeat(history, lambda answer: bool(answer.cells("completed_time")), account.settings.fit_seconds)
     account.ask("before", history, has_columns(*columns), shows(status="FAILED", deleted_time=None))
     account.ask("instances", statements.get_job_instances(job), has_columns("INSTANCE_STATUSES"), says("exit"))
+    own = f"SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY()) WHERE NAME = '{job.name.value}'"
+    account.ask("all", own, has_columns("NAME", "DATABASE_NAME", "SCHEMA_NAME", "MESSAGE"))
     account.ask("drop", statements.drop_service(job), succeeds)
     account.ask("again", statements.drop_service(job), succeeds)
     account.ask("describe", statements.describe_service(job), is_refused(NotFoundOrNotAuthorizedError))

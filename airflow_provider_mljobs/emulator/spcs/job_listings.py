@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ SHOW_COLUMNS = (
     Column("managing_object_domain"),
     Column("managing_object_name"),
 )
+_JOB_COLUMNS = tuple(column for column in SHOW_COLUMNS if column.name != "is_job")
 _BEFORE_SPEC = 6
 DESCRIBE_COLUMNS = (*SHOW_COLUMNS[:_BEFORE_SPEC], Column("spec"), *SHOW_COLUMNS[_BEFORE_SPEC:])
 _INSTANCE_COLUMNS = tuple(
@@ -143,7 +145,7 @@ class JobListings:
         return Extension(
             statements=(
                 Statement(("SHOW", "SERVICES"), self.show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
-                Statement(("SHOW", "JOB", "SERVICES"), self.show_services, SHOW_COLUMNS, _SHOW_SYNTAX),
+                Statement(("SHOW", "JOB", "SERVICES"), self.show_jobs, _JOB_COLUMNS, _SHOW_SYNTAX),
                 Statement(("DESCRIBE", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX, _ANY),
                 Statement(("DESC", "SERVICE"), self.describe, DESCRIBE_COLUMNS, _DESCRIBE_SYNTAX, _ANY),
                 Statement(
@@ -170,8 +172,12 @@ class JobListings:
             )
         )
 
+    def show_jobs(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW JOB SERVICES``, which doesn't repeat that each service is a job."""
+        return _without(self.show_services(context, parser), "is_job")
+
     def show_services(self, context: Context, parser: Parser) -> Result:
-        """Run ``SHOW [JOB] SERVICES``."""
+        """Run ``SHOW SERVICES``."""
         without_jobs = parser.accept("EXCLUDE", "JOBS")
         workloads = _take_workloads(parser)
         pool, listing = self._parse_filter(context, parser)
@@ -180,7 +186,7 @@ class JobListings:
             context.session.rights.require(Securable("COMPUTE POOL", (pool,)))
         if without_jobs:
             # The emulator has jobs only, no long-running services.
-            return Result(SHOW_COLUMNS, [], statement="show")
+            return _without(Result(SHOW_COLUMNS, [], statement="show"), "is_job", "is_async_job")
         rights = context.session.rights
         selected = [
             job
@@ -258,6 +264,13 @@ def _on(job: Job) -> Securable:
 
 def _visible(jobs: list[Job], rights: Rights) -> list[Job]:
     return jobs if rights.sees_all else [job for job in jobs if rights.sees(_on(job))]
+
+
+def _without(result: Result, *names: str) -> Result:
+    """Return a result without some columns."""
+    places = [place for place, column in enumerate(result.columns) if column.name not in names]
+    columns = [result.columns[place] for place in places]
+    return replace(result, columns=columns, rows=[tuple(row[place] for place in places) for row in result.rows])
 
 
 def _take_workloads(parser: Parser) -> set[str]:

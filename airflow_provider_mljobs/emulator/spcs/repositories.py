@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.parsing import QualifiedName
 
+_ENCRYPTION = "SNOWFLAKE_FULL"
 _BUILT_IN = ("/snowflake/images/", "cre@")
 
 
@@ -34,6 +35,7 @@ class Repositories(Objects):
             Column("owner"),
             Column("owner_role_type"),
             Column("comment"),
+            Column("encryption"),
         ),
     )
 
@@ -41,7 +43,8 @@ class Repositories(Objects):
         """Return a repository's row of SHOW."""
         url = "/".join([REGISTRY, *(str(part).lower() for part in (name.database, name.schema, name.name))])
         created, owner = moment(record["created_on"]), record["owner"]
-        return (created, name.name, name.database, name.schema, url, owner, "ROLE", record.get("COMMENT", ""))
+        comment, encryption = record.get("COMMENT", ""), record.get("ENCRYPTION") or {"TYPE": _ENCRYPTION}
+        return (created, name.name, name.database, name.schema, url, owner, "ROLE", comment, encryption["TYPE"])
 
     def knows(self, image: str) -> bool:
         """Return whether the repository of an image, ``/db/schema/repository/…``, exists."""
