@@ -27,7 +27,7 @@ _MASTER_LIFETIMES = 4
 
 @dataclass(eq=False)
 class Session:
-    """One login.
+    """One login. A copy shares its engine, and has a current database, schema and warehouse of its own.
 
     :param id: the number that clients see.
     :param job_token: the token of the job that logged in; ``None`` for the account's user.

@@ -48,7 +48,7 @@ def answer(connection):
     status = int(stream.readline().split()[1])
     headers = dict(line.decode().strip().lower().split(": ") for line in iter(stream.readline, b"\r\n"))
     body = json.loads(stream.read(int(headers["content-length"])))
-    return status, headers.get("connection") != "close", body["success"]
+    return status, headers.get("connection") != "close", body.get("success", False)
 
 
 def is_closed(connection):

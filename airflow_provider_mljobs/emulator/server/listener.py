@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import socket
 import sys
@@ -17,9 +16,10 @@ from urllib.parse import parse_qsl, urlsplit
 from airflow_provider_mljobs.emulator.errors import SnowflakeError, not_supported
 from airflow_provider_mljobs.emulator.identity import HOST
 from airflow_provider_mljobs.emulator.server import bodies
+from airflow_provider_mljobs.emulator.server.exchange import Reply, Request
 from airflow_provider_mljobs.emulator.server.executor import attempt
 from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, UnavailableError
-from airflow_provider_mljobs.emulator.server.protocol import Answer, Protocol, Request, failure
+from airflow_provider_mljobs.emulator.server.protocol import Protocol, failure
 
 if TYPE_CHECKING:
     import ssl
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         del explain
         status = HTTPStatus(code)
         self.close_connection = True
-        self._send(_refusal(message or status.phrase), status)
+        self._send(_refusal(message or status.phrase, status))
         _quietly_shut(self.connection, socket.SHUT_WR)
         bodies.drain(self.connection)
 
@@ -189,21 +189,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.headers.get("Host") not in self.server.hosts:
             # Keeps out web pages whose host name resolves to 127.0.0.1.
-            self._send(_refusal("Wrong Host header"), HTTPStatus.FORBIDDEN)
+            self._send(_refusal("Wrong Host header", HTTPStatus.FORBIDDEN))
             return
         try:
             request = self._request(bodies.decode(body, self.headers, most), token)
         except bodies.RefusedRequestError as refusal:
-            self._send(_refusal(str(refusal)), refusal.status)
+            self._send(_refusal(str(refusal), refusal.status))
             return
         try:
-            answer = attempt(lambda: self._answer(request), self.path)
+            reply = attempt(lambda: self._reply(request), self.path)
         except ConnectionCutError:
             self._cut()
         except UnavailableError:
-            self._send(_refusal("Service unavailable"), HTTPStatus.SERVICE_UNAVAILABLE)
+            self._send(_refusal("Service unavailable", HTTPStatus.SERVICE_UNAVAILABLE))
         else:
-            self._send(*_sent(request, answer))
+            self._send(Reply.of(failure(reply)) if isinstance(reply, SnowflakeError) else reply)
 
     def _request(self, body: Mapping[str, Any], token: str) -> Request:
         try:
@@ -212,20 +212,27 @@ class _Handler(BaseHTTPRequestHandler):
             raise bodies.RefusedRequestError(HTTPStatus.BAD_REQUEST, "Invalid path") from None
         return Request(self.command, url.path, dict(parse_qsl(url.query)), token, body)
 
-    def _answer(self, request: Request) -> Answer | bytes | None:
+    def _reply(self, request: Request) -> Reply:
         if self.server.protocol is None:
             raise UnavailableError
-        return self.server.protocol.answer(request)
+        reply = self.server.protocol.reply(request)
+        if reply is None:
+            # Clients take any reply of status 200 for a success.
+            error = failure(not_supported(f"{request.method} {request.path}"))
+            return Reply.of(error, HTTPStatus.NOT_IMPLEMENTED)
+        return reply
 
-    def _send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
+    def _send(self, reply: Reply) -> None:
         # Not compressed: on the loopback interface compression costs more time than it saves.
-        self.send_response_only(status)
+        self.send_response_only(reply.status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(reply.body)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(reply.body)
         self.wfile.flush()
 
     def _cut(self) -> None:
@@ -233,19 +240,5 @@ class _Handler(BaseHTTPRequestHandler):
         _reset(self.connection)
 
 
-def _sent(request: Request, answer: Answer | bytes | SnowflakeError | None) -> tuple[bytes, HTTPStatus]:
-    if answer is None:
-        error = not_supported(f"{request.method} {request.path}")
-        # Clients take any HTTP status 200 as a success.
-        return _encode(failure(error)), HTTPStatus.NOT_IMPLEMENTED
-    if isinstance(answer, SnowflakeError):
-        return _encode(failure(answer)), HTTPStatus.OK
-    return answer if isinstance(answer, bytes) else _encode(answer), HTTPStatus.OK
-
-
-def _encode(answer: Answer) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode()
-
-
-def _refusal(message: str) -> bytes:
-    return _encode({"data": None, "code": None, "message": message, "success": False})
+def _refusal(message: str, status: HTTPStatus) -> Reply:
+    return Reply.of({"data": None, "code": None, "message": message, "success": False}, status)

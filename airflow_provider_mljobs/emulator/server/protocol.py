@@ -6,17 +6,18 @@ import itertools
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator import sessions as auth
 from airflow_provider_mljobs.emulator.errors import SnowflakeError
 from airflow_provider_mljobs.emulator.identity import HOST
 from airflow_provider_mljobs.emulator.server import encoding as wire, parameters
+from airflow_provider_mljobs.emulator.server.exchange import Reply
 from airflow_provider_mljobs.emulator.server.executor import Executor
 from airflow_provider_mljobs.emulator.server.faults import ConnectionCutError, Faults, UnavailableError
 from airflow_provider_mljobs.emulator.server.logins import Logins
 from airflow_provider_mljobs.emulator.server.recorder import Recorder
+from airflow_provider_mljobs.emulator.server.rest.api import ROOT, Rest
 from airflow_provider_mljobs.emulator.server.router import Router
 from airflow_provider_mljobs.emulator.sessions import Sessions
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.emulator.account import Account
     from airflow_provider_mljobs.emulator.results import Result
+    from airflow_provider_mljobs.emulator.server.exchange import Request
     from airflow_provider_mljobs.emulator.server.queries import Query
     from airflow_provider_mljobs.emulator.sessions import Session
     from airflow_provider_mljobs.emulator.settings import Fault, Settings
@@ -34,23 +36,6 @@ Answer = dict[str, Any]
 SERVER_VERSION = "9.0.0"
 _IN_PROGRESS = "333333"
 _IN_PROGRESS_ASYNC = "333334"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request, decoded.
-
-    :param path: without the query.
-    :param query: the query's parameters.
-    :param token: the token of ``Authorization: Snowflake Token="…"``.
-    :param body: the JSON object that was posted.
-    """
-
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    token: str = ""
-    body: Mapping[str, Any] = field(default_factory=dict)
 
 
 def success(data: object = None, code: str | None = None) -> Answer:
@@ -93,6 +78,7 @@ class Protocol:
         self.sessions = Sessions(account.tokens, settings.session_lifetime, settings.clock)
         self.faults = Faults(settings.faults)
         self.statements = Recorder()
+        self._rest_api = Rest(self.sessions.authenticate, self._run, self.queries.find)
         self._endpoints: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("POST", "/session/v1/login-request"): self._login,
             ("POST", "/session/token-request"): self._renew,
@@ -108,8 +94,14 @@ class Protocol:
             ("POST", "queries", "abort-request"): self._abort,
         }
 
-    def answer(self, request: Request) -> Answer | bytes | None:
-        """Answer a request with an encoded body or an object; ``None`` for an endpoint that doesn't exist."""
+    def reply(self, request: Request) -> Reply | None:
+        """Reply to a request; ``None`` for an endpoint that doesn't exist."""
+        if request.path.startswith(ROOT):
+            return self._rest_api.answer(request)
+        answer = self._answer(request)
+        return answer if answer is None or isinstance(answer, Reply) else Reply.of(answer)
+
+    def _answer(self, request: Request) -> Answer | Reply | None:
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is not None:
             return endpoint(request)
@@ -229,6 +221,15 @@ class Protocol:
         self._follow_up(fault)
         return answer
 
+    def _run(self, session: Session, sql: str) -> Query:
+        """Run a statement of the REST API, and wait for its end as long as other requests do."""
+        fault = self.faults.decide(sql)
+        self._meet_fault(fault, session)
+        query = self._begin(session, secrets.token_hex(16), {"sqlText": sql}, fault)
+        query.done.wait(self._settings.long_statement)
+        self._follow_up(fault)
+        return query
+
     def _meet_fault(self, fault: Fault | None, session: Session | None = None) -> None:
         """Raise the error of a fault that replaces the request."""
         if fault is None:
@@ -312,14 +313,14 @@ class Protocol:
         ]
         return {"total": total, "returned": total, "chunks": chunks}
 
-    def _part(self, query_id: str, name: str) -> bytes | None:
+    def _part(self, query_id: str, name: str) -> Reply | None:
         """Return a part of a long answer. Its address contains a secret and is the only credential."""
         query = self.queries.find(query_id)
         key, _, number = name.partition("-")
         parts = wire.parts(query.outcome())
         if not secrets.compare_digest(key.encode(), query.key.encode()) or not number.isdecimal():
             return None
-        return wire.encode_part(parts[int(number)]) if int(number) < len(parts) else None
+        return Reply(wire.encode_part(parts[int(number)])) if int(number) < len(parts) else None
 
     def _result(self, request: Request, query_id: str) -> Answer:
         self.sessions.authenticate(request.token)

@@ -33,6 +33,12 @@ def _last_query_id(context: Context, args: Sequence[Any]) -> str | None:
     return context.session.last_query_id
 
 
+def _client_versions(context: Context, args: Sequence[Any]) -> str:
+    """Run ``SYSTEM$CLIENT_VERSION_INFO()``."""
+    del context, args
+    return "[]"
+
+
 def _wait(context: Context, args: Sequence[Any]) -> str:
     unit = str(args[1]).upper() if len(args) > 1 else "SECONDS"
     if unit not in _SECONDS:
@@ -78,6 +84,11 @@ class SessionStatements:
                 Function("SYSTEM$CANCEL_QUERY", self.cancel, "SYSTEM$CANCEL_QUERY('query_id')"),
                 Function(
                     "SYSTEM$WAIT", _wait, "SYSTEM$WAIT(amount [, 'SECONDS' | 'MILLISECONDS' | 'MINUTES' | 'HOURS'])"
+                ),
+                Function(
+                    "SYSTEM$CLIENT_VERSION_INFO",
+                    _client_versions,
+                    "SYSTEM$CLIENT_VERSION_INFO()  (an empty list: every version is supported)",
                 ),
                 Function("LAST_QUERY_ID", _last_query_id, "LAST_QUERY_ID()"),
             ),

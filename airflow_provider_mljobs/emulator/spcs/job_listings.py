@@ -89,6 +89,7 @@ _ENDPOINT_COLUMNS = (
     Column("is_public", "boolean"),
     Column("ingress_url"),
 )
+_ROLE_COLUMNS = (Column("created_on", "timestamp_ltz"), Column("name"), Column("comment"))
 _SHOW_SYNTAX = (
     "SHOW [JOB] SERVICES [EXCLUDE JOBS] [LIKE '<pattern>'] "
     "[IN {ACCOUNT | DATABASE [<db>] | [SCHEMA] [<schema>] | COMPUTE POOL <pool>}] "
@@ -168,6 +169,9 @@ class JobListings:
                     _ENDPOINT_COLUMNS,
                     "SHOW ENDPOINTS IN SERVICE <name>",
                     _ANY,
+                ),
+                Statement(
+                    ("SHOW", "ROLES", "IN", "SERVICE"), self.show_roles, _ROLE_COLUMNS, "SHOW ROLES IN SERVICE <name>"
                 ),
             )
         )
@@ -256,6 +260,15 @@ class JobListings:
             for endpoint in job.request.specification.endpoints
         ]  # fmt: skip
         return Result(_ENDPOINT_COLUMNS, rows, statement="show")
+
+    def show_roles(self, context: Context, parser: Parser) -> Result:
+        """Run ``SHOW ROLES IN SERVICE``: the role that every service has, and those of its specification."""
+        name = context.session.resolve(parser.qualified_name(), "SHOW ROLES")
+        parser.expect_end()
+        request = self._services.looked_at(name).request
+        roles = ["ALL_ENDPOINTS_USAGE", *(role.upper() for role in request.specification.service_roles)]
+        rows = [(moment(request.created), role, None) for role in roles]
+        return Result(_ROLE_COLUMNS, rows, statement="show")
 
 
 def _on(job: Job) -> Securable:

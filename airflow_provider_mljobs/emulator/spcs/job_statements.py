@@ -353,4 +353,4 @@ class JobStatements:
 
 
 def _create(_: Context, __: Parser) -> Result:
-    raise not_supported("CREATE SERVICE")
+    raise not_supported("CREATE SERVICE (a service that runs until it is suspended)")

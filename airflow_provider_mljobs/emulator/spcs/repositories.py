@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.emulator.results import Column
+from airflow_provider_mljobs.emulator.registry import Extension, Statement
+from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.account_objects import Kind, Objects
 from airflow_provider_mljobs.emulator.spcs.pool import moment
 from airflow_provider_mljobs.emulator.spcs.specification import REGISTRY
@@ -12,9 +14,11 @@ from airflow_provider_mljobs.emulator.spcs.specification import REGISTRY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_mljobs.emulator.parsing import QualifiedName
+    from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
+    from airflow_provider_mljobs.emulator.registry import Context
 
 _ENCRYPTION = "SNOWFLAKE_FULL"
+_IMAGES = tuple(Column(name) for name in ("created_on", "image_name", "tags", "digest", "image_path"))
 _BUILT_IN = ("/snowflake/images/", "cre@")
 
 
@@ -45,6 +49,20 @@ class Repositories(Objects):
         created, owner = moment(record["created_on"]), record["owner"]
         comment, encryption = record.get("COMMENT", ""), record.get("ENCRYPTION") or {"TYPE": _ENCRYPTION}
         return (created, name.name, name.database, name.schema, url, owner, "ROLE", comment, encryption["TYPE"])
+
+    @property
+    def extension(self) -> Extension:
+        """The statements of the kind, and SHOW IMAGES."""
+        syntax = "SHOW IMAGES IN IMAGE REPOSITORY <name>  (none: repositories hold no images)"
+        images = Statement(("SHOW", "IMAGES"), self._show_images, _IMAGES, syntax)
+        extension = super().extension
+        return replace(extension, statements=(*extension.statements, images))
+
+    def _show_images(self, context: Context, parser: Parser) -> Result:
+        parser.expect("IN", "IMAGE", "REPOSITORY")
+        self.get(self._name(context, parser, "SHOW IMAGES"))
+        parser.expect_end()
+        return Result(_IMAGES, statement="show")
 
     def knows(self, image: str) -> bool:
         """Return whether the repository of an image, ``/db/schema/repository/…``, exists."""

@@ -140,6 +140,11 @@ class Specification:
         return list(self.document["spec"].get("endpoints", ()))
 
     @property
+    def service_roles(self) -> list[str]:
+        """The names of the declared service roles."""
+        return [role["name"] for role in self.document.get("serviceRoles", ())]
+
+    @property
     def has_block_volumes(self) -> bool:
         """Whether a drop needs FORCE."""
         return any(volume["source"] == "block" for volume in self.volumes)
