@@ -280,7 +280,7 @@ class MLJobHook(SnowflakeHook):
 
     def describe(self, job: QualifiedName) -> dict[str, Any]:
         """Describe a job: one mapping, with a list of its containers."""
-        row = self.client.describe(job)
+        row = self.client.described(job)
         columns = ("status", "compute_pool", "target_instances", "owner", "created_on", "query_warehouse", "comment")
         containers = [asdict(container) for container in inspection.containers(self.client, job)]
         return {"job_id": str(job), **{name: row.get(name) for name in columns}, "containers": containers}

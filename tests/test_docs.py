@@ -44,13 +44,23 @@ def test_python_runs(airflow, page, tmp_path, monkeypatch):
     assert dict.fromkeys(states, "success") == states
 
 
+# What the SQL of the pages names.
+NAMED = """
+    CREATE DATABASE IF NOT EXISTS ML;
+    CREATE WAREHOUSE IF NOT EXISTS ML_WH;
+    CREATE ROLE IF NOT EXISTS ML_RUNNER;
+    CREATE OR REPLACE NETWORK RULE ML.PUBLIC.PYPI TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('pypi.org');
+    CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION PYPI_ACCESS ALLOWED_NETWORK_RULES = (ML.PUBLIC.PYPI) ENABLED = TRUE;
+"""
+
+
 @pytest.mark.parametrize("page", of("sql"))
 def test_sql_is_accepted(airflow, page):
     """The embedded Snowflake accepts the SQL of a page."""
     from snowflake import connector
 
     with connector.connect(**airflow.snowflake.connection_kwargs) as connection:
-        connection.execute_string("CREATE DATABASE IF NOT EXISTS ML; CREATE WAREHOUSE IF NOT EXISTS ML_WH")
+        connection.execute_string(NAMED)
         cursors = connection.execute_string("\n".join(blocks(page, "sql")))
 
     assert [] == [cursor.query for cursor in cursors if cursor.sqlstate not in {None, "00000"}]

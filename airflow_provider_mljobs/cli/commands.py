@@ -200,7 +200,7 @@ def cancel_job(args: Namespace, hook: MLJobHook) -> None:
 def drop_job(args: Namespace, hook: MLJobHook) -> None:
     """Drop a job."""
     job = hook.job(args.job)
-    status = JobStatus(hook.client.describe(job)["status"])
+    status = JobStatus(hook.client.described(job)["status"])
     if not (status.is_terminal or status is JobStatus.DELETING or args.force):
         _exit(f"Job {job} is {status}: cancel it first, or pass --force.")
     hook.drop(job)

@@ -16,6 +16,7 @@ from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.joblogs import LogStore
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads, job_of
+from airflow_provider_mljobs.gateway.refusals import refused, with_grant
 from airflow_provider_mljobs.gateway.runtimes import Runtimes
 from airflow_provider_mljobs.gateway.submission import Submission
 from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, Namespace, QualifiedName, StagePath
@@ -74,11 +75,17 @@ class MLJobClient:
         """
         stage = _stage_of(spec)
         # A job that can't run must not leave a payload behind.
-        if spec.managed:
-            self.runtimes.image(spec)
-        else:
-            plan = specification(spec, stage, Arguments.of_script(()), self.runtimes.of(spec))
-            self.runtimes.check_fit(spec, plan)
+        try:
+            if spec.managed:
+                self.runtimes.image(spec)
+            else:
+                plan = specification(spec, stage, Arguments.of_script(()), self.runtimes.of(spec))
+                self.runtimes.check_fit(spec, plan)
+        except NotFoundOrNotAuthorizedError as error:
+            if error.errno is None:
+                raise
+            happened = f"Could not find the image for job {spec.name}."
+            raise refused(error, happened, self.connection.role, (spec.compute_pool,)) from error
         return self.payloads.upload(stage, payload, spec.name.name, patience=patience)
 
     def keep(self, spec: JobSpec, payload: Payload) -> StagePath:
@@ -155,8 +162,13 @@ class MLJobClient:
         """
         sighting = self.look(job)
         if sighting.status is None:
-            raise JobNotFoundError(f"Job {job} does not exist or not authorized. {sighting.why}")
+            raise JobNotFoundError(f"Job {job} does not exist or not authorized. {sighting.why} {self._monitor(job)}")
         return sighting.status
+
+    def _monitor(self, job: QualifiedName) -> str:
+        """Say how this role comes to see a job of another role."""
+        role = self.connection.role
+        return f"If it belongs to a role other than {role}: GRANT MONITOR ON SERVICE {job} TO ROLE {role};"
 
     def history(self, statement: str) -> tuple[list[dict[str, Any]], str]:
         """Query the job history; returns its rows, or none and the reason why it can't be read.
@@ -176,6 +188,16 @@ class MLJobClient:
             raise NotFoundOrNotAuthorizedError(f"Snowflake returned an empty description of job {job}.")
         return rows[0]
 
+    def described(self, job: QualifiedName) -> dict[str, Any]:
+        """Return the row of DESCRIBE SERVICE of a job that may belong to another role.
+
+        :raises NotFoundOrNotAuthorizedError: with the grant that shows another role's job.
+        """
+        try:
+            return self.describe(job)
+        except NotFoundOrNotAuthorizedError as error:
+            raise type(error)(f"{error.message} {self._monitor(job)}", error.errno, error.sqlstate) from error
+
     def directory(self, job: QualifiedName) -> StagePath:
         """Return a job's directory on the stage, from its specification; also for a job of Snowflake's client.
 
@@ -194,7 +216,7 @@ class MLJobClient:
         try:
             self.connection.rows(statements.cancel_job(job))
         except NotFoundOrNotAuthorizedError as error:
-            return Sighting(why=error.message)
+            return Sighting(why=with_grant(error, self.connection.role, job))
         return sighting if sighting.lives else Sighting(status=JobStatus.CANCELLING, why=sighting.why)
 
     def cancel_unseen(self, job: QualifiedName, *, patience: float) -> Sighting:
@@ -215,8 +237,19 @@ class MLJobClient:
             time.sleep(_CANCEL_LOOK_SECONDS)
 
     def drop(self, job: QualifiedName) -> None:
-        """Drop a job's service, and with it the logs that no event table keeps."""
-        self.connection.rows(statements.drop_service(job))
+        """Drop a job's service, and with it the logs that no event table keeps.
+
+        :raises NotFoundOrNotAuthorizedError: with the owner, if that is a role that isn't granted to this one.
+        """
+        try:
+            self.connection.rows(statements.drop_service(job))
+        except NotFoundOrNotAuthorizedError as error:
+            owner, role = self.describe(job)["owner"], self.connection.role
+            raise type(error)(
+                f"Could not drop job {job} as role {role}, because role {owner} owns it. Use a connection with role "
+                f"{owner}, or: GRANT ROLE {owner} TO ROLE {role}; Snowflake says: {error.message}",
+                error.errno, error.sqlstate, error.query_id,
+            ) from error  # fmt: skip
 
     def clean_up(self, job: QualifiedName, directory: StagePath | None, *, result: bool = True) -> None:
         """Remove a job's input and drop the job; files that the payload saved stay.

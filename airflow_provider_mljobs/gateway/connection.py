@@ -45,6 +45,8 @@ _ERRORS: dict[int, type[GatewayError]] = {
     390100: LoginRefusedError,  # wrong user or password
     390101: LoginRefusedError,  # user disabled
     390144: LoginRefusedError,  # key pair or its token invalid
+    390186: LoginRefusedError,  # the role isn't granted to the user
+    390189: LoginRefusedError,  # the same, or not allowed with these credentials
     390303: LoginRefusedError,  # OAuth token invalid
     **dict.fromkeys(range(394_300, 394_307), LoginRefusedError),  # the same, newer
     _CANT_CONNECT: SnowflakeUnavailableError,  # can't connect
@@ -84,14 +86,6 @@ def translate(error: Exception) -> GatewayError:
     kind = next(by_text, by_number)
     message = " ".join([text.strip(), *([_ADVICE[kind]] if kind in _ADVICE else [])])
     return kind(message, errno, getattr(error, "sqlstate", None), getattr(error, "sfqid", None))
-
-
-def explained(error: GatewayError, happened: str, *grants: str) -> GatewayError:
-    """Return an error of the same kind with the action that failed, and the grants that may be missing."""
-    advice = "".join(f"\n  {grant};" for grant in grants)
-    missing = f"\nIf something is missing for the role:{advice}" if grants else ""
-    message = f"{happened} Snowflake says: {error.message}{missing}"
-    return type(error)(message, error.errno, error.sqlstate, error.query_id)
 
 
 class Connection:

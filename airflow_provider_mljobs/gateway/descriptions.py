@@ -28,7 +28,7 @@ def directory_of(job: QualifiedName, row: Mapping[str, Any]) -> StagePath:
 
 def _described(job: QualifiedName, row: Mapping[str, Any]) -> Description:
     try:
-        description = Description.parse(row["spec"])
+        description = Description.parse(row.get("spec"))
     except UnreadableError as error:
         raise ResultError(f"Could not find the directory of job {job}. {error}") from error
     if description is None:

@@ -212,7 +212,7 @@ def _listed_sources(client: MLJobClient, job: QualifiedName) -> tuple[list[Sourc
 def _description(job: QualifiedName, row: Mapping[str, Any]) -> Description | None:
     """Read a job's specification; ``None`` if the role may not see it, or if it can't be read."""
     try:
-        return Description.parse(row["spec"])
+        return Description.parse(row.get("spec"))
     except UnreadableError as error:
         logger.debug("Could not read the specification of job %s: %s", job, error)
         return None

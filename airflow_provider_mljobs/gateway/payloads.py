@@ -24,9 +24,9 @@ from airflow_provider_mljobs.exceptions import (
     ResultError,
 )
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.connection import explained
 from airflow_provider_mljobs.gateway.descriptions import directory_of
 from airflow_provider_mljobs.gateway.locks import locked
+from airflow_provider_mljobs.gateway.refusals import refused
 from airflow_provider_mljobs.jobs.comment import TASKS_JOB, payload_of
 from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE, PREFIX
@@ -113,13 +113,11 @@ class Payloads:
             yield
         except NotFoundOrNotAuthorizedError as error:
             stage, role = path.stage, self._connection.role
-            raise explained(
-                error,
-                f"Stage {stage} does not exist or is not authorized for role {role}. Create it with "
-                f"CREATE STAGE {stage} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE').",
-                f"GRANT READ, WRITE ON STAGE {stage} TO ROLE {role}",
-                f"GRANT USAGE ON SCHEMA {stage.namespace} TO ROLE {role}",
-            ) from error
+            happened = (
+                f"Stage {stage} does not exist or is not authorized for role {role}. If it doesn't exist: "
+                f"CREATE STAGE {stage} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')."
+            )
+            raise refused(error, happened, role, (stage, stage.namespace, stage.namespace.database)) from error
 
     def remove_own(self, directory: StagePath) -> None:
         """Remove an unshared payload; a shared one stays until no job can need it."""

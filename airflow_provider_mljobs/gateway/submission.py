@@ -16,10 +16,10 @@ from airflow_provider_mljobs.exceptions import (
     SnowflakeUnavailableError,
 )
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.connection import explained
 from airflow_provider_mljobs.gateway.descriptions import is_in
 from airflow_provider_mljobs.gateway.downloads import copy_references
 from airflow_provider_mljobs.gateway.payloads import put
+from airflow_provider_mljobs.gateway.refusals import refused
 from airflow_provider_mljobs.jobs.comment import Origin, is_same_job, with_payload
 from airflow_provider_mljobs.jobs.outcome.sightings import pauses
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -124,23 +124,16 @@ class Submission:
             if not self._is_submitted(directory, self.describe(spec.name)):
                 raise
         except NotFoundOrNotAuthorizedError as error:
-            role = self.connection.role
-            secrets = sorted({str(entry["snowflakeSecret"]) for entry in spec.secrets})
-            raise explained(
-                error,
-                f"Could not submit job {spec.name}.",
-                f"GRANT CREATE SERVICE ON SCHEMA {spec.name.namespace} TO ROLE {role}",
-                *([f"GRANT USAGE ON WAREHOUSE {spec.query_warehouse} TO ROLE {role}"] if spec.query_warehouse else []),
-                *(f"GRANT USAGE ON INTEGRATION {name} TO ROLE {role}" for name in spec.external_access_integrations),
-                *(f"GRANT READ ON SECRET {name} TO ROLE {role}" for name in secrets),
-            ) from error
+            happened = f"Could not submit job {spec.name}."
+            raise refused(error, happened, self.connection.role, self._named_objects) from error
         except SnowflakeUnavailableError as error:
             files = f"; its files are in {directory}" if directory else ""
-            raise explained(
+            raise refused(
                 error,
                 f"Lost the connection to Snowflake during the submit of job {spec.name}; the job may run{files}. "
                 f"Check with: {statements.describe_service(spec.name)}; end it with: "
                 f"{statements.drop_service(spec.name)}.",
+                "",
             ) from error
 
     def _run_when_free(self, statement: str) -> None:
@@ -162,6 +155,17 @@ class Submission:
                 time.sleep(pause)
             else:
                 return
+
+    @property
+    def _named_objects(self) -> tuple[object, ...]:
+        """The full names of the objects that a submit names."""
+        spec = self.spec
+        secrets = (entry["snowflakeSecret"] for entry in spec.secrets)
+        stages = () if spec.stage is None else (spec.stage.stage, spec.stage.stage.namespace)
+        return (
+            spec.name.namespace, spec.name.namespace.database, spec.compute_pool, *stages, spec.query_warehouse,
+            *spec.external_access_integrations, *secrets,
+        )  # fmt: skip
 
     def _describe(self) -> Mapping[str, Any] | None:
         try:

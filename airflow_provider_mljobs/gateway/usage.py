@@ -96,7 +96,7 @@ def read_usage(
 def _reason(client: MLJobClient, job: QualifiedName) -> str:
     """Explain why Snowflake has no metrics of a job."""
     try:
-        description = Description.parse(client.describe(job)["spec"])
+        description = Description.parse(client.describe(job).get("spec"))
     except (NotFoundOrNotAuthorizedError, UnreadableError):
         description = None
     if description is not None and _GROUP not in description.metric_groups:

@@ -96,7 +96,7 @@ def specification(task: TaskKey) -> dict[str, str]:
     with _connected(own.snowflake_conn_id) as hook:
         role = hook.client.connection.role
         try:
-            text = _described(hook, own)["spec"]
+            text = _described(hook, own).get("spec")
         except NotFoundOrNotAuthorizedError as error:
             message = f"Job {own.job} was dropped, or role {role} has no access. Its specification is not available."
             raise HTTPException(404, message) from error
@@ -181,7 +181,7 @@ def _parsed(task: TaskKey, job_id: str) -> QualifiedName:
 
 def _described(hook: PageHook, own: TaskJob) -> Mapping[str, Any]:
     """Return DESCRIBE SERVICE of a job; its COMMENT must name the task instance."""
-    row = hook.client.describe(own.job)
+    row = hook.client.described(own.job)
     origin = Origin.parse(row["comment"])
     if origin is None or origin.task != own.task or not origin.is_called(own.job.name.value):
         raise _foreign(own.task, own.job)

@@ -1,4 +1,5 @@
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,11 @@ from tests.budget import budget
 def make_queries(**limits):
     """Return a store, a session, and the queries that were interrupted."""
     interrupted = []
-    return Queries(interrupted.append, **limits), Session(1, "u", "r", engine=None), interrupted
+    return (
+        Queries(interrupted.append, **limits),
+        Session(1, rights=SimpleNamespace(user="u", role="r"), engine=None),
+        interrupted,
+    )
 
 
 def rows(count):

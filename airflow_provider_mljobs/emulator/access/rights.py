@@ -254,7 +254,7 @@ class Rights:
     def refusal(self, on: Securable) -> SnowflakeError:
         """Build the error for an object that the session may not use: 3001 if it sees the object, else 2003."""
         unreachable = self._unreachable(on)
-        if self.sees_all or (unreachable is None and self.has(on)):
+        if on == ACCOUNT or self.sees_all or (unreachable is None and self.has(on)):
             return insufficient_privileges(on.kind.lower(), on.path[-1] if on.path else LOCATOR)
         return self.hidden(on if unreachable is None else unreachable)
 
