@@ -348,8 +348,8 @@ class Collector:
                 self._families[job.pool] = ()
         # Nothing shows on which node a job runs: the highest price counts, so that the estimate isn't too low.
         prices = [credits_per_hour(family, job.nodes) for family in self._families[job.pool]]
-        known = [price for price in prices if price is not None]
-        return max(known) if known and len(known) == len(prices) else None
+        listed = [price for price in prices if price is not None]
+        return max(listed) if listed and len(listed) == len(prices) else None
 
     def _families_of(self, pool: Identifier) -> tuple[str, ...]:
         """Return the instance families of a pool's nodes."""

@@ -248,9 +248,9 @@ class Pool:
         while state != "STOPPING" and family is not None and len(self._nodes) < self.options.min_nodes:
             self._nodes.append(_Node.of(family))
         idle = 0 if state == "STOPPING" else max(0, self.options.min_nodes - self.active_nodes)
-        shown = [node for node in self._nodes if node.instances]
-        shown += [node for node in self._nodes if not node.instances][:idle]
-        return [node.row(self.options.placement_group) for node in shown]
+        listed = [node for node in self._nodes if node.instances]
+        listed += [node for node in self._nodes if not node.instances][:idle]
+        return [node.row(self.options.placement_group) for node in listed]
 
     def finish(self, job: str, now: float) -> None:
         """Note that a job has ended."""
