@@ -162,8 +162,10 @@ class MLJobDefinition:
                 f"The arguments of definition {self.name!r} don't fit into a statement: pass text and numbers, or the "
                 "name of a table or a stage file."
             )
+        hook.client.runtimes.check_python(spec, [*payload.pickled, *arguments.pickled])
         place = hook.client.keep(spec, payload)
-        options, job = ml_job_options(spec, place, arguments, hook.client.runtimes.image(spec), generate_suffix=True)
+        image = hook.client.runtimes.image(spec).path
+        options, job = ml_job_options(spec, place, arguments, image, generate_suffix=True)
         text = render({**job, "ASYNC": asynchronous})
         return statements.execute_ml_job(f"{spec.name}_", spec.compute_pool, render(options), text)
 

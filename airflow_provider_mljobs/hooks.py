@@ -212,8 +212,9 @@ class MLJobHook(SnowflakeHook):
         See :meth:`~airflow_provider_mljobs.gateway.client.MLJobClient.upload` and
         :meth:`~airflow_provider_mljobs.gateway.client.MLJobClient.submit`.
         """
-        place = self.client.upload(spec, payload)
-        self.client.submit(spec, place, arguments or Arguments.of_script(()), payload.copies)
+        arguments = arguments or Arguments.of_script(())
+        place = self.client.upload(spec, payload, pickled=arguments.pickled)
+        self.client.submit(spec, place, arguments, payload.copies)
         return str(spec.name)
 
     def status(self, job: QualifiedName) -> JobStatus:

@@ -79,8 +79,10 @@ class MLJobOperator(BaseOperator):
     :param pip_requirements: requirements that pip or uv installs when the job starts, after those of a
         ``requirements.txt`` in the source. Needs an external access integration to a package index. (templated)
     :param artifact_repositories: Snowflake artifact repositories for pip; such a job is managed. (templated)
-    :param runtime_environment: tag or image of the ML runtime; by default Snowflake's choice for the pool and the
-        Python version of this task. (templated)
+    :param runtime_environment: the ML runtime: a version, ``2.9.0`` or ``2.9.0-py311``, an image,
+        ``/db/schema/repository/image:tag``, or a custom runtime environment, ``cre@name``, whose job is managed. By
+        default Snowflake's latest for the pool. A version without a suffix has the Python of this task, if Snowflake
+        has such an image; otherwise only code that travels as source runs there. (templated)
     :param target_instances: number of instances, each on its own node.
     :param min_instances: number of instances that the job needs to begin; all by default.
     :param parallel: run the entrypoint on every instance. Otherwise the first runs it, with the others in a Ray cluster
@@ -93,7 +95,7 @@ class MLJobOperator(BaseOperator):
     :param enable_metrics: collect the platform's metrics of the job.
     :param log_level: the streams that an event table stores: ``INFO`` both, ``ERROR`` stderr, ``NONE``.
     :param managed: start the job with SYSTEM$EXECUTE_ML_JOB instead of EXECUTE JOB SERVICE; by default for a system
-        pool and with artifact repositories.
+        pool, with artifact repositories and with a ``cre@`` runtime.
     :param comment: a text for people, in the job's COMMENT. (templated)
     :param query_tag: QUERY_TAG of queries inside the job; by default DAG, run, task, map index and try as JSON.
         (templated)

@@ -72,7 +72,7 @@ def test_volumes(airflow, tmp_path):
     assert "1 2 3" == run.xcom("job")
 
 
-def test_the_rest_of_a_specification(airflow):
+def test_the_rest_of_a_specification(airflow, capsys):
     """Endpoints, log level, metrics, image and overrides stand in it as they were given."""
     run = airflow.run_task(
         lambda: MLJobOperator(
@@ -86,15 +86,28 @@ def test_the_rest_of_a_specification(airflow):
             **SETTINGS,
         )
     )
+    log = capsys.readouterr().out
     spec = specification(airflow, run)
     (container,) = spec["containers"]
 
     assert "board" == spec["endpoints"][0]["name"]
     assert {"eventTableConfig": {"logLevel": "ERROR"}} == spec["logExporters"]
     assert "platformMonitor" not in spec
-    assert container["image"].endswith("/container_runtime/cpu_x86_64:2.8.0-py311")
+    image = "/snowflake/images/snowflake_images/container_runtime/cpu_x86_64:2.8.0-py311"
+    assert container["image"].endswith(image)
     assert "2Gi" == container["resources"]["requests"]["memory"]
     assert 1 == run.xcom("job")
+    assert f"Image of job {run.xcom('job', 'job_id')}: {image}, with Python 3.11" in log
+
+
+def test_a_custom_runtime_environment(airflow):
+    """A job with a custom runtime environment is a managed one, as only there Snowflake resolves the reference."""
+    run = airflow.run_task(
+        lambda: MLJobOperator(source=one, runtime_environment="cre@mine", on_finish="keep", **SETTINGS)
+    )
+
+    assert 1 == run.xcom("job")
+    assert "cre@mine" == specification(airflow, run)["containers"][0]["image"]
 
 
 def test_comment_and_query_tag(airflow):

@@ -66,9 +66,12 @@ class MLJobClient:
         """Close the connection."""
         self.connection.close()
 
-    def upload(self, spec: JobSpec, payload: Payload, *, patience: float = 0.0) -> StagePath:
+    def upload(
+        self, spec: JobSpec, payload: Payload, *, pickled: Sequence[str] = (), patience: float = 0.0
+    ) -> StagePath:
         """Upload a job's payload unless the stage has it; returns its directory.
 
+        :param pickled: the arguments that are pickled: see :attr:`.Arguments.pickled`.
         :param patience: seconds to leave the upload to another task with the same code.
         :raises NotFoundOrNotAuthorizedError: with the pool or stage, and the GRANT that may be missing.
         :raises InvalidJobSpecError: if the job has no stage, or its pool or a node is too small for it.
@@ -86,6 +89,7 @@ class MLJobClient:
                 raise
             happened = f"Could not find the image for job {spec.name}."
             raise refused(error, happened, self.connection.role, (spec.compute_pool,)) from error
+        self.runtimes.check_python(spec, [*payload.pickled, *pickled])
         return self.payloads.upload(stage, payload, spec.name.name, patience=patience)
 
     def keep(self, spec: JobSpec, payload: Payload) -> StagePath:

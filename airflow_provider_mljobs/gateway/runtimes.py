@@ -7,10 +7,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mljobs.exceptions import GatewayError, InvalidJobSpecError, NotFoundOrNotAuthorizedError
+from airflow_provider_mljobs.exceptions import (
+    GatewayError,
+    InvalidJobSpecError,
+    LoginRefusedError,
+    NotFoundOrNotAuthorizedError,
+    PayloadError,
+    SnowflakeUnavailableError,
+)
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.payload.pickles import python_version
-from airflow_provider_mljobs.jobs.spec.job import Resources, Runtime
+from airflow_provider_mljobs.jobs.spec.job import Resources, Runtime, RuntimeImage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +48,7 @@ class Runtimes:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._pools: dict[Identifier, _Pool] = {}
-        self._images: dict[tuple[Identifier, str | None], str] = {}
+        self._images: dict[tuple[Identifier, str | None], RuntimeImage] = {}
 
     def forget(self) -> None:
         """Forget all answers, because a pool may have been replaced."""
@@ -61,7 +68,7 @@ class Runtimes:
                 f"{pool.max_nodes} nodes, and each instance takes one. Ask for fewer, or: ALTER COMPUTE POOL "
                 f"{spec.compute_pool} SET MAX_NODES = {spec.target_instances}"
             )
-        return Runtime(image=self.image(spec), resources=pool.node, smallest=pool.smallest)
+        return Runtime(image=self.image(spec).path, resources=pool.node, smallest=pool.smallest)
 
     def check_fit(self, spec: JobSpec, document: Mapping[str, Any]) -> None:
         """Refuse a specification that no node of its compute pool has room for, if the role can see the pool.
@@ -84,18 +91,67 @@ class Runtimes:
                 spec.name, spec.compute_pool,
             )  # fmt: skip
 
-    def image(self, spec: JobSpec) -> str:
-        """Return a job's image: the one it names, or Snowflake's choice for its tag and this Python version."""
+    def image(self, spec: JobSpec) -> RuntimeImage:
+        """Return a job's image: the one it names, or Snowflake's choice for its version and this worker's Python.
+
+        :raises GatewayError: if Snowflake has no image for the version, whatever the Python.
+        """
         wanted = spec.runtime_environment
         if wanted is not None and "/" in wanted:
-            return wanted
+            return RuntimeImage(path=wanted)
         key = (spec.compute_pool, wanted)
         if key not in self._images:
-            (answer,) = self._connection.rows(
-                statements.get_ml_job_runtime(spec.compute_pool, wanted, python_version())
-            )
-            self._images[key] = str(next(iter(answer.values())))
+            self._images[key] = self._ask_for_image(*key)
         return self._images[key]
+
+    def check_python(self, spec: JobSpec, pickled: Sequence[str]) -> None:
+        """Refuse pickles for an image that can't have this worker's Python.
+
+        Where the tag says nothing, the job compares the versions before it unpickles anything.
+
+        :param pickled: the parts of the job that this worker has pickled.
+        :raises PayloadError: with the versions and the ways out.
+        """
+        image, own = self.image(spec), python_version()
+        if not pickled or image.python == own:
+            return
+        if image.python is not None:
+            reason = f"image {image.path} has Python {image.python}."
+        elif "python" in image.refusal.lower():
+            reason = f"Snowflake has no image for it: {image.refusal}"
+        else:
+            return
+        raise PayloadError(
+            f"{' and '.join(pickled)} can only travel as a pickle, which needs Python {own} of this worker in the job, "
+            f"and {reason}\nLet a function stand alone (imports inside, nothing of its module), and pass JSON, dates, "
+            "paths, dataclasses, DataFrames or arrays: these need no pickle. Or run the worker with the image's "
+            f"Python, or choose an image with Python {own} by runtime_environment."
+        )
+
+    def _ask_for_image(self, pool: Identifier, wanted: str | None) -> RuntimeImage:
+        """Ask with this worker's Python, and if Snowflake refuses without."""
+        own = python_version()
+        path, refusal = self._runtime(statements.get_ml_job_runtime(pool, wanted, own))
+        if path:
+            return RuntimeImage(path=path)
+        path, _ = self._runtime(statements.get_ml_job_runtime(pool, wanted, None))
+        if path:
+            return RuntimeImage(path=path, refusal=refusal)
+        raise GatewayError(
+            f"Snowflake has no runtime image for compute pool {pool} and runtime_environment={wanted!r}, with Python "
+            f"{own} or any other: {refusal} Choose another runtime_environment, or an image of your own."
+        )
+
+    def _runtime(self, statement: str) -> tuple[str, str]:
+        """Return the answer to a question for an image, or an empty one and the refusal."""
+        try:
+            rows = self._connection.rows(statement)
+        except (LoginRefusedError, NotFoundOrNotAuthorizedError, SnowflakeUnavailableError):
+            raise
+        except GatewayError as error:
+            return "", error.message
+        answer = next(iter(rows[0].values())) if rows else None
+        return (str(answer), "") if answer else ("", "The answer is empty.")
 
     def _pool(self, pool: Identifier) -> _Pool:
         if pool not in self._pools:

@@ -65,12 +65,16 @@ def pending_maintenance() -> str:
     return "SELECT SYSTEM$GET_COMPUTE_POOL_PENDING_MAINTENANCE()"
 
 
-def get_ml_job_runtime(pool: Identifier, runtime_environment: str | None, python: str) -> str:
-    """Ask for the ML runtime image that fits a pool, a Python version, and a tag if there is one."""
-    wanted = {"pythonVersion": python}
-    if runtime_environment is not None:
-        wanted["runtimeEnvironment"] = runtime_environment
-    return f"CALL SYSTEM$GET_ML_JOB_RUNTIME({literal(str(pool))}, {literal(json.dumps(wanted))})"
+def get_ml_job_runtime(pool: Identifier, runtime_environment: str | None, python: str | None) -> str:
+    """Ask for the ML runtime image that fits a pool, a Python if there is one, and a version if there is one.
+
+    Without a Python in the form of ``snowflake.ml.jobs`` before 1.30, where only the version was asked for.
+    """
+    wanted = runtime_environment or ""
+    if python is not None:
+        named = {} if runtime_environment is None else {"runtimeEnvironment": runtime_environment}
+        wanted = json.dumps({"pythonVersion": python, **named})
+    return f"CALL SYSTEM$GET_ML_JOB_RUNTIME({literal(str(pool))}, {literal(wanted)})"
 
 
 def _url(path: Path) -> str:

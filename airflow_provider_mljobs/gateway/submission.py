@@ -98,7 +98,7 @@ class Submission:
         # The COMMENT names the payload, so that no other task removes it.
         spec = replace(self.spec, comment=with_payload(self.spec.comment, payload.name))
         if spec.managed:
-            options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec))
+            options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec).path)
             return statements.execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(job))
         document = specification(spec, payload, arguments, self.runtimes.of(spec))
         if not has_start_order:

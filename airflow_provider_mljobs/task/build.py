@@ -81,7 +81,12 @@ def job_spec(  # noqa: PLR0913 (the parts that no field has)
         enable_metrics=fields.enable_metrics,
         log_level=fields.log_level,
         artifact_repositories=fields.artifact_repositories,
-        managed=is_managed(pool, managed=fields.managed, artifact_repositories=fields.artifact_repositories),
+        managed=is_managed(
+            pool,
+            managed=fields.managed,
+            artifact_repositories=fields.artifact_repositories,
+            runtime_environment=fields.runtime_environment,
+        ),
         node_memory_margin=node_memory_margin(),
         query_tag=query_tags.shortened(query_tag if fields.query_tag is None else fields.query_tag),
         comment=comment,

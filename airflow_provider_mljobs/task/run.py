@@ -253,7 +253,8 @@ class Try:
             payload, arguments = self._payload(), self._fields.pack_arguments()
             # The first of several mapped tasks uploads the payload of all.
             patience = _UPLOAD_PATIENCE_SECONDS if (self._ti.map_index or 0) > 0 else 0.0
-            place = client.upload(spec, payload, patience=patience)
+            place = client.upload(spec, payload, pickled=arguments.pickled, patience=patience)
+            self._log.info("Image of job %s: %s", record.job_id, client.runtimes.image(spec))
             record = replace(record, stage_path=str(result_directory(spec, place)))
             start = partial(client.submit, spec, place, arguments, payload.copies)
         record = replace(record, intended_at=time.time())

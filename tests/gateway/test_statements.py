@@ -32,6 +32,10 @@ DIRECTORY = StagePath(STAGE, "A b/MLJOB_A")
             """CALL SYSTEM$GET_ML_JOB_RUNTIME('ML_POOL', '{"pythonVersion": "3.11"}')""",
         ),
         (
+            statements.get_ml_job_runtime(POOL, "2.9.0", None),
+            """CALL SYSTEM$GET_ML_JOB_RUNTIME('ML_POOL', '2.9.0')""",
+        ),
+        (
             statements.get_ml_job_runtime(POOL, "2.9", "3.11"),
             """CALL SYSTEM$GET_ML_JOB_RUNTIME('ML_POOL', '{"pythonVersion": "3.11", "runtimeEnvironment": "2.9"}')""",
         ),

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +63,12 @@ class Payload:
 
     :param archive: the bytes of the zipapp.
     :param copies: code on stages that Snowflake copies into each job's own directory.
+    :param pickled: the parts of it that are pickled, for messages.
     """
 
     archive: bytes
     copies: tuple[StageCopy, ...] = ()
+    pickled: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -102,7 +104,8 @@ class Payload:
             files[f"{APP}/{functions.FILE}"] = packed.source.encode()
         if packed.pickle is not None:
             files[FUNCTION_PICKLE] = packed.pickle
-        return cls._pack(manifest, files, extra, pip_requirements)
+        payload = cls._pack(manifest, files, extra, pip_requirements)
+        return payload if packed.pickle is None else replace(payload, pickled=(f"Function {packed.name!r}",))
 
     @classmethod
     def of_source(

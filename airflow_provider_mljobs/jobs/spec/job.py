@@ -32,7 +32,11 @@ _RESERVED_ENV = re.compile(
     # Except for the time that instances wait for each other: authors may set it.
     r"MLRS_(?!INSTANCES_(TIMEOUT|MIN_WAIT|CHECK_INTERVAL)$).*|MLJOBS_.*|SNOWFLAKE_(HOST|ACCOUNT|DATABASE|SCHEMA|SERVICE_NAME|JOBS_COUNT|JOB_INDEX)"
 )
-_RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+_RUNTIME = re.compile(r"/?[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+# The tags of Snowflake's own images; those of others may mean anything.
+_PYTHON_SUFFIX = re.compile(r"/snowflake/images/.*:[^/]*-py(\d)(\d+)")
+# A reference to a custom runtime environment, which Snowflake resolves for managed jobs only.
+CUSTOM_RUNTIME_PREFIX = "cre@"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,29 @@ class Resources:
     memory_gib: int
     gpu: int = 0
     family: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeImage:
+    """The image of a job.
+
+    :param path: its path, or a reference ``cre@…``.
+    :param refusal: Snowflake's refusal of an image for the worker's Python; empty if there was none.
+    """
+
+    path: str
+    refusal: str = ""
+
+    @property
+    def python(self) -> str | None:
+        """The Python that the image's tag names, e.g. ``3.11`` for ``2.9.0-py311``; ``None`` if it names none."""
+        suffix = _PYTHON_SUFFIX.fullmatch(self.path)
+        return None if suffix is None else f"{suffix[1]}.{suffix[2]}"
+
+    def __str__(self) -> str:
+        with_python = f", with Python {self.python}" if self.python else ""
+        other = ". Snowflake has none with the Python of this worker" if self.refusal else ""
+        return f"{self.path}{with_python}{other}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +177,18 @@ class JobSpec:
                 )
 
 
-def is_managed(compute_pool: Identifier, *, managed: bool | None, artifact_repositories: Sequence[str]) -> bool:
+def is_managed(
+    compute_pool: Identifier,
+    *,
+    managed: bool | None,
+    artifact_repositories: Sequence[str],
+    runtime_environment: str | None = None,
+) -> bool:
     """Decide whether to submit a managed job: as the caller chooses, or as pool and features require."""
     if managed is not None:
         return managed
-    return compute_pool.value.startswith(SYSTEM_POOL_PREFIX) or bool(artifact_repositories)
+    is_custom = (runtime_environment or "").lower().startswith(CUSTOM_RUNTIME_PREFIX)
+    return compute_pool.value.startswith(SYSTEM_POOL_PREFIX) or bool(artifact_repositories) or is_custom
 
 
 def validate_instances(target_instances: object, min_instances: object = None) -> None:
@@ -179,8 +213,8 @@ def validate_runtime_environment(value: object) -> None:
     """Refuse a runtime environment that is neither a tag nor an image."""
     if value is not None and (not isinstance(value, str) or not _RUNTIME.fullmatch(value)):
         raise InvalidJobSpecError(
-            f"runtime_environment {value!r} is neither a tag, e.g. '2.9-py3.11', nor an image, "
-            "e.g. '/db/schema/repository/image:tag'."
+            f"runtime_environment {value!r} is neither a version, e.g. '2.9.0' or '2.9.0-py311', nor an image, "
+            "e.g. '/db/schema/repository/image:tag', nor a custom runtime environment, e.g. 'cre@name'."
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import InvalidJobSpecError, UnreadableError
 from airflow_provider_mljobs.jobs.payload.archive import ARCHIVE
-from airflow_provider_mljobs.jobs.spec.job import CONTAINER, encoded
+from airflow_provider_mljobs.jobs.spec.job import CONTAINER, CUSTOM_RUNTIME_PREFIX, encoded
 from airflow_provider_mljobs.jobs.spec.specification import merge
 from airflow_provider_mljobs.jobs.untrusted import read_json
 from airflow_provider_mljobs.jobs.values.escaping import to_ascii
@@ -87,7 +87,7 @@ def specification(spec: JobSpec, payload: StagePath, arguments: Arguments, runti
     from airflow_provider_mljobs.jobs.spec.node import request_rest
     from airflow_provider_mljobs.jobs.spec.refusals import check
 
-    if runtime.image.lower().startswith("cre@"):
+    if runtime.image.lower().startswith(CUSTOM_RUNTIME_PREFIX):
         raise InvalidJobSpecError(
             f"Compute pool {spec.compute_pool} has no image for jobs that aren't managed, only {runtime.image!r}: set "
             "managed=True, or choose an image with runtime_environment."

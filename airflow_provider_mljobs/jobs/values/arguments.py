@@ -9,7 +9,7 @@ import inspect
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -44,11 +44,13 @@ class Arguments:
     :param inline: JSON for the specification, in printable ASCII without ``$``; ``None`` if it is among the files.
     :param files: content by name: JSON that is too large for the specification, and values that are no JSON.
     :param references: values on a stage, in the order of their directories in the job.
+    :param pickled: the arguments that hold pickles, for messages.
     """
 
     inline: str | None
     files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     references: tuple[StageRef, ...] = ()
+    pickled: tuple[str, ...] = ()
 
     @classmethod
     def of_script(cls, args: Sequence[Any], *, to_process: bool = False) -> Arguments:
@@ -82,7 +84,11 @@ class Arguments:
         if encoder.pickled and any("source" in entry for entry in encoder.classes):
             # A pickle may hold the same classes, and in the job they would be unequal to those defined by source.
             document, encoder = call.encode(serializer, may_define=False)
-        return cls._pack(document, encoder.files, tuple(encoder.references))
+        names = dict.fromkeys(document.get("pickled", {}).get("arguments", ()))
+        return replace(
+            cls._pack(document, encoder.files, tuple(encoder.references)),
+            pickled=tuple(f"Argument {name!r}" for name in names),
+        )
 
     @classmethod
     def _pack(cls, document: Any, files: Mapping[str, bytes], references: tuple[StageRef, ...] = ()) -> Arguments:

@@ -189,8 +189,8 @@ def test_other_variables_of_snowflake_are_allowed():
 @pytest.mark.parametrize(
     ("validate", "value", "message"),
     [
-        (validate_runtime_environment, "a b", "runtime_environment 'a b' is neither a tag"),
-        (validate_runtime_environment, 2.9, "runtime_environment 2.9 is neither a tag"),
+        (validate_runtime_environment, "a b", "runtime_environment 'a b' is neither a version"),
+        (validate_runtime_environment, 2.9, "runtime_environment 2.9 is neither a version"),
         (validate_log_level, "DEBUG", "log_level must be one of INFO, ERROR, NONE; got 'DEBUG'."),
         (validate_artifact_repositories, "r", "artifact_repositories must be a list of names"),
         (validate_artifact_repositories, [1], "artifact_repositories must be a list of names"),
