@@ -1,4 +1,4 @@
-"""The example DAGs, run to their end, because people copy them."""
+"""The example DAGs, run to their end, because people copy them: with an account's times, a minute in a second."""
 
 import base64
 import importlib.util
@@ -19,6 +19,7 @@ from airflow_provider_mljobs.jobs.names import Identifier
 from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
 from tests import git_server
+from tests.lab import served
 
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 DAGS = [
@@ -45,9 +46,17 @@ def test_all_are_here():
     assert set(DAGS) == files
 
 
+@pytest.fixture(scope="module")
+def jobs_snowflake():
+    """Serve a Snowflake that takes its time."""
+    with served(realistic=True, speed=60) as server:
+        yield server
+
+
 @pytest.fixture
-def example(airflow):
-    """Run an example DAG by its name."""
+def example(airflow, monkeypatch):
+    """Run an example DAG by its name. Tasks wait as long for the end of a log as five minutes would be."""
+    monkeypatch.setenv("AIRFLOW__MLJOBS__MAX_LOG_LAG_SECONDS", "5")
 
     def run(name, **params):
         bag = DagBag(EXAMPLES / f"{name}.py")
