@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mljobs.jobs.names import Identifier, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow_provider_mljobs.jobs.names import Namespace, QualifiedName
 
@@ -45,18 +45,33 @@ class Grants:
     """
 
     grants: frozenset[Grant] = frozenset()
-    roles: tuple[str, ...] = ()
+    roles: tuple[Identifier, ...] = ()
     unread: tuple[str, ...] = ()
-
-    def lacks(self, kind: str, name: Name, privileges: Iterable[str]) -> tuple[str, ...]:
-        """Return those of some privileges on an object that the role doesn't have; its owner has all."""
-        owned = self.privileges(kind, name)
-        return () if OWNERSHIP in owned else tuple(privilege for privilege in privileges if privilege not in owned)
 
     def privileges(self, kind: str, name: Name) -> frozenset[str]:
         """Return the privileges of the role on an object."""
         names = _forms(name)
         return frozenset(grant.privilege for grant in self.grants if grant.kind == kind and grant.name in names)
+
+    def among(self, rows: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+        """Return the privileges of the role in the rows of SHOW GRANTS ON an object."""
+        names = {form for role in self.roles for form in _forms(role)}
+        return frozenset(
+            str(row["privilege"]).upper()
+            for row in rows
+            if str(row["granted_to"]).upper() == "ROLE" and row["grantee_name"] in names
+        )
+
+
+def lacking(owned: Collection[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the wanted privileges on an object that a role doesn't have; its owner has all.
+
+    :param owned: the privileges of the role on the object.
+    :param wanted: without any, one privilege will do, whichever it is; USAGE gives it.
+    """
+    if OWNERSHIP in owned or (owned and not wanted):
+        return ()
+    return tuple(privilege for privilege in wanted or ("USAGE",) if privilege not in owned)
 
 
 def inherited(grants: Iterable[Grant]) -> list[Identifier]:

@@ -1,16 +1,28 @@
 """The doctor's checks of an account and its probe job, on an embedded Snowflake."""
 
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from airflow_provider_mljobs.emulator.containers.images import Image
 from airflow_provider_mljobs.emulator.settings import Fault, Ready
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.doctor.account import Account, Subject
 from airflow_provider_mljobs.gateway.doctor.checks import account_checks
-from airflow_provider_mljobs.gateway.doctor.probe import CLEAN_UP, NODE, RUN, SUBMIT, UPLOAD, Probe
+from airflow_provider_mljobs.gateway.doctor.probe import (
+    CLEAN_UP,
+    INDEX,
+    NODE,
+    PACKAGE_INDEX,
+    RUN,
+    SUBMIT,
+    UPLOAD,
+    Probe,
+)
 from airflow_provider_mljobs.jobs.checkup import State, run
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, StagePath
 from tests.budget import budget
@@ -48,11 +60,11 @@ class Lab:
             account = Account(client, replace(subject, **changes), **({"clock": clock} if clock else {}))
             return {finding.check: finding for finding in run(account_checks(account))}
 
-    def probe(self, *, timeout=None, **changes):
+    def probe(self, *, timeout=None, login=None, index=PACKAGE_INDEX, **changes):
         """Run the probe job, and return the findings of its steps by their names."""
-        with self.client() as client:
+        with self.client(**(login or {})) as client:
             account = Account(client, replace(SUBJECT, **changes))
-            with Probe(account, timeout=timeout or budget(), report=lambda _: None) as probe:
+            with Probe(account, timeout=timeout or budget(), report=lambda _: None, index=index) as probe:
                 return {finding.check: finding for finding in run(probe.checks())}
 
     @contextmanager
@@ -80,6 +92,14 @@ def lab():
     """Serve one account to all tests."""
     with served() as server:
         yield Lab(server)
+
+
+@pytest.fixture
+def integration(lab):
+    """Create an integration."""
+    lab.query("CREATE OR REPLACE NETWORK RULE PYPI TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('pypi.org')")
+    lab.query("CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION PYPI_ACCESS ALLOWED_NETWORK_RULES = (PYPI) ENABLED = TRUE")
+    return Identifier("PYPI_ACCESS")
 
 
 def test_a_refused_login_skips_the_rest(lab):
@@ -177,6 +197,149 @@ def test_no_check_changes_anything(lab):
     assert State.OK is findings["login"].state
 
 
+class TestPrivileges:
+    """Privileges of a role that isn't an administrator's."""
+
+    @pytest.fixture
+    def role(self, lab):
+        """Create a role that may do nothing."""
+        lab.query("CREATE OR REPLACE ROLE ML_RUNNER")
+        lab.query("GRANT ROLE ML_RUNNER TO USER MLJOBS")
+        yield "ML_RUNNER"
+        lab.query("DROP ROLE ML_RUNNER")
+
+    def missing(self, findings):
+        """Return the statements of what is missing, each once."""
+        return list(dict.fromkeys(statement for finding in findings.values() for statement in finding.sql))
+
+    def test_a_role_with_nothing(self, lab, role, integration):
+        """Exactly the missing grants are printed, and once they are run nothing is missing, and a job runs."""
+        subject = replace(SUBJECT, external_access_integrations=(integration,))
+        before = self.missing(lab.findings(subject, login={"role": role}))
+        for statement in before:
+            lab.query(statement)
+        after = lab.findings(subject, login={"role": role})
+
+        assert [
+            "GRANT USAGE ON WAREHOUSE MLJOBS_WH TO ROLE ML_RUNNER;",
+            "GRANT USAGE ON DATABASE MLJOBS_DB TO ROLE ML_RUNNER;",
+            "GRANT USAGE ON SCHEMA MLJOBS_DB.PUBLIC TO ROLE ML_RUNNER;",
+            "GRANT CREATE SERVICE ON SCHEMA MLJOBS_DB.PUBLIC TO ROLE ML_RUNNER;",
+            f"GRANT USAGE ON COMPUTE POOL {POOL} TO ROLE ML_RUNNER;",
+            "GRANT READ, WRITE ON STAGE MLJOBS_DB.PUBLIC.ML_PAYLOADS TO ROLE ML_RUNNER;",
+            "GRANT USAGE ON INTEGRATION PYPI_ACCESS TO ROLE ML_RUNNER;",
+            "GRANT APPLICATION ROLE SNOWFLAKE.EVENTS_VIEWER TO ROLE ML_RUNNER;",
+        ] == before
+        assert {} == {name: each.detail for name, each in after.items() if each.state is State.MISSING}
+        assert [] == [name for name, step in lab.probe(login={"role": role}).items() if step.state is State.MISSING]
+
+    @pytest.mark.parametrize(
+        ("privilege", "on", "check"),
+        [
+            ("USAGE", "WAREHOUSE MLJOBS_WH", "warehouse"),
+            ("USAGE", "DATABASE MLJOBS_DB", "database and schema"),
+            ("CREATE SERVICE", "SCHEMA MLJOBS_DB.PUBLIC", "CREATE SERVICE"),
+            ("USAGE", f"COMPUTE POOL {POOL}", "compute pool"),
+            ("WRITE", "STAGE MLJOBS_DB.PUBLIC.ML_PAYLOADS", "stage"),
+        ],
+    )
+    def test_each_grant_is_seen(self, lab, role, privilege, on, check):
+        """One missing grant is one finding, with the statement that grants it."""
+        for statement in self.missing(lab.findings(login={"role": role})):
+            lab.query(statement)
+        lab.query(f"REVOKE {privilege} ON {on} FROM ROLE {role}")
+
+        findings = lab.findings(login={"role": role})
+
+        assert {check: (f"GRANT {privilege} ON {on} TO ROLE ML_RUNNER;",)} == {
+            name: finding.sql for name, finding in findings.items() if finding.state is State.MISSING
+        }
+
+    def test_inherited_roles(self, lab, role):
+        """Privileges of a role that the connection's role inherits count, also over several steps."""
+        lab.query("CREATE OR REPLACE ROLE POOLS")
+        lab.query("CREATE OR REPLACE ROLE MACHINES")
+        lab.query(f"GRANT USAGE ON COMPUTE POOL {POOL} TO ROLE MACHINES")
+        lab.query("GRANT ROLE MACHINES TO ROLE POOLS")
+        before = lab.findings(login={"role": role})["compute pool"]
+        lab.query(f"GRANT ROLE POOLS TO ROLE {role}")
+        after = lab.findings(login={"role": role})
+
+        assert (State.MISSING, State.OK) == (before.state, after["compute pool"].state)
+        assert "Role ML_RUNNER inherits PUBLIC, POOLS, MACHINES" in after["role"].detail
+
+    def test_secondary_roles(self, lab, role):
+        """A job runs with its owner role alone, so privileges of the session's secondary roles don't count."""
+        lab.query("CREATE OR REPLACE USER PERSON PASSWORD = 'a long word' DEFAULT_ROLE = ML_RUNNER")
+        lab.query("GRANT ROLE ML_RUNNER TO USER PERSON")
+        lab.query("GRANT ROLE ACCOUNTADMIN TO USER PERSON")
+
+        finding = lab.findings(login={"user": "PERSON", "password": "a long word"})["compute pool"]
+
+        assert (State.MISSING, (f"GRANT USAGE ON COMPUTE POOL {POOL} TO ROLE ML_RUNNER;",)) == (
+            finding.state,
+            finding.sql,
+        )
+
+    def test_grants_that_can_not_be_read(self, lab, role):
+        """If the grants of an inherited role can't be read, an absent grant proves nothing."""
+        with lab.failing("SHOW GRANTS TO ROLE PUBLIC", errno=3001, message="Insufficient privileges"):
+            findings = lab.findings(login={"role": role})
+
+        assert State.UNSEEN is findings["role"].state
+        assert State.UNSEEN is findings["compute pool"].state
+        assert f"If jobs fail: GRANT USAGE ON COMPUTE POOL {POOL} TO ROLE ML_RUNNER;" in findings["compute pool"].detail
+
+    def test_names_in_quotes(self, lab):
+        """A role and a stage whose names need quotes get them in the statement, which then mends."""
+        lab.query('CREATE OR REPLACE ROLE "ml runner"')
+        lab.query('GRANT ROLE "ml runner" TO USER MLJOBS')
+        lab.query("""CREATE OR REPLACE STAGE "my stage" ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')""")
+        changes = {"stage": StagePath.parse('"my stage"', "stage", NAMESPACE), "login": {"role": '"ml runner"'}}
+        before = lab.findings(**changes)
+        for statement in self.missing(before):
+            lab.query(statement)
+
+        assert ('GRANT READ, WRITE ON STAGE MLJOBS_DB.PUBLIC."my stage" TO ROLE "ml runner";',) == before["stage"].sql
+        assert State.OK is lab.findings(**changes)["stage"].state
+
+    def test_a_role_that_the_user_does_not_have(self, lab):
+        """A login with a role that isn't granted to the user is mended by the grant."""
+        lab.query("CREATE OR REPLACE ROLE STRANGER")
+        finding = lab.findings(login={"role": "STRANGER"}, role=Identifier("STRANGER"))["login"]
+
+        assert (State.MISSING, ("GRANT ROLE STRANGER TO USER MLJOBS;",)) == (finding.state, finding.sql)
+
+    def test_a_disabled_integration(self, lab, integration):
+        """A disabled integration is enabled by the statement of the finding."""
+        with lab.failing("SHOW EXTERNAL ACCESS", effect="rewrite", column="enabled", value="false"):
+            finding = lab.findings(external_access_integrations=(integration,))["integration PYPI_ACCESS"]
+
+        assert ("ALTER EXTERNAL ACCESS INTEGRATION PYPI_ACCESS SET ENABLED = TRUE;",) == finding.sql
+
+    def test_an_image_of_ones_own(self, lab, role):
+        """An image of one's own needs READ on its repository, and Snowflake's own images don't."""
+        lab.query("CREATE IMAGE REPOSITORY IF NOT EXISTS ML_IMAGES")
+        own = lab.findings(login={"role": role}, image="/mljobs_db/public/ml_images/train:1")["image repository"]
+        vendor = lab.findings(login={"role": role}, image="/snowflake/images/x/y:1")["image repository"]
+
+        assert "GRANT READ ON IMAGE REPOSITORY MLJOBS_DB.PUBLIC.ML_IMAGES TO ROLE ML_RUNNER;" in own.sql
+        assert State.UNSEEN is vendor.state
+
+    def test_a_stage_of_another_schema(self, lab, role):
+        """The parents of a stage in another schema need a privilege, too."""
+        lab.query("CREATE SCHEMA IF NOT EXISTS MLJOBS_DB.ELSEWHERE")
+        lab.query("CREATE STAGE IF NOT EXISTS MLJOBS_DB.ELSEWHERE.S ENCRYPTION = (TYPE = 'SNOWFLAKE_FULL')")
+        stage = StagePath.parse("@MLJOBS_DB.ELSEWHERE.S", "stage")
+
+        stranger = lab.findings(stage=stage, login={"role": role})["stage"]
+        owner = lab.findings(stage=stage)["stage"]
+
+        assert "GRANT USAGE ON SCHEMA MLJOBS_DB.ELSEWHERE TO ROLE ML_RUNNER;" in stranger.sql
+        assert State.UNSEEN is owner.state
+        assert "CREATE STAGE MLJOBS_DB.ELSEWHERE.S_SSE ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE');" in owner.detail
+
+
 class TestProbe:
     """A probe job that takes every step of a task's job."""
 
@@ -248,6 +411,36 @@ class TestProbe:
 
         assert State.MISSING is steps[RUN].state
         assert "ended FAILED" in steps[RUN].detail
+
+    def test_an_image_without_python(self):
+        """The finding names the image as the thing to change."""
+        plain = "/mljobs_db/public/ml_images/plain:1"
+        with served(images={plain: Image(programs=frozenset())}) as server:
+            lab = Lab(server)
+            lab.query("CREATE IMAGE REPOSITORY MLJOBS_DB.PUBLIC.ML_IMAGES")
+            steps, leftovers = lab.probe(image=plain), lab.leftovers
+
+        assert State.MISSING is steps[RUN].state
+        assert "This image has no Python" in steps[RUN].detail
+        assert (State.OK, []) == (steps[CLEAN_UP].state, leftovers)
+
+    @pytest.fixture
+    def index(self):
+        """Serve a package index."""
+        with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/"
+            server.shutdown()
+
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_package_index(self, lab, integration, index, answers):
+        """With an integration, the job asks a package index; the statements of a finding open the way to PyPI."""
+        step = lab.probe(
+            index=index if answers else "http://127.0.0.1:9/", external_access_integrations=(integration,)
+        )[INDEX]
+
+        assert (State.OK if answers else State.MISSING) is step.state
+        assert answers or "SNOWFLAKE.EXTERNAL_ACCESS.PYPI_RULE" in step.sql[0]
 
     def test_without_a_stage(self, lab):
         """A probe needs a pool and a stage."""

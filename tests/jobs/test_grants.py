@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_provider_mljobs.jobs.grants import Grant, Grants, database_roles, inherited
+from airflow_provider_mljobs.jobs.grants import Grant, Grants, database_roles, inherited, lacking
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, QualifiedName
 
 DATABASE, SCHEMA = Identifier("ML"), Namespace(Identifier("ML"), Identifier("my jobs"))
@@ -33,19 +33,33 @@ def test_an_object_has_one_name_in_several_forms(kind, name, written):
     assert {"USAGE"} == grants.privileges(kind, name)
 
 
-def test_lacks():
+@pytest.mark.parametrize(
+    ("owned", "wanted", "expected"),
+    [
+        ({"READ"}, ("WRITE", "READ", "MONITOR"), ("WRITE", "MONITOR")),
+        ({"OWNERSHIP"}, ("WRITE",), ()),
+        ({"MONITOR"}, (), ()),
+        (set(), (), ("USAGE",)),
+        (set(), ("USAGE",), ("USAGE",)),
+    ],
+    ids=["some", "an owner has all", "any will do", "none", "the only one"],
+)
+def test_lacking(owned, wanted, expected):
     """The absent privileges come in the order of the question."""
-    grants = Grants(frozenset({granted("READ", "STAGE", str(STAGE)), granted("WRITE", "STAGE", "ML.PUBLIC.OTHER")}))
-
-    assert ("WRITE", "MONITOR") == grants.lacks("STAGE", STAGE, ("WRITE", "READ", "MONITOR"))
+    assert expected == lacking(owned, wanted)
 
 
-def test_an_owner_has_all_privileges():
-    """OWNERSHIP includes every privilege on the object, and none on its parents."""
-    grants = Grants(frozenset({granted("OWNERSHIP", "SCHEMA", str(SCHEMA))}))
+def test_privileges_from_the_side_of_the_object():
+    """Of the grants on an object, those to the role and to the roles that it inherits count."""
+    grants = Grants(roles=(Identifier("ML_RUNNER"), Identifier("loaders of ml")))
+    rows = [
+        {"privilege": "OWNERSHIP", "granted_to": "ROLE", "grantee_name": "ACCOUNTADMIN"},
+        {"privilege": "USAGE", "granted_to": "ROLE", "grantee_name": "ML_RUNNER"},
+        {"privilege": "MONITOR", "granted_to": "ROLE", "grantee_name": "loaders of ml"},
+        {"privilege": "OPERATE", "granted_to": "USER", "grantee_name": "ML_RUNNER"},
+    ]
 
-    assert () == grants.lacks("SCHEMA", SCHEMA, ("CREATE SERVICE",))
-    assert ("USAGE",) == grants.lacks("DATABASE", DATABASE, ("USAGE",))
+    assert {"USAGE", "MONITOR"} == grants.among(rows)
 
 
 def test_roles_of_a_role():

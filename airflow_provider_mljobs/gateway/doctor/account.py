@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
+    from airflow_provider_mljobs.jobs.grants import Name
     from airflow_provider_mljobs.jobs.names import Namespace, StagePath
 
 # Every role inherits it, which no listing says.
@@ -110,7 +111,16 @@ class Account:
             self._granted(statements.show_grants_to_database_role(name), f"database role {name}", unread)
             for name in sorted(names)
         ]
-        return Grants(frozenset().union(*read.values(), *of_database), tuple(map(str, read)), tuple(unread))
+        return Grants(frozenset().union(*read.values(), *of_database), tuple(read), tuple(unread))
+
+    def privileges_on(self, kind: str, name: Name) -> frozenset[str]:
+        """Return the privileges of the role by the grants on an object, which only its users can list."""
+        try:
+            return self.grants.among(self.rows(statements.show_grants_on(kind, name)))
+        except (SnowflakeUnavailableError, LoginRefusedError):
+            raise
+        except GatewayError:
+            return frozenset()
 
     def _granted(self, statement: str, whose: str, unread: list[str]) -> set[Grant]:
         """Return the grants of one role; note the reason if they can't be read."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MAX_SERVICES = 5000
 # A key pair's token is valid for a minute.
 _MAX_SKEW_SECONDS = 30.0
+# Snowflake's own table, and the view of it.
 _DEFAULT_EVENTS = "SNOWFLAKE.TELEMETRY.EVENTS"
 _EVENT_READERS = ("EVENTS_VIEWER", "EVENTS_ADMIN")
 _ALL = "ALL"
@@ -35,7 +36,7 @@ def event_table(account: Account) -> Finding:
             "The account has no event table: logs are lost with their node, and there are no metrics.",
             statements.set_event_table(_DEFAULT_EVENTS),
         )
-    if str(table) != _DEFAULT_EVENTS:
+    if not str(table).startswith(_DEFAULT_EVENTS):
         owned = account.grants.privileges("TABLE", table) | account.grants.privileges("EVENT TABLE", table)
         if owned & {"SELECT", "OWNERSHIP"}:
             return ok(f"Event table {table}.")

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_mljobs.gateway.doctor.account import Account, Subject
-    from airflow_provider_mljobs.jobs.grants import Name
-
-    Privileges = tuple[str, Name, tuple[str, ...]]
+    from airflow_provider_mljobs.gateway.doctor.privileges import Privileges
 
 LOGIN, SCHEMA, CREATE_SERVICE = "login", "database and schema", "CREATE SERVICE"
 POOL, STAGE, IMAGE = "compute pool", "stage", "runtime image"
@@ -95,7 +93,7 @@ def role(account: Account) -> Finding:
     if grants.unread:
         return unseen(" ".join(grants.unread))
     own, *inherited = grants.roles
-    return ok(f"Role {own} inherits {', '.join(inherited)}; {len(grants.grants)} privileges.")
+    return ok(f"Role {own} inherits {', '.join(map(str, inherited))}; {len(grants.grants)} privileges.")
 
 
 def warehouse(account: Account) -> Finding:
@@ -186,10 +184,15 @@ def stage(account: Account) -> Finding:
     if path is None:
         return unseen("Pass --stage.")
     name = path.stage
-    parents: tuple[Privileges, ...] = (("DATABASE", name.database, ()), ("SCHEMA", name.namespace, ()))
-    return first(
-        lacking(account, *parents, ("STAGE", name, ("READ", "WRITE"))), lambda: _encryption_of_stage(account, name)
-    )
+    needs = (*_parents(account, name), ("STAGE", name, ("READ", "WRITE")))
+    return first(lacking(account, *needs), lambda: _encryption_of_stage(account, name))
+
+
+def _parents(account: Account, name: QualifiedName) -> tuple[Privileges, ...]:
+    """Return the needs of an object's database and schema, unless they are those of the jobs, which are checked."""
+    if name.namespace == account.subject.namespace:
+        return ()
+    return ("DATABASE", name.database, ()), ("SCHEMA", name.namespace, ())
 
 
 def _encryption_of_stage(account: Account, name: QualifiedName) -> Finding:
@@ -243,12 +246,8 @@ def image_repository(account: Account) -> Finding:
     """
     own = _repository_of(account.subject.image)
     if own is not None:
-        return lacking(
-            account,
-            ("DATABASE", own.database, ()),
-            ("SCHEMA", own.namespace, ()),
-            ("IMAGE REPOSITORY", own, ("READ",)),
-        ) or ok(f"READ on image repository {own}.")
+        needs = (*_parents(account, own), ("IMAGE REPOSITORY", own, ("READ",)))
+        return lacking(account, *needs) or ok(f"READ on image repository {own}.")
     visible = account.rows(statements.show_image_repositories())
     if not visible:
         return unseen(

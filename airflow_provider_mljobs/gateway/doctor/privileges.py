@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.gateway.doctor import statements
 from airflow_provider_mljobs.jobs.checkup import Finding, State, missing, unseen
+from airflow_provider_mljobs.jobs.grants import lacking as absent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,22 +28,22 @@ def lacking(account: Account, *needs: Privileges) -> Finding | None:
     """
     texts, grants = [], []
     for kind, name, privileges in needs:
-        if not privileges and account.grants.privileges(kind, name):
-            continue
-        if absent := account.grants.lacks(kind, name, privileges or ("USAGE",)):
-            texts.append(f"{' and '.join(absent)} on {kind.lower()} {name}")
-            grants.append(statements.grant(absent, kind, name, account.session.role))
+        owned = account.grants.privileges(kind, name)
+        # A second look, from the side of the object, before a privilege counts as missing.
+        if absent(owned, privileges) and (less := absent(owned | account.privileges_on(kind, name), privileges)):
+            texts.append(f"{' and '.join(less)} on {kind.lower()} {name}")
+            grants.append(statements.grant(less, kind, name, account.session.role))
     if not texts:
         return None
     return proven(account, f"Role {account.session.role} lacks {', '.join(texts)}.", *grants)
 
 
-def first(absent: Finding | None, look: Callable[[], Finding]) -> Finding:
+def first(refusal: Finding | None, look: Callable[[], Finding]) -> Finding:
     """Look further unless a privilege is proven missing; what that look misses outranks an unproven privilege."""
-    if absent is not None and absent.state is State.MISSING:
-        return absent
+    if refusal is not None and refusal.state is State.MISSING:
+        return refusal
     finding = look()
-    return finding if absent is None or finding.state is State.MISSING else absent
+    return finding if refusal is None or finding.state is State.MISSING else refusal
 
 
 def proven(account: Account, detail: str, *grants: str) -> Finding:

@@ -14,7 +14,7 @@ from airflow_provider_mljobs.gateway.doctor.checks import NEEDED_BY_A_JOB, integ
 from airflow_provider_mljobs.gateway.downloads import read_result
 from airflow_provider_mljobs.gateway.outcome import Outcome, complete
 from airflow_provider_mljobs.gateway.usage import read_usage
-from airflow_provider_mljobs.jobs.checkup import Check, Finding, missing, ok, run, unseen
+from airflow_provider_mljobs.jobs.checkup import Check, Finding, State, missing, ok, run, unseen
 from airflow_provider_mljobs.jobs.names import JOB_NAME_PREFIX
 from airflow_provider_mljobs.jobs.outcome.failures import KINDS, diagnose_wait
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -34,7 +34,7 @@ RESULT, INDEX, LOG, METRICS = "probe: result", "probe: package index", "probe: l
 CLEAN_UP = "probe: clean-up"
 _COMMENT = "airflow mljobs doctor"
 _GREETING = "The probe of airflow mljobs doctor runs."
-_PACKAGE_INDEX = "https://pypi.org/simple/"
+PACKAGE_INDEX = "https://pypi.org/simple/"
 _LOOK_AGAIN_SECONDS = 1.0
 # A submit whose answer was lost may take effect this much later.
 _LOST_SUBMIT_SECONDS = 30.0
@@ -66,13 +66,17 @@ class Probe:
     :param account: the account, whose client must not share payloads (``payload_grace=0``).
     :param timeout: seconds for the job to get a node and to end.
     :param report: gets the findings of a clean-up that an interrupt brings about.
+    :param index: the package index that the job asks for, if it has an integration.
     """
 
-    def __init__(self, account: Account, *, timeout: float, report: Callable[[Finding], None]) -> None:
+    def __init__(
+        self, account: Account, *, timeout: float, report: Callable[[Finding], None], index: str = PACKAGE_INDEX
+    ) -> None:
         self._account = account
         self._client = account.client
         self._timeout = timeout
         self._report = report
+        self._index = index if account.subject.external_access_integrations else ""
         self._give_up = 0.0
         # All that the clean-up needs is here before the step that makes it necessary.
         self._spec: JobSpec | None = None
@@ -124,12 +128,13 @@ class Probe:
     def submit(self) -> Finding:
         """Submit the job."""
         spec, payload = self._begun
-        index = _PACKAGE_INDEX if spec.external_access_integrations else ""
-        arguments = Arguments.of_function(probe_job, (_GREETING, index))
+        arguments = Arguments.of_function(probe_job, (_GREETING, self._index))
         self._give_up = time.monotonic() + self._timeout
         self._is_submitted = True
         finding = self._attempt(lambda: self._client.submit(spec, payload, arguments), f"Job {spec.name}.")
         self._is_answered = True
+        # A refused submit has started nothing.
+        self._is_submitted = finding.state is State.OK
         return finding
 
     def wait_for_node(self) -> Finding:
@@ -176,11 +181,11 @@ class Probe:
     def package_index(self) -> Finding:
         """Check that the job reached a package index."""
         if not self._index_error:
-            return ok(f"The job reaches {_PACKAGE_INDEX}.")
+            return ok(f"The job reaches {self._index}.")
         spec, _ = self._begun
         names = ", ".join(map(str, spec.external_access_integrations))
         return missing(
-            f"The job doesn't reach {_PACKAGE_INDEX} through {names} ({self._index_error}); pip_requirements need it.",
+            f"The job doesn't reach {self._index} through {names} ({self._index_error}); pip_requirements need it.",
             *statements.allow_package_index(self._account.session.role),
         )
 

@@ -35,6 +35,11 @@ def show_grants_to_database_role(role: str) -> str:
     return f"SHOW GRANTS TO DATABASE ROLE {role}"
 
 
+def show_grants_on(kind: str, name: Name) -> str:
+    """List the privileges that were granted on an object."""
+    return f"SHOW GRANTS ON {kind} {name}"
+
+
 def show_warehouses() -> str:
     """List the warehouses that the role can see."""
     return "SHOW WAREHOUSES"
