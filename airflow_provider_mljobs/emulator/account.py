@@ -31,6 +31,7 @@ from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 from airflow_provider_mljobs.emulator.sql.engine import Engine
 from airflow_provider_mljobs.emulator.sql.file_formats import FileFormats
 from airflow_provider_mljobs.emulator.sql.loading import Loading
+from airflow_provider_mljobs.emulator.sql.metadata import MetadataStatements
 from airflow_provider_mljobs.emulator.sql.namespaces import NamespaceStatements
 from airflow_provider_mljobs.emulator.sql.objects import ObjectStatements
 from airflow_provider_mljobs.emulator.sql.unloading import Unloading
@@ -72,6 +73,7 @@ class Account:
             for part in (
                 NamespaceStatements(self.catalog),
                 ObjectStatements(self.catalog),
+                MetadataStatements(self.catalog),
                 Loading(self.catalog, self.stages, formats, Unloading(self.engine, self.stages, formats)),
                 formats,
                 Warehouses(self.catalog),

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 _NUMBERS = {"rows", "bytes"}
 _HIDDEN = ("main", "information_schema", "pg_catalog", "_fs_information_schema")
-_TEMP = "temp"
+TEMP = "temp"
 
 
 def _columns(names: str) -> tuple[Column, ...]:
@@ -72,6 +72,12 @@ _DESCRIBED = tuple(
         "policy name", "privacy domain",
     )
 )  # fmt: skip
+_DEFAULTS = {
+    "get_current_timestamp()": "CURRENT_TIMESTAMP()",
+    "current_date()": "CURRENT_DATE()",
+    "true": "TRUE",
+    "false": "FALSE",
+}
 _SINCE = f"LEFT JOIN {OBJECTS} o ON o.database_name = x.database_name AND o.kind = "
 _TABLE_ROWS = f"""
     SELECT o.created_on, x.table_name, x.database_name, x.schema_name,
@@ -94,8 +100,11 @@ _KEY = """
 _COLUMN_ROWS = f"""
     SELECT x.table_name, x.schema_name, x.column_name, x.data_type, x.is_nullable, x.column_default,
            coalesce(x.comment, ''), x.database_name, e.ext_character_maximum_length,
-           {_KEY.format("PRIMARY KEY")}, {_KEY.format("UNIQUE")}
+           {_KEY.format("PRIMARY KEY")}, {_KEY.format("UNIQUE")},
+           'IDENTITY START ' || s.start_value || ' INCREMENT ' || s.increment_by || ' NOORDER'
     FROM duckdb_columns() x
+    LEFT JOIN duckdb_sequences() s ON s.database_name = x.database_name AND s.schema_name = x.schema_name
+      AND lower(x.column_default) = concat('nextval(''', lower(s.sequence_name), ''')')
     LEFT JOIN _fs_global._fs_information_schema._fs_columns_ext e ON e.ext_table_catalog = {{owner_database}}
       AND e.ext_table_schema = {{owner_schema}} AND e.ext_table_name = x.table_name
       AND e.ext_column_name = x.column_name
@@ -107,6 +116,11 @@ _COLUMN_ROWS = f"""
 
 def _answer(columns: Sequence[Column], rows: Sequence[Row]) -> Result:
     return Result(columns, [tuple(row.get(column.name) for column in columns) for row in rows], statement="show")
+
+
+def _default(text: str | None) -> str | None:
+    """Write a column's default as Snowflake does."""
+    return _DEFAULTS.get(text or "", text)
 
 
 def _flag(value: object) -> str:
@@ -200,12 +214,12 @@ class ObjectStatements:
         temporary = session.temporary
         rows = []
         for created, name, database, schema, comment, size, kind, text in session.link.query(_TABLE_ROWS):
-            owner = temporary.get(name) if database == _TEMP else (database, schema)
+            owner = temporary.get(name) if database == TEMP else (database, schema)
             if owner is not None and kind in kinds and listing.covers(*owner):
-                label = "TEMPORARY" if database == _TEMP and kind == "TABLE" else kind
+                label = "TEMPORARY" if database == TEMP and kind == "TABLE" else kind
                 on = Securable(kind, (*owner, name))
-                if database == _TEMP or rights.sees(on):
-                    owning = rights.role if database == _TEMP else rights.owner_of(on)
+                if database == TEMP or rights.sees(on):
+                    owning = rights.role if database == TEMP else rights.owner_of(on)
                     rows.append(_table((created, name, *owner), label, comment, size, text) | {"owner": owning})
         wanted = listing.names({row["name"] for row in rows})
         ordered = sorted(rows, key=lambda row: (row["database_name"], row["schema_name"], row["name"]))
@@ -231,7 +245,8 @@ class ObjectStatements:
             {
                 "table_name": row[0], "schema_name": row[1], "column_name": row[2], "kind": "COLUMN", "expression": "",
                 "data_type": data_type(row[3], row[8], nullable=row[4]), "null?": "true" if row[4] else "false",
-                "default": row[5] or "", "comment": row[6], "database_name": row[7], "autoincrement": "",
+                "default": "" if row[11] else _default(row[5]) or "", "comment": row[6], "database_name": row[7],
+                "autoincrement": row[11] or "",
             }
             for row in _covered_columns(context, listing)
         ]  # fmt: skip
@@ -262,7 +277,7 @@ def table_columns(context: Context, name: QualifiedName) -> list[tuple[Any, ...]
     owner = (name.database, name.schema)
     if session.temporary.get(name.name) != owner:
         context.session.rights.require(relation_of(context.session, name))
-    place = (_TEMP, "main") if session.temporary.get(name.name) == owner else owner
+    place = (TEMP, "main") if session.temporary.get(name.name) == owner else owner
     rows = [row for row in _column_rows(context, owner) if (row[7], row[1], row[0]) == (*place, name.name)]
     if not rows:
         raise does_not_exist("Table", str(name))
@@ -282,7 +297,7 @@ def _covered_columns(context: Context, listing: Listing) -> list[tuple[Any, ...]
         name = QualifiedName(listing.table, listing.schema, listing.database)
         rows = [(row[0], name.schema, *row[2:7], name.database, *row[8:]) for row in table_columns(context, name)]
     else:
-        rows = [row for row in _column_rows(context) if row[7] != _TEMP and listing.covers(row[7], row[1])]
+        rows = [row for row in _column_rows(context) if row[7] != TEMP and listing.covers(row[7], row[1])]
         relations = {QualifiedName(row[0], row[1], row[7]) for row in rows}
         visible = {name for name in relations if context.session.rights.sees(relation_of(context.session, name))}
         rows = [row for row in rows if QualifiedName(row[0], row[1], row[7]) in visible]
@@ -298,7 +313,8 @@ def describe_table(context: Context, parser: Parser) -> Result:
     rows = [
         {
             "name": row[2], "type": declared(row[3], row[8]), "kind": "COLUMN", "null?": _flag(row[4]),
-            "default": row[5], "primary key": _flag(row[9]), "unique key": _flag(row[10]), "comment": row[6] or None,
+            "default": row[11] or _default(row[5]), "primary key": _flag(row[9]), "unique key": _flag(row[10]),
+            "comment": row[6] or None,
         }
         for row in table_columns(context, name)
     ]  # fmt: skip

@@ -12,8 +12,14 @@ _STATEMENTS = (
     exp.Query, exp.Values, exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter,
     exp.TruncateTable, exp.Show, exp.Describe, exp.Commit, exp.Rollback, exp.Transaction, exp.Comment,
 )  # fmt: skip
+# With these words the kind of an object has two, as in EXTERNAL FUNCTION.
+_ADJECTIVES = frozenset({
+    "AGGREGATION", "API", "AUTHENTICATION", "CATALOG", "DATA", "DYNAMIC", "EVENT", "EXTERNAL", "FAILOVER", "FILE",
+    "GIT", "MANAGED", "MASKING", "MATERIALIZED", "NETWORK", "NOTIFICATION", "PASSWORD", "REPLICATION", "RESOURCE",
+    "ROW", "SECURITY", "SESSION", "STORAGE",
+})  # fmt: skip
 _KINDS = {"TABLE", "VIEW", "SEQUENCE"}
-_SHOWN = {"PRIMARY KEYS", "UNIQUE KEYS", "IMPORTED KEYS", "SEQUENCES", "FUNCTIONS", "PROCEDURES", "USERS"}
+_SHOWN = {"FUNCTIONS", "PROCEDURES", "USERS"}
 _DESCRIBED = {"TABLE", "VIEW"}
 # DuckDB's functions that reach files, settings or other SQL; none of them exists in Snowflake.
 _FORBIDDEN = re.compile(
@@ -41,8 +47,14 @@ def refuse(expression: exp.Expr, sql: str) -> None:
 
 
 def _what(expression: exp.Expr, sql: str) -> str:
-    words = re.findall(r"[A-Za-z_]+", sql)
-    return " ".join(words[:2]).upper() if isinstance(expression, exp.Command) else expression.key.upper()
+    """Name a statement: by its first words, and a call by the whole name of the procedure."""
+    if not isinstance(expression, exp.Command):
+        return expression.key.upper()
+    called = re.match(r'\s*CALL\s+([\w$."]+)', sql, re.IGNORECASE)
+    if called:
+        return f"CALL {called[1]}"
+    verb, *words = (word.upper() for word in re.findall(r"\w+", sql) if word.upper() not in {"OR", "REPLACE"})
+    return " ".join([verb, *words[: 2 if words[:1] and words[0] in _ADJECTIVES else 1]])
 
 
 def _refuse_kind(expression: exp.Expr) -> None:
