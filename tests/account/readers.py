@@ -32,6 +32,7 @@ class Reader:
     """A reader of the provider's.
 
     :param statements: a regular expression for the statements whose answers it reads.
+    :param columns: the columns without which an answer is none for it.
     :param read: returns a value, by a client for a job.
     :param expected: returns the same value from the recorded answer.
     """
@@ -39,11 +40,17 @@ class Reader:
     statements: str
     read: Callable
     expected: Callable
+    columns: frozenset[str] = frozenset()
+
+    def reads(self, answer):
+        """Return whether it reads such an answer."""
+        is_of_statement = re.search(self.statements, answer.statement, re.IGNORECASE) is not None
+        return is_of_statement and self.columns <= set(map(str.lower, answer.names))
 
 
-def reader_of(answer):
-    """Return the reader of an answer; ``None`` if the provider reads no such statement."""
-    return next((reader for reader in READERS if re.search(reader.statements, answer.statement, re.IGNORECASE)), None)
+def readers_of(answer):
+    """Return the readers of an answer; none if the provider reads no such statement."""
+    return [reader for reader in READERS if reader.reads(answer)]
 
 
 def fault_of(answer, matching):
@@ -132,12 +139,19 @@ def _expected_history(answer):
     return JobStatus.DELETED if row["deleted_time"] is not None and not row["status"] else JobStatus(row["status"])
 
 
+def _expected_event_table(answer):
+    table = answer.records[0]["value"].upper()
+    # The table itself is the administrators'.
+    return table.replace("TELEMETRY.EVENTS", "TELEMETRY.EVENTS_VIEW")
+
+
 def _past(client, job):
     return [(end.instance, end.name, end.status, end.exit_code) for end in inspection.ends(client, job)]
 
 
 def _expected_past(answer):
-    document = answer.value if isinstance(answer.value, dict) else json.loads(answer.value)
+    (text,) = answer.cells("instance_statuses")
+    document = json.loads(text)
     return [
         (int(instance["instanceId"]), container["containerName"], container["status"], container.get("lastExitCode"))
         for instance in document["instances"]
@@ -162,8 +176,8 @@ READERS = (
     Reader(r"^SHOW COMPUTE POOL INSTANCE FAMILIES", _family, _expected_family),
     Reader(r"^SHOW COMPUTE POOLS", _pool, lambda answer: FAMILIES[answer.records[0]["instance_family"]].vcpu),
     Reader(r"SYSTEM\$GET_ML_JOB_RUNTIME", _image, lambda answer: answer.value),
-    Reader(r"^SELECT INSTANCE_STATUSES .*GET_JOB_HISTORY", _past, _expected_past),
-    Reader(r"^SELECT STATUS, COMPLETED_TIME, DELETED_TIME .*GET_JOB_HISTORY", _history, _expected_history),
+    Reader("GET_JOB_HISTORY", _past, _expected_past, frozenset({"instance_statuses"})),
+    Reader("GET_JOB_HISTORY", _history, _expected_history, frozenset({"status", "completed_time", "deleted_time"})),
     Reader(
         r"SYSTEM\$GET_SERVICE_LOGS",
         _tail,
@@ -172,7 +186,7 @@ READERS = (
     Reader(
         r"^SHOW PARAMETERS LIKE 'event_table'",
         lambda client, job: str(event_table(client.connection.rows(statements.show_event_table()))),
-        lambda answer: answer.records[0]["value"].upper(),
+        _expected_event_table,
     ),
     Reader(
         r"^(LIST|LS)\b",

@@ -12,7 +12,7 @@ from airflow_provider_mljobs.jobs.outcome.failures import Failure, failure_of
 from tests.account.answers import Answer, Column, Refusal
 from tests.account.comparison import differences, shape
 from tests.account.golden import GOLDEN, read
-from tests.account.readers import fault_of, reader_of
+from tests.account.readers import fault_of, readers_of
 
 # Steps that no check asks for: other forms of an answer, for the provider only.
 ALSO = "also_"
@@ -24,7 +24,6 @@ DEVIATIONS = {
         ["has the columns [] in addition, and lacks ['sha1']"],
         "the documentation lists the column as not used, and its sample outputs don't have it",
     ),
-    ("C-37", "instances", "get_job_history"): (["INSTANCE_STATUSES is VARIANT instead of OBJECT"], _ONE_TYPE),
     ("C-37", "all", "get_job_history"): (
         [
             "ID is TEXT instead of FIXED",
@@ -59,14 +58,6 @@ CASES = [
 ]
 
 
-def each(condition):
-    """Parametrize a test with the cases that meet a condition."""
-    cases = [(index, case) for index, case in enumerate(CASES) if condition(case.answer)]
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, id=f"{case.number}-{case.step}-{index}") for index, case in cases]
-    )
-
-
 @pytest.fixture
 def client(account):
     """Return a client of the provider."""
@@ -83,11 +74,18 @@ def replay(server):
     server.faults.clear()
 
 
-@each(lambda answer: answer.rows and reader_of(answer) is not None)
-def test_provider_reads_rows(case, account, client, replay):
+@pytest.mark.parametrize(
+    ("case", "reader"),
+    [
+        pytest.param(case, reader, id=f"{case.number}-{case.step}-{index}.{place}")
+        for index, case in enumerate(CASES)
+        for place, reader in enumerate(readers_of(case.answer))
+        if case.answer.rows
+    ],
+)
+def test_provider_reads_rows(case, reader, account, client, replay):
     """The provider reads the values that the recorded rows have."""
     answer = case.answer.unmasked()
-    reader = reader_of(answer)
     replay(answer, reader.statements)
 
     value = reader.read(client, account.job("REPLAYED"))
@@ -95,7 +93,9 @@ def test_provider_reads_rows(case, account, client, replay):
     assert reader.expected(answer) == value
 
 
-@each(lambda answer: answer.refusal is not None)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=f"{case.number}-{case.step}") for case in CASES if case.answer.refusal is not None]
+)
 def test_provider_recognises_refusals(case, client, replay):
     """A recorded error reaches the provider with its number, state and text, as an error that it recognises."""
     refusal = case.answer.refusal
@@ -159,11 +159,17 @@ def test_emulator_answers_alike(report):
     compared = [
         (named(case), differences(case.answer, report.trials[case.number].answers[case.step]), known_deviation(case))
         for case in CASES
-        if case.number in report.trials and not case.step.startswith(ALSO)
+        if case.number in report.trials and not case.step.startswith(ALSO) and is_current(case, report)
     ]
 
     assert [] == [(name, actual) for name, actual, expected in compared if actual != expected]
     assert compared
+
+
+def is_current(case, report):
+    """Return whether a recorded statement is still the provider's; documentation has statements of its own."""
+    own = report.trials[case.number].answers[case.step].statement
+    return not case.provenance.startswith("recorded: account") or shape(own) == shape(case.answer.statement)
 
 
 def named(case):
