@@ -44,7 +44,6 @@ _ERRORS: dict[int, type[GatewayError]] = {
     390318: SnowflakeUnavailableError,  # OAuth token expired
     390100: LoginRefusedError,  # wrong user or password
     390101: LoginRefusedError,  # user disabled
-    390189: LoginRefusedError,  # the user doesn't have the role
     390144: LoginRefusedError,  # key pair or its token invalid
     390186: LoginRefusedError,  # the role isn't granted to the user
     390189: LoginRefusedError,  # the same, or not allowed with these credentials
