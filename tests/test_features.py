@@ -172,6 +172,22 @@ def test_managed(airflow, pool):
     assert 1 == len(airflow.snowflake.statements.matching(f"EXECUTE_ML_JOB.*{run.xcom('job', 'job_id')}"))
 
 
+def test_overrides_of_a_managed_job(airflow, caplog):
+    """Overrides that Snowflake doesn't promise to take are sent, and named in a warning."""
+    overrides = {"spec": {"containers": [{"name": "main", "env": {"EXTRA": "more"}}]}}
+
+    def extra():
+        import os
+
+        return os.environ.get("EXTRA")
+
+    run = airflow.run_task(lambda: MLJobOperator(source=extra, managed=True, spec_overrides=overrides, **SETTINGS))
+
+    assert "more" == run.xcom("job")
+    assert "these may have no effect on job" in caplog.text
+    assert "spec.containers[].env" in caplog.text
+
+
 def test_artifact_repositories_are_for_managed_jobs(airflow):
     """A job with artifact repositories is managed."""
     repositories = ["snowflake.snowpark.pypi_shared_repository"]

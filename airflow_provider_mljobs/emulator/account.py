@@ -133,7 +133,8 @@ class Account:
         yield MLJobs(self.services, pools, catalog, settings.images).extension
         if settings.event_table:
             metrics = Metrics(pools.by_name, self.services.files)
-            yield EventTable(self.services, metrics, settings.event_table_lag).extension
+            events = EventTable(self.services, metrics, settings.event_table_lag, settings.log_event_level)
+            yield events.extension
 
     def close(self) -> None:
         """Stop the jobs, then close the databases."""

@@ -115,6 +115,7 @@ class Settings(Timing):
     :param images: images of your own, by patterns of their paths, e.g. ``"/db/schema/repository/mine:*"``.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
     :param event_table: whether the account has one: without it SPCS_GET_LOGS, _EVENTS and _METRICS are unknown (2143).
+    :param log_event_level: LOG_EVENT_LEVEL of the account: which platform events the event table gets.
     :param session_lifetime: seconds until a session token expires and the client has to renew it.
     :param clock: the clock by which sessions expire; tests pass their own.
     :param long_statement: seconds after which a statement is answered "in progress" with a URL to ask again.
@@ -133,6 +134,7 @@ class Settings(Timing):
     images: Mapping[str, Image] = field(default_factory=dict)
     termination_grace: float = 30.0
     event_table: bool = True
+    log_event_level: Literal["OFF", "ERROR", "INFO"] = "OFF"
     session_lifetime: float = 3600.0
     clock: Callable[[], float] = time.monotonic
     long_statement: float = 40.0

@@ -26,6 +26,8 @@ class Timing:
 
     :param pool_ready: until a compute pool is up after it was created or resumed.
     :param job_ready: from the submit, or from the start of the pool, until a job's containers start.
+    :param containers_listed: from the submit until SHOW SERVICE CONTAINERS lists the containers of a PENDING job; until
+        then it has one row of NULLs.
     :param status_lag: from the start of the containers until the job's status is RUNNING instead of PENDING.
     :param endpoint_ready: from the start of a job until its public endpoints have an address.
     :param log_retention: for how long SYSTEM$GET_SERVICE_LOGS returns the log of an ended container; ``None`` for as
@@ -39,6 +41,7 @@ class Timing:
 
     pool_ready: Ready = field(default_factory=Ready)
     job_ready: Ready = field(default_factory=Ready)
+    containers_listed: Ready = field(default_factory=Ready)
     status_lag: float = 0.0
     endpoint_ready: Ready = field(default_factory=Ready)
     log_retention: float | None = None
@@ -82,6 +85,8 @@ REALISTIC = Timing(
     # Together 110: a job on a cold pool was seen to run after 105 to 116 s, on a warm one after 16 to 18.
     pool_ready=Ready(seconds=93.0),
     job_ready=Ready(seconds=9.0),
+    # The row of NULLs is documented, without a time.
+    containers_listed=Ready(seconds=5.0),
     # A comment in the tests of snowflake.ml.jobs measures the difference.
     status_lag=8.0,
     # Users report two to five minutes.

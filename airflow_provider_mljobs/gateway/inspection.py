@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.jobs.names import QualifiedName
 
 logger = logging.getLogger(__name__)
+_MAX_EVENTS = 1000
 # While an endpoint is being provisioned, Snowflake writes a sentence in place of its address.
 _ADDRESS = re.compile(r"[\w.-]+\.[\w.-]+(?::\d+)?(?:/\S*)?")
 
@@ -105,6 +106,26 @@ def ends(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd]:
         )
         for container in listed
     ]
+
+
+def last_events(client: MLJobClient, job: QualifiedName) -> list[ContainerEnd] | None:
+    """Return the last platform event of each container of a job, for where its containers are not listed.
+
+    The query needs a warehouse, and platform events are recorded only where LOG_EVENT_LEVEL says so.
+
+    :returns: ``None`` if Snowflake refuses to show the events.
+    """
+    store = client.log_store
+    statement = statements.spcs_get_events(job, start=store.begin_of(job), most=_MAX_EVENTS)
+    rows, refusal = client.connection.rows_or_refusal(statement)
+    if refusal:
+        return None
+    latest: dict[tuple[int, str], ContainerEnd] = {}
+    for row in rows:
+        instance, name = _whole(row["instance_id"]) or 0, str(row["container_name"])
+        status, message = str(row["status"] or ""), str(row["message"] or "")
+        latest.setdefault((instance, name), ContainerEnd(instance=instance, name=name, status=status, message=message))
+    return [latest[key] for key in sorted(latest)]
 
 
 def started(client: MLJobClient, job: QualifiedName, clock: Callable[[], float]) -> float | None:

@@ -136,7 +136,10 @@ class LogStore:
         return begin
 
     def _created(self, job: QualifiedName) -> datetime | None:
-        rows = self._rows(statements.get_job_history(job))
+        try:
+            rows = self._rows(statements.get_job_history(job))
+        except NoWarehouseError:
+            return None
         return rows[0]["created_time"] if rows else None
 
     def _stored(self, source: Source, after: str, before: str | None, share: int) -> StoredLog:

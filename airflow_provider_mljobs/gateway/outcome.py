@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -308,7 +309,9 @@ def _error(client: MLJobClient, outcome: Outcome, tail: str) -> MLJobFailedError
     is_user_error = result is not None and not result.success
     if status is JobStatus.DONE and not is_user_error:
         return None
-    containers, what = ([], "") if status in ENDED_FROM_OUTSIDE else _containers(client, job)
+    containers, what = (
+        ([], "") if status in ENDED_FROM_OUTSIDE else _containers(client, job, needs_reason=not is_user_error)
+    )
     stopped = {each.instance for each in outcome.instances if each.exit_code == STOPPED}
     diagnosis = diagnose(status, containers, result, stopped)
     if diagnosis.may_be_maintenance:
@@ -359,10 +362,22 @@ def _timeout_error(outcome: Outcome, tail: str) -> MLJobFailedError:
     return Diagnosis(failure=Failure.TIMEOUT).put_into(MLJobTimeoutError(message, str(job), status, tail))
 
 
-def _containers(client: MLJobClient, job: QualifiedName) -> tuple[list[ContainerEnd], str]:
-    """Return the end of each container as the platform reports it, and the same as text."""
+def _containers(
+    client: MLJobClient, job: QualifiedName, *, needs_reason: bool = True
+) -> tuple[list[ContainerEnd], str]:
+    """Return the end of each container as the platform reports it, and the same as text.
+
+    :param needs_reason: whether to ask the platform's events if no container says why the job failed, or waited. The
+        payload's own exception needs no other reason.
+    """
     try:
         ends = inspection.ends(client, job)
+        text = described(ends)
     except GatewayError as error:
-        return [], f"Its containers can't be asked for: {error.message}"
-    return ends, described(ends)
+        ends, text = [], f"Its containers can't be asked for: {error.message}"
+    if needs_reason and not any(end.is_failed or end.status == "PENDING" for end in ends):
+        with suppress(GatewayError):
+            events = inspection.last_events(client, job) or []
+            if any(event.is_failed or event.status == "PENDING" for event in events):
+                return events, described(events)
+    return ends, text

@@ -274,6 +274,19 @@ def _last_lines(lines: str, most: Extent) -> str:
     )
 
 
+def spcs_get_events(job: QualifiedName, *, start: str, most: int) -> str:
+    """Read the platform's events about a job's containers, the last one first.
+
+    :param start: the earliest time; Snowflake's default is a day ago.
+    """
+    details = ", ".join(f"EVENT_DETAILS['{name}']::STRING AS {name.upper()}" for name in ("status", "message"))
+    return (
+        f"SELECT INSTANCE_ID, CONTAINER_NAME, {details} "
+        f"FROM TABLE({job}!SPCS_GET_EVENTS(START_TIME => TO_TIMESTAMP_LTZ({literal(start)}))) "
+        f"WHERE EVENT_NAME = 'CONTAINER.STATUS_CHANGE' ORDER BY TIMESTAMP DESC LIMIT {most:d}"
+    )
+
+
 def show_event_table() -> str:
     """Ask which event table the account has."""
     return "SHOW PARAMETERS LIKE 'event_table' IN ACCOUNT"

@@ -29,6 +29,7 @@ from airflow_provider_mljobs.jobs.spec.rendering import (
     render,
     result_directory,
     specification,
+    unsupported_overrides,
 )
 from airflow_provider_mljobs.launcher.contract import ARGUMENTS_FILE, INPUT_FILES
 
@@ -98,6 +99,12 @@ class Submission:
         # The COMMENT names the payload, so that no other task removes it.
         spec = replace(self.spec, comment=with_payload(self.spec.comment, payload.name))
         if spec.managed:
+            if unsupported := unsupported_overrides(spec.spec_overrides or {}):
+                logger.warning(
+                    "In the spec_overrides of a managed job Snowflake supports only secrets; these may have no effect "
+                    "on job %s: %s. Set managed=False to have them in its specification.",
+                    spec.name, ", ".join(unsupported),
+                )  # fmt: skip
             options, job = ml_job_options(spec, payload, arguments, self.runtimes.image(spec).path)
             return statements.execute_ml_job(str(spec.name), spec.compute_pool, render(options), render(job))
         document = specification(spec, payload, arguments, self.runtimes.of(spec))

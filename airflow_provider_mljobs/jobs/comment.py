@@ -96,7 +96,7 @@ class Origin:
 
     @classmethod
     def parse(cls, comment: str | None) -> Self | None:
-        """Read a COMMENT; ``None`` if it names no task."""
+        """Read a COMMENT; ``None`` if it names no task. One whose end is missing has no payload."""
         try:
             document = _document(comment)
             if document is None or "provider" not in document:
@@ -136,7 +136,7 @@ def payload_of(comment: str | None) -> str | None:
     payload = (_document(comment) or {}).get("payload")
     if isinstance(payload, str) and payload:
         return payload
-    return None if Origin.parse(comment) is None else ""
+    return None if _object(comment) is None or Origin.parse(comment) is None else ""
 
 
 def with_payload(comment: str, payload: str) -> str:
@@ -154,7 +154,20 @@ def is_same_job(ours: str, theirs: str) -> bool:
 
 
 def _document(comment: str | None) -> dict[str, Any] | None:
-    """Read a COMMENT that is a JSON object; ``None`` for any other."""
+    """Read a COMMENT that is a JSON object, or the beginning of one of ours; ``None`` for any other.
+
+    How long a COMMENT may be is documented nowhere: an account may cut it. Within values quotes are escaped, so that a
+    comma with a quote always separates two fields. Those that identify the task come first.
+    """
+    document = _object(comment)
+    if document is None and comment and comment.startswith('{"provider": '):
+        beginning = _object(comment.rpartition(', "')[0] + "}") or {}
+        # Without the last of these fields a job that no task waits for would count as abandoned.
+        return beginning if "waits" in beginning else None
+    return document
+
+
+def _object(comment: str | None) -> dict[str, Any] | None:
     try:
         document = read_json(comment, "The COMMENT")
     except UnreadableError:

@@ -358,3 +358,15 @@ def test_merge(base, patch, expected):
 def test_wrong_arguments(sql, arguments):
     """Broken JSON and missing values are the caller's errors."""
     assert failure(sql, f"CALL SYSTEM$EXECUTE_ML_JOB({arguments})").errno == 939
+
+
+def test_owner(sql):
+    """Snowflake owns the service of a job that it manages; the history of a role doesn't have it, also once dropped."""
+    job = execute(sql)
+    history = f"SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY()) WHERE NAME = '{job.rpartition('.')[2]}'"
+    described, seen = sql(f"DESCRIBE SERVICE {job}"), sql(history)
+    sql(f"DROP SERVICE {job}")
+
+    assert ["SYSTEM$MANAGED"] == [row["owner"] for row in described]
+    assert ([], []) == (seen, sql(history))
+    assert 2003 == failure(sql, f"DESCRIBE SERVICE {job}").errno

@@ -1,4 +1,4 @@
-"""The containers that Snowflake adds to a service for its stage volumes, and the row of a job without instances."""
+"""The containers that Snowflake adds to a service for its stage volumes."""
 
 import json
 import uuid
@@ -10,8 +10,6 @@ from airflow_provider_mljobs.emulator.settings import VirtualJob
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
 SETUP = """
 CREATE COMPUTE POOL CPUS MIN_NODES = 1 MAX_NODES = 2 INSTANCE_FAMILY = CPU_X64_S;
-CREATE COMPUTE POOL RESTING MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S AUTO_RESUME = FALSE;
-ALTER COMPUTE POOL RESTING SUSPEND;
 CREATE STAGE FILES
 """
 
@@ -29,7 +27,7 @@ def sql():
         yield lambda text: connection.cursor(connector.DictCursor).execute(text).fetchall()
 
 
-def submit(sql, name, pool="CPUS", **resources):
+def submit(sql, name, **resources):
     """Start a job with a stage volume, and return its name."""
     name = f"{name}_{uuid.uuid4().hex[:8]}".upper()
     volume = {"name": "data", "source": "stage", "stageConfig": {"name": "@FILES"}}
@@ -42,7 +40,7 @@ def submit(sql, name, pool="CPUS", **resources):
         "platformMonitor": {"metricConfig": {"groups": ["system", "system_limits"]}},
     }
     text = json.dumps({"spec": spec})
-    sql(f"EXECUTE JOB SERVICE IN COMPUTE POOL {pool} NAME = {name} ASYNC = TRUE FROM SPECIFICATION $${text}$$")
+    sql(f"EXECUTE JOB SERVICE IN COMPUTE POOL CPUS NAME = {name} ASYNC = TRUE FROM SPECIFICATION $${text}$$")
     return name
 
 

@@ -84,7 +84,7 @@ class TestStatus:
         """A job whose container is READY is still PENDING, in every statement."""
         slow(job("EARLY", "sleep 600"))
         wait_until(lambda: slow("SHOW SERVICE CONTAINERS IN SERVICE EARLY")[0]["status"] == "READY")
-        (container,) = slow("SHOW SERVICE CONTAINERS IN SERVICE EARLY")
+        container, *_ = slow("SHOW SERVICE CONTAINERS IN SERVICE EARLY")
         (listed,) = slow("SHOW JOB SERVICES LIKE 'EARLY'")
         (past,) = slow("SELECT STATUS, MESSAGE FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY()) WHERE NAME = 'EARLY'")
 

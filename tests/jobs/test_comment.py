@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_mljobs.jobs.comment import Origin, TaskKey
+from airflow_provider_mljobs.jobs.comment import Origin, TaskKey, is_same_job, payload_of, with_payload
 
 TASK = TaskKey(airflow="https://airflow", dag_id="weekly", run_id="r", task_id="train", map_index=3)
 ORIGIN = Origin(task=TASK, run_started="2026-01-01 00:00:00+00:00", epoch=1, try_number=1, payload="payload_a_1")
@@ -49,6 +49,27 @@ def test_same_attempt():
     assert not ORIGIN.is_same_attempt(replace(ORIGIN, run_started="2026-01-02 00:00:00+00:00"))
     assert not ORIGIN.is_same_attempt(replace(ORIGIN, task=replace(TASK, airflow="https://other")))
     assert not ORIGIN.is_same_attempt(None)
+
+
+CUT = with_payload(replace(ORIGIN, waits=False, comment='a "word", "and" more').to_comment(), "payload_a_1")
+
+
+@pytest.mark.parametrize("length", range(len(CUT)))
+def test_a_comment_that_was_cut(length):
+    """The beginning of a COMMENT names its whole task or none, never a payload less, and never a wait more."""
+    beginning = CUT[:length]
+    origin = Origin.parse(beginning)
+
+    assert origin is None or (TASK, "2026-01-01 00:00:00+00:00", 1, False) == (
+        origin.task, origin.run_started, origin.epoch, origin.waits,
+    )  # fmt: skip
+    assert payload_of(beginning) in {None, "payload_a_1"}
+    assert (origin is not None) is is_same_job(ORIGIN.to_comment(), beginning)
+
+
+def test_where_a_comment_may_be_cut():
+    """A COMMENT of this task is recognised by its first 256 characters, and by any longer beginning."""
+    assert all(Origin.parse(CUT[:length]) is not None for length in range(256, len(CUT)))
 
 
 def test_in_words():

@@ -16,7 +16,7 @@ from airflow_provider_mljobs.emulator.registry import Extension, TableFunction
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.settings import EVENT_TABLE, EVENT_VIEW
 from airflow_provider_mljobs.emulator.spcs.job_functions import virtual_line, virtual_lines
-from airflow_provider_mljobs.emulator.spcs.jobs import JOB_MESSAGES
+from airflow_provider_mljobs.emulator.spcs.platform_events import Event, events_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +70,7 @@ _METRIC_COLUMNS = (
     Column("RECORD", "object"),
     Column("RECORD_ATTRIBUTES", "object"),
 )
+_PLATFORM = json.dumps({"name": "snow.spcs.platform"})
 _ATTRIBUTES = {stream: json.dumps({"log.iostream": stream}) for stream in ("stdout", "stderr")}
 
 
@@ -79,12 +80,14 @@ class EventTable:
     :param services: the job services of the account.
     :param metrics: their metrics.
     :param lag: seconds until rows arrive.
+    :param event_level: which platform events are recorded: OFF, ERROR or INFO.
     """
 
-    def __init__(self, services: Services, metrics: Metrics, lag: float) -> None:
+    def __init__(self, services: Services, metrics: Metrics, lag: float, event_level: str) -> None:
         self._services = services
         self._metrics = metrics
         self._lag = lag
+        self._event_level = event_level
 
     @property
     def extension(self) -> Extension:
@@ -148,7 +151,7 @@ class EventTable:
             yield virtual_line(job, number)
 
     def rows(self, *_: Any) -> Result:
-        """Return the event table: of the records of a real one, the logs and metrics of containers."""
+        """Return the event table: of the records of a real one, the logs, metrics and events of jobs."""
         end = self._window({})[1]
         rows = [row for job in self._services.past() for row in self._rows_of(job, end)]
         return Result(_EVENT_TABLE_COLUMNS, rows, statement="select")
@@ -165,11 +168,19 @@ class EventTable:
         }
 
         def row(  # noqa: PLR0913, PLR0917 (so many columns differ)
-            at: int, instance: int, container: str, kind: str, record: str | None, attributes: str, value: str
+            at: int,
+            instance: int | None,
+            container: str | None,
+            kind: str,
+            record: str | None,
+            attributes: str | None,
+            value: str,
         ) -> tuple[Any, ...]:
-            place = {"snow.service.container.name": container, "snow.service.container.instance": str(instance)}
+            place = {} if container is None else {"snow.service.container.name": container}
+            place |= {} if instance is None else {"snow.service.container.instance": str(instance)}
+            scope = _PLATFORM if kind == "EVENT" else None
             when, resource = without_zone(at), json.dumps(service | place)
-            return (when, None, when, None, None, resource, None, None, kind, record, attributes, value, None)
+            return (when, None, when, None, None, resource, scope, None, kind, record, attributes, value, None)
 
         for line, instance, container in self._recorded(job, 0, end):
             yield row(line.at, instance, container, "LOG", None, _ATTRIBUTES[line.stream], json.dumps(line.line))
@@ -177,6 +188,10 @@ class EventTable:
             record, attributes = _metric_record(measured), _metric_attributes(measured)
             value = json.dumps(measured.value)
             yield row(measured.at, measured.instance, measured.container, "METRIC", record, attributes, value)
+        for event in self._events(job):
+            if (at := to_nanoseconds(event.at)) <= end:
+                record, value = _event_record(event), _event_details(event)
+                yield row(at, event.instance, event.container, "EVENT", record, None, value)
 
     def metric_rows(
         self, context: Context, name: QualifiedName | None, _: Sequence[Any], named: Mapping[str, Any]
@@ -199,20 +214,22 @@ class EventTable:
         """Answer ``SPCS_GET_EVENTS``."""
         job = self._past_job(context, name)
         begin, end = self._window(named)
-        changes: list[tuple[float | None, str, str]] = [
-            (job.request.created, "PENDING", "Job is pending"),
-            (job.started, "RUNNING", "Job is running"),
-            (job.completed, job.status, JOB_MESSAGES[job.status].rstrip(".")),
-        ]
-        rows = []
-        for seconds, status, message in changes:
-            at = None if seconds is None else to_nanoseconds(seconds)
-            if at is not None and begin <= at <= end:
-                severity = "ERROR" if status in {"FAILED", "INTERNAL_ERROR"} else "INFO"
-                record = json.dumps({"name": "SERVICE.STATUS_CHANGE", "severity_text": severity})
-                details = json.dumps({"message": message, "status": status})
-                rows.append((without_zone(at), severity, "SERVICE.STATUS_CHANGE", details, None, None, record, "{}"))
+        rows = [
+            (
+                without_zone(to_nanoseconds(event.at)), event.severity, event.name, _event_details(event),
+                event.instance, event.container, _event_record(event), None,
+            )
+            for event in self._events(job)
+            if begin <= to_nanoseconds(event.at) <= end
+        ]  # fmt: skip
         return Result(_EVENT_COLUMNS, rows, statement="select")
+
+    def _events(self, job: Job) -> list[Event]:
+        """Return the events of a job that are recorded, newest first."""
+        with self._services.scheduler.lock:
+            events = events_of(job)
+        recorded = {"INFO": {"INFO", "ERROR"}, "ERROR": {"ERROR"}}.get(self._event_level, set())
+        return [event for event in events if event.severity in recorded]
 
     def _past_job(self, context: Context, name: QualifiedName | None) -> Job:
         full = context.session.resolve(name or QualifiedName(""), "SPCS_GET_LOGS")
@@ -222,6 +239,14 @@ class EventTable:
         elif job.request.owner not in {role.name for role in context.session.rights.active}:
             raise does_not_exist("Service", str(full))
         return job
+
+
+def _event_details(event: Event) -> str:
+    return json.dumps({"message": event.message, "status": event.status})
+
+
+def _event_record(event: Event) -> str:
+    return json.dumps({"name": event.name, "severity_text": event.severity})
 
 
 def _metric_record(measured: Measurement) -> str:

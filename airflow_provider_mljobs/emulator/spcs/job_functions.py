@@ -232,7 +232,7 @@ class JobFunctions:
         return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
 
     def history(self, context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]) -> Result:
-        """Answer ``GET_JOB_HISTORY``: the jobs that the current role owns, as documented."""
+        """Answer ``GET_JOB_HISTORY``: the jobs that the current role owns, and so none of Snowflake's."""
         begin, end = window(time.time(), named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
         limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
         if not 1 <= limit <= _MOST_HISTORY:
@@ -240,7 +240,9 @@ class JobFunctions:
         jobs = [
             job
             for job in self._services.past()
-            if begin <= to_nanoseconds(job.request.created) <= end and job.request.owner == context.session.role
+            if not job.request.is_managed
+            and begin <= to_nanoseconds(job.request.created) <= end
+            and job.request.owner == context.session.role
         ][:limit]
         self._services.scheduler.pass_time(jobs)
         with self._services.scheduler.lock:

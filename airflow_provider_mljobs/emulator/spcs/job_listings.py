@@ -15,7 +15,7 @@ from airflow_provider_mljobs.emulator.identity import LOCATOR, ORGANIZATION, REG
 from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
-from airflow_provider_mljobs.emulator.spcs.jobs import TERMINAL
+from airflow_provider_mljobs.emulator.spcs.jobs import MANAGED_OWNER, TERMINAL
 from airflow_provider_mljobs.emulator.spcs.pool import moment
 from airflow_provider_mljobs.emulator.spcs.pool_statements import pool_name
 
@@ -114,6 +114,7 @@ def _dns_name(request: JobRequest) -> str:
 
 def _row(job: Job, owner: str) -> tuple[Any, ...]:
     request, status = job.request, job.shown_status(time.time())
+    owner = MANAGED_OWNER if request.is_managed else owner
     name, count = request.name, request.instance_count
     integrations = f"[{', '.join(request.integrations)}]" if request.integrations else None
     current = 0 if status == "PENDING" or status in TERMINAL else count
@@ -244,7 +245,15 @@ class JobListings:
         job = self._in_service(context, parser, "SHOW SERVICE CONTAINERS")
         with self._services.scheduler.lock:
             rows = [(*_head(job), *row) for run in job.view() for row in _container_rows(job, run)]
+            if not self._lists_containers(job):
+                rows = [(*_head(job), *[None] * len(_CONTAINER_COLUMNS))[: len(_CONTAINER_COLUMNS)]]
         return Result(_CONTAINER_COLUMNS, rows, statement="show")
+
+    def _lists_containers(self, job: Job) -> bool:
+        """Return whether a job has instances to list, or has ended."""
+        pool = self._pools.by_name.get(job.request.pool)
+        is_resting = job.status == "PENDING" and pool is not None and pool.suspended
+        return not is_resting and job.lists_containers(self._planner.settings.containers_listed, time.time())
 
     def show_endpoints(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW ENDPOINTS``."""

@@ -22,6 +22,8 @@ JobStatus = Literal[
 ContainerStatus = Literal["PENDING", "READY", "DONE", "FAILED", "TERMINATING", "UNKNOWN"]
 InstanceStatus = Literal["PENDING", "READY", "SUCCEEDED", "FAILED", "TERMINATING"]
 
+# The owner of the services of managed jobs, in place of the role that started them.
+MANAGED_OWNER = "SYSTEM$MANAGED"
 TERMINAL: frozenset[JobStatus] = frozenset({"DONE", "FAILED", "CANCELLED", "INTERNAL_ERROR", "DELETED"})
 JOB_MESSAGES: Mapping[JobStatus, str] = {
     "PENDING": "Job is pending.",
@@ -73,6 +75,11 @@ class JobRequest:
     comment: str | None = None
     integrations: tuple[str, ...] = ()
     workload: str = "USER"
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether SYSTEM$EXECUTE_ML_JOB has started it, so that Snowflake owns the service."""
+        return self.workload == "ML_JOB"
 
     @property
     def instance_count(self) -> int:
@@ -162,7 +169,7 @@ class Job:
 
     :param virtual: the settings of a virtual job, which has no processes.
     :param status_lag: how many seconds after its start clients see that it is RUNNING.
-    :param waits_for: why it is pending, as its containers' message.
+    :param waits: the reasons why it was pending, as its containers' messages, each with the time since when.
     :param looks: how often clients read its status.
     :param endpoint_looks: how often they read its endpoints.
     """
@@ -173,7 +180,7 @@ class Job:
     status_lag: float = 0.0
     status: JobStatus = "PENDING"
     message: str = JOB_MESSAGES["PENDING"]
-    waits_for: str = WAITING
+    waits: list[tuple[float, str]] = field(default_factory=list)
     started: float | None = None
     completed: float | None = None
     deleted: float | None = None
@@ -196,6 +203,22 @@ class Job:
     def dropped(self) -> bool:
         """Whether it was dropped, so that only the history lists it."""
         return self.deleted is not None
+
+    @property
+    def waits_for(self) -> str:
+        """Why it is pending."""
+        return self.waits[-1][1] if self.waits else WAITING
+
+    def wait_for(self, reason: str, now: float) -> None:
+        """Record why it is pending."""
+        if reason != self.waits_for:
+            self.waits.append((now, reason))
+
+    def lists_containers(self, ready: Ready, now: float) -> bool:
+        """Return whether its containers are listed, also before they start."""
+        if self.status != "PENDING":
+            return True
+        return self.looks > ready.polls if ready.polls else now >= self.request.created + ready.seconds
 
     def shown_status(self, now: float) -> JobStatus:
         """Return the status that clients see."""
@@ -313,7 +336,7 @@ class Job:
 
     def record(self) -> str:
         """Return the state as JSON, for the next start."""
-        names = ("status", "message", "waits_for", "started", "completed", "deleted", "updated")
+        names = ("status", "message", "waits", "started", "completed", "deleted", "updated")
         values = {name: getattr(self, name) for name in names}
         return json.dumps(values | {"instances": [dataclasses.asdict(instance) for instance in self.instances]})
 
@@ -328,6 +351,9 @@ class Job:
             )
             for entry in values.pop("instances")
         ]
+        self.waits = [(at, reason) for at, reason in values.pop("waits", ())]
+        # Of an earlier version.
+        values.pop("waits_for", None)
         for name, value in values.items():
             setattr(self, name, value)
 

@@ -164,7 +164,7 @@ class Scheduler:
         now = time.time()
         obstacle = self._obstacle(job, pool, now)
         if obstacle is not None:
-            job.waits_for = obstacle
+            job.wait_for(obstacle, now)
             return
         if job.virtual is not None:
             job.begin(now if job.ready.polls else job.due_on(_ready_on(pool)))
@@ -198,13 +198,14 @@ class Scheduler:
             if run.node is not None or run.ended:
                 continue
             if run.index and job.is_waiting_for_first():
-                job.waits_for = words.WAITING
+                job.wait_for(words.WAITING, time.time())
                 return
             run.node = None if request in full else pool.place(request)
             if run.node is None:
                 full.setdefault(request, pool.lacking(request))
                 resource = full[request]
-                job.waits_for = words.NO_ROOM.format(resource=resource) if resource else words.PROVISIONING
+                reason = words.NO_ROOM.format(resource=resource) if resource else words.PROVISIONING
+                job.wait_for(reason, time.time())
                 return
             run.address = self._addresses.take(self._planner.port)
             job.begin(time.time())

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 _STATUS = (Column("status"),)
 _DONE = "Statement executed successfully."
 _CREATE = "CREATE [ OR REPLACE ] [ TRANSIENT ] {} [ IF NOT EXISTS ] <name> [ COMMENT = '…' ]"
-_PROPERTIES = {"COMMENT", "DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "DEFAULT_DDL_COLLATION"}
+_PROPERTIES = {
+    "COMMENT", "DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "DEFAULT_DDL_COLLATION",
+    "LOG_EVENT_LEVEL",
+}  # fmt: skip
 
 
 def _replacing(parser: Parser) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # Snowflake takes minutes to provision an endpoint.
 _ENDPOINTS_SECONDS = 30.0
+# Events reach the event table after some minutes.
+_EVENTS_PAUSE, _MAX_EVENTS_PAUSE = 60.0, 900.0
 # One turn reads about this much of a job's log; then other jobs have theirs.
 _MAX_CHARACTERS = 256 * 1024
 
@@ -92,6 +94,7 @@ class Follower:
         self._layout: Layout | None = None
         self._endpoints: Mapping[str, str] = {}
         self._endpoints_due = 0.0
+        self._events_due, self._events_pause = 0.0, _EVENTS_PAUSE
         self._turn = 0
         self._reported = self._state(self.printed)
         self._place = _place(self.printed, now)
@@ -240,16 +243,37 @@ class Follower:
         if self.learn_why(client, now):
             self._show([], self.printed, now)
 
-    def learn_why(self, client: MLJobClient, now: float) -> bool:
-        """Ask the containers of a PENDING job why it waits; returns whether they give a reason."""
+    def learn_why(self, client: MLJobClient, now: float, *, is_last: bool = False) -> bool:
+        """Ask the containers of a PENDING job why it waits; returns whether they give a reason.
+
+        Where Snowflake lists none, the platform's events may have it. These cost time of a warehouse, so they are asked
+        for after a while, and then less and less often.
+
+        :param is_last: whether to ask for the events in any case.
+        """
         pending = [each for each in inspection.containers(client, self.job) if each.status == "PENDING"]
         # The container of a stage volume waits for the same, or with the others for its image.
         own = [each.message for each in pending if not each.is_sidecar]
         messages = own or [each.message for each in pending]
+        if not any(messages) and (is_last or self._asks_for_events(now)):
+            events = inspection.last_events(client, self.job)
+            if events is None:
+                self._events_due = math.inf
+            messages = [event.message for event in events or () if event.status == "PENDING"]
         if messages:
             reason = "; ".join(dict.fromkeys(messages))
             self.update(lambda watch: watch.explained(reason, now), now)
         return bool(messages)
+
+    def _asks_for_events(self, now: float) -> bool:
+        """Return whether it is time to ask for the events of a job whose containers say nothing, and plan the next."""
+        if not self._events_due:
+            self._events_due = now + self._events_pause
+        if now < self._events_due:
+            return False
+        self._events_pause = min(2 * self._events_pause, _MAX_EVENTS_PAUSE)
+        self._events_due = now + self._events_pause
+        return True
 
     def _show(self, lines: Sequence[str], printed: Printed, now: float) -> None:
         """Report new lines and the state, with the place in the log before these lines.

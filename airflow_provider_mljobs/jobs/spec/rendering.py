@@ -149,6 +149,18 @@ def ml_job_options(
     return options, job
 
 
+def unsupported_overrides(overrides: Mapping[str, Any]) -> list[str]:
+    """Return the overrides that Snowflake promises nothing about for managed jobs: all but secrets of containers.
+
+    Its own client warns of the same ones (snowflake-ml-python 2.6, ``job_definition.py``).
+    """
+    spec = overrides.get("spec") or {}
+    keys = {f"spec.{key}" for key in spec.keys() - {"containers"}}
+    for container in spec.get("containers") or ():
+        keys |= {f"spec.containers[].{key}" for key in container.keys() - {"name", "secrets"}}
+    return sorted({*(key for key in overrides if key != "spec"), *keys})
+
+
 def validate_overrides(overrides: object) -> None:
     """Refuse overrides that no specification can take."""
     if not isinstance(overrides, dict):

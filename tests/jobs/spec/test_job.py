@@ -16,7 +16,13 @@ from airflow_provider_mljobs.jobs.spec.job import (
     validate_log_level,
     validate_runtime_environment,
 )
-from airflow_provider_mljobs.jobs.spec.rendering import ml_job_options, render, specification, validate_overrides
+from airflow_provider_mljobs.jobs.spec.rendering import (
+    ml_job_options,
+    render,
+    specification,
+    unsupported_overrides,
+    validate_overrides,
+)
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
 
 ARGUMENTS = Arguments.of_script(["--depth", 3])
@@ -234,6 +240,22 @@ def test_opaque_runtimes_are_for_managed_jobs(spec):
 def test_the_way_to_submit(pool, managed, repositories, expected):
     """The caller decides, or else the pool and the features do."""
     assert expected is is_managed(Identifier(pool), managed=managed, artifact_repositories=repositories)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, []),
+        ({"spec": {"containers": [{"name": "main", "secrets": []}]}}, []),
+        ({"spec": {"containers": [{"name": "main", "env": {}, "image": "i"}, {"name": "main", "args": []}]}},
+         ["spec.containers[].args", "spec.containers[].env", "spec.containers[].image"]),
+        ({"spec": {"volumes": [], "endpoints": []}}, ["spec.endpoints", "spec.volumes"]),
+        ({"capabilities": {}, "spec": None}, ["capabilities"]),
+    ],
+)  # fmt: skip
+def test_overrides_that_managed_jobs_need_not_have(overrides, expected):
+    """Snowflake promises nothing about the overrides of managed jobs but secrets."""
+    assert expected == unsupported_overrides(overrides)
 
 
 def test_options_of_a_managed_job(spec):
