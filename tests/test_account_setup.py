@@ -142,6 +142,27 @@ def test_a_task_needs_no_more_than_the_script_grants(runner):
     assert collection.errors == ()
 
 
+def test_a_job_has_the_rights_of_its_role(runner):
+    """The session of a job reads a table only if the role that submitted the job may."""
+    runner.admin("CREATE OR REPLACE TABLE ML.PUBLIC.NUMBERS (N INT)", "INSERT INTO ML.PUBLIC.NUMBERS VALUES (7)")
+
+    def read(session):
+        return session.table("ML.PUBLIC.NUMBERS").collect()[0][0]
+
+    def run():
+        return Airflow(runner.server).run_task(
+            lambda: MLJobOperator(
+                task_id="job", compute_pool=POOL, stage_name=STAGE, query_warehouse="ML_WH", source=read
+            )
+        )
+
+    refused = run()
+    runner.admin("GRANT SELECT ON TABLE ML.PUBLIC.NUMBERS TO ROLE ML_RUNNER")
+
+    assert "does not exist or not authorized" in str(refused.errors["job"])
+    assert run().xcom("job") == 7
+
+
 def test_the_role_looks_at_its_own_job(runner):
     """List, description, log, metrics, cancel and drop of a job need no more than the script grants."""
     from airflow_provider_mljobs.gateway.usage import read_usage

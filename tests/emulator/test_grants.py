@@ -18,6 +18,7 @@ def server():
     from airflow_provider_mljobs.emulator import serve
 
     setup = f"{POOL}; CREATE STAGE s; CREATE TABLE t (a INT); CREATE VIEW v AS SELECT a FROM t; CREATE ROLE analyst;"
+    setup += "CREATE WAREHOUSE granted;"
     with serve(virtual_jobs=(_virtual(),)) as server:
         with connector.connect(**server.connection_kwargs) as connection:
             connection.execute_string(f"{setup} GRANT ROLE analyst TO USER mljobs;")
@@ -38,8 +39,9 @@ def admin(server, connect):
 
 @pytest.fixture
 def analyst(server, connect, admin):
-    """Return a function that runs statements as ANALYST, which has nothing but USAGE on database and schema."""
+    """Return a function that runs statements as ANALYST, which has only USAGE on database, schema and a warehouse."""
     admin("CREATE OR REPLACE ROLE analyst", "GRANT ROLE analyst TO USER mljobs")
+    admin("GRANT USAGE ON WAREHOUSE mljobs_wh TO ROLE analyst")
     admin("GRANT USAGE ON DATABASE mljobs_db TO ROLE analyst", "GRANT USAGE ON SCHEMA public TO ROLE analyst")
     return _runner(connect(server, role="analyst"))
 
@@ -98,7 +100,7 @@ def names(rows):
         ("CALL SYSTEM$GET_ML_JOB_RUNTIME('GRANTED')", "USAGE ON COMPUTE POOL granted"),
         ("CREATE DATABASE IF NOT EXISTS granted_db", "CREATE DATABASE ON ACCOUNT"),
         ("CREATE SCHEMA IF NOT EXISTS granted_schema", "CREATE SCHEMA ON DATABASE mljobs_db"),
-        ("USE WAREHOUSE mljobs_wh", "USAGE ON WAREHOUSE mljobs_wh"),
+        ("USE WAREHOUSE granted", "USAGE ON WAREHOUSE granted"),
         ("CREATE ROLE IF NOT EXISTS granted_role", "CREATE ROLE ON ACCOUNT"),
     ],
 )
@@ -133,7 +135,7 @@ def test_show_lists_what_the_role_may_see(admin, analyst):
     for grant in ("SELECT ON TABLE t", "READ ON STAGE s", "MONITOR ON COMPUTE POOL granted"):
         admin(f"GRANT {grant} TO ROLE analyst")
 
-    assert before == [[], [], [], []]
+    assert before == [[], [], [], ["MLJOBS_WH"]]
     assert names(analyst("SHOW TABLES LIKE 'T'")) == ["T"]
     assert names(analyst("SHOW STAGES LIKE 'S'")) == ["S"]
     assert names(analyst("SHOW COMPUTE POOLS LIKE 'GRANTED'")) == ["GRANTED"]
@@ -191,6 +193,7 @@ def test_show_grants(admin, analyst):
         ("USAGE", "DATABASE", "MLJOBS_DB"),
         ("USAGE", "SCHEMA", "MLJOBS_DB.PUBLIC"),
         ("READ", "STAGE", "MLJOBS_DB.PUBLIC.S"),
+        ("USAGE", "WAREHOUSE", "MLJOBS_WH"),
     ]
     assert on_stage == [
         ("OWNERSHIP", "ACCOUNTADMIN", "true", "ACCOUNTADMIN"),
@@ -259,7 +262,7 @@ def test_a_user_of_its_own(server, admin, analyst, connect):
     admin(
         "CREATE OR REPLACE USER robot PASSWORD = 'swordfish' DEFAULT_ROLE = analyst", "GRANT ROLE analyst TO USER robot"
     )
-    robot = _runner(connect(server, user="robot", password="swordfish", warehouse=None))
+    robot = _runner(connect(server, user="robot", password="swordfish"))
     ((current, roles, secondary),) = [
         tuple(row.values())
         for row in robot("SELECT CURRENT_ROLE(), CURRENT_AVAILABLE_ROLES(), CURRENT_SECONDARY_ROLES()")
