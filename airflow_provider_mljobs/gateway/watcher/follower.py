@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
-    from airflow_provider_mljobs.gateway.inspection import Layout
+    from airflow_provider_mljobs.gateway.inspection import Container, Layout
     from airflow_provider_mljobs.gateway.joblogs import Source
     from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
@@ -238,20 +238,31 @@ class Follower:
         first = self._turn % max(1, len(containers))
         return containers[first:] + containers[:first]
 
-    def explain(self, client: MLJobClient, now: float) -> None:
-        """Ask why a PENDING job waits, and report it if that has changed."""
-        if self.learn_why(client, now):
+    def explain(self, client: MLJobClient, now: float) -> bool:
+        """Ask why a PENDING job waits, and report it if that has changed; returns whether a container has started.
+
+        Snowflake shows a job as PENDING for some seconds after that, and a short one until its end.
+        """
+        containers = inspection.containers(client, self.job)
+        if self._learn(client, containers, now):
             self._show([], self.printed, now)
+        return any(each.started is not None and not each.is_sidecar for each in containers)
 
-    def learn_why(self, client: MLJobClient, now: float, *, is_last: bool = False) -> bool:
-        """Ask the containers of a PENDING job why it waits; returns whether they give a reason.
+    def learn_why(self, client: MLJobClient, now: float) -> None:
+        """Ask why a PENDING job waits, also the platform's events."""
+        self._learn(client, inspection.containers(client, self.job), now, is_last=True)
 
-        Where Snowflake lists none, the platform's events may have it. These cost time of a warehouse, so they are asked
-        for after a while, and then less and less often.
+    def _learn(
+        self, client: MLJobClient, containers: Sequence[Container], now: float, *, is_last: bool = False
+    ) -> bool:
+        """Record why a PENDING job waits; returns whether there is a reason.
+
+        Where its containers give none, the platform's events may have it. These cost time of a warehouse, so they are
+        asked for after a while, and then less and less often.
 
         :param is_last: whether to ask for the events in any case.
         """
-        pending = [each for each in inspection.containers(client, self.job) if each.status == "PENDING"]
+        pending = [each for each in containers if each.status == "PENDING"]
         # The container of a stage volume waits for the same, or with the others for its image.
         own = [each.message for each in pending if not each.is_sidecar]
         messages = own or [each.message for each in pending]

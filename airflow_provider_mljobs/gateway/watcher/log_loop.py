@@ -135,8 +135,8 @@ class LogLoop:
         """Read the news of a job's log, or why the job is waiting; returns how many characters that were."""
         is_final, follower = job.final_since is not None, job.follower
         try:
-            if not is_final and follower.watch.status is JobStatus.PENDING:
-                follower.explain(client, self._clock.now())
+            is_pending = not is_final and follower.watch.status is JobStatus.PENDING
+            if is_pending and not follower.explain(client, self._clock.now()):
                 return 0
             return follower.read(client, self._clock.now(), is_final=is_final)
         except Exception as error:  # a log that can't be read now ends no job; it is read later

@@ -263,7 +263,7 @@ class Watcher:
         if follower.watch.status is JobStatus.PENDING and not follower.watch.reason:
             # Once it is cancelled, its containers no longer say why they wait.
             with suppress(GatewayError):
-                follower.learn_why(client, self._clock.now(), is_last=True)
+                follower.learn_why(client, self._clock.now())
         if not follower.out_of_time(self._clock.now()):
             job.late_since = None
             return

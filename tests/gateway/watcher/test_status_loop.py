@@ -614,6 +614,23 @@ def test_a_job_that_waits_for_too_long(lab):
         assert away.settle()
 
 
+def test_the_log_of_a_job_that_is_not_shown_running(lab):
+    """A job that Snowflake shows as PENDING after its start has a log; a short one is never shown as RUNNING."""
+    chatty = VirtualJob(name="CHATTY_%", seconds=1000, log_lines=10_000)
+    with serve(status_lag=10_000, virtual_jobs=(chatty,)) as server:
+        run(server, "CREATE COMPUTE POOL ML_POOL MIN_NODES = 1 MAX_NODES = 5 INSTANCE_FAMILY = CPU_X64_S")
+        away = Lab(server)
+        (job,) = away.start("CHATTY_EARLY")
+        watcher = away.watcher()
+        listener = Listener(watcher, job, log_interval=2)
+        output = listener.until(LogOutput)
+        watcher.stop(listener.follower)
+
+        assert "PENDING" == output.state["status"]
+        assert "line 1 of 10000" == output.lines[0]
+        assert away.settle()
+
+
 def test_the_log_is_told_while_the_job_runs(lab):
     """Each line is reported once, in order, before the end; the environment comes before any line."""
     (job,) = lab.start("TALKER", command="for i in $(seq 100); do echo line $i; sleep 0.02; done")
