@@ -87,6 +87,9 @@ class MLJobOperator(BaseOperator):
     :param min_instances: number of instances that the job needs to begin; all by default.
     :param parallel: run the entrypoint on every instance. Otherwise the first runs it, with the others in a Ray cluster
         that the job has started.
+    :param ray: start Ray on the only instance, so that ``ray.init()`` connects to it; by default if the payload imports
+        ``ray``, ``snowflake.ml.data``, ``snowflake.ml.modeling.distributors`` or ``.tune``. Several instances without
+        ``parallel`` always have Ray.
     :param volumes: more volumes, by mount path: ``"@stage/path"``, or a volume as in a service specification, e.g.
         ``{"source": "memory", "size": "2Gi"}``. (templated)
     :param endpoints: endpoints, as in a service specification. (templated)
@@ -188,6 +191,7 @@ class MLJobOperator(BaseOperator):
         target_instances: int = 1,
         min_instances: int | None = None,
         parallel: bool = False,
+        ray: bool | None = None,
         volumes: Mapping[str, str | Mapping[str, Any]] | None = None,
         endpoints: Sequence[Mapping[str, Any]] = (),
         spec_overrides: Mapping[str, Any] | None = None,
@@ -236,6 +240,7 @@ class MLJobOperator(BaseOperator):
         self.target_instances = target_instances
         self.min_instances = min_instances
         self.parallel = parallel
+        self.ray = ray
         self.volumes = volumes
         self.endpoints = endpoints
         self.spec_overrides = spec_overrides

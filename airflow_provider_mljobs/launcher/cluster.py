@@ -132,14 +132,22 @@ def raylet_options(address: str, directory: str, store: int, environ: Mapping[st
     ]
 
 
-def head_options(address: str, memory: int, environ: Mapping[str, str]) -> list[str]:
-    """Return the options of the head; a small machine runs no dashboard."""
-    port, shared = head_port(address, environ), on_one_machine(address)
+def head_options(
+    address: str, memory: int, environ: Mapping[str, str], *, port: int | None = None, has_grpc: bool = True
+) -> list[str]:
+    """Return the options of the head; a small machine runs no dashboard.
+
+    :param port: its port, if not that of the job's environment.
+    :param has_grpc: whether the server for ``ray://`` addresses can run; without gRPC, Ray refuses its option.
+    """
+    shared = on_one_machine(address)
+    port = head_port(address, environ) if port is None else port
     dashboard = memory >= _DASHBOARD_MEMORY and not shared
+    client_port = port + 1 if shared else _port("HEAD_CLIENT_SERVER_PORT", environ)
     return [
         "--head",
         f"--port={port}",
-        f"--ray-client-server-port={port + 1 if shared else _port('HEAD_CLIENT_SERVER_PORT', environ)}",
+        *([f"--ray-client-server-port={client_port}"] if has_grpc else []),
         f"--resources={json.dumps({'node_tag:head': 1})}",
         f"--include-dashboard={json.dumps(dashboard)}",
         *(
@@ -158,10 +166,42 @@ def worker_options(head: str, service: str, environ: Mapping[str, str]) -> list[
     ]
 
 
+def is_installed() -> bool:
+    """Return whether the container has Ray."""
+    return importlib.util.find_spec("ray") is not None
+
+
+def has_grpc() -> bool:
+    """Return whether the container has gRPC, which Ray needs for clients with ``ray://`` addresses."""
+    return importlib.util.find_spec("grpc") is not None
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Run Ray on the only instance of a job."""
+    if not is_installed():
+        raise LauncherError(
+            "ray=True needs Ray, which this container doesn't have: add 'ray' to pip_requirements, or choose a "
+            "runtime_environment that has it."
+        )
+    try:
+        address = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        address = "127.0.0.1"
+    # Jobs on one machine can't share the ports of the environment.
+    port = _free_port(address) if on_one_machine(address) else None
+    options = head_options(address, _memory(), os.environ, port=port, has_grpc=has_grpc())
+    cluster = _cluster(address) if port is None else f"{address}:{port}"
+    with _ray(address, options) as process:
+        _wait_until_listening(process, cluster, Requirement.of(1, os.environ).timeout)
+        with _address_of(cluster):
+            yield
+
+
 @contextlib.contextmanager
 def head(index: int, count: int) -> Iterator[None]:
     """Run the cluster's head; the payload starts once enough instances have joined."""
-    if importlib.util.find_spec("ray") is None:
+    if not is_installed():
         raise LauncherError(
             f"target_instances={count} needs Ray, which this container doesn't have: add 'ray' to pip_requirements, "
             "choose a runtime_environment that has it, or set parallel=True to run the entrypoint on every instance."
@@ -169,26 +209,43 @@ def head(index: int, count: int) -> Iterator[None]:
     address = _own_address(index)
     cluster = _cluster(address)
     requirement = Requirement.of(count, os.environ)
-    with _ray(address, head_options(address, _memory(), os.environ)) as process:
+    with _ray(address, head_options(address, _memory(), os.environ, has_grpc=has_grpc())) as process:
         _wait_until_listening(process, cluster, requirement.timeout)
         with _counter(cluster) as available:
             started = time.monotonic()
             while not (met := requirement.met(available(), time.monotonic() - started)):
                 time.sleep(_PAUSE)
         print(met, flush=True)
-        # ray.init() connects to this address.
-        os.environ["RAY_ADDRESS"] = cluster
-        try:
+        with _address_of(cluster):
             yield
-        finally:
-            if "ray" in sys.modules:
-                # Stopping Ray ends the processes that are still connected.
-                sys.modules["ray"].shutdown()
+
+
+@contextlib.contextmanager
+def _address_of(cluster: str) -> Iterator[None]:
+    """Let ``ray.init()`` connect to a cluster, and disconnect at the end."""
+    os.environ["RAY_ADDRESS"] = cluster
+    try:
+        yield
+    finally:
+        if "ray" in sys.modules:
+            # Stopping Ray ends the processes that are still connected.
+            sys.modules["ray"].shutdown()
+
+
+def _free_port(address: str) -> int:
+    """Return a free port, with a free one after it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind((address, 0))
+            port: int = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind((address, port + 1))
+                return port
 
 
 def work(index: int, count: int) -> None:
     """Work for the head until it ends; the job's outcome is the head's."""
-    if importlib.util.find_spec("ray") is None:
+    if not is_installed():
         print(f"Instance {index} of {count} has no Ray and does nothing; see the log of instance 0.", flush=True)
         return
     address = find_head(_peers, Requirement.of(count, os.environ))

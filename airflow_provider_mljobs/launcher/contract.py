@@ -35,6 +35,8 @@ MLJOBS_ARGS = "MLJOBS_ARGS"
 MLJOBS_ENV = "MLJOBS_ENV"
 MLJOBS_PARALLEL = "MLJOBS_PARALLEL"
 MLJOBS_QUERY_TAG = "MLJOBS_QUERY_TAG"
+# "1" starts Ray on the only instance, "0" doesn't; without it the payload's imports decide.
+MLJOBS_RAY = "MLJOBS_RAY"
 # The container's stdout, for all processes of the job.
 MLJOBS_STDOUT = "MLJOBS_STDOUT"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -16,6 +17,15 @@ from .contract import MLJOBS_QUERY_TAG
 # The ML runtime image keeps its packages here; its own start script puts them on PYTHONPATH.
 RUNTIME_PACKAGES = "/opt/env/site-packages"
 TOKEN = Path("/snowflake/session/token")
+_ACTIVE_SESSION = re.compile(rb"get_active_session")
+_RAY_MODULES = rb"ray|snowflake\.ml\.(data|ray|modeling\.(distributors|tune))"
+_IMPORTS_RAY = re.compile(
+    # Statements; then names in pickled code: opcode, length, text, opcode.
+    rb"^\s*(import|from)\s+(%b)\b" % _RAY_MODULES
+    + rb"|^\s*from\s+snowflake\.ml(\.modeling)?\s+import\s+.*\b(data|ray|distributors|tune)\b"
+    + rb"|\x8c(?s:.)(%b)(\.[\w.]*)?\x94" % _RAY_MODULES,
+    re.MULTILINE,
+)
 
 
 def find_packages(*directories: Path) -> None:
@@ -83,8 +93,18 @@ def tag_sessions(file: Path) -> None:
 
 def mentions_active_session(*directories: Path) -> bool:
     """Return whether the payload uses the session that the ML runtime opens before the user's code."""
-    files = (path for directory in directories for path in directory.rglob("*.py"))
-    return any(b"get_active_session" in path.read_bytes() for path in files if path.is_file())
+    return mentions(_ACTIVE_SESSION, *directories)
+
+
+def imports_ray(*places: Path) -> bool:
+    """Return whether the payload imports Ray, or a part of ``snowflake.ml`` that uses the ML runtime's Ray."""
+    return mentions(_IMPORTS_RAY, *places)
+
+
+def mentions(pattern: re.Pattern[bytes], *places: Path) -> bool:
+    """Return whether a pattern occurs in one of some files, or in a Python file below a directory."""
+    files = (path for place in places for path in (place, *place.rglob("*.py")))
+    return any(pattern.search(path.read_bytes()) for path in files if path.is_file())
 
 
 def session() -> Any:

@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import cluster
-from .contract import MLJOBS_PARALLEL, STOPPED
+from .contract import MLJOBS_PARALLEL, MLJOBS_RAY, STOPPED
+from .errors import LauncherError
 from .results import result_path, write_result
 from .streams import say
 
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 class Instance:
     """The instance of the job that this process runs on; the head has index 0."""
 
-    def __init__(self, index: int = 0, count: int = 1, *, is_parallel: bool = False) -> None:
+    def __init__(
+        self, index: int = 0, count: int = 1, *, is_parallel: bool = False, has_ray: bool | None = None
+    ) -> None:
         self.index = index
         self.count = count
         self.is_parallel = is_parallel
+        self.has_ray = has_ray
         # A job of one instance has a result only.
         self._keeps_record = count > 1 or is_parallel
         self._is_stopped = False
@@ -40,6 +44,7 @@ class Instance:
             int(environ.get("SNOWFLAKE_JOB_INDEX") or 0),
             int(environ.get("SNOWFLAKE_JOBS_COUNT") or 1),
             is_parallel=environ.get(MLJOBS_PARALLEL) == "1",
+            has_ray=environ[MLJOBS_RAY] == "1" if MLJOBS_RAY in environ else None,
         )
 
     def listen(self) -> None:
@@ -58,15 +63,31 @@ class Instance:
         block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, [signal.SIGTERM])
         os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=let_go)
 
-    def run(self, payload: Callable[[], Any]) -> Any:
-        """Run the payload, or work for the instance that runs it."""
-        if self.is_parallel or self.count == 1:
+    def run(self, payload: Callable[[], Any], *, imports_ray: bool = False) -> Any:
+        """Run the payload, or work for the instance that runs it.
+
+        :param imports_ray: whether the payload imports Ray, which decides where the job doesn't.
+        """
+        if self.is_parallel:
+            return payload()
+        if self.count == 1:
+            self._start_ray(imports_ray=imports_ray)
             return payload()
         if self.index:
             return cluster.work(self.index, self.count)
         # The cluster lives until the result is written, which may still read objects of it.
         self._cluster.enter_context(cluster.head(self.index, self.count))
         return payload()
+
+    def _start_ray(self, *, imports_ray: bool) -> None:
+        if not (self.has_ray or (self.has_ray is None and imports_ray and cluster.is_installed())):
+            return
+        try:
+            self._cluster.enter_context(cluster.alone())
+        except (LauncherError, TimeoutError) as error:
+            if self.has_ray:
+                raise
+            say(f"The payload imports Ray and runs without it: {error}", sys.stderr)
 
     def end(self, value: Any, code: int) -> int:
         """Write the result, and the record of an instance of several; return the exit code."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .arguments import check_versions, read_arguments
-from .contract import IMPORTS, INSIDE, MANIFEST, MLJOBS_ENV, PROTOCOL, TITLES
+from .contract import FUNCTION_PICKLE, IMPORTS, INSIDE, MANIFEST, MLJOBS_ENV, PROTOCOL, TITLES
 from .entrypoints import CommandError, exit_code, payload_frames, start
 from .environment import (
     connect_by_default,
     find_packages,
     find_programs,
+    imports_ray,
     mentions_active_session,
     session,
 )
@@ -89,7 +90,10 @@ def run(directory: Path, instance: Instance) -> Any:
     # The processes of a command open sessions of their own.
     if manifest["kind"] != "command" and mentions_active_session(app, imports):
         session()
-    return instance.run(lambda: between_banners(lambda: start(manifest, directory, arguments)))
+    return instance.run(
+        lambda: between_banners(lambda: start(manifest, directory, arguments)),
+        imports_ray=imports_ray(app, imports, directory / FUNCTION_PICKLE),
+    )
 
 
 def between_banners(payload: Callable[[], Any]) -> Any:

@@ -72,6 +72,7 @@ def job_spec(  # noqa: PLR0913 (the parts that no field has)
         target_instances=fields.target_instances,
         min_instances=fields.min_instances,
         parallel=fields.parallel,
+        ray=fields.ray,
         runtime_environment=fields.runtime_environment or None,
         secrets=_secrets(fields, namespace),
         volumes=volumes,

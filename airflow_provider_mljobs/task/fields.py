@@ -43,6 +43,7 @@ _FOR_SOURCES = (
     "runtime_environment",
     "min_instances",
     "parallel",
+    "ray",
     "volumes",
     "endpoints",
     "spec_overrides",
@@ -92,6 +93,7 @@ class JobFields:
     target_instances: int
     min_instances: int | None
     parallel: bool
+    ray: bool | None
     volumes: Mapping[str, Any] | None
     endpoints: Sequence[Mapping[str, Any]]
     spec_overrides: Mapping[str, Any] | None
@@ -181,10 +183,10 @@ class JobFields:
         for name, check in _CHECKS.items():
             if is_known(value := getattr(self, name)):
                 check(value)
-        if self.min_instances is not None:
+        if self.min_instances is not None or self.ray is not None:
             from airflow_provider_mljobs.jobs.spec.job import validate_instances
 
-            validate_instances(self.target_instances, self.min_instances)
+            validate_instances(self.target_instances, self.min_instances, ray=self.ray, parallel=self.parallel)
         if not self.cancel_on_kill and self.on_kill_action not in {None, "none"}:
             raise InvalidJobSpecError(
                 f"on_kill_action={self.on_kill_action!r} ends the job, cancel_on_kill=False doesn't; leave one of them."
@@ -432,18 +434,17 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "serializer": partial(_if_given, module="payload.functions", check="validate_serializer", default="auto"),
     "comment": partial(_validate_text, field="comment"),
     "query_tag": partial(_validate_text, field="query_tag"),
-    "enable_metrics": partial(_validate_flag, field="enable_metrics"),
-    "parallel": partial(_validate_flag, field="parallel"),
-    "managed": partial(_validate_flag, field="managed", allowed=(True, False, None)),
+    **{
+        name: partial(_validate_flag, field=name)
+        for name in ("enable_metrics", "parallel", "cancel_on_kill", "durable")
+    },
+    **{name: partial(_validate_flag, field=name, allowed=(True, False, None)) for name in ("managed", "ray")},
     "target_instances": partial(_if_given, module="spec.job", check="validate_instances", default=1),
     "poll_interval": _validate_interval,
     "log_interval": _validate_log_interval,
-    "queue_timeout": partial(_validate_limit, field="queue_timeout"),
-    "timeout": partial(_validate_limit, field="timeout"),
+    **{name: partial(_validate_limit, field=name) for name in ("queue_timeout", "timeout")},
     "on_finish": partial(_validate_choice, field="on_finish", allowed=get_args(OnFinish)),
     "on_kill_action": partial(_validate_choice, field="on_kill_action", allowed=(*get_args(OnKillAction), None)),
-    "cancel_on_kill": partial(_validate_flag, field="cancel_on_kill"),
-    "durable": partial(_validate_flag, field="durable"),
     "skip_on_exit_code": partial(exit_codes, field="skip_on_exit_code"),
     "fail_on_exit_code": partial(exit_codes, field="fail_on_exit_code"),
 }

@@ -1,3 +1,4 @@
+import importlib.util
 import re
 import socket
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mljobs
+from airflow_provider_mljobs.jobs.payload.archive import Payload
+from airflow_provider_mljobs.jobs.payload.functions import pack
 from airflow_provider_mljobs.launcher.cluster import (
     Peer,
     Requirement,
@@ -17,6 +20,7 @@ from airflow_provider_mljobs.launcher.cluster import (
     raylet_options,
     worker_options,
 )
+from airflow_provider_mljobs.launcher.environment import imports_ray
 
 PACKAGE = str(Path(airflow_provider_mljobs.__file__).parent)
 GIB = 1024**3
@@ -201,3 +205,87 @@ class TestWithoutRay:
             ended.returncode,
             ended.stdout,
         )
+
+
+def test_a_head_without_grpc_serves_no_clients():
+    """Without gRPC the head has no port for ray:// addresses, whose option Ray would refuse."""
+    with_grpc, without = (head_options(OWN_NODE, GIB, {}, has_grpc=has_grpc) for has_grpc in (True, False))
+
+    assert {"--ray-client-server-port=10001"} == set(with_grpc) - set(without)
+
+
+def pickled(function):
+    """Return a function's pickle, as in a payload."""
+    return pack(function, "cloudpickle").pickle
+
+
+def uses_distributors():
+    """Import a module of the ML runtime."""
+    from snowflake.ml.modeling.distributors.xgboost import XGBEstimator
+
+    return XGBEstimator
+
+
+def mentions_ray():
+    """Return a text."""
+    return "array of rays, ray"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.py", b"import ray\n", True),
+        ("a.py", b"def f():\n    from ray import tune\n", True),
+        ("a.py", b"from snowflake.ml.data.data_connector import DataConnector", True),
+        ("a.py", b"from snowflake.ml.modeling import distributors", True),
+        ("a.py", b"import rayon\nfrom snowflake.ml.registry import Registry\n# import ray\n", False),
+        ("a.py", b"text = 'import ray'", False),
+        ("a.txt", b"import ray", False),
+        ("function.pkl", pickled(uses_distributors), True),
+        ("function.pkl", pickled(mentions_ray), False),
+    ],
+)
+def test_payloads_that_import_ray(tmp_path, name, content, expected):
+    """Ray and the parts of snowflake.ml on top of it are recognised in source and in pickled functions."""
+    folder = tmp_path / "app" / "package"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+
+    assert expected is imports_ray(tmp_path / "app", tmp_path / "imports", folder / "function.pkl")
+
+
+IMPORT = "import os\ndef later():\n    import ray\n"
+HAS_NO_RAY = "import sys; sys.modules['ray'] = None"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
+def test_one_instance_with_ray(run, script):
+    """A payload that imports Ray finds it running on the only instance."""
+    text = "import ray\nray.init(address='auto', log_to_driver=False)\n__return__ = len(ray.nodes())"
+    ended = run(Payload.of_source(script(text), None))
+
+    assert 0 == ended.code, ended.errors
+    assert 1 == ended.record["value"]
+
+
+@pytest.mark.parametrize(
+    ("ray", "has_ray", "text"),
+    [("0", True, IMPORT), (None, True, "import os"), (None, False, IMPORT)],
+    ids=["ray=False", "not imported", "not installed"],
+)
+def test_one_instance_without_ray(run, script, ray, has_ray, text):
+    """Ray doesn't start on request, for a payload that doesn't import it, and where the container has none."""
+    source = script(f"{text}\n__return__ = os.environ.get('RAY_ADDRESS')")
+    path = {} if has_ray else {"PYTHONPATH": str(script(HAS_NO_RAY, "../site/sitecustomize.py").parent)}
+    ended = run(Payload.of_source(source, None), **path, **({} if ray is None else {"MLJOBS_RAY": ray}))
+
+    assert (0, None) == (ended.code, ended.record["value"])
+
+
+def test_ray_that_is_not_installed(run, script):
+    """ray=True in a container without Ray fails with the ways out."""
+    path = str(script(HAS_NO_RAY, "../site/sitecustomize.py").parent)
+    ended = run(Payload.of_source(script(""), None), MLJOBS_RAY="1", PYTHONPATH=path)
+
+    assert 1 == ended.code
+    assert "ray=True needs Ray, which this container doesn't have" in ended.record["metadata"]["message"]

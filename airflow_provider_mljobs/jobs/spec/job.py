@@ -102,6 +102,7 @@ class JobSpec:
     :param env_vars: environment of the payload; any text but NUL.
     :param min_instances: the number of instances to start with; all by default.
     :param parallel: whether each instance runs the entrypoint; otherwise the first does, and the others serve Ray.
+    :param ray: whether the only instance starts Ray; the payload's imports decide by default.
     :param runtime_environment: tag or image of the runtime; Snowflake's choice by default.
     :param secrets: entries of the container's ``secrets``.
     :param spec_overrides: changes to the specification, merged by names of containers and volumes.
@@ -121,6 +122,7 @@ class JobSpec:
     target_instances: int = 1
     min_instances: int | None = None
     parallel: bool = False
+    ray: bool | None = None
     runtime_environment: str | None = None
     secrets: Sequence[Mapping[str, Any]] = ()
     volumes: Sequence[Mapping[str, Any]] = ()
@@ -146,7 +148,7 @@ class JobSpec:
             raise InvalidJobSpecError(f"compute_pool {self.compute_pool} isn't valid: names of pools can't be quoted.")
         if self.stage is not None and _UNSPECIFIABLE.search(str(self.stage)):
             raise InvalidJobSpecError(f"{self.stage} can't be written into a specification; use a path without emoji.")
-        validate_instances(self.target_instances, self.min_instances)
+        validate_instances(self.target_instances, self.min_instances, ray=self.ray, parallel=self.parallel)
         validate_env_vars(self.env_vars)
         validate_text(self.comment, "comment")
         if not 0 <= self.node_memory_margin < 1:
@@ -191,9 +193,20 @@ def is_managed(
     return compute_pool.value.startswith(SYSTEM_POOL_PREFIX) or bool(artifact_repositories) or is_custom
 
 
-def validate_instances(target_instances: object, min_instances: object = None) -> None:
-    """Refuse instance counts that no job can have."""
+def validate_instances(
+    target_instances: object, min_instances: object = None, *, ray: bool | None = None, parallel: bool = False
+) -> None:
+    """Refuse instance counts that no job can have, and a choice of Ray that contradicts them."""
     _whole_number(target_instances, "target_instances")
+    if ray and parallel:
+        raise InvalidJobSpecError(
+            "ray=True is for one entrypoint, parallel=True runs the entrypoint on every instance: remove one of them."
+        )
+    if ray is False and target_instances != 1 and not parallel:
+        raise InvalidJobSpecError(
+            f"ray=False, but Ray connects the instances of target_instances={target_instances}: remove it, or set "
+            "parallel=True to run the entrypoint on every instance."
+        )
     if min_instances is None:
         return
     _whole_number(min_instances, "min_instances")

@@ -22,6 +22,7 @@ from airflow_provider_mljobs.launcher.contract import (
     MLJOBS_ENV,
     MLJOBS_PARALLEL,
     MLJOBS_QUERY_TAG,
+    MLJOBS_RAY,
     MLRS_MIN_INSTANCES,
     MLRS_RESULT_PATH,
     MLRS_STAGE_MOUNT_PATH,
@@ -226,6 +227,8 @@ def _environment(spec: JobSpec, arguments: Arguments) -> dict[str, str]:
             "MLRS_SUBMITTED_TARGET_INSTANCES": str(spec.target_instances),
             MLJOBS_PARALLEL: "1",
         }
+    if spec.ray is not None:
+        contract[MLJOBS_RAY] = str(int(spec.ray))
     if spec.query_tag:
         contract[MLJOBS_QUERY_TAG] = to_ascii(spec.query_tag)
     if arguments.inline is not None:

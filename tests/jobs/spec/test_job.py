@@ -128,6 +128,14 @@ def test_unusual_variables_travel_encoded(spec, runtime):
     assert {"NOT": "$(HOME)"} == json.loads(env["MLJOBS_ENV"])
 
 
+@pytest.mark.parametrize(("ray", "expected"), [(True, "1"), (False, "0"), (None, None)])
+def test_ray_of_one_instance(spec, runtime, ray, expected):
+    """The choice of Ray travels to the job; without one the payload's imports decide there."""
+    env = document(spec(ray=ray), runtime)["spec"]["containers"][0]["env"]
+
+    assert expected == env.get("MLJOBS_RAY")
+
+
 def test_specs_are_frozen(spec):
     """A spec is a value."""
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -141,6 +149,8 @@ def test_specs_are_frozen(spec):
         ({"compute_pool": Identifier("my pool")}, 'compute_pool "my pool" isn\'t valid'),
         ({"stage": StagePath(QualifiedName(DB, ML, JOB), "🚀")}, "use a path without emoji"),
         ({"target_instances": 0}, "target_instances must be a whole number of at least 1, got 0."),
+        ({"ray": True, "parallel": True}, "ray=True is for one entrypoint"),
+        ({"ray": False, "target_instances": 2}, "ray=False, but Ray connects the instances of target_instances=2"),
         ({"target_instances": True}, "target_instances must be a whole number of at least 1, got True."),
         ({"target_instances": 1.0}, "target_instances must be a whole number of at least 1, got 1.0."),
         ({"min_instances": 0}, "min_instances must be a whole number of at least 1, got 0."),
