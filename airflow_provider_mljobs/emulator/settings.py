@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -111,7 +113,7 @@ class Settings(Timing):
     :param max_services: the limit of job services, finished ones included; by default none.
     :param scarce_families: instance families without capacity: pools use their backup families, or wait.
     :param faults: the faults to inject.
-    :param python: path of the interpreter that runs the Python of jobs.
+    :param python: the interpreter that runs the Python of jobs: its path, or its name on PATH, also as text.
     :param images: images of your own, by patterns of their paths, e.g. ``"/db/schema/repository/mine:*"``.
     :param termination_grace: seconds between SIGTERM and SIGKILL when a job is cancelled or dropped.
     :param event_table: whether the account has one: without it SPCS_GET_LOGS, _EVENTS and _METRICS are unknown (2143).
@@ -140,8 +142,13 @@ class Settings(Timing):
     long_statement: float = 40.0
 
     def __post_init__(self) -> None:
-        """Refuse a root that can't hold databases, and a limit or a time below zero."""
+        """Refuse a root that can't hold databases, a limit or a time below zero, and a Python that can't run."""
         super().__post_init__()
+        python = shutil.which(os.fspath(self.python))
+        if python is None:
+            msg = f"python must be the path of an interpreter, or its name on PATH; got {str(self.python)!r}"
+            raise ValueError(msg)
+        object.__setattr__(self, "python", Path(python).absolute())
         if UNFIT & set(str(self.root)):
             msg = f"DuckDB can't open files in {str(self.root)!r}: choose a root without a question mark or a backslash"
             raise ValueError(msg)

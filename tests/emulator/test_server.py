@@ -2,6 +2,7 @@ import gc
 import http.client
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -506,3 +507,29 @@ def test_a_stopped_server_lets_go_of_duckdb():
                 connection.cursor().execute("SELECT 1")
 
     assert [] == [item for item in live() if not any(item is old for old in before)]
+
+
+def test_the_python_of_jobs(tmp_path):
+    """The interpreter may be a text: a path or a name; one that can't run is refused at the start."""
+    from airflow_provider_mljobs.emulator.settings import Settings
+
+    assert Path(sys.executable) == Settings(root=tmp_path, python=sys.executable).python
+    assert Path(shutil.which("python3")) == Settings(root=tmp_path, python="python3").python
+    for python in ("no-such-python", tmp_path, __file__):
+        with pytest.raises(ValueError, match="python must be the path of an interpreter, or its name on PATH; got"):
+            Settings(root=tmp_path, python=python)
+
+
+def test_images_of_your_own(start, connect):
+    """An image that is described to the server has its entrypoint: arguments alone replace its CMD."""
+    from airflow_provider_mljobs.emulator.containers.images import Image
+
+    script = {"/opt/greet": '#!/bin/sh\necho "hello $*"\n'}
+    server = start(images={"/mljobs_db/public/own/greeter:*": Image(entrypoint=("sh", "/opt/greet"), files=script)})
+    cursor = connect(server).cursor()
+    cursor.execute("CREATE IMAGE REPOSITORY own")
+    cursor.execute("CREATE COMPUTE POOL P MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_XS")
+    spec = "{spec: {containers: [{name: main, image: /mljobs_db/public/own/greeter:1, args: [you]}]}}"
+    cursor.execute(f"EXECUTE JOB SERVICE IN COMPUTE POOL P NAME = greet FROM SPECIFICATION $${spec}$$")
+
+    assert [("hello you\n",)] == cursor.execute("SELECT SYSTEM$GET_SERVICE_LOGS('greet', 0, 'main')").fetchall()

@@ -106,7 +106,8 @@ def run_head(address: str, system: Path, launch: list[str]) -> int:
             directory,
             "--head",
             f"--port={port}",
-            f"--ray-client-server-port={port + 1}",
+            # Ray refuses the option without gRPC.
+            *([f"--ray-client-server-port={port + 1}"] if importlib.util.find_spec("grpc") else []),
             "--include-dashboard=false",
             f"--resources={json.dumps({'node_tag:head': 1})}",
         )
