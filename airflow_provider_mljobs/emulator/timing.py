@@ -24,7 +24,7 @@ class Ready:
 class Timing:
     """How long things take, in seconds. By default nothing takes time, and all that was written is there at once.
 
-    :param pool_ready: until a compute pool is up after it was created or resumed.
+    :param pool_ready: until a compute pool is up after it was created or resumed, and until a node is that it adds.
     :param job_ready: from the submit, or from the start of the pool, until a job's containers start.
     :param containers_listed: from the submit until SHOW SERVICE CONTAINERS lists the containers of a PENDING job; until
         then it has one row of NULLs.

@@ -5,7 +5,10 @@ import json
 import pytest
 
 from airflow_provider_mljobs.emulator import serve
+from airflow_provider_mljobs.emulator.results import Column
 from airflow_provider_mljobs.emulator.settings import Ready
+from airflow_provider_mljobs.emulator.spcs.pool import SHOW_COLUMNS, Pool, PoolOptions
+from airflow_provider_mljobs.emulator.spcs.specification import Resources
 from airflow_provider_mljobs.emulator.timing import REALISTIC, Timing
 from tests.budget import budget, wait_until
 
@@ -40,13 +43,14 @@ def fast():
         yield run_on(server)
 
 
-def job(name, script="true"):
+def job(name, script="true", cpu=0.5):
     """Write the statement that runs a shell script with a directory of the stage mounted at /mnt/s."""
     container = {
         "name": "main",
         "image": "/snowflake/images/snowflake_images/x:1",
         "command": ["sh", "-c", script],
         "volumeMounts": [{"name": "s", "mountPath": "/mnt/s"}],
+        "resources": {"requests": {"cpu": cpu}},
     }
     volume = {"name": "s", "source": "stage", "stageConfig": {"name": f"@PUBLIC.S/{name}"}}
     text = json.dumps({"spec": {"containers": [container], "volumes": [volume]}})
@@ -56,6 +60,12 @@ def job(name, script="true"):
 def status(sql, name):
     """Return the status of a job."""
     return sql(f"DESCRIBE SERVICE {name}")[0]["status"]
+
+
+def main_container(sql, name):
+    """Return the row of a job's own container."""
+    rows = {row["container_name"]: row for row in sql(f"SHOW SERVICE CONTAINERS IN SERVICE {name}")}
+    return rows["main"]
 
 
 def wait(sql, name, wanted="DONE"):
@@ -83,8 +93,8 @@ class TestStatus:
     def test_early(self, slow):
         """A job whose container is READY is still PENDING, in every statement."""
         slow(job("EARLY", "sleep 600"))
-        wait_until(lambda: slow("SHOW SERVICE CONTAINERS IN SERVICE EARLY")[0]["status"] == "READY")
-        container, *_ = slow("SHOW SERVICE CONTAINERS IN SERVICE EARLY")
+        wait_until(lambda: main_container(slow, "EARLY")["status"] == "READY")
+        container = main_container(slow, "EARLY")
         (listed,) = slow("SHOW JOB SERVICES LIKE 'EARLY'")
         (past,) = slow("SELECT STATUS, MESSAGE FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY()) WHERE NAME = 'EARLY'")
 
@@ -204,3 +214,34 @@ class TestPreset:
         """Times below zero are refused."""
         with pytest.raises(ValueError, match=f"{name} must be 0 seconds or more; got -1"):
             serve(**{name: -1})
+
+
+class TestNodes:
+    """Nodes beyond the minimum of a pool take as long to start as the pool."""
+
+    def test_a_new_node(self):
+        """The first node comes with the pool; the second one takes its time, and counts as a target until then."""
+        pool = Pool("P", PoolOptions(max_nodes=2, instance_family="CPU_X64_S"), "R", 0.0, Ready(seconds=93))
+        alone = Resources(2, 0, 0)
+        first, second = (pool.place(alone, 100.0) for _ in range(2))
+        nodes = SHOW_COLUMNS.index(Column("active_nodes", "fixed")), SHOW_COLUMNS.index(Column("target_nodes", "fixed"))
+
+        assert (0.0, 193.0) == (pool.up_on(first), pool.up_on(second))
+        assert [(1, 2), (2, 2)] == [tuple(pool.row(now, "R")[place] for place in nodes) for now in (100.0, 193.0)]
+
+    def test_jobs_on_a_new_node(self):
+        """A job on a new node runs later; one that is cancelled before leaves the node free for the next."""
+        with serve(pool_ready=Ready(seconds=0.5)) as server:
+            sql = run_on(server)
+            sql("ALTER COMPUTE POOL P SET MAX_NODES = 2")
+            for name in ("FIRST", "CANCELLED", "SECOND"):
+                sql(job(name, "sleep 600", cpu=2))
+                if name == "FIRST":
+                    wait(sql, name, "RUNNING")
+                if name == "CANCELLED":
+                    sql(f"CALL {name}!SPCS_CANCEL_JOB()")
+                    wait(sql, name, "CANCELLED")
+            wait(sql, "SECOND", "RUNNING")
+            (pool,) = sql("SHOW COMPUTE POOLS LIKE 'P'")
+
+        assert (2, 2) == (pool["active_nodes"], pool["target_nodes"])

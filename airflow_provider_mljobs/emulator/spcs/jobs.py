@@ -128,7 +128,7 @@ class InstanceRun:
     """An instance of a job: its containers run on one node.
 
     :param node: the node of the pool, once there is room.
-    :param address: its IP address, also after its end.
+    :param address: its IP address, once its node is up, and also after its end.
     """
 
     index: int
@@ -310,7 +310,7 @@ class Job:
         instances = self.open_instances()
         for instance in instances:
             for container in instance.containers:
-                if container.status == "PENDING" and instance.node is None:
+                if container.status == "PENDING" and not instance.address:
                     container.message = self.waits_for
         return instances
 

@@ -85,12 +85,16 @@ class PoolOptions:
 
 @dataclass
 class _Node:
-    """A machine: the resources that it has left, and how many instances run on it."""
+    """A machine: the resources that it has left, and how many instances run on it.
+
+    :param up_on: when it is up; the minimum of nodes comes with the pool.
+    """
 
     family: InstanceFamily
     created: float
     free: Resources
     instances: int = 0
+    up_on: float = 0.0
     id: str = field(default_factory=lambda: f"node-{secrets.token_hex(4)}")
 
     @classmethod
@@ -194,16 +198,23 @@ class Pool:
         self.suspended = True
         self.updated_on = now
 
-    def place(self, request: Resources) -> int | None:
-        """Reserve room for an instance; return the node, or ``None`` if all are full."""
+    def place(self, request: Resources, now: float) -> int | None:
+        """Reserve room for an instance; return the node, which may not be up yet, or ``None`` if all are full."""
         for index, node in enumerate(self._nodes[: self.options.max_nodes]):
             if not request.lacking(node.free):
                 return self._take(index, request)
         family = self._available()
         if len(self._nodes) >= self.options.max_nodes or family is None or request.lacking(Resources.of(family)):
             return None
-        self._nodes.append(_Node.of(family))
+        node = _Node.of(family)
+        if len(self._nodes) >= self.options.min_nodes:
+            node.up_on = now + self.ready.seconds
+        self._nodes.append(node)
         return self._take(len(self._nodes) - 1, request)
+
+    def up_on(self, node: int) -> float:
+        """Return when a node is up."""
+        return self._nodes[node].up_on
 
     def lacking(self, request: Resources) -> str:
         """Return the resource that an instance without room lacks, on the node with the most free memory.
@@ -259,10 +270,11 @@ class Pool:
 
     def row(self, now: float, owner: str) -> tuple[Any, ...]:
         """Return the row of SHOW COMPUTE POOLS."""
-        options, state, active = self.options, self.state(now), self.active_nodes
+        options, state = self.options, self.state(now)
+        active = sum(node.instances > 0 and node.up_on <= now for node in self._nodes)
         stopped = state in {"SUSPENDED", "STOPPING"}
-        target = active if stopped else max(active, options.min_nodes)
-        idle = target - active if state in {"ACTIVE", "IDLE"} else 0
+        target = active if stopped else max(self.active_nodes, options.min_nodes)
+        idle = max(0, options.min_nodes - active) if state in {"ACTIVE", "IDLE"} else 0
         return (
             self.name, state, options.min_nodes, options.max_nodes, options.instance_family, 0, len(self.live_jobs),
             options.auto_suspend_secs, options.auto_resume, active, idle, target, moment(self.created_on),

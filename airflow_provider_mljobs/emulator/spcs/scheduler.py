@@ -170,7 +170,7 @@ class Scheduler:
             job.begin(now if job.ready.polls else job.due_on(_ready_on(pool)))
         else:
             self._place(job, pool, full)
-            if all(run.node is not None or run.ended for run in job.instances):
+            if all(run.address or run.ended for run in job.instances):
                 self._pending[pool.name].pop(job.request.id, None)
         if job.status != "PENDING":
             self._changed(job)
@@ -195,20 +195,27 @@ class Scheduler:
     def _place(self, job: Job, pool: Pool, full: dict[Resources, str]) -> None:
         request = job.request.specification.requests()
         for run in _in_start_order(job):
-            if run.node is not None or run.ended:
+            if run.address or run.ended:
                 continue
             if run.index and job.is_waiting_for_first():
                 job.wait_for(words.WAITING, time.time())
                 return
-            run.node = None if request in full else pool.place(request)
+            now = time.time()
+            if run.node is None and request not in full:
+                run.node = pool.place(request, now)
             if run.node is None:
                 full.setdefault(request, pool.lacking(request))
                 resource = full[request]
                 reason = words.NO_ROOM.format(resource=resource) if resource else words.PROVISIONING
                 job.wait_for(reason, time.time())
                 return
+            starts_on = pool.up_on(run.node) + job.ready.seconds
+            if now < starts_on:
+                job.waits_for = words.PROVISIONING if now < pool.up_on(run.node) else words.WAITING
+                self._wake(job, starts_on)
+                continue
             run.address = self._addresses.take(self._planner.port)
-            job.begin(time.time())
+            job.begin(now)
             self._starters.submit(self._start, job, run)
 
     def _ring(self) -> None:
@@ -297,11 +304,7 @@ class Scheduler:
         """Update job and pool after the end of a container; return the processes to end."""
         processes: list[Instance] = []
         if run.ended and run.node is not None:
-            pool = self._pool_of(job)
-            if pool is not None:
-                pool.release(run.node, job.request.specification.requests())
-                self._schedule_later(pool)
-            run.node = None
+            self._leave(job, run)
             self._addresses.give_back(run.address)
         if not job.terminal and job.status != "CANCELLING":
             status = words.roll_up(job.instances)
@@ -314,12 +317,22 @@ class Scheduler:
         self._conclude(job)
         return processes
 
+    def _leave(self, job: Job, run: InstanceRun) -> None:
+        """Free the room of an instance on its node."""
+        pool = self._pool_of(job)
+        if pool is not None and run.node is not None:
+            pool.release(run.node, job.request.specification.requests())
+            self._schedule_later(pool)
+        run.node = None
+
     def _stop(self, job: Job) -> list[Instance]:
         """Fail the containers that haven't started; return the processes of the others."""
         self._pending[job.request.pool].pop(job.request.id, None)
         for run in [] if job.virtual is not None else job.open_instances():
+            if run.node is not None and not run.address:
+                self._leave(job, run)
             for container in run.containers:
-                if run.node is None and not container.ended:
+                if not run.address and not container.ended:
                     container.status, container.message = "FAILED", "Canceled"
                 elif container.status == "READY":
                     container.status = "TERMINATING"
