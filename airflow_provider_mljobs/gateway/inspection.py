@@ -216,7 +216,17 @@ def rest_of_log(client: MLJobClient, job: QualifiedName, printed: Printed, *, pa
     :param patience: how many seconds to wait for lines that have left the nodes and aren't in the event table yet.
     """
     logs, started = _listed_sources(client, job)
-    return read_rest(client.log_store, logs, printed, LogPatience(seconds=patience, started=started))
+    wait = LogPatience(seconds=patience, started=started, exports=lambda: _exports_log(client, job))
+    return read_rest(client.log_store, logs, printed, wait)
+
+
+def _exports_log(client: MLJobClient, job: QualifiedName) -> bool:
+    """Return whether the specification lets the event table have all of a log; true if it can't be read."""
+    try:
+        description = _description(job, client.describe(job))
+    except NotFoundOrNotAuthorizedError:
+        return True
+    return description is None or description.log_level in {"", "INFO"}
 
 
 def _listed_sources(client: MLJobClient, job: QualifiedName) -> tuple[list[Source], frozenset[tuple[int, str]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_provider_mljobs.jobs.logs.cursor import behind
@@ -49,17 +50,28 @@ class LogPatience:
 
     :param seconds: for all its containers together; 0 looks once.
     :param started: the containers that have started, by instance and name: the others have no log to wait for.
+    :param exports: returns whether the specification lets the event table have stdout; asked once, if that matters.
     :param pause: sleeps.
     """
 
     seconds: float = 0.0
     started: frozenset[tuple[int, str]] = frozenset()
+    exports: Callable[[], bool] = lambda: True
     pause: Callable[[float], None] = time.sleep
     _began: float = field(default_factory=time.monotonic)
 
-    def allows(self, container: tuple[int, str]) -> bool:
-        """Return whether to look at a container's log again."""
-        return container in self.started and time.monotonic() < self._began + self.seconds
+    @cached_property
+    def _has_export(self) -> bool:
+        return self.exports()
+
+    def expects(self, container: tuple[int, str]) -> bool:
+        """Return whether lines of a container may still arrive."""
+        return container in self.started and self._has_export
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to stop waiting."""
+        return time.monotonic() >= self._began + self.seconds
 
     def rest(self) -> None:
         """Sleep until the next look."""
@@ -83,8 +95,10 @@ def is_behind(
         silent = silent + 1 if count and count == before else 0
         if silent >= _SILENT_LOOKS:
             return False
-        if not patience.allows(container):
-            return container in patience.started
+        if not patience.expects(container):
+            return False
+        if patience.is_over:
+            return True
         logger.info(
             "The log of instance %d, container %s has left its node; waiting for its end in the event table.",
             *container,

@@ -49,7 +49,7 @@ class Lab:
         self.store = LogStore(self.connection)
         self._names = []
 
-    def start(self, *commands, replicas=1):
+    def start(self, *commands, replicas=1, **spec):
         """Start a job with a container for each shell command; they are called main, second and so on."""
         job = QualifiedName(Identifier("MLJOBS_DB"), Identifier("PUBLIC"), Identifier(f"J_{time.monotonic_ns()}"))
         containers = [
@@ -58,14 +58,14 @@ class Lab:
         ]
         self.connection.rows(
             f"EXECUTE JOB SERVICE IN COMPUTE POOL {POOL} NAME = {job} ASYNC = TRUE REPLICAS = {replicas} "
-            f"FROM SPECIFICATION $${json.dumps({'spec': {'containers': containers}})}$$"
+            f"FROM SPECIFICATION $${json.dumps({'spec': {'containers': containers, **spec}})}$$"
         )
         self._names.append(job)
         return Source(job, 0, "main")
 
-    def run(self, *commands, replicas=1):
+    def run(self, *commands, replicas=1, **spec):
         """Run a job to its end."""
-        source = self.start(*commands, replicas=replicas)
+        source = self.start(*commands, replicas=replicas, **spec)
         self.connection.rows(f"CALL {source.job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
         return source
 

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from airflow_provider_mljobs.emulator.settings import Fault
+from airflow_provider_mljobs.gateway.client import MLJobClient
+from airflow_provider_mljobs.gateway.inspection import rest_of_log
 from airflow_provider_mljobs.gateway.joblogs import Printed, read_rest
 from airflow_provider_mljobs.gateway.late_logs import LogPatience
 from airflow_provider_mljobs.jobs.logs.cursor import digest
@@ -108,6 +110,18 @@ def test_nothing_will_come(lab, waiting, errno, reason):
 
     assert [] == pauses
     assert f"is not on its node (any more), and {reason}" in line
+
+
+def test_a_log_that_is_not_exported(lab):
+    """With log_level NONE or ERROR the event table never has the end of a log, and nothing is waited for."""
+    from snowflake.connector import connect
+
+    source = lab.run(WITH_END, logExporters={"eventTableConfig": {"logLevel": "ERROR"}})
+    client = MLJobClient(lambda: connect(**lab.server.connection_kwargs))
+    (line,) = rest_of_log(client, source.job, Printed(), patience=100_000).unseen
+    client.close()
+
+    assert line.endswith("is not on its node (any more), and no event table has it.]")
 
 
 def test_a_container_that_never_started(lab, waiting):

@@ -25,6 +25,7 @@ class Description:
     """The parts of a specification that matter after the submit.
 
     :param environment: the variables of all of them.
+    :param log_level: the streams that the event table stores; empty for Snowflake's default.
     :param volumes: a path on a stage or a kind such as ``block``, by the name of the volume.
     """
 
@@ -32,6 +33,7 @@ class Description:
     environment: Mapping[str, str] = field(default_factory=dict)
     volumes: Mapping[str, str] = field(default_factory=dict)
     metric_groups: tuple[str, ...] = ()
+    log_level: str = ""
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
@@ -42,6 +44,7 @@ class Description:
         with reading(_WHAT):
             spec = document["spec"]
             containers, monitor = spec["containers"], spec.get("platformMonitor") or {}
+            exporter = (spec.get("logExporters") or {}).get("eventTableConfig") or {}
             return cls(
                 containers=tuple(str(container["name"]) for container in containers),
                 environment={
@@ -51,6 +54,7 @@ class Description:
                 },
                 volumes={str(volume["name"]): _place(volume) for volume in spec.get("volumes") or ()},
                 metric_groups=tuple(map(str, (monitor.get("metricConfig") or {}).get("groups") or ())),
+                log_level=str(exporter.get("logLevel") or ""),
             )
 
 
