@@ -236,7 +236,7 @@ def _print_progress(finding: Finding) -> None:
     """Print each step of the probe job, which may take minutes."""
     if finding.check.startswith("probe"):
         seconds = "" if finding.seconds is None else f" after {finding.seconds:.1f} s"
-        _print(starred(f"{finding.check}: {finding.state}{seconds}. {finding.detail}"), sys.stderr)
+        _print(f"{finding.check}: {finding.state}{seconds}. {finding.detail}", sys.stderr)
 
 
 def _duration(text: str) -> timedelta:

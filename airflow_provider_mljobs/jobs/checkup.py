@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.jobs.credentials import starred
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -92,7 +94,8 @@ def run(checks: Iterable[Check]) -> Iterator[Finding]:
         if causes or finding.state is State.MISSING:
             blocked.add(check.name)
         seconds = time.monotonic() - began if check.is_timed and not causes else None
-        yield replace(finding, check=check.name, seconds=seconds)
+        # Snowflake's messages may have addresses with credentials.
+        yield replace(finding, check=check.name, detail=starred(finding.detail), seconds=seconds)
 
 
 def _looked(check: Check) -> Finding:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from importlib import metadata
+from platform import python_version
 from typing import TYPE_CHECKING
 
+from airflow_provider_mljobs import __version__
 from airflow_provider_mljobs.jobs.checkup import Check, Finding, missing, ok, unseen
 from airflow_provider_mljobs.task.airflow_internals import is_in_task, triggerer_heartbeat
 from airflow_provider_mljobs.task.settings import deployment
@@ -35,7 +37,7 @@ def versions(requirements: Iterable[str], installed: Callable[[str], str] = meta
     """
     from packaging.requirements import Requirement
 
-    seen, refused = [], []
+    seen, refused = [f"Python {python_version()}", f"{_DISTRIBUTION} {__version__}"], []
     for requirement in sorted(map(Requirement, requirements), key=lambda each: each.name.lower()):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

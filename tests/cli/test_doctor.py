@@ -68,6 +68,24 @@ def test_something_is_missing(doctor, monkeypatch):
     assert "-- deployment: AIRFLOW__MLJOBS__DEPLOYMENT=production" in out.splitlines()
 
 
+def test_a_role_with_nothing(doctor, airflow, monkeypatch):
+    """An administrator runs the lines below the table; then nothing is missing, and a job runs."""
+    connection = json.loads(airflow.snowflake.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])
+    connection["extra"]["role"] = "STRIPPED"
+    monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_DEFAULT", json.dumps(connection))
+    airflow.query("CREATE OR REPLACE ROLE STRIPPED")
+    airflow.query("GRANT ROLE STRIPPED TO USER MLJOBS")
+    before, table, _ = doctor(*ARGUMENTS)
+    for line in table.splitlines():
+        if line.startswith("GRANT"):
+            airflow.query(line)
+    after, out, _ = doctor(*ARGUMENTS, "--run", "-o", "json")
+    airflow.query("DROP ROLE STRIPPED")
+
+    assert (1, 0) == (before, after)
+    assert [] == [finding for finding in json.loads(out) if finding["state"] == "missing"]
+
+
 def test_the_hook_gives_the_same(doctor):
     """`MLJobHook.doctor()` returns the findings that the command prints."""
     printed = json.loads(doctor(*ARGUMENTS, "-o", "json")[1])

@@ -113,6 +113,14 @@ def test_a_refused_login_skips_the_rest(lab):
     }
 
 
+def test_a_refused_key(lab):
+    """A key pair that doesn't fit is the connection's private key to change."""
+    with lab.failing("", request="login", errno=390144, message="JWT token is invalid."):
+        finding = lab.findings()["login"]
+
+    assert (State.MISSING, "the private key of connection snowflake_default") == (finding.state, finding.setting)
+
+
 def test_an_account_that_is_out_of_reach(lab):
     """An address at which nothing answers is a finding about the connection's account."""
     finding = lab.findings(login={"port": 9, "login_timeout": 1})["login"]
@@ -349,6 +357,13 @@ class TestProbe:
 
         assert [] == [step for step in steps.values() if step.state is State.MISSING or step.seconds is None]
         assert "Neither a job nor a file is left." == steps[CLEAN_UP].detail
+        assert [] == lab.leftovers
+
+    def test_a_system_pool(self, lab):
+        """A pool of Snowflake's runs the probe as a managed job."""
+        steps = lab.probe(compute_pool=Identifier("SYSTEM_COMPUTE_POOL_CPU"))
+
+        assert [] == [step.detail for step in steps.values() if step.state is State.MISSING]
         assert [] == lab.leftovers
 
     def test_a_pool_that_never_starts(self, lab):

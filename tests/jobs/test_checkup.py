@@ -27,6 +27,13 @@ def test_a_check_that_fails_never_ends_the_others():
     assert [(State.UNSEEN, "KeyError: 'state'"), (State.OK, "v2")] == [(each.state, each.detail) for each in findings]
 
 
+def test_credentials_are_masked():
+    """An address in a message of Snowflake's may have a password."""
+    (finding,) = run([Check("index", lambda: unseen("no route to https://me:secret@example.com"))])
+
+    assert "secret" not in finding.detail
+
+
 def test_a_check_without_its_need_is_skipped():
     """A check whose need is missing doesn't look, and neither do those that need it in turn."""
     findings = run(

@@ -14,6 +14,7 @@ from airflow_provider_mljobs.gateway import statements as jobs_statements
 from airflow_provider_mljobs.gateway.doctor import account_wide, statements
 from airflow_provider_mljobs.gateway.doctor.privileges import first, lacking
 from airflow_provider_mljobs.jobs.checkup import Check, Finding, missing, ok, unseen
+from airflow_provider_mljobs.jobs.grants import lacking as absent
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
 from airflow_provider_mljobs.jobs.payload.pickles import python_version
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
@@ -166,7 +167,10 @@ def _state_of_pool(account: Account, name: Identifier) -> Finding:
             f"Compute pool {name} is {state} and doesn't resume by itself; to resume it by hand needs OPERATE.",
             statements.resume_automatically(name),
         )
-    return ok(f"Compute pool {name}: {state}, {_nodes(account, pool)}; auto-resume {'on' if resumes else 'off'}.")
+    auto_resume = f"auto-resume {'on' if resumes else 'off'}"
+    monitors = not absent(account.grants.privileges("COMPUTE POOL", name), ("MONITOR",))
+    usage = "MONITOR" if monitors else "no MONITOR, which shows how busy it is"
+    return ok(f"Compute pool {name}: {state}, {_nodes(account, pool)}; {auto_resume}; {usage}.")
 
 
 def _nodes(account: Account, pool: dict[str, object]) -> str:
