@@ -27,6 +27,7 @@ from airflow_provider_mljobs.emulator.spcs.scheduler import Scheduler
 from airflow_provider_mljobs.emulator.spcs.secrets import Secrets
 from airflow_provider_mljobs.emulator.spcs.service import Services
 from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
+from airflow_provider_mljobs.emulator.spcs.workloads import Workloads
 from airflow_provider_mljobs.emulator.sql.catalog import Catalog
 from airflow_provider_mljobs.emulator.sql.engine import Engine
 from airflow_provider_mljobs.emulator.sql.file_formats import FileFormats
@@ -66,7 +67,10 @@ class Account:
         self.stages = Stages(settings.root / "stages", settings.stage_lag)
         self.engine = Engine(self.catalog, self.stages)
         formats = FileFormats(self.catalog)
-        sessions = SessionStatements(self.queries, self.catalog, event_table=settings.event_table)
+        self._workloads = Workloads(self._state)
+        sessions = SessionStatements(
+            self.queries, self.catalog, self._workloads.parameters, event_table=settings.event_table
+        )
         # A session runs one statement of these parts at a time.
         self.of_engine = [
             part.extension
@@ -117,13 +121,14 @@ class Account:
         planner = Planner(settings, port, JobFiles(settings.root / "jobs"), self.stages, secrets, access)
         scheduler = Scheduler(planner, self.tokens, state, repositories.knows)
         self.pools = pools = ComputePools(scheduler, state, settings.pool_ready, settings.scarce_families)
-        self.services = Services(scheduler, planner, pools, integrations, state)
+        self.services = Services(scheduler, planner, pools, integrations, state, self._workloads)
         for part in (self.services, repositories, secrets, rules):
             catalog.on_drop(part.drop_all)
         for objects in (repositories, secrets, rules, integrations):
             access.register(objects.kind.securable, objects.owner)
         access.register("COMPUTE POOL", pools.owner)
         access.register("SERVICE", self.services.owner)
+        yield self._workloads.extension
         yield PoolStatements(pools, self.services, catalog).extension
         yield JobStatements(self.services, pools, catalog, self.stages).extension
         yield JobListings(self.services, pools, planner, catalog).extension

@@ -177,6 +177,35 @@ def test_a_runtime_that_snowflake_does_not_have(lab):
     assert "Runtime 'nonsense' is not supported" in finding.detail
 
 
+@pytest.mark.parametrize(
+    ("pool", "statements"),
+    [
+        (POOL, ["ALTER ACCOUNT SET ALLOWED_SPCS_WORKLOAD_TYPES = 'NOTEBOOK'"]),
+        ("SYSTEM_COMPUTE_POOL_CPU", ["ALTER ACCOUNT SET DISALLOWED_SPCS_WORKLOAD_TYPES = 'ML_JOB,NOTEBOOK'"]),
+    ],
+    ids=["not allowed", "disallowed"],
+)
+def test_workload_types(lab, pool, statements):
+    """An account may refuse the kind of service that a job is; the statements of the finding allow it, and no other."""
+    subject = replace(SUBJECT, compute_pool=Identifier(pool))
+    try:
+        for statement in statements:
+            lab.query(statement)
+        before, refused = lab.findings(subject)["workload types"], lab.probe(compute_pool=Identifier(pool))[SUBMIT]
+        for statement in before.sql:
+            lab.query(statement)
+        after, accepted = lab.findings(subject)["workload types"], lab.probe(compute_pool=Identifier(pool))[SUBMIT]
+        values = [row["value"] for row in lab.query("SHOW PARAMETERS LIKE '%SPCS_WORKLOAD_TYPES' IN ACCOUNT")]
+    finally:
+        lab.query("ALTER ACCOUNT UNSET ALLOWED_SPCS_WORKLOAD_TYPES")
+        lab.query("ALTER ACCOUNT UNSET DISALLOWED_SPCS_WORKLOAD_TYPES")
+
+    assert [State.MISSING, State.MISSING, State.OK, State.OK] == [
+        finding.state for finding in (before, refused, after, accepted)
+    ]
+    assert values in (["NOTEBOOK,USER", ""], ["ALL", "NOTEBOOK"])
+
+
 @pytest.mark.parametrize(("offset", "state"), [(0, State.OK), (-90, State.MISSING), (90, State.MISSING)])
 def test_clock(lab, offset, state):
     """A clock that is more than half a minute off makes key-pair logins and deadlines fail."""

@@ -15,7 +15,7 @@ from airflow_provider_mljobs.emulator.server import parameters, query_history
 from airflow_provider_mljobs.emulator.settings import EVENT_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
     from airflow_provider_mljobs.emulator.server.queries import Queries
@@ -53,10 +53,19 @@ class SessionStatements:
 
     :param queries: the queries of the server, for results by id and for cancelling.
     :param catalog: the databases of the account.
+    :param of_account: yields name, value, default and level of each parameter that only the account has.
     :param event_table: whether the account has one.
     """
 
-    def __init__(self, queries: Queries, catalog: Catalog, *, event_table: bool) -> None:
+    def __init__(
+        self,
+        queries: Queries,
+        catalog: Catalog,
+        of_account: Callable[[], Iterable[tuple[str, str, str, str]]],
+        *,
+        event_table: bool,
+    ) -> None:
+        self._of_account = of_account
         self._queries = queries
         self._catalog = catalog
         self._event_table = event_table
@@ -195,6 +204,9 @@ class SessionStatements:
         ]
         if of_account and self._event_table and pattern.fullmatch("EVENT_TABLE"):
             rows.append(("EVENT_TABLE", EVENT_TABLE, EVENT_TABLE, "", "The table that containers log to", "STRING"))
+        if of_account:
+            own = [row for row in self._of_account() if pattern.fullmatch(row[0])]
+            rows += [(*row, "The kinds of services that may run, or may not", "STRING") for row in own]
         return Result(_PARAMETER_COLUMNS, rows, statement="show")
 
 

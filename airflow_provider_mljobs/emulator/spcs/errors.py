@@ -21,6 +21,7 @@ _RUNTIME = 395091
 _POOL_FAMILY = 395092
 _SERVICES_LIMIT = 395093
 _NO_IMAGE = 395094
+_WORKLOAD = 395095
 
 
 def template_failed(detail: str) -> SnowflakeError:
@@ -108,3 +109,8 @@ def too_many_services() -> SnowflakeError:
 def image_not_found(image: str) -> SnowflakeError:
     """Build the error for a job whose image Snowflake doesn't publish."""
     return SnowflakeError(_NO_IMAGE, "22023", f"Image {image} not found.")
+
+
+def disallowed_workload(kind: str) -> SnowflakeError:
+    """Build the error for a service of a kind that may not run in the account; the text is believed."""
+    return SnowflakeError(_WORKLOAD, "0A000", f"Services of workload type {kind} are not allowed in this account.")

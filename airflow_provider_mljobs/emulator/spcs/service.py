@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.emulator.spcs.pool import Pool
     from airflow_provider_mljobs.emulator.spcs.scheduler import Scheduler
     from airflow_provider_mljobs.emulator.spcs.state_file import StateFile
+    from airflow_provider_mljobs.emulator.spcs.workloads import Workloads
 
 _RETENTION = 30 * 24 * 3600.0
 _STATEMENT_TIMEOUT = "STATEMENT_TIMEOUT_IN_SECONDS"
@@ -42,12 +43,20 @@ class Services:
     :param pools: the pools that they run on.
     :param integrations: the external access integrations that they may name.
     :param state: where they survive a restart.
+    :param workloads: the kinds of services that may run.
     """
 
     def __init__(
-        self, scheduler: Scheduler, planner: Planner, pools: ComputePools, integrations: Integrations, state: StateFile
+        self,
+        scheduler: Scheduler,
+        planner: Planner,
+        pools: ComputePools,
+        integrations: Integrations,
+        state: StateFile,
+        workloads: Workloads,
     ) -> None:
         self._planner = planner
+        self._workloads = workloads
         self._pools = pools
         self._integrations = integrations
         self._state = state
@@ -75,6 +84,7 @@ class Services:
         """
         for on, privilege in job_needs(request):
             rights.require(on, privilege, creating=privilege == "CREATE SERVICE")
+        self._workloads.check(request.workload)
         name, pool = request.name, self._pools.get(request.pool)
         for container in request.specification.containers:
             check_image(container.image_path)

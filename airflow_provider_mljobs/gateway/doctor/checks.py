@@ -20,7 +20,7 @@ from airflow_provider_mljobs.jobs.payload.pickles import python_version
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from airflow_provider_mljobs.gateway.doctor.account import Account, Subject
     from airflow_provider_mljobs.gateway.doctor.privileges import Privileges
@@ -29,7 +29,7 @@ LOGIN, SCHEMA, CREATE_SERVICE = "login", "database and schema", "CREATE SERVICE"
 POOL, STAGE, IMAGE = "compute pool", "stage", "runtime image"
 # The checks without which no job can be submitted.
 NEEDED_BY_A_JOB = (LOGIN, SCHEMA, CREATE_SERVICE, POOL, STAGE, IMAGE)
-_ROLE_REFUSED = 390189
+_ROLE_REFUSED = {390186, 390189}
 _KEY_REFUSED = {390144, *range(394_300, 394_307)}
 # The type of a stage with server-side encryption only, in SHOW STAGES.
 _SERVER_SIDE = "INTERNAL NO CSE"
@@ -74,10 +74,10 @@ def login(account: Account) -> Finding:
         session = account.session
     except LoginRefusedError as error:
         refusal = f"Snowflake refuses the login: {error.message}"
-        if error.errno == _ROLE_REFUSED or str(_ROLE_REFUSED) in error.message:
+        if _is_one_of(error, _ROLE_REFUSED):
             user, asked = Identifier(subject.user.upper() or "USER"), subject.role or Identifier("PUBLIC")
             return missing(refusal, statements.grant_role(asked, user))
-        if error.errno in _KEY_REFUSED or any(str(number) in error.message for number in _KEY_REFUSED):
+        if _is_one_of(error, _KEY_REFUSED):
             return missing(refusal, setting=f"the private key of connection {subject.connection}")
         return missing(refusal, setting=f"login and password of connection {subject.connection}")
     except GatewayError as error:
@@ -86,6 +86,11 @@ def login(account: Account) -> Finding:
             setting=f"account of connection {subject.connection}, or the network between this machine and Snowflake",
         )
     return ok(f"User {session.user}, Snowflake {session.version}.")
+
+
+def _is_one_of(error: GatewayError, numbers: Collection[int]) -> bool:
+    """Whether an error has one of some numbers, which the connector may leave in the text only."""
+    return error.errno in numbers or any(str(number) in error.message for number in numbers)
 
 
 def role(account: Account) -> Finding:
