@@ -4,7 +4,7 @@ import pytest
 
 from tests.account.account import Account
 from tests.account.checks import all_checks
-from tests.account.embedded import SETUP, settings_of
+from tests.account.embedded import OBJECTS, SETUP, settings_of
 from tests.account.suite import run
 
 # Seconds or minutes, and covered by tests of their own: pip, Airflow, Ray, large specifications, lags.
@@ -20,14 +20,14 @@ def server():
 
     with serve(termination_grace=2.0) as server:
         with connector.connect(**server.connection_kwargs) as connection:
-            connection.execute_string(SETUP.read_text())
+            connection.execute_string(SETUP.read_text() + OBJECTS)
         yield server
 
 
 @pytest.fixture(scope="session")
 def account(server):
     """Open the embedded Snowflake as an account."""
-    with Account(settings_of(server, gpu_pool=None, fit_seconds=1.0)) as account:
+    with Account(settings_of(server, fit_seconds=1.0)) as account:
         yield account
 
 

@@ -7,9 +7,10 @@ from tests.account.account import Settings
 from tests.budget import budget
 
 SETUP = Path(__file__).parents[2] / "example_dags" / "setup.sql"
-# Small nodes, so that a job that asks for too much is quick to write; and GPUs.
-_POOLS = """
+OBJECTS = """
 CREATE COMPUTE POOL GPU_POOL MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = GPU_NV_S;
+CREATE ROLE CONTRACT_ROLE;
+GRANT ROLE CONTRACT_ROLE TO USER MLJOBS;
 """
 
 
@@ -22,7 +23,7 @@ def embedded(**settings):
 
     with serve(**{"termination_grace": 2.0, **settings}) as server:
         with connector.connect(**server.connection_kwargs) as connection:
-            connection.execute_string(SETUP.read_text() + _POOLS)
+            connection.execute_string(SETUP.read_text() + OBJECTS)
         yield settings_of(server)
 
 
@@ -32,6 +33,7 @@ def settings_of(server, **changes):
         "connection": server.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"],
         "pool": "ML_POOL",
         "gpu_pool": "GPU_POOL",
+        "second_role": "CONTRACT_ROLE",
         "start_seconds": budget(60),
         "fit_seconds": 2.0,
         "is_embedded": True,

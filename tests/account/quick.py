@@ -85,33 +85,45 @@ def columns(account):
 
 @check("C-04", QUICK, "second_role")
 def grants(account):
-    """Without a grant, each statement of a job is refused as if its object didn't exist; with the grants, none is."""
-    role = account.settings.second_role
-    job = account.job("C04")
-    needs = {
-        f"USAGE ON DATABASE {account.database}": None,
-        f"USAGE ON SCHEMA {account.schema}": None,
-        f"READ, WRITE ON STAGE {account.schema}.PAYLOADS": ("stage", statements.list_files(account.stage)),
-        f"USAGE, MONITOR ON COMPUTE POOL {account.pool}": None,
-        f"CREATE SERVICE ON SCHEMA {account.schema}": (
-            "execute",
-            account.start_statement("C04", account.container("exit 0")),
-        ),
-    }
+    """Each grant of the README is needed: without it a statement is refused, as if its object didn't exist."""
+    role, schema = account.settings.second_role, account.schema
+    visible = is_refused(NotFoundOrNotAuthorizedError)
     with account.connect(role=role) as session, session.cursor() as cursor:
-        for grant, step in needs.items():
-            if step is not None:
-                name, statement = step
-                account.ask(
-                    f"{name}_without",
-                    statement,
-                    is_refused(GatewayError, NotFoundOrNotAuthorizedError, errno=(2003, 2043, 3001)),
-                    cursor=cursor,
-                )
-            account.ask(f"grant_{len(account.trial.answers)}", f"GRANT {grant} TO ROLE {role}", succeeds)
-            if step is not None:
-                account.ask(f"{name}_with", statement, succeeds, cursor=cursor)
-        account.ask("drop_own", statements.drop_service(job), succeeds, cursor=cursor)
+        account.ask("secondary_roles", "USE SECONDARY ROLES NONE", succeeds, cursor=cursor)
+        start = account.start_statement("C04", account.container("exit 0"))
+        files = statements.list_files(account.stage)
+        account.ask("list_without_schema", files, visible, cursor=cursor)
+        _grant(account, ["USAGE"], "DATABASE", account.database)
+        _grant(account, ["USAGE"], "SCHEMA", schema)
+        account.ask("list_without_stage", files, visible, cursor=cursor)
+        _grant(account, ["READ", "WRITE"], "STAGE", f"{schema}.PAYLOADS")
+        account.ask("list", files, succeeds, cursor=cursor)
+        account.ask("execute_without_service", start, visible, cursor=cursor)
+        _grant(account, ["CREATE SERVICE"], "SCHEMA", schema)
+        account.ask("execute_without_pool", start, visible, cursor=cursor)
+        account.ask("pools_without_pool", statements.show_compute_pools(account.pool), has_rows(0), cursor=cursor)
+        _grant(account, ["USAGE", "MONITOR"], "COMPUTE POOL", account.pool)
+        account.ask("pools", statements.show_compute_pools(account.pool), has_rows(), cursor=cursor)
+        account.ask("execute", start, succeeds, cursor=cursor)
+        account.ask("drop", statements.drop_service(account.job("C04")), succeeds, cursor=cursor)
+
+
+def _grant(account, privileges, kind, name):
+    """Grant privileges to the second role, and revoke those that it didn't have at the end of the run."""
+    from snowflake.connector import DictCursor
+
+    role = account.settings.second_role
+    rows = account.connection.cursor(DictCursor).execute(f"SHOW GRANTS TO ROLE {role}").fetchall()
+    on = kind.replace(" ", "_"), str(name)
+    has = {row["privilege"] for row in rows if (row["granted_on"], row["name"]) == on}
+    step = f"grant_{privileges[0]}_on_{kind}".lower().replace(" ", "_")
+    account.ask(step, _on("GRANT", privileges, kind, name, f"TO ROLE {role}"), succeeds)
+    if new := [privilege for privilege in privileges if privilege not in has]:
+        account.at_end(_on("REVOKE", new, kind, name, f"FROM ROLE {role}"))
+
+
+def _on(verb, privileges, kind, name, role):
+    return f"{verb} {', '.join(privileges)} ON {kind} {name} {role}"
 
 
 @check("C-05", QUICK)

@@ -16,9 +16,7 @@ from tests.account.suite import estimate, run
 
 CHECKS = all_checks()
 # Checks that are ahead of the embedded Snowflake, each with the reason; empty it as the reasons go.
-AHEAD = {
-    "C-11": "every tag has an image",
-}
+AHEAD: dict[str, str] = {}
 
 
 @pytest.fixture
@@ -158,10 +156,26 @@ def test_name_in_a_recording(account, tmp_path):
 
 def test_missing_setting(account, tmp_path):
     """A check without its setting isn't run, and the report names the variable."""
-    report = run([CHECKS["C-04"]], account, tmp_path)
+    report = run([CHECKS["C-25"]], account, tmp_path)
 
-    assert {"C-04": "MLJOBS_ACCOUNT_SECOND_ROLE is not set"} == report.skipped
+    assert {"C-25": "MLJOBS_ACCOUNT_EAI is not set"} == report.skipped
     assert report.is_green
+
+
+def test_grants_of_the_second_role(server, tmp_path):
+    """The privileges that a run grants to the second role are revoked at its end; those that it had stay."""
+    for statement in (
+        "CREATE ROLE OTHER",
+        "GRANT ROLE OTHER TO USER MLJOBS",
+        "GRANT USAGE ON COMPUTE POOL ML_POOL TO ROLE OTHER",
+    ):
+        _query(server, statement)
+
+    with Account(settings_of(server, second_role="OTHER")) as account:
+        run([CHECKS["C-04"]], account, tmp_path)
+
+    rows = _query(server, "SHOW GRANTS TO ROLE OTHER")
+    assert {("USAGE", "ML_POOL")} == {(row["privilege"], row["name"]) for row in rows}
 
 
 class TestSchema:
