@@ -236,3 +236,25 @@ def test_restart(start, connect, tmp_path):
     assert ["OUT", "KEPT", "KEPT", "KEPT"] == [
         row["name"] for kind in kinds for row in cursor.execute(f"SHOW {kind}").fetchall()
     ]
+
+
+def test_images_of_a_repository(sql):
+    """A repository holds no images; one that doesn't exist is an error."""
+    sql("CREATE IMAGE REPOSITORY IMAGES")
+
+    assert [] == sql("SHOW IMAGES IN IMAGE REPOSITORY IMAGES")
+    assert [] == sql("SHOW IMAGES LIKE '%x%' IN IMAGE REPOSITORY images")
+    assert 2003 == failure(sql, "SHOW IMAGES IN IMAGE REPOSITORY NONE").errno
+
+
+def test_roles_of_a_service(sql):
+    """A service has the role for all endpoints, and those of its specification."""
+    endpoint = {"name": "web", "port": 8000}
+    container = {"name": "main", "image": IMAGE, "command": ["true"]}
+    spec = {
+        "spec": {"containers": [container], "endpoints": [endpoint]},
+        "serviceRoles": [{"name": "reader", "endpoints": ["web"]}],
+    }
+    sql("EXECUTE JOB SERVICE IN COMPUTE POOL OBJECTS NAME = ROLES FROM SPECIFICATION ?", json.dumps(spec))
+
+    assert ["ALL_ENDPOINTS_USAGE", "READER"] == [row["name"] for row in sql("SHOW ROLES IN SERVICE ROLES")]

@@ -192,7 +192,7 @@ def test_a_path_that_cannot_be_read(snowflake, wire):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ["/", "/session/v1", "/queries/1/2", "/api/v2/alerts", "/api/v2/alerts/x:explode"])
+@pytest.mark.parametrize("path", ["/", "/session/v1", "/queries/1/2", "/api/v2/users", "/api/v2/users/x:explode"])
 def test_an_endpoint_that_does_not_exist(snowflake, wire, method, path):
     """An unknown path is refused with 501; the connection stays."""
     connection = wire(request(snowflake, method=method, path=path))

@@ -265,3 +265,15 @@ def test_maintenance(start, connect):
     assert "No pending maintenance actions." == announced()
     assert ["CANCELLED"] == [row["status"] for row in sql("SHOW JOB SERVICES IN ACCOUNT")]
     assert before["node_id"] != after["node_id"]
+def test_status_function(sql):
+    """SYSTEM$GET_COMPUTE_POOL_STATUS returns state and message as JSON; a missing pool is an error."""
+    sql(CREATE.format("TEST_STATUS"))
+
+    (row,) = sql("call system$get_compute_pool_status('test_status')")
+
+    assert json.loads(row["SYSTEM$GET_COMPUTE_POOL_STATUS"]) == {
+        "status": "IDLE",
+        "message": "Compute pool is idle",
+        "errorCode": "",
+    }
+    assert failure(sql, "SELECT SYSTEM$GET_COMPUTE_POOL_STATUS('TEST_MISSING')") == 2003

@@ -373,7 +373,12 @@ def token(root):
 @pytest.mark.parametrize(
     ("method", "path", "body", "expected"),
     [
-        ("GET", "alerts", None, (501, "000002")),
+        ("GET", "users", None, (501, "000002")),
+        ("POST", "compute-pools/rest_pool:explode", {}, (501, "000002")),
+        ("GET", "databases/rest_db/schemas/public/alerts/x", None, (501, "000002")),
+        ("GET", "image-repositories/", None, (404, "390404")),
+        ("GET", "databases/rest_db/image-repositories/", None, (404, "390404")),
+        ("GET", "databases/rest_db/schemas/public/wonders/", None, (404, "390404")),
         ("PUT", "compute-pools/rest_pool", {"name": "rest_pool"}, (501, "000002")),
         ("GET", "databases?history=true", None, (501, "000002")),
         ("POST", "compute-pools", {}, (400, "391917")),
@@ -393,6 +398,16 @@ def test_requests_that_cannot_be_answered(server, token, method, path, body, exp
 
     assert expected == (status, error["code"])
     assert {"message", "code", "error_code", "request_id"} == error.keys()
+
+
+def test_a_slash_at_the_end(server, token):
+    """The path of a collection may end with a slash, as in the Snowflake CLI's ``object create``."""
+    path = "databases/rest_db/schemas/public/image-repositories/"
+    created = call(server, token, "POST", path, {"name": "cli"})
+    status, listed = call(server, token, "GET", path)
+
+    assert (200, {"status": "Image repository CLI successfully created."}) == created
+    assert (200, ["CLI"]) == (status, [repository["name"] for repository in listed])
 
 
 def test_a_token_that_is_unknown(server):

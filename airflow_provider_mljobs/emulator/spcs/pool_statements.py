@@ -14,6 +14,7 @@ from airflow_provider_mljobs.emulator.access.needs import creates, of, owned
 from airflow_provider_mljobs.emulator.errors import does_not_exist, invalid_property
 from airflow_provider_mljobs.emulator.listing import parse_listing
 from airflow_provider_mljobs.emulator.options import Options, flag, parse_options, texts
+from airflow_provider_mljobs.emulator.parsing import Parser
 from airflow_provider_mljobs.emulator.registry import Extension, Function, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.errors import invalid_pool, quoted_name, system_pool
@@ -30,7 +31,6 @@ from airflow_provider_mljobs.emulator.spcs.pool import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
     from airflow_provider_mljobs.emulator.spcs.compute_pools import ComputePools
     from airflow_provider_mljobs.emulator.spcs.service import Services
@@ -127,7 +127,15 @@ class PoolStatements:
                     of(_KIND, "USAGE", "MONITOR", "OPERATE"),
                 ),
             ),
-            functions=(Function(_MAINTENANCE, self.pending_maintenance, f"{_MAINTENANCE}()"),),
+            functions=(
+                Function(_MAINTENANCE, self.pending_maintenance, f"{_MAINTENANCE}()"),
+                Function(
+                    "SYSTEM$GET_COMPUTE_POOL_STATUS",
+                    self.status,
+                    "SYSTEM$GET_COMPUTE_POOL_STATUS('<pool>')",
+                    of(_KIND, "USAGE", "MONITOR", "OPERATE"),
+                ),
+            ),
         )
 
     def create(self, context: Context, parser: Parser) -> Result:
@@ -270,6 +278,13 @@ class PoolStatements:
             return "No pending maintenance actions."
         start, end = (datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M") for seconds in window)
         return json.dumps({"maintenanceRequired": True, "maintenanceWindow": {"start": start, "end": end}})
+
+    def status(self, context: Context, args: Sequence[Any]) -> str:
+        """Answer ``SYSTEM$GET_COMPUTE_POOL_STATUS``: what DESCRIBE shows, as JSON."""
+        (name,) = args
+        described = self.describe(context, Parser(str(name)))
+        row = dict(zip((column.name for column in DESCRIBE_COLUMNS), described.rows[0], strict=True))
+        return json.dumps({"status": row["state"], "message": row["status_message"], "errorCode": row["error_code"]})
 
     def show_families(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW COMPUTE POOL INSTANCE FAMILIES``."""

@@ -53,12 +53,14 @@ class Repositories(Objects):
     @property
     def extension(self) -> Extension:
         """The statements of the kind, and SHOW IMAGES."""
-        syntax = "SHOW IMAGES IN IMAGE REPOSITORY <name>  (none: repositories hold no images)"
+        syntax = "SHOW IMAGES [LIKE '<pattern>'] IN IMAGE REPOSITORY <name>  (none: repositories hold no images)"
         images = Statement(("SHOW", "IMAGES"), self._show_images, _IMAGES, syntax)
         extension = super().extension
         return replace(extension, statements=(*extension.statements, images))
 
     def _show_images(self, context: Context, parser: Parser) -> Result:
+        if parser.accept("LIKE"):
+            parser.string()
         parser.expect("IN", "IMAGE", "REPOSITORY")
         self.get(self._name(context, parser, "SHOW IMAGES"))
         parser.expect_end()

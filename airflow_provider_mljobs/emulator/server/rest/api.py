@@ -14,7 +14,7 @@ from airflow_provider_mljobs.emulator.results import Result
 from airflow_provider_mljobs.emulator.server.exchange import Reply
 from airflow_provider_mljobs.emulator.server.executor import attempt
 from airflow_provider_mljobs.emulator.server.rest.answers import rows
-from airflow_provider_mljobs.emulator.server.rest.routes import ROUTES
+from airflow_provider_mljobs.emulator.server.rest.routes import ROUTES, is_of_snowflake
 from airflow_provider_mljobs.emulator.server.rest.statements import PARAMETERS, Call
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = "/api/v2/"
 _RESULTS = "results/"
 _MISSING = 2003
+_NO_ENDPOINT = 390404
 _STATUSES = {
     2: HTTPStatus.NOT_IMPLEMENTED,
     603: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -36,6 +37,7 @@ _STATUSES = {
     _MISSING: HTTPStatus.NOT_FOUND,
     2043: HTTPStatus.NOT_FOUND,
     3001: HTTPStatus.FORBIDDEN,
+    _NO_ENDPOINT: HTTPStatus.NOT_FOUND,
 }
 _OF_LOGINS = 390
 
@@ -66,7 +68,7 @@ class Rest:
         return _failure(reply) if isinstance(reply, SnowflakeError) else reply
 
     def _answer(self, request: Request) -> Reply:
-        path = request.path.removeprefix(ROOT)
+        path = request.path.removeprefix(ROOT).rstrip("/")
         if request.method == "GET" and path.startswith(_RESULTS):
             return self._result(self._authenticate(request.token), path.removeprefix(_RESULTS))
         for route in ROUTES:
@@ -75,6 +77,8 @@ class Rest:
                 _check(request.query)
                 session = self._authenticate(request.token)
                 return self._follow(session, route, Call(parameters, request.query, request.body, route.properties))
+        if not is_of_snowflake(path):
+            raise SnowflakeError(_NO_ENDPOINT, "02000", f"There is no endpoint {request.method} {request.path}.")
         raise not_supported(f"{request.method} {request.path}")
 
     def _follow(self, session: Session, route: Route, call: Call) -> Reply:
@@ -124,8 +128,8 @@ def _check(query: Mapping[str, str]) -> None:
 
 
 def _failure(error: SnowflakeError) -> Reply:
-    of_login = error.errno // 1000 == _OF_LOGINS
-    status = HTTPStatus.UNAUTHORIZED if of_login else _STATUSES.get(error.errno, HTTPStatus.BAD_REQUEST)
+    otherwise = HTTPStatus.UNAUTHORIZED if error.errno // 1000 == _OF_LOGINS else HTTPStatus.BAD_REQUEST
+    status = _STATUSES.get(error.errno, otherwise)
     code, request_id = f"{error.errno:06d}", str(uuid.uuid4())
     return Reply.of(
         {"message": error.message, "code": code, "error_code": code, "request_id": request_id},

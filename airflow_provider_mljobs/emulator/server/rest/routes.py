@@ -117,3 +117,26 @@ ROUTES = (
         )
     ),
 )
+
+# The kinds of objects in Snowflake's specifications: those of the account, of a database, and of a schema.
+_KINDS = (
+    {
+        "accounts", "api-integrations", "catalog-integrations", "compute-pools", "cortex", "databases",
+        "external-volumes", "grants", "managed-accounts", "network-policies", "notification-integrations", "results",
+        "roles", "statements", "users", "warehouses",
+    },
+    {"database-roles", "schemas"},
+    {
+        "alerts", "artifact-repositories", "cortex-search-services", "dynamic-tables", "event-tables", "functions",
+        "iceberg-tables", "image-repositories", "network-rules", "notebooks", "password-policies", "pipes",
+        "procedures", "secrets", "sequences", "services", "stages", "streamlits", "streams", "tables", "tags", "tasks",
+        "user-defined-functions", "views",
+    },
+)  # fmt: skip
+_KIND = re.compile(r"(?:databases/[^/]+/(?:schemas/[^/]+/)?)?([^/:]+)")
+
+
+def is_of_snowflake(path: str) -> bool:
+    """Return whether Snowflake has the kind of object that a path names: clients try where a kind belongs."""
+    matched = _KIND.match(path)
+    return matched is not None and matched[1] in _KINDS[path[: matched.start(1)].count("/") // 2]
