@@ -247,6 +247,15 @@ def test_images_of_a_repository(sql):
     assert 2003 == failure(sql, "SHOW IMAGES IN IMAGE REPOSITORY NONE").errno
 
 
+def test_repository_of_snowflake(sql):
+    """Snowflake's own repository shows the host of the registry."""
+    (row,) = sql("SHOW IMAGE REPOSITORIES IN SCHEMA snowflake.images LIMIT 1")
+
+    assert ("SNOWFLAKE_IMAGES", "/snowflake/images/snowflake_images") == (
+        row["name"], row["repository_url"][row["repository_url"].index("/") :],
+    )  # fmt: skip
+
+
 def test_roles_of_a_service(sql):
     """A service has the role for all endpoints, and those of its specification."""
     endpoint = {"name": "web", "port": 8000}

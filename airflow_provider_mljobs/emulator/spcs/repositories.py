@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.spcs.account_objects import Kind, Objects
@@ -14,7 +15,7 @@ from airflow_provider_mljobs.emulator.spcs.specification import REGISTRY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_mljobs.emulator.parsing import Parser, QualifiedName
+    from airflow_provider_mljobs.emulator.parsing import Parser
     from airflow_provider_mljobs.emulator.registry import Context
 
 _ENCRYPTION = "SNOWFLAKE_FULL"
@@ -52,11 +53,25 @@ class Repositories(Objects):
 
     @property
     def extension(self) -> Extension:
-        """The statements of the kind, and SHOW IMAGES."""
+        """The statements of the kind, SHOW IMAGES, and those about Snowflake's own repository."""
         syntax = "SHOW IMAGES [LIKE '<pattern>'] IN IMAGE REPOSITORY <name>  (none: repositories hold no images)"
         images = Statement(("SHOW", "IMAGES"), self._show_images, _IMAGES, syntax)
         extension = super().extension
-        return replace(extension, statements=(*extension.statements, images))
+        of_snowflake = Statement(
+            ("SHOW", "IMAGE", "REPOSITORIES", "IN", "SCHEMA", "SNOWFLAKE", ".", "IMAGES"),
+            self._show_of_snowflake,
+            self.kind.columns,
+            "SHOW IMAGE REPOSITORIES IN SCHEMA SNOWFLAKE.IMAGES",
+        )
+        return replace(extension, statements=(*extension.statements, images, of_snowflake))
+
+    def _show_of_snowflake(self, _: Context, parser: Parser) -> Result:
+        """Show the repository of Snowflake's own images, by which clients find the registry."""
+        if parser.accept("LIMIT"):
+            parser.integer()
+        parser.expect_end()
+        row = self.row(QualifiedName("SNOWFLAKE_IMAGES", "IMAGES", "SNOWFLAKE"), {"created_on": None, "owner": ""})
+        return Result(self.kind.columns, [row], statement="show")
 
     def _show_images(self, context: Context, parser: Parser) -> Result:
         if parser.accept("LIKE"):
