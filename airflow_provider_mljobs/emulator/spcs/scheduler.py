@@ -211,7 +211,7 @@ class Scheduler:
                 return
             starts_on = pool.up_on(run.node) + job.ready.seconds
             if now < starts_on:
-                job.waits_for = words.PROVISIONING if now < pool.up_on(run.node) else words.WAITING
+                job.wait_for(words.PROVISIONING if now < pool.up_on(run.node) else words.WAITING, now)
                 self._wake(job, starts_on)
                 continue
             run.address = self._addresses.take(self._planner.port)
