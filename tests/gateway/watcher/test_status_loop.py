@@ -668,7 +668,7 @@ def test_public_endpoints(lab, server, replicas, asked):
     states = [report.state for report in listener.seen if isinstance(report, LogOutput)]
     addresses = {url for state in states for url in state["endpoints"].values()}
     assert {name for state in states for name in state["endpoints"]} == ({"dashboard"} if asked else set())
-    assert all(re.fullmatch(r"https://[\w-]+\.snowflake\.app", url) for url in addresses)
+    assert all(re.fullmatch(r"https://[\w.-]+\.snowflake\.app", url) for url in addresses)
     assert {} == states[-1]["endpoints"]
     assert asked == len(server.statements.matching("SHOW ENDPOINTS"))
 
