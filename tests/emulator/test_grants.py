@@ -142,6 +142,43 @@ def test_show_lists_what_the_role_may_see(admin, analyst):
     assert names(analyst("SHOW DATABASES")) == ["MLJOBS_DB"]
 
 
+def test_a_table_keeps_its_owner(admin, analyst):
+    """The role that creates a table owns it, also when it is replaced or renamed; its grants go with it."""
+    admin("GRANT CREATE TABLE ON SCHEMA public TO ROLE analyst")
+    analyst("CREATE TABLE own (a INT)", "GRANT SELECT ON TABLE own TO ROLE public", "ALTER TABLE own RENAME TO own2")
+    renamed = [(row["privilege"], row["grantee_name"]) for row in analyst("SHOW GRANTS ON TABLE own2")]
+    analyst("CREATE OR REPLACE TABLE own2 (b INT)")
+    replaced = [(row["privilege"], row["grantee_name"]) for row in analyst("SHOW GRANTS ON TABLE own2")]
+    administrator = refused(admin, "SELECT * FROM own2")
+    analyst("DROP TABLE own2")
+
+    assert renamed == [("OWNERSHIP", "ANALYST"), ("SELECT", "PUBLIC")]
+    assert replaced == [("OWNERSHIP", "ANALYST")]
+    assert administrator == (3001, "Insufficient privileges to operate on table 'OWN2'.")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "MERGE INTO t USING (SELECT 1 AS b) ON a = b WHEN MATCHED THEN DELETE",
+        "INSERT OVERWRITE INTO t VALUES (1)",
+        "CREATE OR REPLACE TABLE t (b INT)",
+        "ALTER TABLE t ADD COLUMN b INT",
+        "CREATE TABLE copy_of_t AS SELECT * FROM t",
+        "CREATE VIEW view_of_t AS SELECT * FROM t",
+        "SELECT (SELECT MAX(a) FROM t)",
+        "COPY INTO @~ FROM t",
+        "COPY INTO t FROM @~",
+    ],
+)
+def test_no_statement_gets_around_the_rights_on_a_table(admin, analyst, statement):
+    """A table is protected in each place of a statement; a name of the statement's own is no table."""
+    admin("GRANT CREATE TABLE, CREATE VIEW ON SCHEMA public TO ROLE analyst")
+
+    assert refused(analyst, statement)[0] in {2003, 3001}
+    assert analyst("WITH t AS (SELECT 5 AS a) SELECT * FROM t") == [{"A": 5}]
+
+
 def test_job_rights(admin, analyst):
     """A job belongs to the role that starts it; another role sees it with MONITOR, and its specification never."""
     execute = EXECUTE.format("owned_job")

@@ -156,6 +156,13 @@ class Grants:
                 self.remove(grant)
             self.add(Grant(OWNERSHIP, on, role, by, at, option=True))
 
+    def move(self, on: Securable, renamed: Securable) -> None:
+        """Keep the grants on an object that gets another name."""
+        with self._lock:
+            for grant in self.on(on):
+                self.remove(grant)
+                self.add(dataclasses.replace(grant, on=renamed))
+
     def forget(self, on: Securable) -> None:
         """Remove all grants on an object that was dropped, and on everything in it."""
         with self._lock:

@@ -120,7 +120,10 @@ class Engine:
             session.in_transaction = True
 
     def _remember(self, context: Context, planned: Plan) -> None:
-        """Store the state that DuckDB lacks: creation times and temporary tables."""
+        """Store the state that DuckDB lacks: creation times, owners and temporary tables."""
+        if planned.renamed is not None:
+            old, new = (located(planned.target_kind, name) for name in planned.renamed)
+            context.session.rights.access.grants.move(old, new)
         target = planned.target
         if target is None or target.database is None or target.schema is None:
             return

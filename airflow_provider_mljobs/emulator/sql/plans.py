@@ -74,6 +74,7 @@ class Plan:
     :param needs: the privileges that it needs.
     :param target_kind: the kind of the target: TABLE, VIEW or SEQUENCE.
     :param if_not_exists: whether it is a CREATE IF NOT EXISTS.
+    :param renamed: of ALTER … RENAME the old name and the new one.
     """
 
     expression: exp.Expr
@@ -87,6 +88,7 @@ class Plan:
     needs: Sequence[TableNeed] = ()
     target_kind: str = ""
     if_not_exists: bool = False
+    renamed: tuple[QualifiedName, QualifiedName] | None = None
 
     @property
     def writes(self) -> bool:
@@ -111,6 +113,7 @@ def plan(context: Context, prepared: Prepared) -> Plan:
     needs = tuple(table_needs(expression, lambda table: _full_name(context.session, table), temporary=temporary))
     target_kind = str(expression.args.get("kind") or "").upper()
     if_not_exists = isinstance(expression, exp.Create) and bool(expression.args.get("exists"))
+    renamed = _renamed(context.session, expression)
     expression = before_translation(expression, prepared.titles)
     _resolve_temporary(context.session, expression, temporary=temporary)
     columns = _merge_columns(expression) if isinstance(expression, exp.Merge) else _COLUMNS.get(kind)
@@ -127,6 +130,7 @@ def plan(context: Context, prepared: Prepared) -> Plan:
         needs,
         target_kind,
         if_not_exists,
+        renamed,
     )
 
 
@@ -158,6 +162,15 @@ def _target(session: Session, expression: exp.Expr) -> QualifiedName | None:
     place = tables[0] if tables else expression.this
     table = place.this if isinstance(place, exp.Schema) else place
     return _full_name(session, table) if isinstance(table, exp.Table) else None
+
+
+def _renamed(session: Session, expression: exp.Expr) -> tuple[QualifiedName, QualifiedName] | None:
+    """Return the old and the new name of a table or view that a statement renames."""
+    if not isinstance(expression, exp.Alter) or not isinstance(expression.this, exp.Table):
+        return None
+    actions = expression.args.get("actions") or ()
+    new = next((action.this for action in actions if isinstance(action, exp.AlterRename)), None)
+    return (_full_name(session, expression.this), _full_name(session, new)) if isinstance(new, exp.Table) else None
 
 
 def _full_name(session: Session, table: exp.Table) -> QualifiedName:
