@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_mljobs.exceptions import JobNotFoundError, LoginRefusedError, NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.hooks import MLJobHook
+from airflow_provider_mljobs.jobs.checkup import State
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE, Airflow, submit
@@ -140,6 +141,33 @@ def test_a_task_needs_no_more_than_the_script_grants(runner):
     assert run.xcom("job") == {"answer": 42}
     assert (airflow.jobs, airflow.files) == ([], [])
     assert collection.errors == ()
+
+
+def privileges(grants):
+    """Return each privilege of GRANT statements with its object."""
+    matches = (re.fullmatch(r"GRANT (.*?) ON (.*?) TO ROLE ML_RUNNER;?", grant) for grant in grants)
+    return {(privilege, match[2]) for match in matches if match for privilege in match[1].split(", ")}
+
+
+def test_the_doctor_needs_no_more_than_the_script_grants(runner):
+    """After the script the doctor misses nothing in the account; without its grants, it asks for these only."""
+    needs = {"compute_pool": POOL, "stage_name": STAGE}
+    of_airflow = {"versions", "triggerer", "deployment"}
+    with MLJobHook() as hook:
+        healthy = hook.doctor(**needs, run=True)
+    granted = [line.removeprefix("--") for line in SCRIPT.splitlines() if line.endswith(f"{RUNNER};")]
+    runner.admin(*(line.replace("GRANT", "REVOKE", 1).replace("TO ROLE", "FROM ROLE") for line in granted))
+    with MLJobHook() as hook:
+        stripped = hook.doctor(**needs, external_access_integrations=["PYPI_ACCESS"], image=IMAGE)
+    runner.admin(OPTIONAL.replace("CREATE ", "CREATE OR REPLACE ", 2))
+    asked = [statement for finding in stripped for statement in finding.sql]
+
+    assert [] == [
+        finding.detail for finding in healthy if finding.state is State.MISSING and finding.check not in of_airflow
+    ]
+    assert len(asked) >= 8
+    assert privileges(asked) <= privileges(granted)
+    assert {each for each in asked if "APPLICATION ROLE" in each} <= set(granted)
 
 
 def test_a_job_has_the_rights_of_its_role(runner):

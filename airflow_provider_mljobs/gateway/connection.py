@@ -46,6 +46,7 @@ _ERRORS: dict[int, type[GatewayError]] = {
     390101: LoginRefusedError,  # user disabled
     390144: LoginRefusedError,  # key pair or its token invalid
     390186: LoginRefusedError,  # the role isn't granted to the user
+    390189: LoginRefusedError,  # the same, or not allowed with these credentials
     390303: LoginRefusedError,  # OAuth token invalid
     **dict.fromkeys(range(394_300, 394_307), LoginRefusedError),  # the same, newer
     _CANT_CONNECT: SnowflakeUnavailableError,  # can't connect
