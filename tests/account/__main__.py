@@ -1,4 +1,4 @@
-"""``python -m tests.account``: compare a Snowflake account with what the provider believes of Snowflake."""
+"""``python -m tests.account``: compare a Snowflake account with the provider's beliefs."""
 
 import argparse
 import contextlib
@@ -20,12 +20,13 @@ To try the suite on the embedded Snowflake instead: make test-account OPTIONS=--
 def main(argv=None):
     """Run the suite; returns 0 if all is as believed, 1 if something deviates, 2 if the suite can't run."""
     options = _parser().parse_args(argv)
+    is_embedded = options.emulator or options.realistic
     checks = chosen(all_checks(), options.tier.split(","), options.check)
     if options.list:
         for check in checks:
             print(f"{check.number}  {check.tier:8}{check.belief}")
         return 0
-    if not options.emulator and not os.environ.get(CONNECTION):
+    if not is_embedded and not os.environ.get(CONNECTION):
         print(_USAGE)
         return 2
     # As after Ctrl-C, the schema is dropped.
@@ -33,13 +34,13 @@ def main(argv=None):
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_airflow())
-            if options.emulator:
+            if is_embedded:
                 settings, output = stack.enter_context(_embedded(options))
             else:
                 settings, output = Settings.from_environment(), options.output or GOLDEN
             account = Account(settings)
             print(estimate(checks, account))
-            if not options.emulator and os.environ.get("CONFIRM") != "1":
+            if not is_embedded and os.environ.get("CONFIRM") != "1":
                 print("Nothing has been started. To go on: make test-account CONFIRM=1")
                 return 2
             with account:
@@ -58,9 +59,11 @@ def _parser():
     parser = argparse.ArgumentParser(prog="python -m tests.account", description=__doc__)
     parser.add_argument("--tier", default=",".join(TIERS), help="tiers to run, with commas (default: all)")
     parser.add_argument("--check", action="append", help="run only this check, e.g. C-03; may be repeated")
-    parser.add_argument("--list", action="store_true", help="list the checks and what they believe")
+    parser.add_argument("--list", action="store_true", help="list the checks with their beliefs")
     parser.add_argument("--emulator", action="store_true", help="run on the embedded Snowflake")
-    parser.add_argument("--realistic", action="store_true", help="run on the embedded Snowflake with real delays")
+    parser.add_argument(
+        "--realistic", action="store_true", help="run on the embedded Snowflake with a tenth of an account's times"
+    )
     parser.add_argument("--output", type=Path, help="directory of the recordings (default: tests/account/golden)")
     return parser
 
@@ -87,8 +90,7 @@ def _embedded(options):
     """Serve an embedded Snowflake; its recordings aren't golden, so they go elsewhere."""
     from tests.account.embedded import embedded
 
-    realistic = {"realistic": True} if options.realistic else {}
-    with embedded(**realistic) as settings:
+    with embedded(realistic=options.realistic) as settings:
         yield settings, options.output or Path(tempfile.mkdtemp(prefix="mljobs-account-"))
 
 

@@ -324,6 +324,12 @@ class Account:
                 return answer, passed
             time.sleep(self.settings.pause)
 
+    def wait_until_gone(self, job):
+        """Wait until a dropped job isn't shown any more; returns the seconds that it took."""
+        statement = statements.describe_service(job)
+        _, seconds = self.repeat(statement, lambda answer: answer.refusal is not None, self.settings.fit_seconds)
+        return seconds
+
     def log(self, job, instance=0, container="main"):
         """Return the text of a container's log; the refusal's if there is none."""
         answer = ask(self.cursor, statements.get_service_logs(job, instance, container))

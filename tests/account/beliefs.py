@@ -104,7 +104,7 @@ def is_refused(*kinds, errno=None, text=None):
 
     def belief(answer):
         if answer.refusal is None:
-            return f"succeeds with {answer.rows[:1]}, but should be refused"
+            return f"succeeds, but should be refused: {str(answer.rows[:1])[:200]}"
         error = translate(answer.refusal.as_vendor_error())
         if kinds and not isinstance(error, kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)

@@ -7,6 +7,7 @@ from tests.account.account import Settings
 from tests.budget import budget
 
 SETUP = Path(__file__).parents[2] / "example_dags" / "setup.sql"
+_SPEED = 10
 OBJECTS = """
 CREATE COMPUTE POOL GPU_POOL MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = GPU_NV_S;
 CREATE ROLE CONTRACT_ROLE;
@@ -15,16 +16,20 @@ GRANT ROLE CONTRACT_ROLE TO USER MLJOBS;
 
 
 @contextmanager
-def embedded(**settings):
-    """Serve an embedded Snowflake; yields the settings of a run on it."""
+def embedded(*, realistic=False):
+    """Serve an embedded Snowflake; yields the settings of a run on it.
+
+    :param realistic: with the times of an account, but a tenth of each.
+    """
     from snowflake import connector
 
     from airflow_provider_mljobs.emulator import serve
 
-    with serve(**{"termination_grace": 2.0, **settings}) as server:
+    times = {"realistic": True, "speed": _SPEED} if realistic else {}
+    with serve(termination_grace=2.0, **times) as server:
         with connector.connect(**server.connection_kwargs) as connection:
             connection.execute_string(SETUP.read_text() + OBJECTS)
-        yield settings_of(server)
+        yield settings_of(server, **({"fit_seconds": Settings.fit_seconds / _SPEED} if realistic else {}))
 
 
 def settings_of(server, **changes):

@@ -62,6 +62,7 @@ def owner(account):
     account.ask("history", statements.get_job_history(job), has_columns("STATUS", "COMPLETED_TIME", "DELETED_TIME"))
     account.wait(job)
     account.ask("drop", statements.drop_service(job), succeeds)
+    account.wait_until_gone(job)
     account.ask("gone", statements.describe_service(job), is_refused(NotFoundOrNotAuthorizedError))
 
 

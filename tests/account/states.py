@@ -27,6 +27,14 @@ _CONTAINER_COLUMNS = (
 _PAUSE = "sleep 600"
 
 
+@check("C-02b", JOBS, "image", node_minutes=1)
+def own_image(account):
+    """A job runs an image of one's own, from a repository of the account."""
+    container = account.container("exit 0", image=account.settings.image)
+    account.ask("start", account.start_statement("C02B", container), succeeds)
+    account.note("status", account.wait(account.job("C02B")), is_("DONE"))
+
+
 @check("C-14", JOBS, node_minutes=1)
 def visibility(account):
     """A job that was just started is shown by DESCRIBE, by SHOW … LIKE and by SHOW … STARTS WITH within 30 seconds."""
@@ -241,6 +249,7 @@ def drop(account):
     own = f"SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY()) WHERE NAME = '{job.name.value}'"
     account.ask("all", own, has_columns("NAME", "DATABASE_NAME", "SCHEMA_NAME", "MESSAGE"))
     account.ask("drop", statements.drop_service(job), succeeds)
+    account.note("seconds", round(account.wait_until_gone(job), 1), is_at_most(60))
     account.ask("again", statements.drop_service(job), succeeds)
     account.ask("describe", statements.describe_service(job), is_refused(NotFoundOrNotAuthorizedError))
     account.ask("containers", statements.show_service_containers(job), is_refused(NotFoundOrNotAuthorizedError))

@@ -1,19 +1,23 @@
 """The suite for accounts, run on the embedded Snowflake: green as it is, red where Snowflake deviates."""
 
 import json
+import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.settings import Fault
 from tests.account.__main__ import main
-from tests.account.account import Account, Settings, SetupError
-from tests.account.checks import QUICK, Check, all_checks
+from tests.account.account import CONNECTION, Account, Settings, SetupError
+from tests.account.checks import QUICK, TIERS, Check, all_checks
 from tests.account.embedded import settings_of
 from tests.account.golden import read
 from tests.account.masks import Mask
 from tests.account.suite import estimate, run
 
+ROOT = Path(__file__).parents[2]
 CHECKS = all_checks()
 # Checks that are ahead of the embedded Snowflake, each with the reason; empty it as the reasons go.
 AHEAD: dict[str, str] = {}
@@ -263,6 +267,19 @@ class TestSettings:
         assert 2 == main(["--tier", "quick"])
         assert "credits on CPU_X64_S" in capsys.readouterr().out
         assert before == server.statements.logins
+
+    def test_page(self):
+        """The page for volunteers has each variable, and each tier with its minutes of a node."""
+        page = (ROOT / "docs" / "account.md").read_text("utf-8")
+        variables = {f"MLJOBS_ACCOUNT_{name.upper()}" for check in CHECKS.values() for name in check.needs}
+        minutes = Counter()
+        for check in CHECKS.values():
+            minutes[check.tier] += check.node_minutes
+
+        assert {CONNECTION, "MLJOBS_ACCOUNT_POOL", *variables} == set(re.findall(r"MLJOBS_ACCOUNT_[A-Z_]+", page))
+        assert {tier: round(minutes[tier]) for tier in TIERS} == {
+            tier: int(number) for tier, number in re.findall(r"^\| `(\w+)` \|.*\| (\d+)\b", page, re.MULTILINE)
+        }
 
     def test_estimate(self, account):
         """The estimate counts the checks that can run with the settings."""
