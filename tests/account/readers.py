@@ -126,7 +126,7 @@ def _expected_family(answer):
 
 
 def _image(client, job):
-    return client.runtimes.image(JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=_DIRECTORY))
+    return client.runtimes.image(JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=_DIRECTORY)).path
 
 
 def _history(client, job):

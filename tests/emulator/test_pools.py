@@ -43,13 +43,13 @@ def started():
         yield start
 
 
-def job(name, script):
-    """Write the statement that runs a script, alone on its node, on the pool TEST_DROPPED."""
+def job(name, script, **resources):
+    """Write the statement that runs a script, by default alone on its node, on the pool TEST_DROPPED."""
     spec = {
         "name": "main",
         "image": "/snowflake/images/snowflake_images/x:1",
         "command": ["sh", "-c", script],
-        "resources": {"requests": {"cpu": 2}},
+        "resources": resources or {"requests": {"cpu": 2}},
     }
     text = json.dumps({"spec": {"containers": [spec]}})
     return f"EXECUTE JOB SERVICE IN COMPUTE POOL TEST_DROPPED NAME = {name} ASYNC = TRUE FROM SPECIFICATION $${text}$$"
@@ -204,7 +204,21 @@ def test_drop_aborts_jobs(sql):
 
 
 class TestNodes:
-    """SHOW NODES, and nodes of other families than the pool's own."""
+    """SHOW NODES, the room on nodes, and nodes of other families than the pool's own."""
+
+    def test_room(self, started):
+        """A node may have less room than Snowflake shows; a job that lacks GPUs waits for them."""
+        sql = started()
+        sql("CREATE COMPUTE POOL TEST_DROPPED MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = GPU_NV_S")
+        gpu = {"nvidia.com/gpu": 1}
+        sql(job("FULL", "true", requests={"memory": "28Gi"}))
+        sql(job("FITS", "sleep 60", requests={"memory": "2Gi", **gpu}, limits=gpu))
+        sql(job("NEXT", "true", requests={"memory": "2Gi", **gpu}, limits=gpu))
+        reasons = {name: sql(f"SHOW SERVICE CONTAINERS IN SERVICE {name}")[0]["message"] for name in ("FULL", "NEXT")}
+        sql("DROP SERVICE FITS")
+
+        assert "Unschedulable due to insufficient memory resources" == reasons["FULL"]
+        assert "Unschedulable due to insufficient GPU resources" == reasons["NEXT"]
 
     def test_nodes_of_a_pool(self, sql):
         """A pool has its minimum of nodes, of its own family; a suspended pool has none."""
@@ -265,6 +279,8 @@ def test_maintenance(start, connect):
     assert "No pending maintenance actions." == announced()
     assert ["CANCELLED"] == [row["status"] for row in sql("SHOW JOB SERVICES IN ACCOUNT")]
     assert before["node_id"] != after["node_id"]
+
+
 def test_status_function(sql):
     """SYSTEM$GET_COMPUTE_POOL_STATUS returns state and message as JSON; a missing pool is an error."""
     sql(CREATE.format("TEST_STATUS"))

@@ -201,7 +201,7 @@ def _environment(options: MLJobOptions) -> dict[str, Any]:
 
 
 def _whole_node(family: InstanceFamily) -> dict[str, Any]:
-    resources: dict[str, Any] = {"cpu": f"{family.vcpu * 1000}m", "memory": f"{family.memory_gib}Gi"}
+    resources: dict[str, Any] = {"cpu": f"{family.vcpu * 1000}m", "memory": f"{family.room_gib or family.memory_gib}Gi"}
     if family.gpu_count:
         resources["nvidia.com/gpu"] = family.gpu_count
     return resources

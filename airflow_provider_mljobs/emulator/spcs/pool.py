@@ -99,7 +99,7 @@ class _Node:
 
     @classmethod
     def of(cls, family: InstanceFamily) -> _Node:
-        return cls(family, time.time(), Resources.of(family))
+        return cls(family, time.time(), Resources.room_of(family))
 
     def row(self, placement_group: str | None) -> tuple[Any, ...]:
         """Return the row of SHOW NODES."""
@@ -204,7 +204,7 @@ class Pool:
             if not request.lacking(node.free):
                 return self._take(index, request)
         family = self._available()
-        if len(self._nodes) >= self.options.max_nodes or family is None or request.lacking(Resources.of(family)):
+        if len(self._nodes) >= self.options.max_nodes or family is None or request.lacking(Resources.room_of(family)):
             return None
         node = _Node.of(family)
         if len(self._nodes) >= self.options.min_nodes:
@@ -226,7 +226,7 @@ class Pool:
             family = self._available()
             if family is None:
                 return ""
-            free.append(Resources.of(family))
+            free.append(Resources.room_of(family))
         return next(iter(request.lacking(max(free, key=lambda resources: resources.memory))))
 
     def _take(self, index: int, request: Resources) -> int:
@@ -242,7 +242,7 @@ class Pool:
         node.free += request
         if node.instances == 0:
             # Reset, because sums of fractions drift.
-            node.free = Resources.of(node.family)
+            node.free = Resources.room_of(node.family)
 
     def renew(self) -> None:
         """Replace the idle nodes, where there is capacity in the pool's own family or a backup."""

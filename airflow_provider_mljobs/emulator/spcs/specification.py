@@ -39,8 +39,13 @@ class Resources:
 
     @classmethod
     def of(cls, family: InstanceFamily) -> Resources:
-        """Return the resources of one node."""
+        """Return the resources of one node, as Snowflake shows them."""
         return cls(family.vcpu, family.memory_gib * _GIB, family.gpu_count)
+
+    @classmethod
+    def room_of(cls, family: InstanceFamily) -> Resources:
+        """Return the resources of an empty node for instances."""
+        return cls(family.vcpu, (family.room_gib or family.memory_gib) * _GIB, family.gpu_count)
 
     def __sub__(self, other: Resources) -> Resources:
         return Resources(self.cpu - other.cpu, self.memory - other.memory, self.gpu - other.gpu)

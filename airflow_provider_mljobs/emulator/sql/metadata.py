@@ -156,9 +156,9 @@ class MetadataStatements:
     def show_sequences(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW SEQUENCES``."""
         listing = parse_listing(context, parser, self._catalog)
-        found = [row for row in context.session.engine.link.query(_SEQUENCE_ROWS) if listing.covers(row[1], row[2])]
-        names = set(listing.names(row[0] for row in found))
-        rows = [(*row[:6], ROLE, row[6], "ROLE", "N") for row in found if row[0] in names]
+        covered = [row for row in context.session.engine.link.query(_SEQUENCE_ROWS) if listing.covers(row[1], row[2])]
+        names = set(listing.names(row[0] for row in covered))
+        rows = [(*row[:6], ROLE, row[6], "ROLE", "N") for row in covered if row[0] in names]
         return Result(_SEQUENCES, rows, statement="show")
 
     def show_functions(self, context: Context, parser: Parser) -> Result:
