@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 
 import pytest
 
@@ -18,6 +19,7 @@ from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.payload.pickles import python_version
 from airflow_provider_mljobs.jobs.spec.job import JobSpec, Resources, RuntimeImage
 from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource
+from airflow_provider_mljobs.jobs.values.arguments import Arguments
 from tests.lab import served
 
 DATABASE, SCHEMA = Identifier("MLJOBS_DB"), Identifier("PUBLIC")
@@ -25,6 +27,7 @@ STAGE = StagePath.parse("ML_PAYLOADS", "stage_name", Namespace(DATABASE, SCHEMA)
 PAYLOAD = Payload(archive=b"code")
 POOLS = """
 CREATE COMPUTE POOL tiny MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_XS;
+CREATE COMPUTE POOL large MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_SL;
 CREATE COMPUTE POOL backed MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_M
     BACKUP_INSTANCE_FAMILIES = ('CPU_X64_L', 'CPU_X64_S');
 CREATE COMPUTE POOL graphics MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = GPU_NV_M
@@ -91,6 +94,18 @@ def test_a_job_without_room_uploads_nothing(client):
         client.upload(job("TINY", stage=STAGE, volumes=[large]), PAYLOAD)
 
     assert [] == client.connection.rows(f"LIST {STAGE}")
+
+
+@pytest.mark.parametrize(("margin", "expected"), [(0.1, "RUNNING"), (0.0, "PENDING")])
+def test_the_margin_lets_a_job_start(client, margin, expected):
+    """A job starts on a node that has less room than Snowflake shows, because it requests less than that."""
+    spec = job("LARGE", stage=STAGE, node_memory_margin=margin)
+    client.submit(spec, client.upload(spec, Payload.of_function(lambda: time.sleep(60))), Arguments.of_script(()))
+    status = client.status(spec.name)
+    client.drop(spec.name)
+    client.connection.rows(f"REMOVE {STAGE}")
+
+    assert expected == status
 
 
 @pytest.mark.parametrize("pool", ["TINY", "BACKED"])
