@@ -58,7 +58,7 @@ def containers(airflow):
     while time.monotonic() < deadline:
         rows = airflow.query(f"SHOW SERVICE CONTAINERS IN SERVICE {job}")
         if all(row["status"] in {"DONE", "FAILED"} for row in rows):
-            return {int(row["instance_id"]): row["last_exit_code"] for row in rows}
+            return {int(row["instance_id"]): row["last_exit_code"] for row in rows if row["container_name"] == "main"}
     raise TimeoutError(rows)
 
 
