@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from airflow_provider_mljobs.emulator.access.needs import container_of, located, relation_of
-from airflow_provider_mljobs.emulator.errors import DOES_NOT_EXIST, SnowflakeError
+from airflow_provider_mljobs.emulator.errors import DOES_NOT_EXIST, SnowflakeError, cancelled
 from airflow_provider_mljobs.emulator.results import Column, Result
 from airflow_provider_mljobs.emulator.sql.columns import cell, column, plain
 from airflow_provider_mljobs.emulator.sql.connection import EngineSession
@@ -83,6 +83,9 @@ class Engine:
         return Result(_columns(answer), statement=planned.kind)
 
     def _run(self, context: Context, planned: Plan) -> Result:
+        # DuckDB can be interrupted only once it runs; a statement cancelled before that must not begin.
+        if context.cancelled.is_set():
+            raise cancelled()
         session = context.session.engine
         if planned.kind == "other":
             return self._transaction(session, planned)
