@@ -1,5 +1,6 @@
 """The doctor's checks of an account and its probe job, on an embedded Snowflake."""
 
+import platform
 import threading
 import time
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ class Lab:
         """Run the probe job, and return the findings of its steps by their names."""
         with self.client(**(login or {})) as client:
             account = Account(client, replace(SUBJECT, **changes))
-            with Probe(account, timeout=timeout or budget(), report=lambda _: None, index=index) as probe:
+            with Probe(account, timeout=timeout or budget(), report=lambda _: None, index=index, patience=1) as probe:
                 return {finding.check: finding for finding in run(probe.checks())}
 
     @contextmanager
@@ -175,6 +176,16 @@ def test_a_runtime_that_snowflake_does_not_have(lab):
 
     assert (State.MISSING, "another --image") == (finding.state, finding.setting)
     assert "Runtime 'nonsense' is not supported" in finding.detail
+
+
+def test_a_runtime_with_another_python(lab):
+    """If Snowflake has no image for this Python, the finding says that pickled code can't run."""
+    own = ".".join(platform.python_version_tuple()[:2])
+    other = "3.12" if own == "3.11" else "3.11"
+    finding = lab.findings(image=f"2.9.0-py{other.replace('.', '')}")["runtime image"]
+
+    assert State.OK is finding.state
+    assert f"with Python {other} instead of this machine's {own}: it can't run code" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -421,6 +432,20 @@ class TestProbe:
             steps = lab.probe()
 
         assert State.OK is steps[CLEAN_UP].state
+        assert [] == lab.leftovers
+
+    @pytest.mark.parametrize("step", [UPLOAD, SUBMIT, NODE, RUN, CLEAN_UP])
+    def test_an_outage(self, lab, step):
+        """While Snowflake is out of reach a step fails or waits; afterwards nothing is left, or is named."""
+        statement = {
+            UPLOAD: "^PUT", SUBMIT: "^EXECUTE", NODE: "^DESCRIBE SERVICE", RUN: "^DESCRIBE SERVICE", CLEAN_UP: "^LIST",
+        }[step]  # fmt: skip
+        with lab.failing(statement, effect="error", errno=390111, nth=2 if step == RUN else 1, times=4):
+            steps = lab.probe()
+
+        assert steps[step].state is not State.OK
+        for by_hand in steps[CLEAN_UP].sql:
+            lab.query(by_hand)
         assert [] == lab.leftovers
 
     def test_ctrl_c(self, lab):

@@ -239,12 +239,15 @@ def runtime_image(account: Account) -> Finding:
     except SnowflakeUnavailableError:
         raise
     except GatewayError as error:
-        asked = "its default image" if subject.image is None else repr(subject.image)
-        return missing(
-            f"Snowflake has no {asked} for Python {python_version()} on pool {subject.compute_pool}: {error.message}",
-            setting="runtime_environment, e.g. a full image path" if subject.image is None else "another --image",
+        advice = "runtime_environment, e.g. a full image path" if subject.image is None else "another --image"
+        return missing(error.message, setting=advice)
+    own = python_version()
+    if image.refusal or image.python not in {None, own}:
+        other = "another Python" if image.python is None else f"Python {image.python}"
+        return ok(
+            f"{image.path}, with {other} instead of this machine's {own}: it can't run code that has to be pickled."
         )
-    return ok(f"{image}, for Python {python_version()}.")
+    return ok(f"{image.path}, for Python {own}.")
 
 
 def image_repository(account: Account) -> Finding:

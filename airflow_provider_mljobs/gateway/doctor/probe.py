@@ -14,7 +14,7 @@ from airflow_provider_mljobs.gateway.doctor.checks import NEEDED_BY_A_JOB, integ
 from airflow_provider_mljobs.gateway.downloads import read_result
 from airflow_provider_mljobs.gateway.outcome import Outcome, complete
 from airflow_provider_mljobs.gateway.usage import read_usage
-from airflow_provider_mljobs.jobs.checkup import Check, Finding, State, missing, ok, run, unseen
+from airflow_provider_mljobs.jobs.checkup import Check, Finding, missing, ok, run, unseen
 from airflow_provider_mljobs.jobs.names import JOB_NAME_PREFIX
 from airflow_provider_mljobs.jobs.outcome.failures import KINDS, diagnose_wait
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus
@@ -35,9 +35,10 @@ CLEAN_UP = "probe: clean-up"
 _COMMENT = "airflow mljobs doctor"
 _GREETING = "The probe of airflow mljobs doctor runs."
 PACKAGE_INDEX = "https://pypi.org/simple/"
+# A job that nothing shows yet is UNKNOWN.
+_NOT_YET = {JobStatus.PENDING, JobStatus.UNKNOWN}
 _LOOK_AGAIN_SECONDS = 1.0
-# A submit whose answer was lost may take effect this much later.
-_LOST_SUBMIT_SECONDS = 30.0
+LOST_SUBMIT_SECONDS = 30.0
 _END_SECONDS = 60.0
 
 
@@ -67,11 +68,19 @@ class Probe:
     :param timeout: seconds for the job to get a node and to end.
     :param report: gets the findings of a clean-up that an interrupt brings about.
     :param index: the package index that the job asks for, if it has an integration.
+    :param patience: seconds in which a submit whose answer was lost may take effect.
     """
 
     def __init__(
-        self, account: Account, *, timeout: float, report: Callable[[Finding], None], index: str = PACKAGE_INDEX
+        self,
+        account: Account,
+        *,
+        timeout: float,
+        report: Callable[[Finding], None],
+        index: str = PACKAGE_INDEX,
+        patience: float = LOST_SUBMIT_SECONDS,
     ) -> None:
+        self._patience = patience
         self._account = account
         self._client = account.client
         self._timeout = timeout
@@ -84,7 +93,6 @@ class Probe:
         self._is_submitted = False
         self._is_answered = False
         self._status = JobStatus.UNKNOWN
-        self._python = ""
         self._index_error = ""
 
     def __enter__(self) -> Self:
@@ -119,11 +127,14 @@ class Probe:
         if subject.compute_pool is None or subject.stage is None:
             return missing("The probe needs a compute pool and a stage.", setting="--compute-pool and --stage")
         name = f"{JOB_NAME_PREFIX}DOCTOR_{secrets.token_hex(4).upper()}"
-        spec = replace(job_spec(subject, subject.compute_pool, name), comment=_COMMENT)
         payload = Payload.of_function(probe_job)
-        self._payload = subject.stage / f"{PREFIX}{payload.digest}_{name}"
-        self._spec = spec
-        return self._attempt(lambda: self._client.upload(spec, payload), f"The code is in {self._payload}.")
+        try:
+            spec = replace(job_spec(subject, subject.compute_pool, name), comment=_COMMENT)
+            self._spec, self._payload = spec, subject.stage / f"{PREFIX}{payload.digest}_{name}"
+            self._client.upload(spec, payload)
+        except MLJobError as error:
+            return missing(str(error))
+        return ok(f"The code is in {self._payload}.")
 
     def submit(self) -> Finding:
         """Submit the job."""
@@ -131,20 +142,26 @@ class Probe:
         arguments = Arguments.of_function(probe_job, (_GREETING, self._index))
         self._give_up = time.monotonic() + self._timeout
         self._is_submitted = True
-        finding = self._attempt(lambda: self._client.submit(spec, payload, arguments), f"Job {spec.name}.")
+        try:
+            self._client.submit(spec, payload, arguments)
+        except SnowflakeUnavailableError as error:
+            # The job may have started all the same.
+            return missing(str(error))
+        except MLJobError as error:
+            self._is_submitted = False
+            return missing(str(error))
         self._is_answered = True
-        # A refused submit has started nothing.
-        self._is_submitted = finding.state is State.OK
-        return finding
+        return ok(f"Job {spec.name}.")
 
     def wait_for_node(self) -> Finding:
         """Wait until the job runs."""
         spec, _ = self._begun
-        self._wait(lambda status: status is not JobStatus.PENDING)
-        if self._status is JobStatus.PENDING:
+        self._wait(lambda status: status not in _NOT_YET)
+        if self._status in _NOT_YET:
             reason = " ".join(str(each) for each in inspection.ends(self._client, spec.name))
             advice = KINDS[diagnose_wait(reason).failure].advice
-            return missing(f"Job {spec.name} is still PENDING after {self._timeout:.0f} s. {reason} {advice}".strip())
+            waits = f"Job {spec.name} is still {self._status} after {self._timeout:.0f} s."
+            return missing(" ".join(filter(None, (waits, reason, advice))))
         return ok(f"The job is {self._status}.")
 
     def wait_for_end(self) -> Finding:
@@ -213,9 +230,10 @@ class Probe:
             self._client.connection.rows(jobs_statements.remove(everything), most=0)
             rest = self._client.connection.rows(jobs_statements.list_files(everything))
         except GatewayError as error:
-            return missing(f"Could not clean up: {error}", *by_hand)
-        finally:
             self._spec = None
+            return missing(f"Could not clean up: {error}", *by_hand)
+        # Not after an interrupt, after which the context tries again.
+        self._spec = None
         if rest:
             return missing(f"{len(rest)} files are still in {self._payload}.", *by_hand)
         return ok("Neither a job nor a file is left.")
@@ -228,9 +246,8 @@ class Probe:
 
     def _end(self, name: QualifiedName) -> None:
         """End and drop the job, also one whose submit got no answer."""
-        if not self._is_answered:
-            self._client.look_for(name, patience=_LOST_SUBMIT_SECONDS)
-        if not self._status.is_terminal:
+        is_unseen = not self._is_answered and self._client.look_for(name, patience=self._patience).is_unseen
+        if not is_unseen and not self._status.is_terminal:
             # Files that its containers write until their end would survive an earlier removal.
             self._client.cancel_and_wait(name, seconds=_END_SECONDS)
         self._client.drop(name)
@@ -241,13 +258,3 @@ class Probe:
         if self._spec is None or self._payload is None:
             raise RuntimeError("The probe has not begun.")
         return self._spec, self._payload
-
-    def _attempt(self, step: Callable[[], object], success: str) -> Finding:
-        """Take a step; a refusal is a finding."""
-        try:
-            step()
-        except SnowflakeUnavailableError:
-            raise
-        except MLJobError as error:
-            return missing(str(error))
-        return ok(success)
