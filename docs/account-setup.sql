@@ -1,7 +1,8 @@
 -- All that a Snowflake account needs to run ML jobs from Airflow.
 --
--- Run it once as ACCOUNTADMIN; it can be repeated. `airflow mljobs doctor` checks the result. Change the names to yours: database ML, schema ML.PUBLIC, stage
+-- Run it once as ACCOUNTADMIN; it can be repeated. Change the names to yours: database ML, schema ML.PUBLIC, stage
 -- ML_PAYLOADS, compute pool ML_POOL, warehouse ML_WH, role ML_RUNNER, user AIRFLOW.
+-- `airflow mljobs doctor` checks the result, and --run runs a tiny job.
 -- A statement behind `--` without a space is for what some jobs need: remove the two dashes.
 
 USE ROLE ACCOUNTADMIN;
