@@ -192,12 +192,19 @@ class Account:
 
     def _drop_schema(self):
         """Drop every job, then the schema; print what is left to do if that is refused."""
-        services = self.cursor.execute(f"SHOW SERVICES IN SCHEMA {self.schema}").fetchall()
-        drops = [statements.drop_service(self.job(str(Identifier(name)))) for name, *_ in services]
-        for statement in (*drops, f"DROP SCHEMA IF EXISTS {self.schema} CASCADE"):
-            answer = ask(self.cursor, statement)
+        drop = f"DROP SCHEMA IF EXISTS {self.schema} CASCADE"
+        try:
+            # A new session: that of the checks may be broken, or hours old.
+            with self.connect() as session, session.cursor() as cursor:
+                services = cursor.execute(f"SHOW SERVICES IN SCHEMA {self.schema}").fetchall()
+                names = [self.job(str(Identifier(name))) for name, *_ in services]
+                answers = [ask(cursor, statement) for statement in (*map(statements.drop_service, names), drop)]
+        except Exception as error:  # noqa: BLE001 (whatever it is, the schema is still there)
+            print(f"Still to do by hand: {drop};  -- {error}")
+            return
+        for answer in answers:
             if answer.refusal is not None:
-                print(f"Still to do by hand: {statement};  -- {answer.refusal.text}")
+                print(f"Still to do by hand: {answer.statement};  -- {answer.refusal.text}")
 
     # What checks ask
 
@@ -305,13 +312,19 @@ class Account:
         return self.job(name)
 
     def wait(self, job, *statuses, seconds=None):
-        """Wait until a job has one of the statuses, by default until it has ended; returns its last status."""
+        """Wait until a job has one of the statuses, by default until it has ended; returns its last status.
+
+        A job that isn't shown for a while isn't waited for: its start may have been refused.
+        """
         wanted = set(statuses) | TERMINAL
-        give_up = time.monotonic() + (seconds or self.settings.start_seconds)
+        began, last = time.monotonic(), None
         while True:
-            status = ask(self.cursor, statements.describe_service(job)).cells("status")
-            if (status and status[0] in wanted) or time.monotonic() > give_up:
-                return status[0] if status else None
+            answer = ask(self.cursor, statements.describe_service(job))
+            last = answer.cells("status")[0] if answer.refusal is None else last
+            passed = time.monotonic() - began
+            is_missing = last is None and passed > self.settings.fit_seconds
+            if last in wanted or is_missing or passed > (seconds or self.settings.start_seconds):
+                return last
             time.sleep(self.settings.pause)
 
     def repeat(self, statement, is_enough, seconds, cursor=None):

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 # An answer is evidence, not a copy: the rest of a long one is counted.
 MAX_ROWS = 100
-MAX_CHARACTERS = 2_000
+MAX_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True)

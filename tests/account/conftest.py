@@ -18,7 +18,7 @@ def server():
 
     from airflow_provider_mljobs.emulator import serve
 
-    with serve(termination_grace=2.0) as server:
+    with serve(termination_grace=2.0, log_event_level="INFO") as server:
         with connector.connect(**server.connection_kwargs) as connection:
             connection.execute_string(SETUP.read_text() + OBJECTS)
         yield server

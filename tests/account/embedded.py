@@ -26,7 +26,7 @@ def embedded(*, realistic=False):
     from airflow_provider_mljobs.emulator import serve
 
     times = {"realistic": True, "speed": _SPEED} if realistic else {}
-    with serve(termination_grace=2.0, **times) as server:
+    with serve(termination_grace=2.0, log_event_level="INFO", **times) as server:
         with connector.connect(**server.connection_kwargs) as connection:
             connection.execute_string(SETUP.read_text() + OBJECTS)
         yield settings_of(server, **({"fit_seconds": Settings.fit_seconds / _SPEED} if realistic else {}))

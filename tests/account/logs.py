@@ -96,13 +96,16 @@ def long_session(account):
 
 @check("C-35", SLOW, node_minutes=2)
 def events(account):
-    """The platform's events of a job name its containers and their changes."""
+    """The platform's events of a job name its containers and their changes, once LOG_EVENT_LEVEL asks for them."""
+    account.ask("level", f"ALTER SCHEMA {account.schema} SET LOG_EVENT_LEVEL = INFO", succeeds)
     job = account.start("C35", "exit 3")
     account.wait(job)
     statement = f"SELECT * FROM TABLE({job}!SPCS_GET_EVENTS(START_TIME => TO_TIMESTAMP_LTZ('{_ago()}')))"
     _, seconds = account.repeat(statement, lambda answer: answer.count > 0 or answer.refusal is not None, _lag(account))
     account.note("seconds", round(seconds, 1))
     account.ask("events", statement, has_columns("TIMESTAMP", "CONTAINER_NAME", "INSTANCE_ID"), has_rows())
+    provider = statements.spcs_get_events(job, start=_ago(), most=10)
+    account.ask("provider", provider, has_columns("INSTANCE_ID", "CONTAINER_NAME", "STATUS", "MESSAGE"), has_rows())
 
 
 @check("C-43", SLOW, node_minutes=2)

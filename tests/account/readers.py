@@ -126,7 +126,7 @@ def _expected_family(answer):
 
 
 def _image(client, job):
-    return client.runtimes.image(JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=_DIRECTORY)).path
+    return client.runtimes.of(JobSpec(name=job, compute_pool=Identifier("ML_POOL"), stage=_DIRECTORY)).image
 
 
 def _history(client, job):
@@ -160,6 +160,20 @@ def _expected_past(answer):
     ]
 
 
+def _events(client, job):
+    return {
+        (event.instance, event.name): (event.status, event.message) for event in inspection.last_events(client, job)
+    }
+
+
+def _expected_events(answer):
+    # The newest is the first row.
+    return {
+        (int(row["instance_id"]), row["container_name"]): (row["status"], row["message"])
+        for row in reversed(answer.records)
+    }
+
+
 def _tail(client, job):
     return client.log_store.tail(Source(job, 0, "main")).text.splitlines()
 
@@ -188,6 +202,7 @@ READERS = (
         lambda client, job: str(event_table(client.connection.rows(statements.show_event_table()))),
         _expected_event_table,
     ),
+    Reader("SPCS_GET_EVENTS", _events, _expected_events, frozenset({"container_name", "status", "message"})),
     Reader(
         r"^(LIST|LS)\b",
         lambda client, job: [file.path for file in list_directory(client.connection, _DIRECTORY)],

@@ -1,7 +1,9 @@
 """The suite for accounts, run on the embedded Snowflake: green as it is, red where Snowflake deviates."""
 
 import json
+import os
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -196,6 +198,24 @@ class TestSchema:
         assert account.schema.schema.value not in [row["name"] for row in schemas]
         assert [] == [row for row in _query(server, "SHOW JOB SERVICES IN ACCOUNT") if row["name"] == "LEFT_BEHIND"]
 
+    def test_second_interrupt(self, server, capsys):
+        """A second Ctrl-C doesn't interrupt the clean-up."""
+        account = Account(settings_of(server))
+
+        with pytest.raises(KeyboardInterrupt):
+            _interrupted(account, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+        assert "Dropping the schema of the suite; please wait." in capsys.readouterr().out
+        assert [] == _query(server, f"SHOW SCHEMAS LIKE '{account.schema.schema.value}'")
+
+    def test_refused_clean_up(self, server, plant, capsys):
+        """A clean-up that Snowflake refuses is printed as SQL."""
+        with Account(settings_of(server)) as account:
+            plant(Fault(matching="^DROP SCHEMA", effect="error", errno=3001, message="Insufficient privileges."))
+
+        still_to_do = f"DROP SCHEMA IF EXISTS {account.schema} CASCADE;  -- Insufficient privileges."
+        assert f"Still to do by hand: {still_to_do}" in capsys.readouterr().out
+
     def test_without_a_database(self, server, plant):
         """A connection without a database is refused before anything is made."""
         plant(Fault(matching="CURRENT_AVAILABLE_ROLES", effect="rewrite", column="CURRENT_DATABASE()", value=None))
@@ -204,9 +224,10 @@ class TestSchema:
             Account(settings_of(server)).__enter__()
 
 
-def _interrupted(account):
+def _interrupted(account, at_end=lambda: None):
     with account:
         account.start("LEFT_BEHIND", "sleep 600")
+        account._undo.callback(at_end)
         raise KeyboardInterrupt
 
 
