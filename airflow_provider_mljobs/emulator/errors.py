@@ -62,7 +62,7 @@ def does_not_exist(kind: str, name: str) -> SnowflakeError:
 
 
 def nothing_to_use() -> SnowflakeError:
-    """Build the error of USE for an object that doesn't exist or that the role may not see."""
+    """Build the error of USE and SHOW … IN for an object that doesn't exist or that the role may not see."""
     text = "SQL compilation error:\nObject does not exist, or operation cannot be performed."
     return SnowflakeError(2043, "02000", text)
 

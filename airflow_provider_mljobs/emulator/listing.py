@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_mljobs.emulator.errors import does_not_exist
+from airflow_provider_mljobs.emulator.errors import nothing_to_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,11 +130,11 @@ def _optional_name(parser: Parser) -> QualifiedName | None:
 def _existing_database(context: Context, catalog: Catalog, name: QualifiedName | None) -> str | None:
     database = name.name if name else context.session.database
     if database is not None and not catalog.database_exists(database):
-        raise does_not_exist("Database", database)
+        raise nothing_to_use()
     return database
 
 
 def _existing_schema(catalog: Catalog, database: str | None, schema: str | None) -> tuple[str | None, str | None]:
-    if database and schema:
-        catalog.check_schema(database, schema)
+    if database and schema and not catalog.schema_exists(database, schema):
+        raise nothing_to_use()
     return (database, schema)

@@ -59,7 +59,7 @@ def value(cursor, expression, *binds):
         ("SELECT 'x'::DATE", (100040, "22007", "Date 'x' is not recognized")),
         ("INSERT INTO t VALUES (NULL)", (100072, "22000", "NULL result in a non-nullable column 'A'")),
         ("SELECT $nope", (2211, "02000", "Session variable '$NOPE' does not exist")),
-        ("SHOW TABLES IN SCHEMA nope", (2003, "02000", "Schema 'MLJOBS_DB.NOPE' does not exist or not authorized.")),
+        ("SHOW TABLES IN SCHEMA nope", (2043, "02000", "Object does not exist, or operation cannot be performed.")),
     ],
 )
 def test_errors(fresh, sql, expected):

@@ -132,3 +132,14 @@ def test_reflection(snowflake, schema, connect):
     )
     assert [True, False] == [column["autoincrement"] for column in inspector.get_columns("parent")[:2]]
     assert ["s"] == inspector.get_sequence_names()
+
+
+@pytest.mark.parametrize("scope", ["SCHEMA NONE", "DATABASE NONE", "NONE.NONE"])
+def test_a_place_that_does_not_exist(sql, scope):
+    """SHOW in a missing database or schema is the error by which dbt knows that it must create it."""
+    from snowflake.connector.errors import ProgrammingError
+
+    with pytest.raises(ProgrammingError, match="Object does not exist, or operation cannot be performed") as caught:
+        sql(f"SHOW OBJECTS IN {scope}")
+
+    assert 2043 == caught.value.errno

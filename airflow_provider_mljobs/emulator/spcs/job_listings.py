@@ -172,7 +172,11 @@ class JobListings:
                     _ANY,
                 ),
                 Statement(
-                    ("SHOW", "ROLES", "IN", "SERVICE"), self.show_roles, _ROLE_COLUMNS, "SHOW ROLES IN SERVICE <name>"
+                    ("SHOW", "ROLES", "IN", "SERVICE"),
+                    self.show_roles,
+                    _ROLE_COLUMNS,
+                    "SHOW ROLES IN SERVICE <name>",
+                    of("SERVICE", "USAGE"),
                 ),
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.needs import of
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
 from airflow_provider_mljobs.emulator.results import Column, Result
@@ -77,8 +78,11 @@ class Repositories(Objects):
         if parser.accept("LIKE"):
             parser.string()
         parser.expect("IN", "IMAGE", "REPOSITORY")
-        self.get(self._name(context, parser, "SHOW IMAGES"))
+        name = parser.qualified_name()
         parser.expect_end()
+        for need in of("IMAGE REPOSITORY", "READ"):
+            need.check(context.session, name, "SHOW IMAGES")
+        self.get(context.session.resolve(name, "SHOW IMAGES"))
         return Result(_IMAGES, statement="show")
 
     def knows(self, image: str) -> bool:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mljobs.emulator.access.grants import Securable
 from airflow_provider_mljobs.emulator.identity import REGION, ROLE
 from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
@@ -156,9 +157,9 @@ class MetadataStatements:
     def show_sequences(self, context: Context, parser: Parser) -> Result:
         """Run ``SHOW SEQUENCES``."""
         listing = parse_listing(context, parser, self._catalog)
-        covered = [row for row in context.session.engine.link.query(_SEQUENCE_ROWS) if listing.covers(row[1], row[2])]
-        names = set(listing.names(row[0] for row in covered))
-        rows = [(*row[:6], ROLE, row[6], "ROLE", "N") for row in covered if row[0] in names]
+        sequences = [row for row in context.session.engine.link.query(_SEQUENCE_ROWS) if listing.covers(row[1], row[2])]
+        names = set(listing.names(row[0] for row in sequences))
+        rows = [(*row[:6], ROLE, row[6], "ROLE", "N") for row in sequences if row[0] in names]
         return Result(_SEQUENCES, rows, statement="show")
 
     def show_functions(self, context: Context, parser: Parser) -> Result:
@@ -175,12 +176,12 @@ class MetadataStatements:
 
 def _constraints(context: Context) -> Iterator[_Constraint]:
     """Yield the keys of all tables, those of temporary ones in the schema of their creation."""
-    session = context.session.engine
+    session, rights = context.session.engine, context.session.rights
     for database, schema, table, kind, label, columns, referenced, theirs, created in session.link.query(
         _CONSTRAINT_ROWS
     ):
         owner = session.temporary.get(table) if database == TEMP else (database, schema)
-        if owner is not None:
+        if owner is not None and (database == TEMP or rights.sees(Securable("TABLE", (*owner, table)))):
             name, other = (QualifiedName(text or "", owner[1], owner[0]) for text in (table, referenced))
             yield _Constraint(name, kind, label, columns, (other, theirs), created)
 
