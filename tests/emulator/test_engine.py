@@ -471,6 +471,21 @@ def test_generated_data(fresh):
 
 
 @pytest.mark.filterwarnings("ignore:is_datetime64tz_dtype is deprecated")
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_write_pandas_times(fresh, unit):
+    """Times of a DataFrame stay times, also nanoseconds with a time zone."""
+    import pandas as pd
+    from snowflake.connector.pandas_tools import write_pandas
+
+    times = pd.to_datetime(["2026-01-01 12:00:00.25"]).as_unit(unit)
+    frame = pd.DataFrame({"ZONED": times.tz_localize("Europe/Berlin"), "PLAIN": times})
+    write_pandas(fresh.connection, frame, f"TIMES_{unit}".upper(), auto_create_table=True, use_logical_type=True)
+
+    plain = dt.datetime(2026, 1, 1, 12, 0, 0, 250_000)
+    assert [(plain.replace(hour=11, tzinfo=dt.UTC), plain)] == fresh.execute(f"SELECT * FROM TIMES_{unit}").fetchall()
+
+
+@pytest.mark.filterwarnings("ignore:is_datetime64tz_dtype is deprecated")
 def test_write_pandas(fresh):
     """100,000 rows of pandas go in and come back, into a new table and an existing one."""
     import pandas as pd

@@ -33,6 +33,7 @@ _TYPES: dict[str, Type] = {
     "TIMESTAMP_S": "timestamp_ntz",
     # DuckDB stores the instant without an offset, like Snowflake's LTZ.
     "TIMESTAMP WITH TIME ZONE": "timestamp_ltz",
+    "TIMESTAMPTZ_NS": "timestamp_ltz",
     "DOUBLE": "real",
     "FLOAT": "real",
     "JSON": "variant",
@@ -45,6 +46,7 @@ _DECLARED = {
     "TIMESTAMP": "TIMESTAMP_NTZ(9)",
     "TIMESTAMP_NS": "TIMESTAMP_NTZ(9)",
     "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_LTZ(9)",
+    "TIMESTAMPTZ_NS": "TIMESTAMP_LTZ(9)",
     "DOUBLE": "FLOAT",
     "FLOAT": "FLOAT",
     "JSON": "VARIANT",

@@ -295,6 +295,7 @@ def _positional(load: _Load, columns: Sequence[tuple[str, str]]) -> dict[str, st
 _INFERRED_TYPES = {
     "BOOLEAN": "BOOLEAN", "DATE": "DATE", "TIME": "TIME", "TIMESTAMP": "TIMESTAMP_NTZ", "TIMESTAMP_NS": "TIMESTAMP_NTZ",
     "TIMESTAMP_MS": "TIMESTAMP_NTZ", "TIMESTAMP_S": "TIMESTAMP_NTZ", "TIMESTAMP WITH TIME ZONE": "TIMESTAMP_LTZ",
+    "TIMESTAMPTZ_NS": "TIMESTAMP_LTZ",
     "DOUBLE": "REAL", "FLOAT": "REAL", "BLOB": "BINARY", "VARCHAR": "TEXT",
 }  # fmt: skip
 
