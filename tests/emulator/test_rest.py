@@ -344,6 +344,35 @@ class TestObjects:
         ] == statements
         assert "X-Small" == size
 
+    def test_rights_of_a_role(self, root, schema, server):
+        """A request has the rights of its session's role: 404 for what the role doesn't see, 403 beyond its rights."""
+        from snowflake.connector import connect
+        from snowflake.core import Root
+        from snowflake.core.exceptions import ForbiddenError, NotFoundError
+        from snowflake.core.grant import Grant, Grantees, Securables
+        from snowflake.core.role import Role, Securable
+
+        role = root.roles.create(Role(name="reader"))
+        role.grant_privileges(["USAGE", "MONITOR"], "COMPUTE POOL", Securable(name=POOL))
+        root.grants.grant(Grant(securable=Securables.role("reader"), grantee=Grantees.user(name="mljobs")))
+        granted = [(grant.privileges, grant.securable_name) for grant in root.grants.to(Grantees.role("reader"))]
+        users = [grant.grantee_name for grant in role.iter_grants_of()]
+        with connect(**server.connection_kwargs, role="READER") as connection:
+            reader = Root(connection)
+            state = reader.compute_pools[POOL].fetch().state
+
+            with pytest.raises(ForbiddenError, match="Insufficient privileges to operate on compute pool 'REST_POOL'"):
+                reader.compute_pools[POOL].suspend()
+            with pytest.raises(NotFoundError, match="REST_DB"):
+                reader.databases[DATABASE].drop()
+        role.revoke_privileges(["USAGE", "MONITOR"], "COMPUTE POOL", Securable(name=POOL))
+        remaining = list(root.grants.to(Grantees.role("reader")))
+        role.drop()
+
+        assert ("MLJOBS" in users, []) == (True, remaining)
+        assert [(["MONITOR"], "REST_POOL"), (["USAGE"], "REST_POOL")] == sorted(granted)
+        assert state in {"IDLE", "ACTIVE"}
+
     def test_properties_that_have_no_effect_here(self, schema):
         """A property that can't be set is refused by name."""
         from snowflake.core.exceptions import ServerError

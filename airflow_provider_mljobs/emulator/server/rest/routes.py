@@ -79,6 +79,21 @@ ROUTES = (
     *_collection("roles", "ROLE", shapes.ROLE, shapes.NEW_ROLE),
     Route("POST", _GRANTS, "GRANT {granted} TO {grantee_type} {grantee_name} {grant_option}", properties=shapes.GRANT),
     Route("DELETE", _GRANTS + "/{privilege}", "REVOKE {granted} FROM {grantee_type} {grantee_name} {cascade}"),
+    Route(
+        "GET",
+        "grants/{grantee_type}/{grantee_name}",
+        "SHOW GRANTS TO {grantee_type} {grantee_name}",
+        many(shapes.GRANTED),
+    ),
+    *(
+        Route("POST", f"{who}s/{{name}}/{path}", f"{statement} {who.upper()} {{name}} {end}", properties=shapes.GRANT)
+        for who in ("role", "user")
+        for path, statement, end in (
+            ("grants", "GRANT {granted} TO", "{grant_option}"),
+            ("grants:revoke", "REVOKE {granted} FROM", "{cascade}"),
+        )
+    ),
+    Route("GET", "roles/{name}/grants-of", "SHOW GRANTS OF ROLE {name}", many(shapes.GRANT_OF)),
     *_collection("databases", "DATABASE", shapes.DATABASE, shapes.NEW_DATABASE),
     *_collection("databases/{database}/schemas", "SCHEMA", shapes.SCHEMA, shapes.NEW_SCHEMA),
     *_collection(_SCHEMA + "/stages", "STAGE", shapes.STAGE, shapes.NEW_STAGE),

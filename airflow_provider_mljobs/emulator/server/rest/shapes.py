@@ -59,7 +59,23 @@ ROLE = Shape(
     },
 )
 NEW_ROLE = {"name": ignored, "comment": text}
-GRANT = {"privileges": ignored, "grant_option": ignored}
+GRANT = {
+    "privileges": ignored, "grant_option": ignored, "securable_type": ignored, "securable": ignored,
+    "containing_scope": unset,
+}  # fmt: skip
+GRANTED = Shape(
+    "Grant",
+    "privileges grant_option created_on grantee_type grantee_name securable_type securable_name granted_by_name",
+    {
+        "privileges": lambda row: [row["privilege"]],
+        "grant_option": truth("grant_option"),
+        "grantee_type": lambda row: row["granted_to"],
+        "securable_type": lambda row: row["granted_on"],
+        "securable_name": lambda row: row["name"],
+        "granted_by_name": lambda row: row["granted_by"] or None,
+    },
+)
+GRANT_OF = Shape("Grant", "created_on role granted_to grantee_name granted_by")
 
 DATABASE = Shape(
     "Database",

@@ -34,7 +34,7 @@ PARAMETERS = frozenset({
     "deleteMode", "instanceId", "containerName", "numLines", "timeout",
 })  # fmt: skip
 # Parameters of a path that are no names of objects.
-_WORDS = {"grantee_type", "securable_type", "privilege"}
+_WORDS = {"grantee_type"}
 
 
 @dataclass(frozen=True)
@@ -120,16 +120,22 @@ def _specification(call: Call) -> str:
 
 def _granted(call: Call) -> str:
     """Write the object of GRANT and REVOKE: a role, or privileges on an object."""
-    securable = "{securable_type} {securable_name}"
-    if call.path["securable_type"].lower() == "account":
-        securable = "ACCOUNT"
-    if "privilege" in call.path:
-        return call.statement("{privilege} ON " + securable)
-    privileges = call.body.get("privileges")
+    privileges = [call.path["privilege"]] if "privilege" in call.path else call.body.get("privileges")
     if not privileges:
-        return call.statement(securable)
+        return _securable(call)
     listed = ", ".join(words(checked("privileges", privilege, str)) for privilege in privileges)
-    return f"{listed} ON {call.statement(securable)}"
+    return f"{listed} ON {_securable(call)}"
+
+
+def _securable(call: Call) -> str:
+    """Write the object that the path or the body names."""
+    if "securable_type" in call.path:
+        kind, names = words(call.path["securable_type"]), [call.path["securable_name"]]
+    else:
+        kind, securable = words(call.required("securable_type")), call.body.get("securable") or {}
+        parts = (checked("securable", securable, dict).get(part) for part in ("database", "schema", "name"))
+        names = [checked("securable", part, str) for part in parts if part is not None]
+    return kind if kind == "ACCOUNT" else f"{kind} {'.'.join(map(identifier, names))}"
 
 
 def _logs(call: Call) -> str:
