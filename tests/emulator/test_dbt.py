@@ -14,12 +14,14 @@ STATEMENTS = """
     insert overwrite into MLJOBS_DB.{schema}.raw (id, name, amount, day)
         values ('1', 'a', '1.5', '2026-01-01'), ('2', 'b', '2.5', '2026-01-02');
     COMMIT;
-    create or replace view MLJOBS_DB.{schema}.stg as (select id, name, amount * 2 as doubled from MLJOBS_DB.{schema}.raw);
+    create or replace view MLJOBS_DB.{schema}.stg as
+        (select id, name, amount * 2 as doubled from MLJOBS_DB.{schema}.raw);
     create or replace transient table MLJOBS_DB.{schema}.mart as
         (select name, sum(doubled) as total from MLJOBS_DB.{schema}.stg group by name);
     comment on table MLJOBS_DB.{schema}.mart IS $$totals$$;
     drop view if exists MLJOBS_DB.{schema}.inc__dbt_tmp cascade;
-    create or replace transient table MLJOBS_DB.{schema}.inc as (select id, day from MLJOBS_DB.{schema}.raw where id = 1);
+    create or replace transient table MLJOBS_DB.{schema}.inc as
+        (select id, day from MLJOBS_DB.{schema}.raw where id = 1);
     create or replace temporary view MLJOBS_DB.{schema}.inc__dbt_tmp as
         (select id, day from MLJOBS_DB.{schema}.raw where id > (select max(id) from MLJOBS_DB.{schema}.inc));
     describe table MLJOBS_DB.{schema}.inc__dbt_tmp;
