@@ -115,15 +115,17 @@ def test_list_another_schema(mljobs, airflow):
 
 @pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
 def test_describe(mljobs, output, load):
-    """A description is one mapping with the job's containers."""
+    """A description is one mapping with the job's containers, those of its stage volumes included."""
     job_id = submit("MLJOB_A", talk, wait_for="DONE", comment=COMMENT)
 
     job = load(mljobs("describe", "mljob_a", "-o", output)[1])
 
     assert [job_id, "DONE", POOL] == [job[key] for key in ("job_id", "status", "compute_pool")]
     assert "weekly" == json.loads(job["comment"])["dag_id"]
-    assert [("0", "main", "0")] == [
-        (each["instance_id"], each["name"], each["last_exit_code"]) for each in job["containers"]
+    containers = [(each["instance_id"], each["name"], each["last_exit_code"]) for each in job["containers"]]
+    assert ("0", "main", "0") == containers[0]
+    assert [("0", f"stage-mount-v2-sidecar-{name}", "0") for name in ("stage-volume", "result-volume")] == containers[
+        1:
     ]
 
 
