@@ -105,7 +105,9 @@ def run(tmp_path, spec, runtime):
 
 @pytest.fixture
 def contain(tmp_path, spec, runtime):
-    """Run a payload in a container of the embedded Snowflake, as its specification says; return exit code and output.
+    """Run a payload in a container of the embedded Snowflake, as its specification says.
+
+    Returns exit code and output, without the line at which a reader recognises the end of the output.
 
     ``image`` describes the image, ``volumes`` are directories by their mount paths, and keyword arguments are
     environment variables of the container.
@@ -134,7 +136,8 @@ def contain(tmp_path, spec, runtime):
         )
         running = Container(plan, place / "log")
         try:
-            return running.finish()
+            code, output = running.finish()
+            return code, output.replace(f"\n{END}\n", "")
         finally:
             running.instance.kill()
             running.instance.wait(budget())
