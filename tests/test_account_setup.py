@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_mljobs.emulator.containers.instance import can_isolate
 from airflow_provider_mljobs.exceptions import JobNotFoundError, LoginRefusedError, NotFoundOrNotAuthorizedError
 from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.hooks import MLJobHook
@@ -189,6 +190,28 @@ def test_a_job_has_the_rights_of_its_role(runner):
 
     assert "does not exist or not authorized" in str(refused.errors["job"])
     assert run().xcom("job") == 7
+
+
+@pytest.mark.skipif(not can_isolate(), reason="only namespaces can mount a directory read-only")
+def test_a_stage_without_write_is_mounted_read_only(runner):
+    """A job reads a stage on which its role has READ; without WRITE it can't change a file there."""
+    runner.admin("CREATE OR REPLACE STAGE ML.PUBLIC.DATA", "GRANT READ ON STAGE ML.PUBLIC.DATA TO ROLE ML_RUNNER")
+
+    def write():
+        from pathlib import Path
+
+        try:
+            Path("/data/file").touch()
+        except OSError as error:
+            return error.strerror
+
+    run = Airflow(runner.server).run_task(
+        lambda: MLJobOperator(
+            task_id="job", compute_pool=POOL, stage_name=STAGE, volumes={"/data": "@ML.PUBLIC.DATA"}, source=write
+        )
+    )
+
+    assert run.xcom("job") == "Read-only file system"
 
 
 def test_the_role_looks_at_its_own_job(runner):
