@@ -10,6 +10,7 @@ from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.operators import MLJobOperator
 from airflow_provider_mljobs.task.run import Try
+from tests.budget import budget
 from tests.lab import POOL, STAGE
 from tests.tries import operator_of
 
@@ -320,10 +321,12 @@ def test_execution_timeout(airflow, deferrable):
     def wait():
         import time
 
-        time.sleep(60)
+        time.sleep(600)
 
+    # Enough for the submit.
+    limit = timedelta(seconds=budget(1))
     run = airflow.run_task(
-        lambda: MLJobOperator(source=wait, deferrable=deferrable, execution_timeout=timedelta(seconds=0.5), **SETTINGS)
+        lambda: MLJobOperator(source=wait, deferrable=deferrable, execution_timeout=limit, **SETTINGS)
     )
 
     assert isinstance(run.errors["job"], exceptions.MLJobTimeoutError)
