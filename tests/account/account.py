@@ -89,10 +89,16 @@ class Settings:
                 f"which has {', '.join(map(repr, connections)) or 'none'}."
             )
         values = dict(connections[self.connection])
+        # Airflow has the passphrase of a key in the place of the password, and one name for the key's file.
+        passphrases = [
+            values.pop(name, None) for name in ("password", "private_key_file_pwd", "private_key_passphrase")
+        ]
+        if "private_key_path" in values:
+            values["private_key_file"] = values.pop("private_key_path")
         document = {
             "conn_type": "snowflake",
             "login": values.pop("user", None),
-            "password": values.pop("password", None),
+            "password": next(filter(None, passphrases), None),
             "schema": values.pop("schema", None),
             "extra": values,
         }

@@ -271,6 +271,28 @@ class TestSettings:
             "extra": {"account": "a", "role": "r"},
         } == connection
 
+    def test_connections_file_with_a_key(self, monkeypatch):
+        """The key of a named connection and its passphrase get Airflow's names."""
+        from snowflake.connector.config_manager import CONFIG_MANAGER
+
+        text = '[key]\naccount = "a"\nuser = "u"\nprivate_key_path = "/k.p8"\nprivate_key_passphrase = "p"\n'
+        monkeypatch.setenv("SNOWFLAKE_CONNECTIONS", text)
+        monkeypatch.setattr(CONFIG_MANAGER, "conf_file_cache", None)
+
+        connection = json.loads(Settings(connection="key", pool="P").airflow_connection)
+
+        assert ("p", {"account": "a", "private_key_file": "/k.p8"}) == (connection["password"], connection["extra"])
+
+    def test_unknown_connection(self, monkeypatch):
+        """A name that connections.toml lacks is refused, with the names that it has."""
+        from snowflake.connector.config_manager import CONFIG_MANAGER
+
+        monkeypatch.setenv("SNOWFLAKE_CONNECTIONS", '[lab]\naccount = "a"\n')
+        monkeypatch.setattr(CONFIG_MANAGER, "conf_file_cache", None)
+
+        with pytest.raises(SetupError, match="which has 'lab'"):
+            Settings(connection="prod", pool="P").airflow_connection  # noqa: B018 (the property is asked for)
+
     def test_without_an_account(self, monkeypatch, capsys):
         """Without a connection the command says how to try it on the embedded Snowflake, and runs nothing."""
         monkeypatch.delenv("MLJOBS_ACCOUNT_CONNECTION", raising=False)
