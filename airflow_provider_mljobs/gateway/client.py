@@ -14,7 +14,7 @@ from airflow_provider_mljobs.exceptions import (
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.descriptions import directory_of
-from airflow_provider_mljobs.gateway.joblogs import LogStore
+from airflow_provider_mljobs.gateway.log_store import LogStore
 from airflow_provider_mljobs.gateway.payloads import DEFAULT_GRACE_SECONDS, Payloads, job_of
 from airflow_provider_mljobs.gateway.refusals import refused, with_grant
 from airflow_provider_mljobs.gateway.runtimes import Runtimes

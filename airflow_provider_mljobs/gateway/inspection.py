@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.exceptions import NotFoundOrNotAuthorizedError, UnreadableError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.joblogs import Source, read_log, read_logs, read_rest, sources as labelled
+from airflow_provider_mljobs.gateway.joblogs import read_log, read_logs, read_rest, sources as labelled
 from airflow_provider_mljobs.gateway.late_logs import LogPatience
+from airflow_provider_mljobs.gateway.log_store import Source
 from airflow_provider_mljobs.jobs.outcome.failures import ContainerEnd, past_containers
 from airflow_provider_mljobs.jobs.spec.description import Description, volume_of_sidecar
 from airflow_provider_mljobs.jobs.spec.job import CONTAINER

@@ -16,9 +16,9 @@ from airflow_provider_mljobs.jobs.logs.cursor import behind
 from airflow_provider_mljobs.launcher.contract import END
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from collections.abc import Callable
 
+    from airflow_provider_mljobs.gateway.log_store import StoredLog
     from airflow_provider_mljobs.jobs.logs.cursor import LogCursor
 
 logger = logging.getLogger(__name__)
@@ -26,22 +26,6 @@ logger = logging.getLogger(__name__)
 _LOOKS = 12
 # Lines come in batches. A log that doesn't say where it ends is complete if nothing came in so many looks.
 _SILENT_LOOKS = 3
-
-
-@dataclass(frozen=True)
-class StoredLog:
-    """Times and lines of the end of a log in an event table; it is cut if there are lines before these.
-
-    :param refusal: the reason why the event table could not be asked.
-    :param is_available: whether there is an event table that this role can read.
-    :param is_late: whether more lines may arrive.
-    """
-
-    lines: Sequence[tuple[datetime, str]]
-    is_cut: bool = False
-    refusal: str = ""
-    is_available: bool = True
-    is_late: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

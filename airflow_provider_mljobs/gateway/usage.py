@@ -13,7 +13,7 @@ from airflow_provider_mljobs.exceptions import (
     UnreadableError,
 )
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.joblogs import begin_after, event_table
+from airflow_provider_mljobs.gateway.log_store import begin_after, event_table
 from airflow_provider_mljobs.jobs.spec.description import Description
 
 if TYPE_CHECKING:

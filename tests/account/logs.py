@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from airflow_provider_mljobs.exceptions import GatewayError
 from airflow_provider_mljobs.gateway import statements
-from airflow_provider_mljobs.gateway.joblogs import event_table
+from airflow_provider_mljobs.gateway.log_store import event_table
 from airflow_provider_mljobs.gateway.usage import UNITS
 from tests.account.beliefs import either, has_columns, has_rows, is_, is_at_most, is_refused, says, succeeds
 from tests.account.checks import JOBS, SLOW, check

@@ -15,7 +15,7 @@ from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.emulator.spcs.instance_families import FAMILIES
 from airflow_provider_mljobs.gateway import inspection, statements
 from airflow_provider_mljobs.gateway.downloads import list_directory
-from airflow_provider_mljobs.gateway.joblogs import Source, event_table
+from airflow_provider_mljobs.gateway.log_store import Source, event_table
 from airflow_provider_mljobs.jobs.names import ANYWHERE, Identifier, StagePath
 from airflow_provider_mljobs.jobs.outcome.sightings import in_history
 from airflow_provider_mljobs.jobs.outcome.status import JobStatus

@@ -12,15 +12,14 @@ from airflow_provider_mljobs.emulator.settings import Fault
 from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError, UnreadableError
 from airflow_provider_mljobs.gateway.connection import Connection
 from airflow_provider_mljobs.gateway.joblogs import (
-    LogStore,
     Printed,
-    Source,
     read_log,
     read_logs,
     read_news,
     read_rest,
     sources,
 )
+from airflow_provider_mljobs.gateway.log_store import LogStore, Source
 from airflow_provider_mljobs.gateway.statements import Extent
 from airflow_provider_mljobs.jobs.logs.cursor import Gap, LogCursor, Tail
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName

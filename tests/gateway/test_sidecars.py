@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
 from airflow_provider_mljobs.gateway import inspection
 from airflow_provider_mljobs.gateway.client import MLJobClient
-from airflow_provider_mljobs.gateway.joblogs import Source
+from airflow_provider_mljobs.gateway.log_store import Source
 from airflow_provider_mljobs.gateway.usage import read_usage
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from tests.lab import POOL, STAGE, served

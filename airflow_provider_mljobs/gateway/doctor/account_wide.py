@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mljobs.gateway import statements as jobs_statements
 from airflow_provider_mljobs.gateway.doctor import statements
 from airflow_provider_mljobs.gateway.doctor.privileges import lacking, proven
-from airflow_provider_mljobs.gateway.joblogs import event_table as table_of
+from airflow_provider_mljobs.gateway.log_store import event_table as table_of
 from airflow_provider_mljobs.jobs.checkup import Finding, missing, ok, unseen
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mljobs.gateway.client import MLJobClient
     from airflow_provider_mljobs.gateway.inspection import Container, Layout
-    from airflow_provider_mljobs.gateway.joblogs import Source
+    from airflow_provider_mljobs.gateway.log_store import Source
     from airflow_provider_mljobs.jobs.outcome.wait_plan import WaitPlan
 
 logger = logging.getLogger(__name__)
