@@ -1,6 +1,7 @@
 """The times that an account takes, through the connector: on a server on which they never pass, and on a fast one."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -15,32 +16,33 @@ from tests.budget import budget, wait_until
 LAGS = ("status_lag", "stage_lag", "drop_seconds")
 
 
-def run_on(server):
-    """Return a function that runs a statement on a server with a pool, and returns rows as dictionaries."""
+@contextmanager
+def served(**times):
+    """Serve a Snowflake with a pool; the value runs a statement and returns its rows as dictionaries."""
     from snowflake.connector import DictCursor, connect
 
-    connection = connect(**server.connection_kwargs)
+    with serve(**times) as server, connect(**server.connection_kwargs) as connection:
 
-    def run(text):
-        return connection.cursor(DictCursor).execute(text).fetchall()
+        def run(text):
+            return connection.cursor(DictCursor).execute(text).fetchall()
 
-    run("CREATE COMPUTE POOL P MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S")
-    run("CREATE STAGE S")
-    return run
+        run("CREATE COMPUTE POOL P MIN_NODES = 1 MAX_NODES = 1 INSTANCE_FAMILY = CPU_X64_S")
+        run("CREATE STAGE S")
+        yield run
 
 
 @pytest.fixture(scope="module")
 def slow():
     """Run statements on a server on which nothing arrives."""
-    with serve(**dict.fromkeys(LAGS, 10_000)) as server:
-        yield run_on(server)
+    with served(**dict.fromkeys(LAGS, 10_000)) as sql:
+        yield sql
 
 
 @pytest.fixture(scope="module")
 def fast():
     """Run statements on a server on which everything takes a moment."""
-    with serve(**dict.fromkeys(LAGS, 0.3)) as server:
-        yield run_on(server)
+    with served(**dict.fromkeys(LAGS, 0.3)) as sql:
+        yield sql
 
 
 def job(name, script="true", cpu=0.5):
@@ -231,8 +233,7 @@ class TestNodes:
 
     def test_jobs_on_a_new_node(self):
         """A job on a new node runs later; one that is cancelled before leaves the node free for the next."""
-        with serve(pool_ready=Ready(seconds=0.5)) as server:
-            sql = run_on(server)
+        with served(pool_ready=Ready(seconds=0.5)) as sql:
             sql("ALTER COMPUTE POOL P SET MAX_NODES = 2")
             for name in ("FIRST", "CANCELLED", "SECOND"):
                 sql(job(name, "sleep 600", cpu=2))
