@@ -374,6 +374,15 @@ class TestPrivileges:
         assert "GRANT READ ON IMAGE REPOSITORY MLJOBS_DB.PUBLIC.ML_IMAGES TO ROLE ML_RUNNER;" in own.sql
         assert State.UNSEEN is vendor.state
 
+    def test_any_image_repository(self, lab, role):
+        """An account needs an image repository of its own; one that the role can't see proves nothing."""
+        lab.query("CREATE IMAGE REPOSITORY IF NOT EXISTS ML_IMAGES")
+        hidden = lab.findings(login={"role": role})["image repository"]
+        visible = lab.findings()["image repository"]
+
+        assert (State.UNSEEN, State.OK) == (hidden.state, visible.state)
+        assert "ML_IMAGES" in visible.detail
+
     def test_a_stage_of_another_schema(self, lab, role):
         """The parents of a stage in another schema need a privilege, too."""
         lab.query("CREATE SCHEMA IF NOT EXISTS MLJOBS_DB.ELSEWHERE")

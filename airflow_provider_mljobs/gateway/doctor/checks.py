@@ -260,13 +260,14 @@ def image_repository(account: Account) -> Finding:
     if own is not None:
         needs = (*_parents(account, own), ("IMAGE REPOSITORY", own, ("READ",)))
         return lacking(account, *needs) or ok(f"READ on image repository {own}.")
-    visible = account.rows(statements.show_image_repositories())
+    # Every role sees the repository of Snowflake's images.
+    visible = [row for row in account.rows(statements.show_image_repositories()) if row["database_name"] != "SNOWFLAKE"]
     if not visible:
         return unseen(
-            f"Role {account.session.role} sees no image repository. An account without any can't retrieve Snowflake's "
-            "images: if a job fails to pull its image, create one, empty."
+            f"Role {account.session.role} sees no image repository of the account. An account without any can't retrieve "
+            "Snowflake's images: if a job fails to pull its image, create one, empty."
         )
-    return ok(f"The role sees {len(visible)} image repositories.")
+    return ok(f"Image repositories of the account: {', '.join(sorted(str(row['name']) for row in visible))}.")
 
 
 def _repository_of(image: str | None) -> QualifiedName | None:
