@@ -264,8 +264,8 @@ def image_repository(account: Account) -> Finding:
     visible = [row for row in account.rows(statements.show_image_repositories()) if row["database_name"] != "SNOWFLAKE"]
     if not visible:
         return unseen(
-            f"Role {account.session.role} sees no image repository of the account. An account without any can't retrieve "
-            "Snowflake's images: if a job fails to pull its image, create one, empty."
+            f"Role {account.session.role} sees no image repository of the account. An account without any can't "
+            "retrieve Snowflake's images: if a job fails to pull its image, create one, empty."
         )
     return ok(f"Image repositories of the account: {', '.join(sorted(str(row['name']) for row in visible))}.")
 
