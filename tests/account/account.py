@@ -19,7 +19,7 @@ from airflow_provider_mljobs.jobs.payload.archive import Payload
 from airflow_provider_mljobs.jobs.spec.job import JobSpec
 from airflow_provider_mljobs.jobs.spec.rendering import SpecificationSource, render
 from airflow_provider_mljobs.jobs.values.arguments import Arguments
-from tests.account.answers import Answer, ask
+from tests.account.answers import Answer, Column, ask
 from tests.account.beliefs import succeeds
 from tests.account.masks import Mask
 
@@ -107,8 +107,9 @@ class Settings:
 
 @dataclass
 class Trial:
-    """The answers and deviations of a check that is running, and what it believes of each answer."""
+    """The answers and deviations of a check that is running, and its beliefs about each answer."""
 
+    number: str = ""
     answers: dict[str, Answer] = field(default_factory=dict)
     beliefs: dict[str, tuple] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
@@ -123,6 +124,7 @@ class Account:
     def __init__(self, settings):
         self.settings = settings
         self.trial = Trial()
+        self.refusals = []
         self._undo = contextlib.ExitStack()
 
     def __enter__(self):
@@ -248,9 +250,17 @@ class Account:
         """Record an observation, and compare it with the beliefs."""
         return self._record(step, Answer.observed(value), beliefs)
 
+    def note_refusals(self, step):
+        """Record all errors of the run so far as one table."""
+        columns = tuple(map(Column, ("check", "step", "errno", "sqlstate", "text")))
+        return self._record(step, Answer(columns=columns, rows=tuple(self.refusals), count=len(self.refusals)), ())
+
     def _record(self, step, answer, beliefs, *, is_private=False):
         if step in self.trial.answers:
             raise ValueError(f"A check records {step!r} twice")
+        if answer.refusal is not None:
+            refusal = answer.refusal
+            self.refusals.append((self.trial.number, step, refusal.errno, refusal.sqlstate, refusal.text))
         self.trial.answers[step] = answer.without_rows() if is_private else answer
         self.trial.beliefs[step] = beliefs
         for belief in beliefs:

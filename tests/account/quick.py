@@ -260,7 +260,7 @@ def patterns(account):
 
 @check("C-78", QUICK)
 def refusals(account):
-    """The provider recognises what doesn't exist, or isn't visible, whatever kind of object it is."""
+    """The provider recognises what doesn't exist, or isn't visible; the recording has all errors of the run."""
     missing = account.job("NO_SUCH_JOB")
     nowhere = "NO_SUCH_DATABASE_X.NO_SUCH_SCHEMA"
     for step, statement in {
@@ -277,3 +277,4 @@ def refusals(account):
         has_columns("NAME", "STATUS", "DELETED_TIME"),
         has_rows(0),
     )
+    account.note_refusals("catalogue")

@@ -73,7 +73,7 @@ def run(checks, account, output, *, say=lambda text: None):
 
 
 def _run_one(check, account, output, report):
-    account.trial = report.trials[check.number] = trial = Trial()
+    account.trial = report.trials[check.number] = trial = Trial(check.number)
     for step in (lambda: check.run(account), lambda: _record(check, account, output)):
         try:
             step()

@@ -54,6 +54,15 @@ def test_recording(account, tmp_path):
     assert "Service '<DATABASE>.<SCHEMA>.NO_SUCH_JOB' does not exist or not authorized." in missing.text
 
 
+def test_catalogue_of_errors(report):
+    """The last check of the statements records the errors of all checks before it in one table."""
+    catalogue = report.trials["C-78"].answers["catalogue"]
+
+    assert ["check", "step", "errno", "sqlstate", "text"] == catalogue.names
+    assert ("C-14", "name_taken", 2002) in {row[:3] for row in catalogue.rows}
+    assert ("C-78", "syntax", 1003) in {row[:3] for row in catalogue.rows}
+
+
 def test_second_recording(account, tmp_path):
     """A second run in the same region replaces the recording, and leaves those of other sources."""
     file = tmp_path / "C-13.json"
