@@ -81,6 +81,17 @@ def test_defaults(sql):
     assert (("", identity), ("CURRENT_TIMESTAMP()", "")) == (columns["ID"], columns["C"])
 
 
+def test_information_schema(sql, schema):
+    """INFORMATION_SCHEMA.COLUMNS has the identity of an AUTOINCREMENT, and no default for it."""
+    rows = sql(f"""
+        SELECT column_name AS C, column_default AS D, is_identity AS I, identity_start AS S, identity_increment AS N
+        FROM information_schema.columns WHERE table_schema = '{schema}' AND table_name = 'PARENT'
+        ORDER BY ordinal_position LIMIT 2
+    """)
+
+    assert [("ID", None, "YES", "10", "5"), ("A", None, "NO", None, None)] == [tuple(row.values()) for row in rows]
+
+
 def test_sequences(sql):
     """Only sequences that a statement created are shown, not those of AUTOINCREMENT columns."""
     assert [("S", 1, 1)] == [(row["name"], row["next_value"], row["interval"]) for row in sql("SHOW SEQUENCES")]
@@ -132,6 +143,10 @@ def test_reflection(snowflake, schema, connect):
     )
     assert [True, False] == [column["autoincrement"] for column in inspector.get_columns("parent")[:2]]
     assert ["s"] == inspector.get_sequence_names()
+    metadata = sqlalchemy.MetaData()
+    metadata.reflect(sqlalchemy.create_engine("snowflake://", creator=lambda: connection))
+    identity = metadata.tables["parent"].columns["id"].identity
+    assert ("10", "5") == (identity.start, identity.increment)
 
 
 @pytest.mark.parametrize("scope", ["SCHEMA NONE", "DATABASE NONE", "NONE.NONE"])

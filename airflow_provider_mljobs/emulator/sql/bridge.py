@@ -21,6 +21,7 @@ from sqlglot import ErrorLevel, exp, parse_one
 from sqlglot.errors import ParseError, UnsupportedError
 
 from airflow_provider_mljobs.emulator.errors import not_supported, syntax_error
+from airflow_provider_mljobs.emulator.sql import information_schema
 from airflow_provider_mljobs.emulator.sql.rewrites import MACROS, after_translation
 from airflow_provider_mljobs.emulator.sql.table_expressions import as_tables
 
@@ -288,6 +289,7 @@ class Databases:
         file = str(self._directory / "_bookkeeping.duckdb").replace("'", "''")
         self._main.execute(f"DETACH {BOOKKEEPING}; ATTACH '{file}' AS {BOOKKEEPING}")
         self._main.execute(info_schema.fs_global_creation_sql())
+        information_schema.complete(self._main)
         self._main.execute(show.fs_global_creation_sql())
         self._main.execute(_OBJECTS)
         # For sessions without a current database.
@@ -328,6 +330,7 @@ class Databases:
         with self._main.cursor() as connection:
             connection.execute(f"ATTACH '{file}' AS {name}")
             connection.execute(info_schema.per_db_creation_sql(name))
+            information_schema.complete_database(connection, name)
             connection.execute(macros.creation_sql(name))
 
     def drop(self, name: str) -> None:
