@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Route:
     """A route.
 
-    :param path: the path below ``/api/v2/``; ``{name}`` is a parameter.
+    :param path: the path below ``/api/v2/``, a regular expression in which ``{name}`` is a parameter.
     :param statement: the statement; :class:`Call` fills its parts.
     :param answer: builds the JSON of the statement's rows.
     :param properties: the properties that the body may set.
