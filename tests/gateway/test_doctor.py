@@ -281,6 +281,16 @@ class TestPrivileges:
         assert {} == {name: each.detail for name, each in after.items() if each.state is State.MISSING}
         assert [] == [name for name, step in lab.probe(login={"role": role}).items() if step.state is State.MISSING]
 
+    def test_a_name_that_may_be_wrong(self, lab):
+        """An object on which the role has no privilege at all may not exist, and the finding says so."""
+        finding = lab.findings(replace(SUBJECT, compute_pool=Identifier("NOPE")))["compute pool"]
+
+        assert State.MISSING is finding.state
+        assert (
+            "Role ACCOUNTADMIN lacks USAGE on compute pool NOPE. Check the name, too: the role can't see whether "
+            "compute pool NOPE exists."
+        ) == finding.detail
+
     @pytest.mark.parametrize(
         ("privilege", "on", "check"),
         [

@@ -26,16 +26,24 @@ def lacking(account: Account, *needs: Privileges) -> Finding | None:
 
     :param needs: kind, name and privileges; without privileges any one will do, as for the parents of an object.
     """
-    texts, grants = [], []
+    texts, grants, invisible = [], [], []
     for kind, name, privileges in needs:
         owned = account.grants.privileges(kind, name)
+        if not absent(owned, privileges):
+            continue
         # A second look, from the side of the object, before a privilege counts as missing.
-        if absent(owned, privileges) and (less := absent(owned | account.privileges_on(kind, name), privileges)):
+        owned |= account.privileges_on(kind, name)
+        if less := absent(owned, privileges):
             texts.append(f"{' and '.join(less)} on {kind.lower()} {name}")
+            if not owned:
+                invisible.append(f"{kind.lower()} {name}")
             grants.append(statements.grant(less, kind, name, account.session.role))
     if not texts:
         return None
-    return proven(account, f"Role {account.session.role} lacks {', '.join(texts)}.", *grants)
+    detail = f"Role {account.session.role} lacks {', '.join(texts)}."
+    if invisible:
+        detail += f" Check the name, too: the role can't see whether {' and '.join(invisible)} exists."
+    return proven(account, detail, *grants)
 
 
 def first(refusal: Finding | None, look: Callable[[], Finding]) -> Finding:
