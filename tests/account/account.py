@@ -131,7 +131,7 @@ class Account:
         with contextlib.ExitStack() as undo:
             os.environ[f"AIRFLOW_CONN_{_CONN_ID.upper()}"] = self.settings.airflow_connection
             undo.callback(os.environ.pop, f"AIRFLOW_CONN_{_CONN_ID.upper()}", None)
-            self.connection = self.connect()
+            self.connection = self._log_in()
             undo.callback(self.connection.close)
             self.cursor = self.connection.cursor()
             self._look_around()
@@ -145,6 +145,14 @@ class Account:
         # A second Ctrl-C must not leave jobs behind.
         with _without_interrupts():
             self._undo.close()
+
+    def _log_in(self):
+        from snowflake.connector.errors import Error
+
+        try:
+            return self.connect()
+        except Error as error:
+            raise SetupError(f"{CONNECTION} can't log in: {error}") from error
 
     @property
     def conn_id(self):
@@ -187,7 +195,7 @@ class Account:
     def _make_schema(self, undo):
         name = Identifier(f"MLJOBS_CONTRACT_{secrets.token_hex(4).upper()}")
         self.schema = Namespace(self.database, name)
-        self.mask = Mask(((("SCHEMA", name.value)), *self.mask.names))
+        self.mask = Mask((("SCHEMA", name.value), *self.mask.names))
         undo.callback(self._drop_schema)
         self._must(f"CREATE SCHEMA {self.schema}")
         self._must(f"CREATE STAGE {self.schema}.PAYLOADS ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')")

@@ -227,4 +227,7 @@ def round_trip(account):
     account.note("error", f"{type(run.errors.get('error')).__name__}: {run.errors.get('error')}", says("on purpose"))
     names = account.ask("files", statements.list_files(account.stage), succeeds).cells("name")
     account.note("files_of_jobs", len([name for name in names if re.search(r"/MLJOB_\w+/", name)]), is_(0))
-    account.ask("jobs", statements.show_job_services(account.schema, "MLJOB_"), has_rows(0))
+    jobs = statements.show_job_services(account.schema, "MLJOB_")
+    # A dropped job may be listed as DELETING for a while.
+    account.repeat(jobs, lambda answer: answer.count == 0, account.settings.fit_seconds)
+    account.ask("jobs", jobs, has_rows(0))

@@ -8,13 +8,13 @@ from airflow_provider_mljobs.jobs.outcome.credits import credits_per_hour
 from tests.account.account import Trial
 from tests.account.golden import RECORDED, Recording, today, write
 
-# The dearest family that a first pool usually has.
+# The smallest family on which ML jobs are usual.
 _FAMILY = "CPU_X64_S"
 
 
 @dataclass
 class Report:
-    """What a run found: the deviations by check, the checks that broke, and those that were not run."""
+    """The outcome of a run: the deviations by check, the checks that broke, and those that were not run."""
 
     passed: list[str] = field(default_factory=list)
     deviations: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -225,6 +225,13 @@ class TestSchema:
         still_to_do = f"DROP SCHEMA IF EXISTS {account.schema} CASCADE;  -- Insufficient privileges."
         assert f"Still to do by hand: {still_to_do}" in capsys.readouterr().out
 
+    def test_refused_login(self, server):
+        """A connection that can't log in is refused with Snowflake's reason."""
+        connection = json.loads(server.environment["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"]) | {"password": "another"}
+
+        with pytest.raises(SetupError, match=r"can't log in: .*Incorrect username or password"):
+            Account(settings_of(server, connection=json.dumps(connection))).__enter__()
+
     def test_without_a_database(self, server, plant):
         """A connection without a database is refused before anything is made."""
         plant(Fault(matching="CURRENT_AVAILABLE_ROLES", effect="rewrite", column="CURRENT_DATABASE()", value=None))
