@@ -24,7 +24,6 @@ from tests.account.beliefs import succeeds
 from tests.account.masks import Mask
 
 CONNECTION = "MLJOBS_ACCOUNT_CONNECTION"
-_CONN_ID = "mljobs_account"
 TERMINAL = {"DONE", "FAILED", "CANCELLED", "INTERNAL_ERROR", "DELETED"}
 _WHO = (
     "SELECT CURRENT_ACCOUNT(), CURRENT_ACCOUNT_NAME(), CURRENT_ORGANIZATION_NAME(), CURRENT_USER(), CURRENT_ROLE(), "
@@ -123,14 +122,17 @@ class Account:
 
     def __init__(self, settings):
         self.settings = settings
+        # The Airflow connection, of its own name for each account.
+        self.conn_id = f"mljobs_account_{secrets.token_hex(4)}"
         self.trial = Trial()
         self.refusals = []
         self._undo = contextlib.ExitStack()
 
     def __enter__(self):
         with contextlib.ExitStack() as undo:
-            os.environ[f"AIRFLOW_CONN_{_CONN_ID.upper()}"] = self.settings.airflow_connection
-            undo.callback(os.environ.pop, f"AIRFLOW_CONN_{_CONN_ID.upper()}", None)
+            variable = f"AIRFLOW_CONN_{self.conn_id.upper()}"
+            os.environ[variable] = self.settings.airflow_connection
+            undo.callback(os.environ.pop, variable, None)
             self.connection = self._log_in()
             undo.callback(self.connection.close)
             self.cursor = self.connection.cursor()
@@ -154,11 +156,6 @@ class Account:
         except Error as error:
             raise SetupError(f"{CONNECTION} can't log in: {error}") from error
 
-    @property
-    def conn_id(self):
-        """The Airflow connection of the account."""
-        return _CONN_ID
-
     def connect(self, **changes):
         """Open another session, with other parameters than the connection's."""
         from snowflake import connector
@@ -166,7 +163,7 @@ class Account:
         from airflow_provider_mljobs.hooks import MLJobHook
 
         # As the provider logs in, with the changes of the check.
-        hook = MLJobHook(_CONN_ID)
+        hook = MLJobHook(self.conn_id)
         return connector.connect(**{**hook._get_conn_params(), **changes})
 
     def _look_around(self):
