@@ -80,16 +80,14 @@ class MLJobOperator(BaseOperator):
         ``requirements.txt`` in the source. Needs an external access integration to a package index. (templated)
     :param artifact_repositories: Snowflake artifact repositories for pip; such a job is managed. (templated)
     :param runtime_environment: the ML runtime: a version, ``2.9.0`` or ``2.9.0-py311``, an image,
-        ``/db/schema/repository/image:tag``, or a custom runtime environment, ``cre@name``, whose job is managed. By
-        default Snowflake's latest for the pool. A version without a suffix has the Python of this task, if Snowflake
-        has such an image; otherwise only code that travels as source runs there. (templated)
+        ``/db/schema/repository/image:tag``, or ``cre@name``; by default Snowflake's latest. Without a suffix it has the
+        Python of this task, if Snowflake has such an image; otherwise only source code runs there. (templated)
     :param target_instances: number of instances, each on its own node.
     :param min_instances: number of instances that the job needs to begin; all by default.
     :param parallel: run the entrypoint on every instance. Otherwise the first runs it, with the others in a Ray cluster
         that the job has started.
-    :param ray: start Ray on the only instance, so that ``ray.init()`` connects to it; by default if the payload imports
-        ``ray``, ``snowflake.ml.data``, ``snowflake.ml.modeling.distributors`` or ``.tune``. Several instances without
-        ``parallel`` always have Ray.
+    :param ray: start Ray on the only instance; by default if the payload imports ``ray`` or a part of ``snowflake.ml``
+        that needs it. Several instances have Ray, except with ``parallel``.
     :param volumes: more volumes, by mount path: ``"@stage/path"``, or a volume as in a service specification, e.g.
         ``{"source": "memory", "size": "2Gi"}``. (templated)
     :param endpoints: endpoints, as in a service specification. (templated)
@@ -100,8 +98,7 @@ class MLJobOperator(BaseOperator):
     :param managed: start the job with SYSTEM$EXECUTE_ML_JOB instead of EXECUTE JOB SERVICE; by default for a system
         pool, with artifact repositories and with a ``cre@`` runtime.
     :param comment: a text for people, in the job's COMMENT. (templated)
-    :param query_tag: QUERY_TAG of queries inside the job; by default DAG, run, task, map index and try as JSON.
-        (templated)
+    :param query_tag: QUERY_TAG of queries inside the job; by default DAG, run, task and try as JSON. (templated)
     :param database: database of the job, and for an unqualified stage; the connection's by default. (templated)
     :param schema: schema of the job, and for an unqualified stage; the connection's by default. (templated)
     :param query_warehouse: warehouse for queries inside the job; the connection's by default. (templated)
@@ -121,8 +118,8 @@ class MLJobOperator(BaseOperator):
     :param skip_on_exit_code: an exit code of the job's container, or several, that skip the task.
     :param fail_on_exit_code: an exit code, or several, that fail the task at once, regardless of ``retries``.
     :param cancel_on_kill: end the job when a user ends the task: marks it, clears it, ends its DAG run.
-    :param on_kill_action: how: ``cancel`` stops the job, ``drop`` also drops it with its input, ``none`` is
-        ``cancel_on_kill=False``. By default ``drop`` if ``on_finish`` is ``drop``, else ``cancel``.
+    :param on_kill_action: ``cancel`` stops the job, ``drop`` also drops it with its input, ``none`` is
+        ``cancel_on_kill=False``; by default ``drop`` if ``on_finish`` is ``drop``, else ``cancel``.
     :param durable: let a retry attach to the job of a lost try instead of submitting another one: it waits for a job
         that runs, and reads the result of one that is DONE. A cleared task gets a new job, after its old one has ended.
         With ``False`` each try has a job of its own.
@@ -167,9 +164,8 @@ class MLJobOperator(BaseOperator):
     operator_extra_links = (links.SnowsightLink(), links.RayDashboardLink(), links.MLJobLink())
     ui_color = "#d5f0fa"
 
-    # The try in this process, and whether a user ended the task before it began.
     _try: Try | None = None
-    _is_killed = False
+    _is_killed = False  # whether a user ended the task before its try began
 
     def __init__(  # noqa: PLR0913 (the parameters of a job)
         self,
@@ -316,10 +312,7 @@ class MLJobOperator(BaseOperator):
             self._try.kill()
 
     def dry_run(self) -> None:
-        """Print the statement that would start the job, with its specification, without asking Snowflake.
-
-        Angle brackets stand for the values that only Snowflake knows.
-        """
+        """Print the statement that would start the job, with ``<…>`` for values that only Snowflake knows."""
         from airflow_provider_mljobs.task import build
 
         print(build.preview(self.job_fields(), self.hook.namespace))  # noqa: T201 (its purpose)
