@@ -2,8 +2,9 @@
 
 LOCATOR = "MLJOBS"
 ORGANIZATION = "EMBEDDED"
-# Cloud and region, as CURRENT_REGION writes them.
-REGION = "EMBEDDED_LOCAL"
+# As CURRENT_REGION writes it. Clients know three clouds, and look theirs up in SHOW REGIONS; no cloud has this region.
+CLOUD = "AWS"
+REGION = f"{CLOUD}_LOCAL"
 USER = "MLJOBS"
 ROLE = "ACCOUNTADMIN"
 HOST = "127.0.0.1"

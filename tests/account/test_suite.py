@@ -46,8 +46,8 @@ def test_recording(account, tmp_path):
     (recording,) = read("C-03", tmp_path)
     pools = recording.answers["compute_pools"]
     missing = recording.answers["describe_missing"].refusal
-    assert "recorded: account in EMBEDDED_LOCAL" == recording.provenance
-    assert ("EMBEDDED_LOCAL", "9.0.0") == (recording.region, recording.version)
+    assert "recorded: account in AWS_LOCAL" == recording.provenance
+    assert ("AWS_LOCAL", "9.0.0") == (recording.region, recording.version)
     assert ["<POOL>"] == pools.cells("name")
     assert "TEXT" == next(column.type for column in pools.columns if column.name == "name")
     assert (2003, "02000") == (missing.errno, missing.sqlstate)
@@ -73,7 +73,7 @@ def test_second_recording(account, tmp_path):
         run([CHECKS["C-13"]], account, tmp_path)
 
     recordings = read("C-13", tmp_path)
-    assert ["documented: https://example.org", "recorded: account in EMBEDDED_LOCAL"] == [
+    assert ["documented: https://example.org", "recorded: account in AWS_LOCAL"] == [
         recording.provenance for recording in recordings
     ]
 

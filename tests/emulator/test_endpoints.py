@@ -12,7 +12,7 @@ PUBLIC = {"name": "dashboard", "port": 8265, "public": True}
 PRIVATE = {"name": "metrics", "port": 9090}
 RANGE = {"name": "workers", "portRange": "10000-10100", "protocol": "TCP"}
 PROVISIONING = "Endpoints provisioning in progress... check back in a few minutes"
-HOST = r"[a-z2-7]{7}-spcs\.embedded-mljobs\.local\.embedded\.snowflake\.app"
+HOST = r"[a-z2-7]{7}-spcs\.embedded-mljobs\.local\.aws\.snowflake\.app"
 
 
 @pytest.fixture

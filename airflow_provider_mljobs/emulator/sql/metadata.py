@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mljobs.emulator.access.grants import Securable
-from airflow_provider_mljobs.emulator.identity import REGION, ROLE
+from airflow_provider_mljobs.emulator.identity import CLOUD, REGION, ROLE
 from airflow_provider_mljobs.emulator.listing import Listing, like, parse_listing
 from airflow_provider_mljobs.emulator.parsing import QualifiedName
 from airflow_provider_mljobs.emulator.registry import Extension, Statement
@@ -190,5 +190,5 @@ def show_regions(_: Context, parser: Parser) -> Result:
     """Run ``SHOW REGIONS``: the one that CURRENT_REGION returns."""
     pattern = parser.string() if parser.accept("LIKE") else "%"
     parser.expect_end()
-    rows = [(REGION, "embedded", "local", "This machine")] if like(pattern).fullmatch(REGION) else []
+    rows = [(REGION, CLOUD.lower(), "local", "This machine")] if like(pattern).fullmatch(REGION) else []
     return Result(_REGIONS, rows, statement="show")
