@@ -361,12 +361,13 @@ def test_wrong_arguments(sql, arguments):
 
 
 def test_owner(sql):
-    """Snowflake owns the service of a job that it manages; the history of a role doesn't have it, also once dropped."""
+    """Snowflake owns the service of a job that it manages; the history of its role has it until it is dropped."""
     job = execute(sql)
     history = f"SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY()) WHERE NAME = '{job.rpartition('.')[2]}'"
     described, seen = sql(f"DESCRIBE SERVICE {job}"), sql(history)
     sql(f"DROP SERVICE {job}")
 
     assert ["SYSTEM$MANAGED"] == [row["owner"] for row in described]
-    assert ([], []) == (seen, sql(history))
+    assert [job] == [f"{row['DATABASE_NAME']}.{row['SCHEMA_NAME']}.{row['NAME']}" for row in seen]
+    assert [] == sql(history)
     assert 2003 == failure(sql, f"DESCRIBE SERVICE {job}").errno

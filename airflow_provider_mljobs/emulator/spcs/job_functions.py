@@ -232,7 +232,7 @@ class JobFunctions:
         return f"Job {job.name.name} is being cancelled. Current status: {job.status}."
 
     def history(self, context: Context, _: QualifiedName | None, __: Sequence[Any], named: Mapping[str, Any]) -> Result:
-        """Answer ``GET_JOB_HISTORY``: the jobs that the current role owns, and so none of Snowflake's."""
+        """Answer ``GET_JOB_HISTORY``: the jobs of the current role; of those that Snowflake owns, only what exists."""
         begin, end = window(time.time(), named, ("CREATED_TIME_START", "CREATED_TIME_END"), _DAYS_OF_HISTORY)
         limit = _whole(named.get("RESULT_LIMIT", _DEFAULT_HISTORY), "GET_JOB_HISTORY")
         if not 1 <= limit <= _MOST_HISTORY:
@@ -240,7 +240,7 @@ class JobFunctions:
         jobs = [
             job
             for job in self._services.past()
-            if not job.request.is_managed
+            if not (job.request.is_managed and job.dropped)
             and begin <= to_nanoseconds(job.request.created) <= end
             and job.request.owner == context.session.role
         ][:limit]
