@@ -271,6 +271,14 @@ def test_all_options(sql):
     )
 
 
+def test_stage_volumes_are_of_the_second_form(sql):
+    """The specification that Snowflake writes has no volumes of the first form, also where the client asks for them."""
+    job = execute(sql, spec={"ENABLE_STAGE_MOUNT_V2": False})
+
+    volumes = {volume["name"]: volume["source"] for volume in specification(sql, job)["volumes"]}
+    assert ("stage", "stage") == (volumes["stage-volume"], volumes["result-volume"])
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "reason"),
     [

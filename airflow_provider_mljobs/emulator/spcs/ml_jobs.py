@@ -216,17 +216,16 @@ def _volumes(
     return [
         *({"name": volume, "source": "local"} for volume in _LOG_VOLUMES),
         {"name": _SHARED_MEMORY, "source": "memory", "size": f"{shared}Gi"},
-        *(_stage_volume(context, volume, source, options) for volume, source in sources.items()),
+        *(_stage_volume(context, volume, source) for volume, source in sources.items()),
     ]
 
 
-def _stage_volume(context: Context, volume: str, source: str, options: MLJobOptions) -> dict[str, Any]:
-    source = qualified_stage(context, source)
-    if options.spec.get("ENABLE_STAGE_MOUNT_V2") is False:
-        return {"name": volume, "source": source}
-    # As the last client that wrote its own specification did it; otherwise nothing would fit beside the whole node.
+def _stage_volume(context: Context, volume: str, source: str) -> dict[str, Any]:
+    # Whatever ENABLE_STAGE_MOUNT_V2 says: Snowflake accepts no volume of the first form any more.
+    # The requests are those of the last client that wrote its own specification; with more, no node would have room.
     resources = {"requests": {"memory": "0Gi", "cpu": "0"}}
-    return {"name": volume, "source": "stage", "stageConfig": {"name": source, "resources": resources}}
+    config = {"name": qualified_stage(context, source), "resources": resources}
+    return {"name": volume, "source": "stage", "stageConfig": config}
 
 
 def qualified_stage(context: Context, text: str) -> str:
