@@ -81,6 +81,7 @@ class Session:
     def _switch(self, query_id: str | None) -> str | None:
         with self._switching:
             earlier, self.active_query_id = self.active_query_id, query_id
+            self.engine.resume()
         return earlier
 
     def interrupt(self, query_ids: Collection[str]) -> None:

@@ -86,11 +86,15 @@ class _Closed:
 
 
 class _Connection:
-    """A DuckDB connection whose queries stay relations, which convert to Arrow without a copy and a warning."""
+    """A DuckDB connection whose queries stay relations, which convert to Arrow without a copy and a warning.
+
+    DuckDB forgets an interrupt that comes between two of its calls, so it is kept until the statement has ended.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection: Any = connection
         self._rows: list[Any] = []
+        self._is_interrupted = False
         self.relation: Any = None
 
     def __getattr__(self, name: str) -> Any:
@@ -103,17 +107,35 @@ class _Connection:
         """
         import duckdb
 
+        self._check()
         self.relation, self._rows = None, []
         *first, last = self._connection.extract_statements(sql)
         for statement in first:
             self._connection.execute(statement).fetchall()
+        self._check()
         if last.expected_result_type == [duckdb.ExpectedResultType.QUERY_RESULT]:
             self.relation = self._connection.sql(last, params=parameters)
         else:
             self._rows = self._connection.execute(last, parameters).fetchall()
         return self
 
+    def interrupt(self) -> None:
+        """Interrupt the calls until ``resume``; from another thread."""
+        self._is_interrupted = True
+        self._connection.interrupt()
+
+    def resume(self) -> None:
+        """Run calls again."""
+        self._is_interrupted = False
+
+    def _check(self) -> None:
+        if self._is_interrupted:
+            import duckdb
+
+            raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+
     def fetchall(self) -> list[Any]:
+        self._check()
         return list(self._rows if self.relation is None else self.relation.fetchall())
 
     def fetchone(self) -> Any:
@@ -122,6 +144,7 @@ class _Connection:
     def to_arrow_table(self) -> pa.Table:
         import pyarrow as pa
 
+        self._check()
         return self.relation.to_arrow_table() if self.relation is not None else pa.table({})
 
     def close(self) -> None:
@@ -152,6 +175,10 @@ class Link:
     def interrupt(self) -> None:
         """Interrupt the running statement."""
         self._duck.interrupt()
+
+    def resume(self) -> None:
+        """Begin another statement, also after an interrupt."""
+        self._duck.resume()
 
     def query(self, sql: str, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Run DuckDB's SQL, ours and not the user's, and return its rows."""
@@ -240,6 +267,9 @@ class Link:
         """End a transaction, if one is open."""
         import duckdb
 
+        if not keep:
+            # An interrupted statement is rolled back.
+            self.resume()
         try:
             self._duck.execute("COMMIT" if keep else "ROLLBACK")
         except duckdb.TransactionException as problem:
@@ -254,7 +284,7 @@ class Link:
         relation = self._duck.relation
         if relation is None:
             return Answer([], [], table, affected)
-        rows = relation.to_arrow_table() if table is None else table
+        rows = self._duck.to_arrow_table() if table is None else table
         return Answer(list(relation.columns), [str(kind) for kind in relation.types], rows, affected)
 
 

@@ -63,6 +63,10 @@ class EngineSession:
         """Stop the running statement from another thread; it fails with 604."""
         self.link.interrupt()
 
+    def resume(self) -> None:
+        """Begin another statement, also after one that was stopped."""
+        self.link.resume()
+
     def at_close(self, action: Callable[[], object]) -> None:
         """Register an action for the end of the session."""
         self._cleanups.append(action)
