@@ -6,6 +6,7 @@ import uuid
 import pytest
 import yaml
 
+from airflow_provider_mljobs.emulator.containers.instance import probe_isolation
 from airflow_provider_mljobs.emulator.spcs.ml_jobs import merge
 from tests.budget import budget
 
@@ -315,6 +316,25 @@ def test_unknown_options(sql, spec, options):
 
     with pytest.raises(ProgrammingError, match="not supported by the embedded Snowflake"):
         execute(sql, spec=spec, **options)
+
+
+@pytest.mark.skipif(probe_isolation() == "rewrite", reason="without namespaces jobs have the network of the machine")
+@pytest.mark.parametrize(
+    ("spec", "options", "is_refused"),
+    [
+        ({}, {}, True),
+        ({}, {"EXTERNAL_ACCESS_INTEGRATIONS": ["OUTSIDE"]}, False),
+        ({"ARTIFACT_REPOSITORIES": ["snowflake.snowpark.pypi_shared_repository"]}, {}, False),
+    ],
+)
+def test_network(sql, spec, options, is_refused):
+    """A job reaches other machines with an integration, or packages with an artifact repository; otherwise none."""
+    sql("CREATE NETWORK RULE OUT TYPE = HOST_PORT MODE = EGRESS VALUE_LIST = ('pypi.org:443')")
+    sql("CREATE OR REPLACE EXTERNAL ACCESS INTEGRATION OUTSIDE ALLOWED_NETWORK_RULES = (OUT) ENABLED = TRUE")
+    job = execute(sql, spec={"ARGS": ["grep", "^hosts:", "/etc/nsswitch.conf"], **spec}, ASYNC=False, **options)
+
+    (row,) = sql(f"SELECT SYSTEM$GET_SERVICE_LOGS('{job}', 0, 'main') AS L")
+    assert is_refused == (["hosts:", "files"] == row["L"].split())
 
 
 def test_missing_integration(sql):

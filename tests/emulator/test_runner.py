@@ -186,6 +186,32 @@ def test_own_host_name(run, isolation):
     assert "statefulset-3" != socket.gethostname()
 
 
+def test_egress(run, isolation):
+    """Without egress no names of other machines resolve; with it the machine's resolver is used."""
+    if isolation == "rewrite":
+        pytest.skip("there the host is the machine")
+    program = """
+import socket
+from pathlib import Path
+print([line for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")])
+try:
+    socket.getaddrinfo("pypi.org", 443)
+except socket.gaierror:
+    print("unknown", socket.gethostbyname("localhost"))
+"""
+    resolver = Path("/etc/resolv.conf")
+
+    assert (0, "[]\nunknown 127.0.0.1\n") == run("python", "-c", program, egress=False)
+    assert (0, resolver.read_text() if resolver.exists() else "") == run("sh", "-c", f"cat {resolver} || true")
+
+
+def test_egress_without_namespaces(run, isolation, caplog):
+    """Where no namespaces can be made the network can't be refused; the server's log says so."""
+    run("true", egress=False)
+
+    assert ["has the network of this machine" in text for text in caplog.messages] == [True] * (isolation == "rewrite")
+
+
 def test_read_only_mounts(run, isolation, volume):
     """A read-only mount can't be written to, where the kernel supports it."""
     code, _ = run("touch", "/data/x", mounts=(Mount(source=volume, path="/data", read_only=True),))

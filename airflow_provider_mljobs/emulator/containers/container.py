@@ -18,6 +18,7 @@ Isolation = Literal["namespace", "rewrite"]
 
 SESSION_DIRECTORY = "/snowflake/session"
 _HOSTS, _TMP = "/etc/hosts", "/tmp"  # noqa: S108 - a path of the container
+_RESOLVER, _NAME_SERVICES = "/etc/resolv.conf", "/etc/nsswitch.conf"
 
 
 class RunnerError(Exception):
@@ -52,6 +53,7 @@ class InstancePlan:
         files with the server through them.
     :param address: its own IP address; also that of its host name, in namespaces.
     :param hostname: name of its host, in namespaces.
+    :param egress: whether it resolves the names of other machines; refused in namespaces only.
     :param token: token that it logs in with.
     :param connection: how to reach the server from inside: host, port, protocol, account, database, schema.
     :param python: interpreter that the image offers as ``python``.
@@ -70,6 +72,7 @@ class InstancePlan:
     shared: tuple[Path, ...] = ()
     address: str = "127.0.0.1"
     hostname: str = "localhost"
+    egress: bool = True
 
 
 def prepare(plan: InstancePlan, isolation: Isolation) -> dict[str, Any]:
@@ -151,6 +154,19 @@ def _hosts(plan: InstancePlan) -> Path:
     return path
 
 
+def _resolver(plan: InstancePlan) -> list[Mount]:
+    """Write the settings of a resolver that knows the hosts file only: some programs read the one, some the other."""
+    settings = Path(_NAME_SERVICES).read_text(encoding="utf-8") if Path(_NAME_SERVICES).exists() else ""
+    others = [line for line in settings.splitlines() if not line.startswith("hosts:")]
+    texts = {_NAME_SERVICES: "\n".join([*others, "hosts: files", ""]), _RESOLVER: ""}
+    mounts = []
+    for path, text in texts.items():
+        file = plan.directory / Path(path).name
+        file.write_text(text, encoding="utf-8")
+        mounts.append(Mount(source=file, path=path))
+    return mounts
+
+
 def _program(plan: InstancePlan, image: images.Image) -> images.Program:
     try:
         return images.program(
@@ -186,6 +202,7 @@ def _add_mounts(
     mounts = [
         Mount(source=plan.directory / "session", path=SESSION_DIRECTORY),
         Mount(source=_hosts(plan), path=_HOSTS),
+        *([] if plan.egress else _resolver(plan)),
         *files,
         *plan.mounts,
     ]

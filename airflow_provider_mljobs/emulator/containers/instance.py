@@ -174,6 +174,10 @@ class Instance:
             perhaps before this method returns.
         """
         isolation = probe_isolation()
+        if isolation == "rewrite" and not plan.egress:
+            _log.warning(
+                "A job without EXTERNAL_ACCESS_INTEGRATIONS has the network of this machine; in Snowflake it has none."
+            )
         try:
             order = prepare(plan, isolation)
         except (OSError, subprocess.SubprocessError) as error:

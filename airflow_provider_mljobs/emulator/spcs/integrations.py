@@ -1,4 +1,4 @@
-"""Network rules and external access integrations. They must exist, but don't limit the network of jobs."""
+"""Network rules and external access integrations: a job without one reaches no other machine; hosts don't matter."""
 
 from __future__ import annotations
 

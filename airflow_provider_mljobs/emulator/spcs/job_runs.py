@@ -145,6 +145,7 @@ class Planner:
                     shared=(self.settings.root,),
                     address=address,
                     hostname=f"{_HOST_NAME}-{instance}",
+                    egress=request.has_egress,
                     token=token,
                     connection=self._connection(request),
                     python=self.settings.python,

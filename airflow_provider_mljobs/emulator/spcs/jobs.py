@@ -59,6 +59,7 @@ class JobRequest:
     """The request of an EXECUTE JOB SERVICE.
 
     :param replicas: as written; ``None`` without the clause, and then the job has no index.
+    :param artifact_repositories: from which a managed job installs packages.
     :param workload: its type: USER, or ML_JOB for SYSTEM$EXECUTE_ML_JOB.
     """
 
@@ -74,12 +75,18 @@ class JobRequest:
     query_warehouse: str | None = None
     comment: str | None = None
     integrations: tuple[str, ...] = ()
+    artifact_repositories: tuple[str, ...] = ()
     workload: str = "USER"
 
     @property
     def is_managed(self) -> bool:
         """Whether SYSTEM$EXECUTE_ML_JOB has started it, so that Snowflake owns the service."""
         return self.workload == "ML_JOB"
+
+    @property
+    def has_egress(self) -> bool:
+        """Whether its containers reach more than Snowflake and each other."""
+        return bool(self.integrations or self.artifact_repositories)
 
     @property
     def instance_count(self) -> int:
@@ -99,7 +106,8 @@ class JobRequest:
         values = json.loads(record)
         values["name"] = QualifiedName(*values["name"])
         values["specification"] = Specification(values["specification"])
-        values["integrations"] = tuple(values["integrations"])
+        for name in ("integrations", "artifact_repositories"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
 

@@ -137,6 +137,7 @@ class MLJobs:
                 query_warehouse=options.query_warehouse,
                 comment=options.job.get("COMMENT"),
                 integrations=options.integrations,
+                artifact_repositories=tuple(options.spec.get("ARTIFACT_REPOSITORIES", ())),
                 workload="ML_JOB",
             ),
             context.session.rights,
