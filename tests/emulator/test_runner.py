@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from airflow_provider_mljobs.emulator.containers.images import Image
 from airflow_provider_mljobs.emulator.containers.instance import (
     JobLog,
     Mount,
@@ -184,6 +187,43 @@ def test_own_host_name(run, isolation):
 
     assert (0, "statefulset-3 127.7.7.7 127.0.0.1\n") == run("python", "-c", script, **plan)
     assert "statefulset-3" != socket.gethostname()
+
+
+def _wheel(directory, version):
+    """Write a wheel of a package that consists of its version."""
+    files = {
+        "example.py": f"version = {version!r}\n",
+        f"example-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: example\nVersion: {version}\n",
+        f"example-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = f"example-{version}.dist-info/RECORD"
+    files[record] = "".join(f"{name},,\n" for name in (*files, record))
+    with zipfile.ZipFile(directory / f"example-{version}-py3-none-any.whl", "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+
+
+@pytest.mark.parametrize("has_pip_module", [True, False])
+def test_pip_leaves_the_packages_of_the_machine(run, tmp_path, has_pip_module):
+    """Another version installed by a job, also by one whose Python looks like a system's, is the job's alone."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "base"], check=True)
+    (packages,) = tmp_path.glob("base/lib/python*/site-packages")
+    packages.joinpath("pip.pth").write_text(str(Path(importlib.util.find_spec("pip").origin).parents[1]))
+    for version in ("1.0", "2.0"):
+        _wheel(tmp_path, version)
+    with zipfile.ZipFile(tmp_path / "example-1.0-py3-none-any.whl") as wheel:
+        wheel.extractall(packages)
+    install = f"pip install --no-index --find-links {tmp_path} example==2.0"
+    code, text = run(
+        "sh", "-c", f"{install}; python -c 'import example; print(example.version)'",
+        python=tmp_path / "base/bin/python",
+        images={"*": Image(has_pip_module=has_pip_module, is_externally_managed=True)},
+        env={"PIP_BREAK_SYSTEM_PACKAGES": "1"},
+        shared=(tmp_path,),
+    )  # fmt: skip
+
+    assert (0, "2.0") == (code, text.splitlines()[-1]), text
+    assert "version = '1.0'\n" == packages.joinpath("example.py").read_text()
 
 
 def test_egress(run, isolation):

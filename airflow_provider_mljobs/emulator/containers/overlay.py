@@ -40,7 +40,7 @@ Error=This Python installation is managed by uv and should not be modified.
 """
 _PIP = b"import runpy\nrunpy.run_module('pip', run_name='__main__')\n"
 _PIP_OF_ANOTHER_PYTHON = (
-    b"import importlib.machinery, sys\nsys.meta_path.insert(0, importlib.machinery.PathFinder)\n" + _PIP
+    b"import importlib.machinery, sys\nsys.meta_path.append(importlib.machinery.PathFinder)\n" + _PIP
 )
 # Some kernels cut off longer first lines.
 _LONGEST_SHEBANG = 120
