@@ -114,6 +114,18 @@ def test_refusals(fresh, sql):
     assert "not supported by the embedded Snowflake" in text
 
 
+@pytest.mark.parametrize("view", ["PACKAGES", "stages"])
+def test_views_that_snowflake_has(fresh, view):
+    """A view of Snowflake's that is missing here is refused by its name; one that Snowflake lacks doesn't exist."""
+    refused, unknown = (
+        failure(fresh, f"SELECT * FROM INFORMATION_SCHEMA.{view}"),
+        failure(fresh, f"SELECT * FROM INFORMATION_SCHEMA.{view}_OF_MINE"),
+    )
+
+    assert (2, 2003) == (refused[0], unknown[0])
+    assert f"INFORMATION_SCHEMA.{view.upper()} is not supported by the embedded Snowflake" in refused[2]
+
+
 @pytest.mark.parametrize(
     "sql",
     [

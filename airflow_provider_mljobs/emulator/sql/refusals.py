@@ -26,6 +26,17 @@ _FORBIDDEN = re.compile(
     r"READ_\w+|DUCKDB_\w+|PRAGMA_\w+|\w+_SCAN|GLOB|SNIFF_CSV|QUERY|QUERY_TABLE|GETENV|CURRENT_SETTING|SUMMARY|"
     r"PARQUET_\w+|WHICH_SECRET|MLJ_\w+|_FS_\w+|SETSEED|REPEAT_ROW|CHECKPOINT|FORCE_CHECKPOINT|ICEBERG_\w+|DELTA_\w+"
 )
+# https://docs.snowflake.com/en/sql-reference/info-schema, without the views that fakesnow has.
+_MISSING_VIEWS = frozenset({
+    "APPLICABLE_ROLES", "APPLICATION_CONFIGURATIONS", "APPLICATION_SPECIFICATIONS", "CHECK_CONSTRAINTS",
+    "CLASS_INSTANCE_FUNCTIONS", "CLASS_INSTANCE_PROCEDURES", "CLASS_INSTANCES", "CLASSES", "CORTEX_SEARCH_SERVICE",
+    "CORTEX_SEARCH_SERVICES", "CORTEX_SEARCH_SERVICE_SCORING_PROFILES", "CURRENT_PACKAGES_POLICY", "ELEMENT_TYPES",
+    "ENABLED_ROLES", "EVENT_TABLES", "EXTERNAL_TABLES", "FIELDS", "FILE_FORMATS", "FUNCTIONS", "HYBRID_TABLES",
+    "INDEXES", "INDEX_COLUMNS", "INFORMATION_SCHEMA_CATALOG_NAME", "LISTINGS", "MODEL_VERSIONS", "OBJECT_PRIVILEGES",
+    "PACKAGES", "PIPES", "PROCEDURES", "REPLICATION_DATABASES", "REPLICATION_GROUPS", "SEMANTIC_DIMENSIONS",
+    "SEMANTIC_FACTS", "SEMANTIC_METRICS", "SEMANTIC_RELATIONSHIPS", "SEMANTIC_TABLES", "SEMANTIC_VIEWS", "SEQUENCES",
+    "SERVICES", "SHARES", "STAGES", "TABLE_PRIVILEGES", "TABLE_STORAGE_METRICS", "TYPES", "USAGE_PRIVILEGES",
+})  # fmt: skip
 _REFUSED_PROPERTIES = {
     exp.DynamicProperty: "a dynamic table",
     exp.ExternalProperty: "an external table",
@@ -97,6 +108,8 @@ def _refuse_table(table: exp.Table) -> None:
         raise not_supported("Time Travel")
     if table.args.get("changes") is not None:
         raise not_supported("CHANGES")
+    if table.db.upper() == "INFORMATION_SCHEMA" and table.name.upper() in _MISSING_VIEWS:
+        raise not_supported(f"INFORMATION_SCHEMA.{table.name.upper()}")
     if any(part.upper().startswith("_FS_") for part in (table.catalog, table.db)):
         raise not_supported(f"the name {table.catalog or table.db!r}, which fakesnow uses,")
     if "/" in table.name:
