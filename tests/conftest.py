@@ -7,6 +7,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -86,3 +87,11 @@ def airflow(jobs_snowflake, monkeypatch):
     for name, value in jobs_snowflake.environment.items():
         monkeypatch.setenv(name, value)
     return Airflow(jobs_snowflake)
+
+
+@pytest.fixture
+def interruptible():
+    """Handle Ctrl-C, which a background shell would ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

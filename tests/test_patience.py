@@ -233,6 +233,7 @@ def test_a_log_without_a_row(airflow, faults):
     assert 7 == run.xcom("job")
 
 
+@pytest.mark.usefixtures("interruptible")
 @BOTH
 def test_an_interrupt_ends_the_job(airflow, capsys, deferrable):
     """Ctrl-C of `airflow dags test` ends the job as a kill does."""

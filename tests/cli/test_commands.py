@@ -184,14 +184,6 @@ def test_logs_of_one_instance(mljobs):
     assert nothing[2].startswith("Job MLJOBS_DB.PUBLIC.MLJOB_A has no such instance or container.")
 
 
-@pytest.fixture
-def interruptible():
-    """Handle Ctrl-C, which a background shell would ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c(airflow):
     """Ctrl-C ends the command without a traceback; the job keeps running."""

@@ -153,14 +153,6 @@ def test_a_wrong_password(doctor, airflow):
     assert ["login and password of connection snowflake_default"] == [finding["setting"] for finding in missing]
 
 
-@pytest.fixture
-def interruptible():
-    """Handle Ctrl-C, which a background shell would ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c(airflow):
     """Ctrl-C during the probe ends the command without a traceback, and with neither a job nor a file left."""
