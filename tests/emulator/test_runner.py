@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mljobs.emulator.containers.images import Image
+from airflow_provider_mljobs.emulator.containers.images import Image, image_of
 from airflow_provider_mljobs.emulator.containers.instance import (
     JobLog,
     Mount,
@@ -224,6 +224,14 @@ def test_pip_leaves_the_packages_of_the_machine(run, tmp_path, has_pip_module):
 
     assert (0, "2.0") == (code, text.splitlines()[-1]), text
     assert "version = '1.0'\n" == packages.joinpath("example.py").read_text()
+
+
+@pytest.mark.parametrize("pattern", ["*", "*/runtime_image/*"])
+def test_own_images_come_first(pattern):
+    """An image of the user's replaces a built-in one, also by the same pattern."""
+    own = Image(entrypoint=("own",))
+
+    assert own == image_of(ML_IMAGE, {pattern: own})
 
 
 def test_egress(run, isolation):

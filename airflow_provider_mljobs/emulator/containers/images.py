@@ -87,8 +87,8 @@ def image_of(path: str, own: Mapping[str, Image]) -> Image:
 
     :param own: images of the user's, by patterns of paths.
     """
-    patterns = {**own, **_BUILT_IN}
-    return next((image for pattern, image in patterns.items() if fnmatchcase(path, pattern)), _UNKNOWN)
+    images = (*own.items(), *_BUILT_IN.items())
+    return next((image for pattern, image in images if fnmatchcase(path, pattern)), _UNKNOWN)
 
 
 def program(
