@@ -1,7 +1,6 @@
 """Checks of one container: what fits a node, what the runtime image holds, and a job from submit to result."""
 
 import io
-import re
 import tempfile
 import zipfile
 from datetime import datetime
@@ -198,8 +197,8 @@ def session(account):
 
 @check("C-28", JOBS, node_minutes=6)
 def round_trip(account):
-    """An Airflow task returns a job's value, raises its exception, takes large arguments, and leaves nothing behind."""
-    from airflow.sdk import DAG
+    """Airflow tasks return a job's value and files, raise its exception, take large arguments, and leave only files."""
+    from airflow.sdk import DAG, task
 
     from airflow_provider_mljobs.operators import MLJobOperator
 
@@ -217,16 +216,28 @@ def round_trip(account):
     def length(text):
         return len(text)
 
+    @task.mljob(**settings)
+    def save(text):
+        import os
+        from pathlib import Path
+
+        Path(os.environ["MLRS_STAGE_RESULT_PATH"], "saved.txt").write_text(text)
+        return text.upper()
+
     with DAG("mljobs_contract", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+        save("kept")
         MLJobOperator(task_id="value", source=one, **settings)
         MLJobOperator(task_id="error", source=fail, **settings)
         MLJobOperator(task_id="large", source=length, args=["x" * 200_000], **settings)
     run = run_dag(dag)
     account.note("value", run.xcom("value"), is_(1))
     account.note("large", run.xcom("large"), is_(200_000))
+    account.note("decorated", run.xcom("save"), is_("KEPT"))
+    account.note("artifacts", [file["path"] for file in run.xcom("save", "artifacts")], is_(["saved.txt"]))
     account.note("error", f"{type(run.errors.get('error')).__name__}: {run.errors.get('error')}", says("on purpose"))
     names = account.ask("files", statements.list_files(account.stage), succeeds).cells("name")
-    account.note("files_of_jobs", len([name for name in names if re.search(r"/MLJOB_\w+/", name)]), is_(0))
+    remaining = sorted(name.partition("/MLJOB_")[2].partition("/")[2] for name in names if "/MLJOB_" in name)
+    account.note("files_of_jobs", remaining, is_(["saved.txt"]))
     jobs = statements.show_job_services(account.schema, "MLJOB_")
     # A dropped job may be listed as DELETING for a while.
     account.repeat(jobs, lambda answer: answer.count == 0, account.settings.fit_seconds)
