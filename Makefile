@@ -51,7 +51,7 @@ test-ui: $(VENV)/.ready ## Drive the pages in a real browser, in front of a real
 test-nightly: $(VENV)/.ready ## Check every property with 10 000 new examples instead of the same 100 (some minutes)
 	$(BIN)/python -m pytest $$(grep -rl '^@given' tests) --hypothesis-profile=nightly $(PARALLEL)
 
-test-account: $(VENV)/.ready ## Compare a Snowflake account with the provider's beliefs (docs/account.md)
+test-account: $(VENV)/.ready $(ML_VENV)/.ready ## Compare a Snowflake account with the provider's beliefs (docs/account.md)
 	@$(BIN)/python -m tests.account $(OPTIONS)
 
 check: check-lock $(VENV)/.ready ## Lint, formatting, types, the lock

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -15,28 +13,9 @@ from airflow_provider_mljobs.gateway.downloads import open_reference, read_resul
 from airflow_provider_mljobs.jobs.names import QualifiedName
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.lab import POOL, STAGE, served
+from tests.ml_client.client import ML_PYTHON, NO_ML_CLIENT, has_ml_client, run_ml_client
 
-ROOT = Path(__file__).parents[1]
-ML_PYTHON = ROOT / os.environ.get("ML_VENV", ".venv-ml") / "bin/python"
-
-
-def has_ml_client():
-    """Check whether `make` could install snowflake-ml-python, in an environment of its own."""
-    return any(ML_PYTHON.parents[1].glob("lib/python*/site-packages/snowflake/ml/jobs"))
-
-
-needs_ml_client = pytest.mark.skipif(
-    not has_ml_client(), reason="snowflake-ml-python isn't installed in .venv-ml: make .venv-ml/.ready"
-)
-
-
-def run_ml_client(server, *job_ids):
-    """Run the client's script and return its output."""
-    command = [ML_PYTHON, ROOT / "tests/ml_client/script.py", json.dumps(server.connection_kwargs), *job_ids]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert 0 == finished.returncode, finished.stderr
-    return json.loads(finished.stdout.splitlines()[-1])
+needs_ml_client = pytest.mark.skipif(not has_ml_client(), reason=NO_ML_CLIENT)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +24,7 @@ def seen():
     from snowflake import connector
 
     with served(python=ML_PYTHON) as server:
-        seen = run_ml_client(server)
+        seen = run_ml_client(server.connection_kwargs)
         client = MLJobClient(lambda: connector.connect(**server.connection_kwargs))
         ids = {what: QualifiedName.parse(job_id, "job") for what, job_id in seen["ids"].items()}
         seen["read"] = {
@@ -151,7 +130,7 @@ def test_ml_client_reads_our_frames_arrays_and_exceptions(airflow):
             dag_id=function.__name__,
         )
         ids.append(run.xcom("job", "job_id"))
-    table, numbers, error = run_ml_client(airflow.snowflake, *ids)
+    table, numbers, error = run_ml_client(airflow.snowflake.connection_kwargs, *ids)
 
     assert {"a": [1, 2], "b": ["x", "y"]} == table["result"]
     assert [[0, 1], [2, 3]] == numbers["result"]
@@ -174,7 +153,7 @@ def test_ml_client_reads_our_jobs(airflow):
             task_id="job", source=value, compute_pool=POOL, stage_name=STAGE, poll_interval=0.05, on_finish="keep"
         )
     )
-    (theirs,) = run_ml_client(airflow.snowflake, run.xcom("job", "job_id"))
+    (theirs,) = run_ml_client(airflow.snowflake.connection_kwargs, run.xcom("job", "job_id"))
 
     assert math.isnan(theirs["result"].pop("nan"))
     assert {"auc": 0.5, "text": "é😀", "list": [1, None, True]} == theirs["result"]

@@ -13,6 +13,7 @@ from airflow_provider_mljobs import exceptions
 from airflow_provider_mljobs.operators import MLJobOperator
 from tests.budget import budget
 from tests.lab import POOL, STAGE, Airflow, served
+from tests.ml_client.client import ML_PYTHON
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
@@ -31,7 +32,6 @@ def has_ray(python):
     return Path(python).exists() and 0 == subprocess.run([python, "-c", code], check=False).returncode
 
 
-ML_PYTHON = ROOT / os.environ.get("ML_VENV", ".venv-ml") / "bin/python"
 RAY_PYTHONS = [Path(python) for python in (sys.executable, ML_PYTHON) if has_ray(python)]
 needs_ray = pytest.mark.skipif(not RAY_PYTHONS, reason="Ray is installed neither in .venv nor in .venv-ml")
 
@@ -73,7 +73,6 @@ def test_every_instance_runs_the_entrypoint(airflow, tmp_path, managed):
     """The task's value is the first one's; all are in the records."""
 
     def square():
-        import os
 
         print("on", os.environ["SNOWFLAKE_JOB_INDEX"], "of", os.environ["SNOWFLAKE_JOBS_COUNT"])
         return int(os.environ["SNOWFLAKE_JOB_INDEX"]) ** 2
@@ -191,7 +190,6 @@ def test_a_worker_of_ray_is_killed(ray_airflow):
 
         @ray.remote(num_cpus=1, resources={"node_tag:worker": 1}, max_retries=0)
         def kill_the_instance():
-            import os
             import pathlib
             import signal
 

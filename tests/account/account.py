@@ -156,15 +156,18 @@ class Account:
         except Error as error:
             raise SetupError(f"{CONNECTION} can't log in: {error}") from error
 
+    @property
+    def parameters(self):
+        """The connector's parameters with which the provider logs in."""
+        from airflow_provider_mljobs.hooks import MLJobHook
+
+        return MLJobHook(self.conn_id)._get_conn_params()
+
     def connect(self, **changes):
         """Open another session, with other parameters than the connection's."""
         from snowflake import connector
 
-        from airflow_provider_mljobs.hooks import MLJobHook
-
-        # As the provider logs in, with the changes of the check.
-        hook = MLJobHook(self.conn_id)
-        return connector.connect(**{**hook._get_conn_params(), **changes})
+        return connector.connect(**{**self.parameters, **changes})
 
     def _look_around(self):
         answer = ask(self.cursor, _WHO)

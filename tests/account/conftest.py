@@ -8,7 +8,7 @@ from tests.account.embedded import OBJECTS, SETUP, settings_of
 from tests.account.suite import run
 
 # Seconds or minutes, and covered by tests of their own: pip, Airflow, Ray, large specifications, lags.
-COSTLY = {"C-24", "C-26", "C-27", "C-28", "C-42", "C-44", "C-50", "C-73"}
+COSTLY = {"C-24", "C-26", "C-27", "C-28", "C-28b", "C-42", "C-44", "C-50", "C-73"}
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.jobs.names import Identifier
+from tests.account.account import RefusedError
 from tests.account.beliefs import has_rows, is_, says, succeeds
 from tests.account.checks import JOBS, check
 from tests.account.payloads import (
     distributed,
     files,
+    greeting,
     job_session,
     limits,
     one,
@@ -21,6 +23,7 @@ from tests.account.payloads import (
     with_probe,
 )
 from tests.lab import run_dag
+from tests.ml_client.client import NO_ML_CLIENT, has_ml_client, run_ml_client
 
 _NO_RESOURCES = {"requests": {"memory": "0Gi", "cpu": "0"}}
 _PROBE = "mljobs_contract_probe"
@@ -242,3 +245,15 @@ def round_trip(account):
     # A dropped job may be listed as DELETING for a while.
     account.repeat(jobs, lambda answer: answer.count == 0, account.settings.fit_seconds)
     account.ask("jobs", jobs, has_rows(0))
+
+
+@check("C-28b", JOBS, node_minutes=1)
+def ml_client(account):
+    """Snowflake's ML client reads the result, the log and the status of a job of the provider."""
+    if not has_ml_client():
+        raise RefusedError(NO_ML_CLIENT)
+    account.run("C28B", greeting)
+    (theirs,) = run_ml_client(account.parameters, str(account.job("C28B")))
+    account.note("result", theirs["result"], is_("hello"))
+    account.note("status", theirs["status"], is_("DONE"))
+    account.note("logs", theirs["logs"], says("printed"))

@@ -1,6 +1,12 @@
 """Functions that checks run in a job. Each stands alone, so that it travels as source and any Python can run it."""
 
 
+def greeting():
+    """Print a line and return a text."""
+    print("printed")
+    return "hello"
+
+
 def one():
     """Return one."""
     return 1

@@ -1,6 +1,6 @@
 """Uses Snowflake's own client as its users do; runs in an environment with snowflake-ml-python.
 
-Takes the connection as JSON in the first argument, and prints its observations as a JSON object.
+Takes the connection as JSON on standard input, and prints its observations as a JSON object.
 """
 
 import importlib.util
@@ -124,7 +124,7 @@ def read_ours(job_id):
     return {"result": result, "logs": job.get_logs(), "status": job.status}
 
 
-connection, ours = json.loads(sys.argv[1]), sys.argv[2:]
+connection, ours = json.load(sys.stdin), sys.argv[1:]
 session = Session.builder.configs(connection).create()
 if ours:
     print(json.dumps([read_ours(job_id) for job_id in ours]))
