@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_mljobs import links
 from airflow_provider_mljobs.task.fields import JobFields, is_known, templatable, templatable_imports
+from airflow_provider_mljobs.task.templates import TextKeepingOperator
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_mljobs.task.run import Try
 
 
-class MLJobOperator(BaseOperator):
+class MLJobOperator(TextKeepingOperator):
     """Run code as a Snowflake ML Job and return its value.
 
     The code is packed into one archive, uploaded to a stage unless the stage has it, and run in the ML runtime image on
