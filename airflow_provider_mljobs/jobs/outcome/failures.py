@@ -155,6 +155,22 @@ _USER_ERRORS: Mapping[str, str] = {
     "gaierror": _NO_NETWORK,
     "URLError": _NO_NETWORK,
 }
+# Words of an exception's message that say more than its class, in any case.
+_USER_MESSAGES: Mapping[str, str] = {
+    "attempted relative import": "A file that is started has no package: import by the full name from the source's "
+    'directory, or start it as a module of its package, e.g. entrypoint=["python", "-m", "package.train"].',
+    "cannot import name": "The module was found without this name: its version differs, or two modules import each "
+    "other.",
+    "does not exist or not authorized": "Check the name, with its database and schema. If the object exists, grant the "
+    "role of the connection the privilege: the job's session has that role.",
+    "sql compilation error": "Correct the statement.",
+}
+# Signals that end a process from within; a shell and Snowflake add 128.
+_CRASHES: Mapping[int, str] = {132: "SIGILL", 134: "SIGABRT", 135: "SIGBUS", 136: "SIGFPE", 139: "SIGSEGV"}
+_CRASH = (
+    "Exit code {code} is {signal}: native code crashed, such as a compiled package that doesn't fit another one or the "
+    "node. With PYTHONFAULTHANDLER=1 in env_vars the log has the line of Python that called it."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +260,7 @@ def diagnose(
         exit_code=None if failure is Failure.PLATFORM else culprit.exit_code,
         container_message=culprit.message,
         instance=culprit.instance,
-        advice=_SIDECAR.format(volume=culprit.volume) if culprit.volume and failure in _OF_ITS_RESOURCES else "",
+        advice=_advice_about(culprit, failure),
     )
 
 
@@ -292,6 +308,14 @@ def failure_of(message: str) -> Failure | None:
     return next((failure for words, failure in _WORDS.items() if re.search(words, message, re.IGNORECASE)), None)
 
 
+def _advice_about(culprit: ContainerEnd, failure: Failure) -> str:
+    """Return what to do about a container that failed; empty if its failure says it."""
+    if culprit.volume and failure in _OF_ITS_RESOURCES:
+        return _SIDECAR.format(volume=culprit.volume)
+    crash = _CRASHES.get(culprit.exit_code or 0) if failure is Failure.EXIT_CODE else None
+    return _CRASH.format(code=culprit.exit_code, signal=crash) if crash else ""
+
+
 def _failure_by_code(code: int | None) -> Failure:
     if not code:
         return Failure.UNKNOWN
@@ -319,10 +343,12 @@ def _user_error(result: JobResult, failed: Iterable[ContainerEnd]) -> Diagnosis:
     instance = result.instance or 0
     container = next((each for each in failed if each.instance == instance), None)
     ended_with = container.exit_code if container is not None else None
+    message = result.message.lower()
+    by_message = next((advice for words, advice in _USER_MESSAGES.items() if words in message), None)
     return Diagnosis(
         failure=Failure.USER_ERROR,
         exit_code=ended_with if result.exit_code is None else result.exit_code,
         container_message=container.message if container is not None else "",
         instance=instance,
-        advice=_USER_ERRORS.get(result.remote_type.rpartition(".")[2], ""),
+        advice=by_message or _USER_ERRORS.get(result.remote_type.rpartition(".")[2], ""),
     )

@@ -152,6 +152,32 @@ def test_advice_for_common_exceptions(remote_type, words):
 
 
 @pytest.mark.parametrize(
+    ("remote_type", "message", "words"),
+    [
+        ("builtins.ImportError", "attempted relative import with no known parent package", "start it as a module"),
+        ("builtins.ImportError", "cannot import name 'x' from 'y' (/app/y.py)", "its version differs"),
+        ("SnowparkSQLException", "(1304): Object 'LOANS' does not exist or not authorized.", "Check the name"),
+        ("SnowparkSQLException", "(1304): SQL compilation error: syntax error line 1", "Correct the statement."),
+        ("SnowparkSQLException", "(1304): 003001 (42501): Insufficient privileges", "grant it the privileges"),
+    ],
+)
+def test_advice_by_message(remote_type, message, words):
+    """Where the message says more than the class, advice comes from the message."""
+    result = JobResult(success=False, remote_type=remote_type, message=message)
+
+    assert words in diagnose(JobStatus.FAILED, [], result).advice
+
+
+@pytest.mark.parametrize(("code", "signal"), [(139, "SIGSEGV"), (134, "SIGABRT")])
+def test_crashes_of_native_code(code, signal):
+    """An exit code that stands for a crash is named by its signal; a chosen one is not."""
+    crashed, chosen = diagnose(JobStatus.FAILED, [failed(code)]), diagnose(JobStatus.FAILED, [failed(3)])
+
+    assert f"Exit code {code} is {signal}" in crashed.advice
+    assert (Failure.EXIT_CODE, "") == (chosen.failure, chosen.advice)
+
+
+@pytest.mark.parametrize(
     ("reason", "expected"),
     [
         (PULL, Failure.IMAGE_PULL),
