@@ -5,6 +5,7 @@ import queue
 import re
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -623,7 +624,8 @@ def test_the_log_of_a_job_that_is_not_shown_running(lab):
         (job,) = away.start("CHATTY_EARLY")
         watcher = away.watcher()
         listener = Listener(watcher, job, log_interval=2)
-        output = listener.until(LogOutput)
+        # The first report may only have the reason of the wait.
+        output = next(report for report in iter(partial(listener.until, LogOutput), None) if report.lines)
         watcher.stop(listener.follower)
 
         assert "PENDING" == output.state["status"]
