@@ -38,28 +38,45 @@ export function metricPlot(name, points, start) {
 
 /**
  * @param {unknown} usage an answer's measurements
- * @returns {{title: string, plot: Plot}[]} a chart for each kind of measurement, with a line for each container
+ * @returns {{title: string, plot: Plot}[]} a chart for each kind of measurement, with a line for each container, and its
+ *   limit
  */
 export function usagePlots(usage) {
+  const measured = read
+    .list(usage)
+    .map(measurement)
+    .filter(({ metric, points }) => metric !== "" && points.size > 0);
   const kinds = new Map();
-  for (const measured of read.list(usage).map(measurement)) {
-    if (measured.metric === "" || measured.points.size === 0) continue;
-    const key = JSON.stringify([measured.metric, measured.unit]);
-    kinds.set(key, [...(kinds.get(key) ?? []), measured]);
+  for (const one of measured.filter(({ metric }) => !LIMITS.has(metric))) {
+    const key = JSON.stringify([one.metric, one.unit]);
+    kinds.set(key, [...(kinds.get(key) ?? []), one]);
   }
   return [...kinds.values()].map((containers) => {
     const [{ metric, unit }] = containers;
-    const moments = [...new Set(containers.flatMap(({ points }) => [...points.keys()]))].sort((a, b) => a - b);
-    const lines = containers.map(({ label, points }) => ({
-      label,
-      values: moments.map((at) => points.get(at) ?? null),
-    }));
+    const limits = limitsOf(measured.filter((one) => LIMITS.get(one.metric) === metric && one.unit === unit));
+    const all = [...containers, ...limits];
+    const moments = [...new Set(all.flatMap(({ points }) => [...points.keys()]))].sort((a, b) => a - b);
+    const lines = all.map(({ label, points }) => ({ label, values: moments.map((at) => points.get(at) ?? null) }));
     const yText = (value) => formatMeasure(value, unit);
     return {
       title: titleOf(metric),
       plot: { ...overTime(moments, null), lines, yText, yUnit: isBytes(unit) ? "bytes" : undefined },
     };
   });
+}
+
+// Limits, by the measurement that they limit.
+const LIMITS = new Map([
+  ["container.cpu.limit", "container.cpu.usage"],
+  ["container.memory.limit", "container.memory.usage"],
+  ["container.gpu.memory.capacity", "container.gpu.memory.usage"],
+]);
+
+/** One line for limits that are the same in all containers. */
+function limitsOf(limits) {
+  const values = new Set(limits.flatMap(({ points }) => [...points.values()]));
+  if (values.size !== 1) return limits.map((one) => ({ ...one, label: `${one.label}, limit` }));
+  return [{ label: "limit", points: new Map(limits.flatMap(({ points }) => [...points])) }];
 }
 
 function measurement(value) {

@@ -48,6 +48,27 @@ test("measurements of one kind share a chart, each container with its line", () 
   ]);
 });
 
+function cpu(kind, instance, points) {
+  return { metric: `container.cpu.${kind}`, unit: "cores", instance, container: "main", points };
+}
+
+test("a limit is a line in the chart of its measurement, one for all containers if it is the same", () => {
+  const usage = [cpu("usage", 0, [[10, 1]]), cpu("usage", 1, [[20, 2]])];
+  const [same, ...others] = usagePlots([...usage, cpu("limit", 0, [[10, 4]]), cpu("limit", 1, [[20, 4]])]);
+  const [apart] = usagePlots([...usage, cpu("limit", 0, [[10, 4]]), cpu("limit", 1, [[20, 8]])]);
+
+  assert.deepEqual(others, []);
+  assert.deepEqual(same.plot.lines.slice(2), [{ label: "limit", values: [4, 4] }]);
+  assert.deepEqual(apart.plot.lines.slice(2), [
+    { label: "instance 0, limit", values: [4, null] },
+    { label: "instance 1, limit", values: [null, 8] },
+  ]);
+});
+
+test("limits without a measurement make no chart", () => {
+  assert.deepEqual(usagePlots([cpu("limit", 0, [[10, 4]])]), []);
+});
+
 test("runs are in a row, each map index with its line", () => {
   const jobs = [run("07", 0, { auc: 0.7 }), run("07", 1, { auc: 0.8 }), run("14", 0, { auc: 0.9 })];
   const plot = runsPlot("auc", jobs, (job) => job.metrics[0][1], String);
