@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import expect
 
+from tests.budget import budget
 from tests.ui.airflow import learn, shown
 from tests.ui.browser import pages
 from tests.ui.browser.visitor import Visitor
@@ -19,6 +20,7 @@ MOST_BYTES = 100_000
 def main():
     """Fill an Airflow with jobs, let one more run, and take a picture of each view."""
     IMAGES.mkdir(exist_ok=True)
+    expect.set_options(timeout=budget() * 1000)
     with shown() as airflow, launched() as chromium:
         airflow.remember(500)
 
