@@ -26,7 +26,7 @@ demo: $(VENV)/.ready ## Run the weekly retraining DAG on an embedded Snowflake
 demo-realistic: $(VENV)/.ready ## Run it with the times of an account: five minutes
 	@$(BIN)/python -m airflow_provider_mljobs.emulator --realistic -- $(BIN)/python example_dags/demo.py
 
-test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account
+test: $(VENV)/.ready $(ML_VENV)/.ready ## Run the tests: no network, no account (17 minutes on two cores)
 	$(BIN)/node --test tests/ui/js/*.test.mjs
 	$(BIN)/python -m pytest --ignore tests/system --ignore tests/ui/browser $(PARALLEL) $(PYTEST_OPTIONS)
 
@@ -41,10 +41,10 @@ test-newest: ## Run the tests on the newest of all that pyproject.toml admits
 	@$(MAKE) --no-print-directory $(NEWEST) newest
 	@$(MAKE) --no-print-directory $(NEWEST) PYTEST_OPTIONS='--ignore tests/test_lock.py' test
 
-test-system: $(VENV)/.ready ## Kill, stop and restart real workers and triggerers, on Postgres and SQLite (seven minutes)
+test-system: $(VENV)/.ready ## Kill, stop and restart real workers and triggerers, on Postgres and SQLite (nine minutes)
 	$(BIN)/python -m pytest tests/system
 
-test-ui: $(VENV)/.ready ## Drive the pages in a real browser, in front of a real Airflow (five minutes)
+test-ui: $(VENV)/.ready ## Drive the pages in a real browser, in front of a real Airflow (seven minutes)
 	@$(BIN)/python -m tests.ui.chromium
 	$(BIN)/python -m pytest tests/ui/browser
 
