@@ -129,6 +129,17 @@ def test_containers_that_give_a_reason(server, client, follower):
     assert "Failed to pull image" == follower.watch.reason
 
 
+def test_silent_containers_keep_the_reason_of_the_events(server, client, follower):
+    """Containers that are listed without a message leave the reason that the events have given."""
+    answer = Result(tuple(map(Column, (*SILENT, "last_exit_code", "start_time"))), [])
+    answer.rows.append(("0", "main", "PENDING", "", None, None))
+    with faults(server, listing={"effect": "answer", "answer": answer}):
+        asked = asks(server, client, follower, (0, 60, 70))
+
+    assert [60] == asked
+    assert REASON == follower.watch.reason
+
+
 def test_the_last_question_before_a_cancel(client, follower):
     """A job that is about to be cancelled is asked for its reason at once."""
     follower.learn_why(client, NOW)

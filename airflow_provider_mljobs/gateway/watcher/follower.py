@@ -264,13 +264,13 @@ class Follower:
         """
         pending = [each for each in containers if each.status == "PENDING"]
         # The container of a stage volume waits for the same, or with the others for its image.
-        own = [each.message for each in pending if not each.is_sidecar]
-        messages = own or [each.message for each in pending]
-        if not any(messages) and (is_last or self._asks_for_events(now)):
+        own = [each.message for each in pending if each.message and not each.is_sidecar]
+        messages = own or [each.message for each in pending if each.message]
+        if not messages and (is_last or self._asks_for_events(now)):
             events = inspection.last_events(client, self.job)
             if events is None:
                 self._events_due = math.inf
-            messages = [event.message for event in events or () if event.status == "PENDING"]
+            messages = [event.message for event in events or () if event.message and event.status == "PENDING"]
         if messages:
             reason = "; ".join(dict.fromkeys(messages))
             self.update(lambda watch: watch.explained(reason, now), now)
