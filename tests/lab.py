@@ -29,6 +29,18 @@ def served(**settings):
         yield server
 
 
+@contextmanager
+def failing(server, matching, **effect):
+    """Make statements fail within a ``with`` block; ``effect`` are fields of :class:`Fault`."""
+    from airflow_provider_mljobs.emulator.settings import Fault
+
+    server.faults.add(Fault(matching=matching, **{"effect": "error", **effect}))
+    try:
+        yield
+    finally:
+        server.faults.clear()
+
+
 @cache
 def _database():
     from airflow.dag_processing.bundles.manager import DagBundlesManager

@@ -81,7 +81,7 @@ def write(check, recording, mask, directory=GOLDEN):
         "answers": {step: answer.to_json(mask) for step, answer in recording.answers.items()},
         "deviations": [mask(text) for text in recording.deviations],
     }
-    # A cloud's region may contain a word that is somebody's name.
+    # A cloud's region may contain a word that is also a name.
     if leaks := mask.leaks({"answers": document["answers"], "deviations": document["deviations"]}):
         raise ValueError(f"The recording of {check.number} still holds a name: {', '.join(leaks)}. It isn't written.")
     file = directory / f"{check.number}.json"

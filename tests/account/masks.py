@@ -88,7 +88,7 @@ class Mask:
 
         def placeholder(match):
             word = words.get(match[0].replace("_", "-").upper())
-            # A placeholder stays: its word may be somebody's name.
+            # A placeholder stays: its word may be a name, too.
             return match[0] if word is None else f"<{word}>"
 
         return self._pattern.sub(placeholder, text)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from airflow_provider_mljobs.emulator.containers.images import Image
-from airflow_provider_mljobs.emulator.settings import Fault, Ready
+from airflow_provider_mljobs.emulator.settings import Ready
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.doctor.account import Account, Subject
 from airflow_provider_mljobs.gateway.doctor.checks import account_checks
@@ -27,7 +27,7 @@ from airflow_provider_mljobs.gateway.doctor.probe import (
 from airflow_provider_mljobs.jobs.checkup import State, run
 from airflow_provider_mljobs.jobs.names import Identifier, Namespace, StagePath
 from tests.budget import budget
-from tests.lab import POOL, STAGE, served
+from tests.lab import POOL, STAGE, failing, served
 
 NAMESPACE = Namespace(Identifier("MLJOBS_DB"), Identifier("PUBLIC"))
 SUBJECT = Subject(
@@ -68,14 +68,9 @@ class Lab:
             with Probe(account, timeout=timeout or budget(), report=lambda _: None, index=index, patience=1) as probe:
                 return {finding.check: finding for finding in run(probe.checks())}
 
-    @contextmanager
     def failing(self, matching, **effect):
         """Make statements fail for a while."""
-        self.server.faults.add(Fault(matching=matching, **{"effect": "error", **effect}))
-        try:
-            yield
-        finally:
-            self.server.faults.clear()
+        return failing(self.server, matching, **effect)
 
     def query(self, statement):
         """Run a statement as an administrator."""

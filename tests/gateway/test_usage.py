@@ -2,21 +2,20 @@
 
 import json
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from airflow_provider_mljobs.emulator.containers.usage import Sample
 from airflow_provider_mljobs.emulator.parsing import parse_name
-from airflow_provider_mljobs.emulator.settings import Fault, VirtualJob
+from airflow_provider_mljobs.emulator.settings import VirtualJob
 from airflow_provider_mljobs.exceptions import SnowflakeUnavailableError
 from airflow_provider_mljobs.gateway import statements
 from airflow_provider_mljobs.gateway.client import MLJobClient
 from airflow_provider_mljobs.gateway.usage import MAX_POINTS, UNITS, Series, Usage, read_usage
 from airflow_provider_mljobs.jobs.names import Identifier, QualifiedName
 from tests.budget import budget, slowness
-from tests.lab import served
+from tests.lab import failing, served
 
 IMAGE = "/snowflake/images/snowflake_images/exampleimage:latest"
 GROUPS = ("system", "system_limits", "status")
@@ -59,14 +58,9 @@ class Lab:
         self.client.connection.rows(f"CALL {job}!SPCS_WAIT_FOR('DONE', {budget():.0f})")
         return job
 
-    @contextmanager
     def failing(self, matching, **effect):
         """Make statements fail for a while."""
-        self.server.faults.add(Fault(matching=matching, **{"effect": "error", **effect}))
-        try:
-            yield
-        finally:
-            self.server.faults.clear()
+        return failing(self.server, matching, **effect)
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ class Grant:
 
     @property
     def key(self) -> tuple[str, Securable, Principal, str]:
-        """What makes it another grant."""
+        """Its identity: a grant with the same key replaces it."""
         return (self.privilege, self.on, self.to, self.future)
 
 

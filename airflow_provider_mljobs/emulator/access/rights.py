@@ -60,7 +60,7 @@ def account_role(name: str) -> Principal:
 
 
 class Access:
-    """Who may do what in an account.
+    """The rights in an account: grants, and the owners of objects.
 
     The parts of the emulator that hold objects register a function that returns an object's owner, or ``None`` if the
     object doesn't exist. A recorded owner, of GRANT OWNERSHIP for one, counts before that.
